@@ -1,0 +1,53 @@
+# The two commands of the README, and the checks. Everything is installed into .venv; nothing needs root.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-quick check lint types format clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/ready:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "signs_dist needs Python 3.10 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.11 …"; exit 2; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "Python cannot make a virtual environment (on Debian: apt install python3-venv)."; exit 2; }
+	@touch $@
+
+.venv/installed: pyproject.toml | .venv/ready
+	@echo "installing into .venv (PyTorch is large: this can take minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml .venv/installed
+	@echo "installing the development tools into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+train: .venv/installed  ## install, draw a data set if there are no photos, train, evaluate (settings: ARGS="optim.lr=0.05")
+	@$(BIN)/python -m signs_dist.train $(ARGS)
+
+test: .venv/installed-dev  ## install what tests need and run them all
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-quick: .venv/installed-dev  ## the tests that are not marked slow
+	@$(BIN)/python -m pytest -n auto -m 'not slow' $(ARGS)
+
+check: lint types test  ## lint, types, tests
+
+lint: .venv/installed-dev  ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/installed-dev  ## mypy, strict
+	@$(BIN)/mypy
+
+format: .venv/installed-dev  ## write the format that lint wants
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove the environment and caches; data/ and runs/ stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

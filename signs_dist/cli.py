@@ -1,0 +1,56 @@
+"""The console script: `signs-dist train …` is `python -m signs_dist.train …`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from signs_dist import __version__
+from signs_dist.command import run_command
+from signs_dist.errors import EXIT_OK, UserError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("signs_dist.train", "train a classifier"),
+    "evaluate": ("signs_dist.evaluate", "judge a trained model on a split"),
+    "predict": ("signs_dist.predict", "say which class photos belong to"),
+    "build": ("signs_dist.data.build", "make a data set from photos or a zip"),
+    "audit": ("signs_dist.data.audit", "look for broken, doubled and unlabelled images"),
+    "download": ("signs_dist.data.download", "get the published SIGNS photos"),
+    "synthetic": ("signs_dist.data.synthetic", "draw hands showing 0 to 5"),
+}
+"""Command → (module with a `main(arguments)`, what it does)."""
+
+
+def usage() -> str:
+    """The text of `signs-dist --help`."""
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items())
+    return f"usage: signs-dist COMMAND …\n\n{rows}\n\n`signs-dist COMMAND --help` tells a command's flags."
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run the command that the first argument names with the rest."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return EXIT_OK
+    name, *rest = arguments
+    if name == "--version":
+        print(f"signs_dist {__version__}")
+        return EXIT_OK
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(f"signs-dist {name}: no such command.{hint} There are {', '.join(COMMANDS)}.")
+    command: int = importlib.import_module(COMMANDS[name][0]).main(rest)
+    return command
+
+
+def main() -> int:
+    """Entry point of the console script."""
+    return run_command(dispatch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""What a person sees: on a terminal a live bar and tables, elsewhere plain lines, few and without control codes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+PLAIN_WIDTH = 110
+"""Columns where there is no terminal to ask."""
+
+
+class Throttle:
+    """Lets through a line when another tenth of the work is done, or 30 s have passed since the last one."""
+
+    def __init__(
+        self, *, share: float = 0.1, seconds: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._share, self._seconds, self._clock = share, seconds, clock
+        self._last_time = clock()
+        self._last_part = 0
+
+    def lets_through(self, done: int, total: int) -> bool:
+        """Whether to say now that `done` of `total` is done."""
+        part = math.floor(done / total / self._share + 1e-9) if total else 0
+        now = self._clock()
+        if part == self._last_part and now - self._last_time < self._seconds:
+            return False
+        self._last_part, self._last_time = part, now
+        return True
+
+
+class Screen:
+    """Standard output of a command.
+
+    Args:
+        is_terminal: whether a person watches; else no control codes are written and progress is throttled.
+        quiet: only results and errors are shown.
+        file: where to write, standard output by default.
+    """
+
+    def __init__(self, *, is_terminal: bool, quiet: bool = False, file: TextIO | None = None) -> None:
+        self.is_terminal = is_terminal
+        self.quiet = quiet
+        width = None if is_terminal else PLAIN_WIDTH
+        self._console = Console(
+            file=file or sys.stdout,
+            force_terminal=is_terminal,
+            color_system="auto" if is_terminal else None,
+            width=width,
+            highlight=False,
+            soft_wrap=True,
+        )
+        self._throttle: Throttle | None = None
+        self._doing = ""
+
+    def say(self, line: str) -> None:
+        """Print a line, unless quiet."""
+        if not self.quiet:
+            self._console.print(Text(line))
+
+    def result(self, line: str) -> None:
+        """Print a line, quiet or not."""
+        self._console.print(Text(line))
+
+    def table(self, table: Table) -> None:
+        """Print a table, unless quiet."""
+        if not self.quiet:
+            self._console.print(table)
+
+    def banner(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Print what is about to happen: names in a column, what they are beside them."""
+        width = max(len(name) for name, _ in rows)
+        for name, value in rows:
+            self.say(f"{name:>{width}}  {value}")
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Yield a function to call with (what, images done, images in all) while data are prepared."""
+        with self._bar() as bar:
+            tasks: dict[str, TaskID] = {}
+
+            def report(what: str, done: int, total: int) -> None:
+                if bar is not None:
+                    if what not in tasks:
+                        tasks[what] = bar.add_task(what, total=total, numbers="")
+                    bar.update(tasks[what], completed=done, numbers=f"{done:,}/{total:,} images")
+                elif not self.quiet:
+                    self._plain(what, done, total, f"{what}: {done:,}/{total:,} images")
+
+            yield report
+
+    @contextlib.contextmanager
+    def training(self, total_steps: int) -> Iterator[Callable[[int, str], None]]:
+        """Yield a function to call with (steps done, numbers to show) while training."""
+        with self._bar() as bar:
+            task = bar.add_task("training", total=total_steps, numbers="") if bar is not None else None
+
+            def report(done: int, numbers: str) -> None:
+                if bar is not None and task is not None:
+                    bar.update(task, completed=done, numbers=numbers)
+
+            yield report
+
+    def epoch(self, epoch: int, num_epochs: int, line: str) -> None:
+        """A line at the end of an epoch: every one on a terminal, elsewhere as often as the throttle lets through."""
+        if self.is_terminal:
+            self.say(line)
+        elif not self.quiet:
+            self._plain("training", epoch, num_epochs, line)
+
+    def _plain(self, what: str, done: int, total: int, line: str) -> None:
+        if self._doing != what or self._throttle is None:
+            self._doing, self._throttle = what, Throttle()
+        if self._throttle.lets_through(done, total):
+            self.say(line)
+
+    @contextlib.contextmanager
+    def _bar(self) -> Iterator[Progress | None]:
+        if not self.is_terminal or self.quiet:
+            yield None
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self._console, transient=True, refresh_per_second=5) as bar:
+            yield bar
+
+
+def percent(share: float) -> str:
+    """A share as `98.1 %`, or `-` where there is none."""
+    return "-" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def class_table(
+    title: str, classes: Sequence[str], confusion: Sequence[Sequence[int]], accuracies: Sequence[float]
+) -> Table:
+    """A table of what each class was taken for: rows are true classes, columns predicted ones."""
+    table = Table(title=title, title_justify="left", caption="rows: true class, columns: predicted", box=None)
+    table.add_column("class", justify="right")
+    for name in classes:
+        table.add_column(name, justify="right")
+    table.add_column("images", justify="right")
+    table.add_column("right", justify="right")
+    for row, (name, counts, accuracy) in enumerate(zip(classes, confusion, accuracies, strict=True)):
+        cells = [
+            Text(str(count) if count else "·", style="bold" if column == row else "red" if count else "dim")
+            for column, count in enumerate(counts)
+        ]
+        table.add_row(name, *cells, str(sum(counts)), percent(accuracy))
+    return table

@@ -1,0 +1,1 @@
+"""Data sets: build, draw, pack, plan, augment and load them."""

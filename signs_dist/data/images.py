@@ -1,0 +1,211 @@
+"""One image file or its bytes to RGB pixels, whatever a camera, a scanner or a web page made of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from signs_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm"),
+        *(".heic", ".heif"),
+    )
+)
+"""A file with one of these is meant as an image. HEIC cannot be read: it is here to be named."""
+
+MAX_PIXELS = 100_000_000
+"""Largest width times height that is decoded: eleven times a 3024 x 3024 photo, 300 MB of RGB. Above is an attack."""
+
+DECODER_FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""Pillow's decoders that are used. Not all of them: its EPS reader, for one, starts Ghostscript."""
+
+REDUCING_GAP = 2.0
+"""Cheap reduction (in the JPEG decoder, then by averaging boxes) stops at this multiple of the final size."""
+
+# What Pillow's decoders were seen to raise on broken files. OSError covers UnidentifiedImageError.
+_BROKEN_FILE_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError, RuntimeError,
+    struct.error, zlib.error,
+)  # fmt: skip
+_MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+class BadImageError(UserError):
+    """An image that cannot be used. `path` names it as the caller did, `reason` is half a sentence."""
+
+    def __init__(self, path: str, reason: str):
+        super().__init__(f"cannot read the image {path}: {reason}. Replace the file or take it out of the data set.")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[BadImageError], tuple[str, str]]:
+        # Exceptions are rebuilt from their message when they cross processes; this one has two arguments.
+        return type(self), (self.path, self.reason)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is meant as an image: by its suffix, and not hidden."""
+    stem, dot, suffix = name.rpartition(".")
+    return bool(stem) and not name.startswith(".") and (dot + suffix).lower() in IMAGE_SUFFIXES
+
+
+def load_rgb(source: Path | bytes, *, name: str, size: int | None) -> Image:
+    """Decode an image to 8-bit RGB, upright by its EXIF orientation.
+
+    Greyscale, palette, CMYK and 16-bit images are converted (16-bit values scaled, not clipped); what is transparent
+    becomes white; of an animation the first frame is taken. Safe to call from several threads.
+
+    Args:
+        source: the file, or its bytes.
+        name: how errors call it.
+        size: None keeps width and height. A number gives size x size pixels; a photo that is not square is squeezed.
+
+    Raises:
+        BadImageError: missing, unreadable, empty, truncated or broken file; not an image; more than `MAX_PIXELS`.
+    """
+    import PIL.Image
+
+    try:
+        with contextlib.ExitStack() as stack:
+            stream = stack.enter_context(_opened(source, name))
+            stack.enter_context(_pillow_warnings_ignored())
+            image = stack.enter_context(PIL.Image.open(stream, formats=DECODER_FORMATS))
+            _check_dimensions(image, name)
+            if size is not None:
+                image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
+            image.load()
+            upright = _upright(image)
+            return _resized(_to_rgb(upright, name), size)
+    except BadImageError:
+        raise
+    except PIL.Image.DecompressionBombError as error:
+        raise BadImageError(name, f"more than {MAX_PIXELS:,} pixels") from error
+    except _BROKEN_FILE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
+            raise
+        raise BadImageError(name, _reason(error)) from error
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes, name: str) -> Iterator[IO[bytes]]:
+    if isinstance(source, bytes):
+        if not source:
+            raise BadImageError(name, "the file has 0 bytes")
+        yield io.BytesIO(source)
+        return
+    if source.exists() and not source.is_file():
+        raise BadImageError(name, "not a regular file")  # a named pipe would block for ever
+    with source.open("rb") as stream:
+        if not stream.peek(1):
+            raise BadImageError(name, "the file has 0 bytes")
+        yield stream
+
+
+def _check_dimensions(image: Image, name: str) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise BadImageError(name, f"{width} x {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise BadImageError(name, f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
+
+
+def _upright(image: Image) -> Image:
+    from PIL import ImageOps
+
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except _BROKEN_FILE_ERRORS:
+        return image  # broken EXIF beside sound pixels says nothing about orientation
+    if orientation not in range(2, 9):
+        return image
+    turned = ImageOps.exif_transpose(image)
+    assert turned is not None  # only in_place=True returns None
+    return turned
+
+
+def _to_rgb(image: Image, name: str) -> Image:
+    import PIL.Image
+
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _sixteen_bit_to_rgb(image, name)
+    if image.mode == "F":
+        raise BadImageError(name, "floating-point pixels; save it with 8 or 16 bits a channel")
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        on_white = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))
+        on_white.alpha_composite(with_alpha)
+        return on_white.convert("RGB")
+    return image.convert("RGB")
+
+
+def _sixteen_bit_to_rgb(image: Image, name: str) -> Image:
+    import numpy
+    import PIL.Image
+
+    values = numpy.asarray(image).astype(numpy.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise BadImageError(name, "32-bit pixels; save it with 8 or 16 bits a channel")
+    return PIL.Image.fromarray(((values * 255 + 32767) // 65535).astype(numpy.uint8)).convert("RGB")
+
+
+def _resized(image: Image, size: int | None) -> Image:
+    import PIL.Image
+
+    if size is None or image.size == (size, size):
+        return image.copy()  # a plain image: the file behind it is closed
+    return image.resize((size, size), PIL.Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
+
+
+def _reason(error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known format (JPEG, PNG, WebP, TIFF, BMP, GIF, PPM), or broken from its first bytes"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = str(error).strip()
+    if "truncated" in text.lower():
+        return f"truncated ({text})"
+    return f"broken ({type(error).__name__}: {text})" if text else f"broken ({type(error).__name__})"
+
+
+_warnings_lock = threading.Lock()
+_warnings_users = 0
+_warnings_state = contextlib.ExitStack()
+
+
+@contextlib.contextmanager
+def _pillow_warnings_ignored() -> Iterator[None]:
+    """Pillow's warnings (odd EXIF, large image, malformed MPO) are not for the user: the image is used or refused.
+
+    `warnings.catch_warnings` restores wrongly when threads overlap, so that the first one in enters it and the last
+    one out leaves it. Warnings of other packages are left as they are.
+    """
+    global _warnings_users
+    with _warnings_lock:
+        if _warnings_users == 0:
+            _warnings_state.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+        _warnings_users += 1
+    try:
+        yield
+    finally:
+        with _warnings_lock:
+            _warnings_users -= 1
+            if _warnings_users == 0:
+                _warnings_state.close()

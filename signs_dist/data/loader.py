@@ -1,0 +1,95 @@
+"""DataLoaders whose batches follow the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from signs_dist.config import DataConfig
+from signs_dist.data.batches import Batch
+from signs_dist.data.plan import EpochPlan, EvaluationSampler, PlanBatchSampler, PlanSampler, Shard
+
+
+@dataclasses.dataclass(frozen=True)
+class LoaderSettings:
+    """How a DataLoader works: worker processes, batches each prepares ahead, page-locked memory."""
+
+    num_workers: int
+    prefetch: int
+    pin_memory: bool
+
+
+def choose_loader_settings(
+    config: DataConfig, *, usable_cores: int, on_gpu: bool, per_sample_work: bool
+) -> LoaderSettings:
+    """Settle the `auto` values of the config.
+
+    Args:
+        config: the data section.
+        usable_cores: CPU cores this process may use.
+        on_gpu: whether the model is on a GPU.
+        per_sample_work: whether fetching decodes or transforms each image, so that workers have something to do.
+    """
+    if config.num_workers != "auto":
+        num_workers = config.num_workers
+    else:
+        # On a CPU the main process computes as well; a worker on each core beside it would only take turns with it.
+        spare = usable_cores if on_gpu else max(1, usable_cores - 1)
+        num_workers = min(spare, 16) if per_sample_work else 0
+    pin_memory = on_gpu if config.pin_memory == "auto" else config.pin_memory
+    return LoaderSettings(num_workers, config.prefetch, pin_memory)
+
+
+class TrainLoader:
+    """The training batches of one shard: `loader.epoch(3)` iterates over epoch 3, from any of its steps."""
+
+    def __init__(self, dataset: Dataset[Batch], plan: EpochPlan, shard: Shard, settings: LoaderSettings) -> None:
+        self.plan = plan
+        self._sampler = PlanSampler(dataset, plan, shard)
+        self._loader = _data_loader(dataset, PlanBatchSampler(self._sampler), settings)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, one a step, from `start_step` on. No batch is loaded to be thrown away."""
+        self._sampler.set_epoch(epoch, start_step)
+        return iter(self._loader)
+
+
+class EvaluationLoader:
+    """Every image of a split exactly once over all shards."""
+
+    def __init__(
+        self, dataset: Dataset[Batch], num_samples: int, batch: int, shard: Shard, settings: LoaderSettings
+    ) -> None:
+        self._loader = _data_loader(dataset, EvaluationSampler(num_samples, batch, shard), settings)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._loader)
+
+
+def _data_loader(
+    dataset: Dataset[Batch], sampler: PlanBatchSampler | EvaluationSampler, settings: LoaderSettings
+) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,  # the sampler's keys stand for whole batches
+        num_workers=settings.num_workers,
+        prefetch_factor=settings.prefetch if settings.num_workers else None,
+        persistent_workers=settings.num_workers > 0,
+        pin_memory=settings.pin_memory,
+        worker_init_fn=_start_worker if settings.num_workers else None,
+        collate_fn=_as_is,
+    )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(worker: int) -> None:
+    """Workers decode with one thread each. They need no seeds: randomness depends on the sample, not on the worker."""
+    torch.set_num_threads(1)

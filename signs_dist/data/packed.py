@@ -1,0 +1,159 @@
+"""Images decoded once into one memory-mapped file, so that training reads pixels instead of JPEGs.
+
+A packed split is a folder `<split>-<side>-<fingerprint>` with `pixels.npy` (uint8 [N, side, side, 3]) and `packed.json`.
+It is keyed by the names, sizes and times of the image files: a changed photo has another key and is packed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from signs_dist.data.folder import ImageIndex
+from signs_dist.data.images import load_rgb
+from signs_dist.errors import UserError
+from signs_dist.files import explained, write_json
+
+PACKED_VERSION = 1
+"""Raised when the same files would be decoded to other pixels."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PackedSplit:
+    """One split in memory-mapped form.
+
+    Attributes:
+        pixels: uint8 [N, side, side, 3], memory-mapped, read-only, rows in the index's order.
+        labels: int64 [N].
+        classes: names of the classes by label.
+        digest: SHA-256 (hex) of the pixels: the same photos have the same digest on every machine.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    digest: str
+
+
+def open_packed(
+    index: ImageIndex, image_size: int, cache: Path, *, num_threads: int, on_progress: Progress | None = None
+) -> PackedSplit:
+    """Open the packed form of `index`, making it first if it is missing, stale or damaged.
+
+    Several processes may call this at once: one packs under a lock, the others wait and then read what it made.
+
+    Args:
+        index: the images of one split.
+        image_size: side in pixels; images of another size are resized.
+        cache: folder for packed splits.
+        num_threads: images decoded at once.
+        on_progress: called with (images done, images in all) while packing.
+
+    Raises:
+        BadImageError: an image that cannot be decoded; it is named, and nothing is left behind.
+        UserError: the cache cannot be written, or the disk is full.
+    """
+    folder = cache / f"{index.split}-{image_size}-{fingerprint(index)[:16]}"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{folder.name}.lock"):
+            digest = _intact_digest(folder, len(index), image_size)
+            if digest is None:
+                digest = _pack(index, image_size, folder, num_threads, on_progress)
+    except OSError as error:
+        raise explained(error, folder) from error
+    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+    return PackedSplit(pixels, index.labels, index.classes, digest)
+
+
+def fingerprint(index: ImageIndex) -> str:
+    """SHA-256 (hex) over names, labels, sizes and times of the files of a split; no file is opened."""
+    hasher = hashlib.sha256(f"{PACKED_VERSION} {index.split} {index.classes}".encode())
+    for path, label in zip(index.paths, index.labels.tolist(), strict=True):
+        try:
+            status = (index.root / path).stat()
+        except OSError as error:
+            raise UserError(f"{index.root / path}: cannot be read: {error.strerror}.") from error
+        # The change time cannot be set back, so that even an edit that restores the modification time is seen.
+        hasher.update(f"{path}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
+    return hasher.hexdigest()
+
+
+def _intact_digest(folder: Path, num_images: int, image_size: int) -> str | None:
+    """The digest of a packed split that is complete and undamaged, else None."""
+    try:
+        stated = json.loads((folder / "packed.json").read_text(encoding="utf-8"))["sha256"]
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or not whole: it is made anew
+    shape_fits = pixels.shape == (num_images, image_size, image_size, 3) and pixels.dtype == np.uint8
+    return str(stated) if shape_fits and pixel_digest(pixels) == stated else None
+
+
+def pixel_digest(pixels: npt.NDArray[np.uint8]) -> str:
+    """SHA-256 (hex) of the bytes of an array, read in pieces of bounded size."""
+    hasher = hashlib.sha256(str(pixels.shape).encode())
+    rows_per_piece = max(1, 2**24 // max(1, pixels[:1].nbytes))
+    for start in range(0, len(pixels), rows_per_piece):
+        hasher.update(np.ascontiguousarray(pixels[start : start + rows_per_piece]).data)
+    return hasher.hexdigest()
+
+
+def _pack(index: ImageIndex, image_size: int, folder: Path, num_threads: int, on_progress: Progress | None) -> str:
+    """Decode all images into a folder aside and rename it to `folder`; returns the digest of the pixels."""
+    _remove_leftovers(folder)
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    try:
+        shape = (len(index), image_size, image_size, 3)
+        target = np.lib.format.open_memmap(aside / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(aside / "pixels.npy")
+
+        def decode(row: int) -> None:
+            path = index.root / index.paths[row]
+            target[row] = np.asarray(load_rgb(path, name=str(path), size=image_size))
+
+        with ThreadPoolExecutor(num_threads) as pool:
+            try:
+                for done, _ in enumerate(pool.map(decode, range(len(index))), 1):
+                    if on_progress is not None:
+                        on_progress(done, len(index))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        target.flush()
+        digest = pixel_digest(target)
+        write_json(aside / "packed.json", {"version": PACKED_VERSION, "sha256": digest, "num_images": len(index)})
+        aside.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)  # only a stale or damaged one can be here
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return digest
+
+
+def _reserve(path: Path) -> None:
+    """Claim the file's blocks on disk now: writing to a memory map on a full disk would kill the process (SIGBUS)."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left while packing `folder`. The caller holds the lock: nobody is at work there."""
+    for leftover in folder.parent.glob(f".{folder.name}.*.part"):
+        shutil.rmtree(leftover, ignore_errors=True)

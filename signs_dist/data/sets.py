@@ -1,0 +1,130 @@
+"""Which data set a run uses, and its splits ready to be read: photos where there are some, drawn hands where not."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from signs_dist.config import AugmentConfig, DataConfig
+from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
+from signs_dist.data.folder import ImageIndex, index_data_set
+from signs_dist.data.packed import open_packed
+
+DEFAULT_ROOT = Path("data/64x64_SIGNS")
+"""Photos that are used without being asked for, where `python -m signs_dist.data.build` has put them."""
+
+Report = Callable[[str, int, int], None]
+"""Called with (what is being done, images done, images in all)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """The images of a run.
+
+    Attributes:
+        name: `synthetic`, or the folder as it was given.
+        root: the folder.
+        is_synthetic: whether the images are drawn.
+        splits: the index of each split that was asked for and exists.
+    """
+
+    name: str
+    root: Path
+    is_synthetic: bool
+    splits: Mapping[str, ImageIndex]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by label."""
+        return self.splits["train"].classes
+
+
+def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> DataSet:
+    """Find the data set of `config` and index its splits, drawing the synthetic one if it is needed and missing.
+
+    Args:
+        config: the data section.
+        num_processes: processes that draw.
+        report: hears about progress.
+
+    Raises:
+        UserError: `data.root` is missing, empty, or not a data set.
+    """
+    root = choose_root(config.root, default_exists=DEFAULT_ROOT.is_dir())
+    is_synthetic = root is None
+    if root is None:
+        root = prepare_synthetic(config, num_processes=num_processes, report=report)
+    return DataSet("synthetic" if is_synthetic else str(root), root, is_synthetic, index_data_set(root))
+
+
+def choose_root(given: str | None, *, default_exists: bool) -> Path | None:
+    """The folder to read, or None for the synthetic set. A folder that is given is never replaced by another."""
+    if given is not None:
+        return Path(given).expanduser()
+    return DEFAULT_ROOT if default_exists else None
+
+
+def prepare_synthetic(config: DataConfig, *, num_processes: int, report: Report) -> Path:
+    """The folder of the synthetic set of `config`, drawn if it is missing."""
+    from signs_dist.data.synthetic import default_root, write_synthetic_set
+
+    drawing = config.synthetic
+    counts = {"train": drawing.train, "val": drawing.val, "test": drawing.test}
+    root = default_root(config.image_size, counts, drawing.seed)
+    write_synthetic_set(
+        root,
+        image_size=config.image_size,
+        counts=counts,
+        seed=drawing.seed,
+        num_processes=num_processes,
+        on_progress=lambda done, total: report("drawing synthetic hands", done, total),
+    )
+    return root
+
+
+def open_split(
+    index: ImageIndex,
+    config: DataConfig,
+    *,
+    num_threads: int,
+    report: Report,
+    augment: AugmentConfig | None = None,
+    seed: int = 0,
+) -> tuple[Dataset[Batch], str]:
+    """The batches of a split, packed or from files, and its fingerprint.
+
+    Args:
+        index: the split.
+        config: the data section.
+        num_threads: images decoded at once while packing.
+        report: hears about progress.
+        augment: for training images, so that torchvision transforms are applied as each is fetched.
+        seed: the run's seed, for these transforms.
+
+    Returns:
+        (data set, fingerprint): the fingerprint is a SHA-256 over pixels, labels and names if packed, else over names,
+        labels and file sizes.
+    """
+    transform = None
+    if augment is not None and augment.backend == "torchvision":
+        transform = build_transform(augment.transforms, config.image_size)
+    if config.storage == "files":
+        sizes = [(index.root / path).stat().st_size for path in index.paths]
+        return FileBatches(index, config.image_size, transform, seed), _fingerprint(index, [str(s) for s in sizes])
+    packed = open_packed(
+        index,
+        config.image_size,
+        Path(config.cache),
+        num_threads=num_threads,
+        on_progress=lambda done, total: report(f"packing {index.split} images", done, total),
+    )
+    return PackedBatches(packed, transform, seed), _fingerprint(index, [packed.digest])
+
+
+def _fingerprint(index: ImageIndex, contents: Sequence[str]) -> str:
+    hasher = hashlib.sha256(repr((index.classes, index.labels.tolist(), list(index.paths), list(contents))).encode())
+    return hasher.hexdigest()

@@ -1,0 +1,84 @@
+"""An exponential moving average of a model's weights, evaluated and saved in place of the last ones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """A running average of every floating-point parameter and buffer of a model; other buffers are copied.
+
+    Floating-point buffers (BatchNorm's running statistics) are averaged too, so that they fit the averaged weights.
+    Give the plain model, not its DDP or DataParallel wrapper, so that names are plain. The average lives on the
+    model's device: make it after the model has moved there.
+
+    Args:
+        model: where the average starts.
+        decay: share of the average that stays at each update. The first updates use less, `(1 + n) / (10 + n)` after
+            n updates, so that a short run does not remember its initial weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.num_updates = 0
+        self._average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def decay_now(self) -> float:
+        """The decay that the next update will use."""
+        return min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards `model`, once after each optimizer step."""
+        averages: list[Tensor] = []
+        currents: list[Tensor] = []
+        for name, current in model.state_dict().items():
+            average = self._average[name]
+            if average.is_floating_point():
+                averages.append(average)
+                currents.append(current)
+            else:
+                average.copy_(current)
+        torch._foreach_lerp_(averages, currents, 1 - self.decay_now())
+        self.num_updates += 1
+
+    @contextlib.contextmanager
+    def swapped_into(self, model: nn.Module) -> Iterator[None]:
+        """Within the block `model` holds the averaged weights; after it, bit for bit its own again.
+
+        The model's own tensors are written in place, so wrappers around it see the average as well.
+        """
+        own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        _copy_into(model, self._average)
+        try:
+            yield
+        finally:
+            _copy_into(model, own)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights under the model's own names, to save or to load into a model. Not copies."""
+        return dict(self._average)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs: `num_updates` and `weights`. The tensors are not copies."""
+        return {"num_updates": self.num_updates, "weights": self.weights()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, for the same model."""
+        self.num_updates = int(state["num_updates"])
+        if state["weights"].keys() != self._average.keys():
+            raise KeyError(sorted(state["weights"].keys() ^ self._average.keys())[0])
+        for name, tensor in state["weights"].items():
+            self._average[name].copy_(tensor)
+
+
+@torch.no_grad()
+def _copy_into(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    for name, tensor in model.state_dict().items():
+        tensor.copy_(weights[name])

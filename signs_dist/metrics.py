@@ -1,0 +1,114 @@
+"""Counting how well a model does: sums and counts are carried, added up once, and divided last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+class RunningSums:
+    """Sums over batches, kept where the batches are, so that adding never waits for a device.
+
+    Attributes:
+        loss: float64 scalar, sum of the samples' losses.
+        confusion: int64 [C, C], number of samples by (true class, predicted class).
+    """
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        self.num_classes = num_classes
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
+
+    def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: losses float [B], logits float [B, C], labels int64 [B]."""
+        self.loss += losses.detach().sum(dtype=torch.float64)
+        cells = labels * self.num_classes + logits.detach().argmax(dim=1)
+        self.confusion.index_add_(0, cells, torch.ones_like(cells))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The sums by name, to be added up over processes and moved to the host."""
+        return {"loss": self.loss, "confusion": self.confusion}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a model does on a set of images.
+
+    Attributes:
+        loss_sum: sum of the images' losses.
+        confusion: int64 [C, C], images by (true class, predicted class).
+    """
+
+    loss_sum: float
+    confusion: npt.NDArray[np.int64]
+
+    @classmethod
+    def from_sums(cls, sums: Mapping[str, npt.NDArray[np.float64]]) -> Score:
+        """From `RunningSums.tensors()` after `to_host`."""
+        confusion = sums["confusion"].astype(np.int64)
+        num_classes = math.isqrt(confusion.size)
+        return cls(float(sums["loss"]), confusion.reshape(num_classes, num_classes))
+
+    @property
+    def num_images(self) -> int:
+        """Images counted."""
+        return int(self.confusion.sum())
+
+    @property
+    def num_correct(self) -> int:
+        """Images whose class was predicted."""
+        return int(np.trace(self.confusion))
+
+    @property
+    def loss(self) -> float:
+        """Mean loss; NaN without images."""
+        return self.loss_sum / self.num_images if self.num_images else math.nan
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images whose class was predicted, 0..1; NaN without images."""
+        return self.num_correct / self.num_images if self.num_images else math.nan
+
+    def accuracy_interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the accuracy, 0..1."""
+        return wilson_interval(self.num_correct, self.num_images)
+
+    def class_accuracies(self) -> list[float]:
+        """Share of each class's images whose class was predicted; NaN for a class without images."""
+        totals = self.confusion.sum(axis=1)
+        hits = np.diagonal(self.confusion)
+        return [int(hit) / int(total) if total else math.nan for hit, total in zip(hits, totals, strict=True)]
+
+
+def wilson_interval(num_correct: int, num_images: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """The Wilson score interval of a share: (low, high) in 0..1, at 95 % by default; (0, 1) without images.
+
+    (Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.)
+    """
+    if num_images == 0:
+        return 0.0, 1.0
+    share = num_correct / num_images
+    spread = z * z / num_images
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / num_images + spread / (4 * num_images)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def to_host(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.float64]]:
+    """Move numbers off the device: the only place where training waits for it.
+
+    All tensors travel in one copy, as float64: integers up to 2**53 stay exact.
+    """
+    flat = torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors.values()]).cpu().numpy()
+    result: dict[str, npt.NDArray[np.float64]] = {}
+    start = 0
+    for name, tensor in tensors.items():
+        result[name] = flat[start : start + tensor.numel()].reshape(tuple(tensor.shape))
+        start += tensor.numel()
+    return result

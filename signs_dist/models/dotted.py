@@ -1,0 +1,87 @@
+"""A network of the user's own, by the path of its class."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from signs_dist.errors import UserError
+from signs_dist.models.registry import argument_defaults, check_argument_names, described
+
+
+def is_dotted(name: str) -> bool:
+    """Whether `name` has the form `package.module:Class` or `package.module.Class`."""
+    module, attribute = _split(name)
+    return all(part.isidentifier() for part in module.split(".")) and attribute.isidentifier()
+
+
+def build(name: str, *, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
+    """Call the class or function at `name` with `num_classes`, `args`, and `image_size` if it takes that.
+
+    Raises:
+        UserError: it cannot be found or imported, does not take the arguments, or does not give an nn.Module.
+    """
+    builder = _find(name)
+    parameters = inspect.signature(builder).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if "num_classes" not in parameters and not takes_any:
+        raise UserError(
+            f"model.name={name} takes no argument num_classes. Give it one: its network must end in "
+            f"that many logits ({num_classes} here)."
+        )
+    legal = argument_defaults(builder)
+    if not takes_any:
+        check_argument_names(name, args, legal)
+    missing = [key for key, default in legal.items() if default is inspect.Parameter.empty and key not in args]
+    if missing:
+        raise UserError(f"model.args.{missing[0]} is missing. {described(name, legal)}")
+    sizes = {"image_size": image_size} if "image_size" in parameters else {}
+    try:
+        model = builder(num_classes=num_classes, **sizes, **args)
+    except TypeError as error:
+        # A `**arguments` in the signature can pass an argument on to something that does not take it.
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise UserError(f"model.name={name} does not take what it is called with: {error}.") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model.name={name} gives a {type(model).__name__}, which is not a torch.nn.Module.")
+    return model
+
+
+def _find(name: str) -> Any:
+    module_name, attribute = _split(name)
+    # `python -m` finds modules in the current folder; a console script does not, and should.
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise UserError(f"model.name={name}: importing {module_name} failed: {error}.") from error
+        raise UserError(
+            f"model.name={name}: there is no module {error.name}. Looked in the current folder and in the "
+            f"installed packages; the form is package.module:Class."
+        ) from error
+    except (ImportError, SyntaxError) as error:
+        raise UserError(f"model.name={name}: importing {module_name} failed: {error}.") from error
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        classes = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module_name
+        ]
+        legal = f"It has {', '.join(classes)}." if classes else "It has no networks."
+        raise UserError(f"model.name={name}: {module_name} has no class {attribute}. {legal}")
+    return found
+
+
+def _split(name: str) -> tuple[str, str]:
+    """`package.module:Class` or `package.module.Class` as module and class."""
+    module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    return module, attribute

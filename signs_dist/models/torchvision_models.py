@@ -1,0 +1,183 @@
+"""Every classifier of torchvision, with a head for the data's classes. Nothing else here imports torchvision."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from signs_dist.errors import UserError
+from signs_dist.models import weights as weight_files
+from signs_dist.models.registry import argument_defaults, check_argument_names, described
+
+LARGEST_SIZE_TRIED = 512
+"""Pixels. Where an image size does not work, legal ones are looked for up to this."""
+
+_SET_HERE = ("aux_logits", "init_weights", "transform_input", "input_size")
+_REFUSALS = (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError, IndexError)
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """Names of torchvision's classifiers, as `torchvision.models.list_models` gives them."""
+    import torchvision
+
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def build(name: str, *, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
+    """Build torchvision's network `name`, freshly initialised, with `num_classes` logits.
+
+    GoogLeNet and Inception come without their auxiliary heads, and with their input transform whatever the weights:
+    they take images normalised with ImageNet's mean and deviation, as all others do. Vision transformers are built
+    for `image_size`.
+
+    Raises:
+        UserError: an argument the network does not take, or an image size it cannot take.
+    """
+    full_name = f"torchvision:{name}"
+    legal = _legal_arguments(name)
+    check_argument_names(full_name, args, legal)
+    refusal = _refusal(name, num_classes, image_size, args)
+    if refusal is not None:
+        raise _explained(refusal, name, num_classes, image_size, args)
+    return _construct(name, num_classes, image_size, args)
+
+
+def read_weights(name: str, weights: str, image_size: int) -> dict[str, Tensor]:
+    """State dict of a local file, or of the torchvision enum member `weights`, downloaded by torchvision if needed.
+
+    Raises:
+        UserError: neither a file nor a member, a file that cannot be read, a download that failed.
+    """
+    import torchvision
+
+    members = {member.name: member for member in torchvision.models.get_model_weights(name)}
+    members["DEFAULT"] = torchvision.models.get_model_weights(name).DEFAULT
+    if Path(weights).is_file():
+        state = weight_files.read_file(weights)
+    elif weights in members:
+        state = _download(members[weights])
+    else:
+        raise UserError(
+            f"model.weights={weights} is neither a file nor weights of torchvision:{name}. "
+            f"Legal: a local file, {', '.join(members)}."
+        )
+    return _as_this_version_names_them(name, state, image_size)
+
+
+def _construct(name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
+    import torchvision
+
+    fixed: dict[str, Any] = {}
+    parameters = inspect.signature(_network_class(name)).parameters
+    if "image_size" in parameters:
+        fixed["image_size"] = image_size
+    if "input_size" in parameters:
+        fixed["input_size"] = (image_size, image_size)
+    if "aux_logits" in parameters:
+        fixed |= {"aux_logits": False, "transform_input": True, "init_weights": True}
+    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **fixed, **args)
+    return model
+
+
+def _refusal(name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> str | None:
+    """Why the network cannot be built or cannot take the images; None if it can. No weights are allocated."""
+    try:
+        with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
+            model = _construct(name, num_classes, image_size, args)
+        _forward_on_meta(model, image_size)
+    except _REFUSALS as error:
+        return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    return None
+
+
+def _forward_on_meta(model: nn.Module, image_size: int) -> None:
+    with torch.inference_mode():
+        model.to("meta").eval()(torch.empty(2, 3, image_size, image_size, device="meta"))
+
+
+def _explained(refusal: str, name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> UserError:
+    """The error for a network that refused: the image size is to blame if there are sizes that it takes."""
+
+    def works(size: int) -> bool:
+        return _refusal(name, num_classes, size, args) is None
+
+    above = next(filter(works, range(image_size + 1, LARGEST_SIZE_TRIED + 1)), None)
+    if above is None:
+        return UserError(
+            f"torchvision:{name} cannot be built with model.args={args}: {refusal}. "
+            f"{described(f'torchvision:{name}', _legal_arguments(name))}"
+        )
+    # A transformer wants a multiple of its patch; any other network only wants enough pixels.
+    wants_multiple = not {"image_size", "input_size"}.isdisjoint(inspect.signature(_network_class(name)).parameters)
+    below = next(filter(works, range(image_size - 1, 7, -1)), None) if wants_multiple else None
+    nearest = f"The nearest that do: {below} and {above}." if below else f"The smallest that does: {above}."
+    return UserError(f"data.image_size={image_size} does not suit torchvision:{name} ({refusal}). {nearest}")
+
+
+def _legal_arguments(name: str) -> dict[str, Any]:
+    """What a user may set: the constructor's arguments that have a default, less those that are set here."""
+    defaults = argument_defaults(_network_class(name))
+    return {
+        key: value for key, value in defaults.items() if key not in _SET_HERE and value is not inspect.Parameter.empty
+    }
+
+
+def _network_class(name: str) -> Callable[..., nn.Module]:
+    import torchvision
+
+    builder = torchvision.models.get_model_builder(name)
+    network: Callable[..., nn.Module] = typing.get_type_hints(builder)["return"]
+    return network
+
+
+def _download(member: Any) -> dict[str, Tensor]:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(member.url).name
+    try:
+        state: dict[str, Tensor] = member.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"downloading the weights {member} failed: {error}. Fetch {member.url} on a machine with a network and "
+            f"put it at {file}, or say model.weights=FILE."
+        ) from error
+    return state
+
+
+def _as_this_version_names_them(name: str, state: dict[str, Tensor], image_size: int) -> dict[str, Tensor]:
+    """Published state dicts with what torchvision's own loaders change: no auxiliary heads, new names, new sizes."""
+    if name in ("googlenet", "inception_v3"):
+        state = {key: value for key, value in state.items() if not key.startswith(("aux1.", "aux2.", "AuxLogits."))}
+    if name.startswith("densenet"):  # denselayer1.norm.1.weight → denselayer1.norm1.weight
+        pattern = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
+        state = {pattern.sub(r"\1\2.", key): value for key, value in state.items()}
+    if name.startswith("vit_") and "encoder.pos_embedding" in state:
+        from torchvision.models.vision_transformer import interpolate_embeddings
+
+        patch_size = int(name.rpartition("_")[2])
+        state = dict(interpolate_embeddings(image_size, patch_size, dict(state)))
+    return state
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """New parameters and buffers take no memory; all else is computed, as RegNet does to find its widths.
+
+    `torch.device("meta")` as a context puts everything on meta, and RegNet fails.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if function in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return function(*args, **kwargs)

@@ -1,0 +1,72 @@
+"""Which parameters train: freezing the backbone, training mode with a frozen part, counting."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from signs_dist.errors import UserError
+
+_FROZEN_MARK = "signs_dist_frozen"
+
+
+def head_name(model: nn.Module) -> str:
+    """Dotted name of the layer that gives the logits; "" if there is none.
+
+    It is the submodule `head` where there is one, else the last linear layer, else the last convolution: last in the
+    order of registration, which all networks of torchvision keep.
+    """
+    if isinstance(getattr(model, "head", None), nn.Module):
+        return "head"
+    for kind in (nn.Linear, nn.Conv2d):
+        names: list[str] = [name for name, module in model.named_modules() if isinstance(module, kind)]
+        if names:
+            return names[-1]
+    return ""
+
+
+def freeze_backbone(model: nn.Module) -> None:
+    """Let only the head of `model` train: all else gets `requires_grad` False, and stays in eval mode.
+
+    Eval mode keeps BatchNorm's running statistics and turns dropout off; it holds where `set_training_mode` is used
+    in place of `model.train()`. The names in `state_dict` do not change.
+
+    Raises:
+        UserError: the network has no layer that could be the head.
+    """
+    head = head_name(model)
+    if not head:
+        raise UserError(
+            "model.freeze=backbone finds no head in this network: it has no submodule `head`, no linear layer and no "
+            "convolution. Name its last layer `head`, or set model.freeze=none."
+        )
+    model.requires_grad_(False)
+    model.get_submodule(head).requires_grad_(True)
+    for name, module in model.named_modules():
+        holds_head = name in ("", head) or head.startswith(f"{name}.")
+        if not holds_head:
+            setattr(module, _FROZEN_MARK, True)
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """`model.train()`, but frozen layers stay in eval mode. Also for a model inside DDP or DataParallel."""
+    model.train()
+    for module in model.modules():
+        if getattr(module, _FROZEN_MARK, False):
+            module.eval()
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Number of parameters, and how many of them train."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return total, trainable
+
+
+def require_trainable(model: nn.Module) -> None:
+    """Raise `UserError` if no parameter of `model` trains. Call it before the first step."""
+    total, trainable = count_parameters(model)
+    if trainable == 0:
+        raise UserError(
+            f"nothing is left to train: all {total:,} parameters of the model are frozen. "
+            f"Set model.freeze=none, or leave requires_grad on where the model should learn."
+        )

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from signs_dist.config import ModelConfig
+from signs_dist.errors import UserError
+from signs_dist.models import create_model
+
+
+def build(num_classes: int = 6, name: str = "signs_net", **values: Any) -> nn.Module:
+    config = ModelConfig(name=name, **values)
+    return create_model(config, num_classes=num_classes, image_size=32)
+
+
+@pytest.fixture
+def trained() -> dict[str, Tensor]:
+    """State dict of a signs_net for six classes that no fresh one equals."""
+    torch.manual_seed(99)
+    return {name: tensor + 1 for name, tensor in build().state_dict().items()}
+
+
+def differing(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    return [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, state[name])]
+
+
+@pytest.mark.parametrize("form", ["plain", "module.", "_orig_mod.", "module._orig_mod.", "state_dict", "model"])
+def test_a_file_fills_the_model(tmp_path: Path, trained: dict[str, Tensor], form: str) -> None:
+    content: Any = trained
+    if form.endswith("."):
+        content = {form + name: tensor for name, tensor in trained.items()}
+    elif form != "plain":
+        content = {form: trained, "epoch": 3}
+    torch.save(content, tmp_path / "some weights.pt")
+    model = build(weights=str(tmp_path / "some weights.pt"))
+    assert differing(model, trained) == []
+
+
+def test_a_file_for_other_classes_leaves_the_head_fresh_and_says_so(
+    tmp_path: Path, trained: dict[str, Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(trained, path)
+    model = build(num_classes=4, weights=str(path))
+    assert differing(model, {**trained, **{f"head.{key}": torch.zeros(1) for key in ("weight", "bias")}}) == [
+        "head.weight",
+        "head.bias",
+    ]
+    assert caplog.messages == [f"{path} has 6 classes, the data 4: the head head starts afresh."]
+
+
+def test_the_same_classes_keep_the_head_and_say_nothing(
+    tmp_path: Path, trained: dict[str, Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(trained, tmp_path / "model.pt")
+    build(weights=str(tmp_path / "model.pt"))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("conv1.weight"), "missing: conv1.weight."),
+        (lambda state: state.update(extra=torch.zeros(2)), "unexpected: extra."),
+        (lambda state: state.update({"conv1.bias": torch.zeros(7)}),
+         "other shapes: conv1.bias is [7], the model's [32]."),
+        (lambda state: [state.pop(name) for name in list(state) if name.startswith("conv")],
+         "missing: conv1.weight, conv1.bias, conv2.weight and 3 more."),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_another_model_is_refused(
+    tmp_path: Path, trained: dict[str, Tensor], change: Any, message: str
+) -> None:
+    state = copy.copy(trained)
+    change(state)
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(UserError) as caught:
+        build(weights=str(tmp_path / "model.pt"))
+    assert "is a checkpoint of another model. " + message in str(caught.value)
+
+
+def test_one_network_s_weights_do_not_fit_another(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    torch.save(trained, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="is a checkpoint of another model"):
+        build(name="mlp", weights=str(tmp_path / "model.pt"))
+
+
+class Harmful:
+    def __reduce__(self) -> Any:
+        return (print, ("code in the file ran",))
+
+
+def write_torn(path: Path) -> None:
+    torch.save({"weight": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "there is no such file"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a PyTorch state dict"),
+        (lambda path: path.write_bytes(b"not a checkpoint"), "cannot be read as a PyTorch state dict"),
+        (write_torn, "cannot be read as a PyTorch state dict"),
+        (lambda path: path.mkdir(), "cannot be read as a PyTorch state dict"),
+        (lambda path: path.write_bytes(pickle.dumps(Harmful(), protocol=2)), "cannot be read as a PyTorch state dict"),
+        (lambda path: torch.save([1, 2], path), "holds no state dict"),
+        (lambda path: torch.save({"accuracy": 0.9}, path), "holds no state dict"),
+        (lambda path: torch.save({}, path), "holds no state dict"),
+    ],
+)
+def test_a_file_that_is_no_state_dict(
+    tmp_path: Path, write: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.pt"
+    write(path)
+    with pytest.raises(UserError) as caught:
+        build(weights=str(path))
+    assert f"model.weights={path}" in str(caught.value)
+    assert message in str(caught.value)
+    assert capsys.readouterr().out == ""
