@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,11 @@ Weights = Mapping[str, Tensor]
 
 def save(path: Path, value: Mapping[str, Any]) -> None:
     """Write tensors and plain values to `path`, so that `torch.load(path, weights_only=True)` reads them back."""
+    # By way of memory: torch's own writer reports a full disk as a RuntimeError about positions in the file.
+    buffer = io.BytesIO()
+    torch.save(dict(value), buffer)
     with written_aside(path) as aside:
-        torch.save(dict(value), aside)
+        aside.write_bytes(buffer.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""L5: how a run starts on several devices, processes or machines."""
