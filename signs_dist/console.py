@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import io
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +43,24 @@ class Throttle:
         return True
 
 
+class _Stamped(io.TextIOBase):
+    """A text stream that puts the time before each line that it passes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._at_start = True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            stamp = f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  " if self._at_start else ""
+            self._stream.write(stamp + line)
+            self._at_start = line.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
 class Screen:
     """Standard output of a command.
 
@@ -61,22 +82,44 @@ class Screen:
             highlight=False,
             soft_wrap=True,
         )
+        self._log: Console | None = None
         self._throttle: Throttle | None = None
         self._doing = ""
 
+    @contextlib.contextmanager
+    def logging_to(self, path: Path) -> Iterator[None]:
+        """Within the block, write every line to `path` as well: all of them, plain, with the time in front."""
+        with path.open("a", encoding="utf-8") as stream:
+            self._log = Console(
+                file=cast("TextIO", _Stamped(stream)), color_system=None, width=PLAIN_WIDTH, soft_wrap=True
+            )
+            try:
+                yield
+            finally:
+                self._log = None
+
     def say(self, line: str) -> None:
         """Print a line, unless quiet."""
-        if not self.quiet:
-            self._console.print(Text(line))
+        self._show(Text(line), seen=not self.quiet)
 
     def result(self, line: str) -> None:
         """Print a line, quiet or not."""
-        self._console.print(Text(line))
+        self._show(Text(line), seen=True)
+
+    def log_only(self, text: str) -> None:
+        """Write to the log, if there is one, and not to the screen."""
+        if self._log is not None:
+            self._log.print(Text(text))
 
     def table(self, table: Table) -> None:
         """Print a table, unless quiet."""
-        if not self.quiet:
-            self._console.print(table)
+        self._show(table, seen=not self.quiet)
+
+    def _show(self, what: Text | Table, *, seen: bool) -> None:
+        if seen:
+            self._console.print(what)
+        if self._log is not None:
+            self._log.print(what)
 
     def banner(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print what is about to happen: names in a column, what they are beside them."""
@@ -109,21 +152,24 @@ class Screen:
             def report(done: int, numbers: str) -> None:
                 if bar is not None and task is not None:
                     bar.update(task, completed=done, numbers=numbers)
+                elif not self.quiet:
+                    self._plain("training", done, total_steps, f"step {done:,}/{total_steps:,} | {numbers}")
 
             yield report
 
     def epoch(self, epoch: int, num_epochs: int, line: str) -> None:
         """A line at the end of an epoch: every one on a terminal, elsewhere as often as the throttle lets through."""
-        if self.is_terminal:
-            self.say(line)
-        elif not self.quiet:
-            self._plain("training", epoch, num_epochs, line)
+        seen = not self.quiet and (self.is_terminal or self._is_due("training", epoch, num_epochs))
+        self._show(Text(line), seen=seen)
 
     def _plain(self, what: str, done: int, total: int, line: str) -> None:
+        if self._is_due(what, done, total):
+            self.say(line)
+
+    def _is_due(self, what: str, done: int, total: int) -> bool:
         if self._doing != what or self._throttle is None:
             self._doing, self._throttle = what, Throttle()
-        if self._throttle.lets_through(done, total):
-            self.say(line)
+        return self._throttle.lets_through(done, total)
 
     @contextlib.contextmanager
     def _bar(self) -> Iterator[Progress | None]:

@@ -29,14 +29,14 @@ class ImagePreparer:
 
     Attributes:
         device: where the model is.
-        mean, std: float32 [1, 3, 1, 1], on the device.
+        factor, offset: float32 [1, 3, 1, 1], on the device: (pixel - mean) / std as pixel · factor + offset.
         channels_last: memory order of the result.
         augment: changes training images; None leaves them alone.
     """
 
     device: torch.device
-    mean: Tensor
-    std: Tensor
+    factor: Tensor
+    offset: Tensor
     channels_last: bool
     augment: BatchAugmenter | None = None
 
@@ -46,14 +46,14 @@ class ImagePreparer:
     ) -> ImagePreparer:
         """The preparer for a data set's mean and standard deviation."""
         mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (config.mean, config.std))
-        return cls(device, mean, std, channels_last, augment)
+        return cls(device, 1 / std, -mean / std, channels_last, augment)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(images float32 [B, 3, H, W], labels int64 [B]) on the device."""
         images = to_unit_floats(batch.images.to(self.device, non_blocking=True))
         if self.augment is not None:
             images = self.augment(images, batch.samples.numpy(), batch.epoch)
-        images = (images - self.mean) / self.std
+        images = torch.addcmul(self.offset, images, self.factor)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=layout), batch.labels.to(self.device, non_blocking=True)
 

@@ -30,7 +30,7 @@ def learning_rate_factor(
         rest = images_total - warmup
         return _between(1.0, config.final_factor, (seen - warmup) / rest if rest else 1.0)
     if config.name == "step":
-        # The small term: 0.3 epochs of 10 images are 3 images, though 3 / (0.3 * 10) may round to just below 1.
+        # The small term: 1.1 epochs of 100 images are 110 images, though 110 / (1.1 * 100) is just below 1.
         num_drops = math.floor(seen / (config.step_epochs * images_per_epoch) + 1e-9)
         return float(config.step_factor**num_drops)
     return 1.0

@@ -39,6 +39,7 @@ LAYERS: dict[str, int] = {
     # L4: entry points and what they share.
     "signs_dist.report": 4,
     "signs_dist.run": 4,
+    "signs_dist.trainer": 4,
     "signs_dist.trained": 4,
     "signs_dist.train": 4,
     "signs_dist.evaluate": 4,

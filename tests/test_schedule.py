@@ -62,13 +62,19 @@ def test_a_warmup_as_long_as_the_run_never_divides_by_zero() -> None:
     assert factor(config, TOTAL) == 0
 
 
-def test_drops_fall_on_the_image_that_ends_their_epochs() -> None:
-    config = ScheduleConfig(name="step", step_epochs=0.3, step_factor=0.5)
-    factors = [
-        learning_rate_factor(config, images_seen=seen, images_total=100, images_per_epoch=10)
-        for seen in range(0, 31, 3)
-    ]
-    assert factors == [0.5**drops for drops in range(11)]
+@pytest.mark.parametrize(
+    ("step_epochs", "images_per_epoch", "num_drops", "images_seen"),
+    [(0.3, 10, 1, 3), (1.1, 100, 1, 110), (1.1, 864, 5, 4752), (0.1, 864, 15, 1296)],
+)
+def test_drops_fall_on_the_image_that_ends_their_epochs(
+    step_epochs: float, images_per_epoch: int, num_drops: int, images_seen: int
+) -> None:
+    config = ScheduleConfig(name="step", step_epochs=step_epochs, step_factor=0.5)
+    before, at = (
+        learning_rate_factor(config, images_seen=seen, images_total=10**6, images_per_epoch=images_per_epoch)
+        for seen in (images_seen - 1, images_seen)
+    )
+    assert (before, at) == (0.5 ** (num_drops - 1), 0.5**num_drops)
 
 
 @pytest.mark.parametrize("peak_at", [0.1, 0.3, 0.9])

@@ -89,7 +89,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     shown = f"{Path(archive.filename or 'zip').name}/{name}"
     try:
         return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, KeyError) as error:
         raise BadImageError(shown, f"cannot be unpacked ({error})") from error
 
 

@@ -7,7 +7,10 @@ the step have no part in it.
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +18,8 @@ from torch import Tensor
 from signs_dist.config import AugmentConfig
 from signs_dist.data.plan import Indices
 from signs_dist.data.randomness import Stream, stream_key, uniform
+
+Draws = npt.NDArray[np.float32]
 
 _FLIP, _ANGLE, _SHIFT_X, _SHIFT_Y, _SCALE, _BRIGHTNESS, _CONTRAST, _CUTOUT_X, _CUTOUT_Y, _NUM_DRAWS = range(10)
 
@@ -33,55 +38,57 @@ class BatchAugmenter:
         self._identity = not (self._moves or config.flip or config.brightness or config.contrast or config.cutout)
 
     def __call__(self, images: Tensor, samples: Indices, epoch: int) -> Tensor:
-        """Change a batch; see the class."""
+        """Change a batch; see the class. The images that are given stay as they are."""
         if self._identity:
             return images
-        host_draws = uniform(stream_key(self.seed, Stream.AUGMENT, epoch), samples, _NUM_DRAWS)
-        draws = torch.from_numpy(host_draws).to(images.device, non_blocking=True)
+        draws = uniform(stream_key(self.seed, Stream.AUGMENT, epoch), samples, _NUM_DRAWS)
         if self._moves:
             images = self._move(images, draws)
         elif self.config.flip:
-            flipped = draws[:, _FLIP] < self.config.flip
-            images = torch.where(flipped[:, None, None, None], images.flip(3), images)
+            images = torch.where(_on_device(draws[:, _FLIP] < self.config.flip, images), images.flip(3), images)
         if self.config.brightness or self.config.contrast:
             images = self._recolour(images, draws)
         if self.config.cutout:
             images = self._cut_out(images, draws)
         return images
 
-    def _move(self, images: Tensor, draws: Tensor) -> Tensor:
+    def _move(self, images: Tensor, draws: Draws) -> Tensor:
         """Flip, rotate, shift and scale in one bilinear resampling; edges are mirrored outwards."""
         height, width = images.shape[2:]
-        angle = math.radians(self.config.rotate_degrees) * _centred(draws[:, _ANGLE])
+        angles = math.radians(self.config.rotate_degrees) * _centred(draws[:, _ANGLE])
         zoom = 1 / (1 + self.config.scale * _centred(draws[:, _SCALE]))
-        mirror = torch.where(draws[:, _FLIP] < self.config.flip, -1.0, 1.0)
+        mirror = np.where(draws[:, _FLIP] < self.config.flip, -1.0, 1.0)
+        # One number at a time: a vectorised cosine may round otherwise at another place of the batch.
+        cosine = zoom * np.array([math.cos(angle) for angle in angles])
+        sine = zoom * np.array([math.sin(angle) for angle in angles])
         # Coordinates run from -1 to 1, so that a whole side is 2 long.
         shift_x, shift_y = (2 * self.config.shift * _centred(draws[:, axis]) for axis in (_SHIFT_X, _SHIFT_Y))
-        cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-        x = _pixel_centres(width, images)[None, None, :]
-        y = _pixel_centres(height, images)[None, :, None]
         aspect = height / width
-        # Written out rather than as a matrix product, whose summation order may depend on the batch.
-        source_x = (cosine * mirror)[:, None, None] * x - (sine * aspect)[:, None, None] * y + shift_x[:, None, None]
-        source_y = (sine * mirror / aspect)[:, None, None] * x + cosine[:, None, None] * y + shift_y[:, None, None]
-        grid = torch.stack((source_x, source_y), dim=3)  # [B, H, W, 2]
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        rows = ((cosine * mirror, -sine * aspect, shift_x), (sine * mirror / aspect, cosine, shift_y))
+        affine = _on_device(np.stack([np.stack(row, axis=1) for row in rows], axis=1), images)  # [B, 2, 3, 1, 1, 1]
+        by_x, by_y, shift = (affine[:, :, column, :, :, 0] for column in range(3))  # each [B, 2, 1, 1]
+        along_x = by_x * _pixel_centres(width, images)[None, None, None, :] + shift  # [B, 2, 1, W]
+        along_y = by_y * _pixel_centres(height, images)[None, None, :, None]  # [B, 2, H, 1]
+        # x and y in two planes, where one fast addition fills them: interleaved it takes ten times as long.
+        grid = (along_x + along_y).permute(0, 2, 3, 1)  # [B, H, W, 2]
+        moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return moved.clamp_(0, 1)  # the four weights of a pixel may sum to 1 + 1e-7
 
-    def _recolour(self, images: Tensor, draws: Tensor) -> Tensor:
-        brightness = 1 + self.config.brightness * _centred(draws[:, _BRIGHTNESS])[:, None, None, None]
-        contrast = 1 + self.config.contrast * _centred(draws[:, _CONTRAST])[:, None, None, None]
-        mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        # (image - mean) · contrast + mean, all times brightness, in one pass over the pixels.
-        offset = mean * (1 - contrast) * brightness
-        return torch.addcmul(offset, images, contrast * brightness).clamp_(0, 1)
+    def _recolour(self, images: Tensor, draws: Draws) -> Tensor:
+        brightness = 1 + self.config.brightness * _centred(draws[:, _BRIGHTNESS])
+        contrast = 1 + self.config.contrast * _centred(draws[:, _CONTRAST])
+        # (image - mean) · contrast + mean, all times brightness: one product and one sum for each pixel.
+        offset = _means(images) * _on_device((1 - contrast) * brightness, images)
+        return (images * _on_device(contrast * brightness, images)).add_(offset).clamp_(0, 1)
 
-    def _cut_out(self, images: Tensor, draws: Tensor) -> Tensor:
+    def _cut_out(self, images: Tensor, draws: Draws) -> Tensor:
+        half = self.config.cutout  # of a side of length 2
         inside = [
-            (_pixel_centres(side, images)[None, :] - _centred(draws[:, axis])[:, None]).abs() < self.config.cutout
+            (_pixel_centres(side, images) - _on_device(_centred(draws[:, axis]), images)[:, 0, 0]).abs() < half
             for side, axis in ((images.shape[2], _CUTOUT_Y), (images.shape[3], _CUTOUT_X))
         ]
-        blank = (inside[0][:, :, None] & inside[1][:, None, :])[:, None]  # [B, 1, H, W]
-        return torch.where(blank, images.mean(dim=(1, 2, 3), keepdim=True), images)
+        blank = inside[0][:, None, :, None] & inside[1][:, None, None, :]  # [B, 1, H, W]
+        return torch.where(blank, _means(images), images)
 
 
 def to_unit_floats(images: Tensor) -> Tensor:
@@ -89,9 +96,25 @@ def to_unit_floats(images: Tensor) -> Tensor:
     return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
 
 
-def _centred(draws: Tensor) -> Tensor:
+def _centred(draws: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Draws in [0, 1) as numbers in [-1, 1)."""
-    return 2 * draws - 1
+    return 2 * draws.astype(np.float64) - 1
+
+
+def _on_device(values: npt.NDArray[Any], like: Tensor) -> Tensor:
+    """Values of each sample, [B, ...], with three dimensions of 1 added, where `like` lies; floats become float32."""
+    tensor = torch.from_numpy(values.astype(np.float32) if values.dtype == np.float64 else values)
+    return tensor.to(like.device, non_blocking=True)[..., None, None, None]
+
+
+def _means(images: Tensor) -> Tensor:
+    """The mean of each image, [B, 1, 1, 1].
+
+    In two stages, rows first: a single sum is split among threads when the batch is one large image, and would then
+    be rounded otherwise than in a larger batch.
+    """
+    num_values = images[0].numel() if len(images) else 1
+    return (images.sum(dim=3).sum(dim=(1, 2)) / num_values)[:, None, None, None]
 
 
 def _pixel_centres(side: int, like: Tensor) -> Tensor:

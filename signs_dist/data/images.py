@@ -32,7 +32,7 @@ MAX_PIXELS = 100_000_000
 DECODER_FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 """Pillow's decoders that are used. Not all of them: its EPS reader, for one, starts Ghostscript."""
 
-REDUCING_GAP = 2.0
+REDUCING_GAP = 3.0
 """Cheap reduction (in the JPEG decoder, then by averaging boxes) stops at this multiple of the final size."""
 
 # What Pillow's decoders were seen to raise on broken files. OSError covers UnidentifiedImageError.

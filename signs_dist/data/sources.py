@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import stat
+import unicodedata
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,10 +70,6 @@ class SourceReader:
     def read(self, name: str) -> Path | bytes:
         """A path for a file in a folder, bytes for one in a zip. Raises BadImageError if it cannot be unpacked."""
         return self.path / name if self._archive is None else read_member(self._archive, name)
-
-    def shown(self, name: str) -> str:
-        """How errors name the file."""
-        return str(self.path / name)
 
 
 def list_source(path: Path) -> list[SourceFile]:
@@ -148,7 +145,7 @@ def _labelled(
         class_name = label_of_name(name) if layout == "flat" else name.partition("/")[0]
         if class_name is None:
             bad_names.append((file.path, "no label in its name, such as the 3 of 3_IMG_5942.jpg"))
-        elif not name.isprintable():
+        elif not _can_be_written(file.path):
             bad_names.append((printable(file.path), "its name has bytes or signs that cannot be written; rename it"))
         else:
             images.append(SourceImage(split, class_name, name, file))
@@ -159,7 +156,12 @@ def _labelled(
 
 def printable(name: str) -> str:
     """A file name that any terminal and any JSON file can hold."""
-    return name if name.isprintable() else ascii(name)[1:-1]
+    return name if _can_be_written(name) else ascii(name)[1:-1]
+
+
+def _can_be_written(name: str) -> bool:
+    # Control characters, and bytes that are no UTF-8. The narrow space in names of macOS screenshots is fine.
+    return not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name)
 
 
 def _find_prefix(paths: list[str], where: Path) -> tuple[str, bool]:

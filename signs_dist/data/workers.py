@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from signs_dist.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Resource = TypeVar("Resource")
 
 BATCH = 16
 """Items that a worker takes at once: a third of a second of large photos."""
@@ -29,17 +32,21 @@ def usable_cores() -> int:
 
 
 def run_batches(
-    work: Callable[[Sequence[Item]], list[Result]],
+    work: Callable[[Resource, Sequence[Item]], list[Result]],
     items: Sequence[Item],
     *,
+    resource: Callable[[], contextlib.AbstractContextManager[Resource]],
     processes: int | None = None,
     batch: int = BATCH,
-) -> Iterator[list[Result]]:
-    """Yield `work(batch)` for all batches of `items`, in the order in which they get done.
+) -> Generator[list[Result], None, None]:
+    """Yield `work(resource, batch)` for all batches of `items`, in the order in which they get done.
 
     Args:
         work: picklable. What it raises is raised here, and ends all workers.
+        items: what to do, in order.
+        resource: opened once in each worker, such as a zip. Picklable.
         processes: None takes all usable cores. With 1, or little to do, the work is done in this process.
+        batch: items that a worker takes at once.
 
     Raises:
         UserError: the system killed a worker process.
@@ -47,17 +54,19 @@ def run_batches(
     batches = [items[start : start + batch] for start in range(0, len(items), batch)]
     num_processes = min(processes or usable_cores(), len(batches))
     if num_processes <= 1 or len(batches) <= 2:
-        for one in batches:
-            yield work(one)
+        with resource() as opened:
+            for one in batches:
+                yield work(opened, one)
         return
     context = multiprocessing.get_context("spawn")  # fork would copy the locks of threads that do not run in the copy
     executor = concurrent.futures.ProcessPoolExecutor(num_processes, mp_context=context, initializer=_end_with_parent)
+    task = functools.partial(_work_in_worker, work, resource)
     pending: set[concurrent.futures.Future[list[Result]]] = set()
     waiting = iter(batches)
     try:
         while True:
             for one in waiting:
-                pending.add(_submit(executor, work, one))
+                pending.add(_submit(executor, functools.partial(task, one)))
                 if len(pending) >= num_processes * NUM_BATCHES_AHEAD:
                     break
             if not pending:
@@ -75,18 +84,29 @@ def run_batches(
 
 
 def _submit(
-    executor: concurrent.futures.ProcessPoolExecutor,
-    work: Callable[[Sequence[Item]], list[Result]],
-    one: Sequence[Item],
+    executor: concurrent.futures.ProcessPoolExecutor, task: Callable[[], list[Result]]
 ) -> concurrent.futures.Future[list[Result]]:
     # Processes are started in here and inherit the mask: Ctrl-C, which a terminal sends to all, is for the parent.
     if threading.current_thread() is not threading.main_thread():
-        return executor.submit(work, one)
+        return executor.submit(task)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return executor.submit(work, one)
+        return executor.submit(task)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_opened: dict[str, Any] = {}
+
+
+def _work_in_worker(
+    work: Callable[[Resource, Sequence[Item]], list[Result]],
+    resource: Callable[[], contextlib.AbstractContextManager[Resource]],
+    items: Sequence[Item],
+) -> list[Result]:
+    if "resource" not in _opened:
+        _opened["resource"] = resource().__enter__()  # closed by the end of the process
+    return work(_opened["resource"], items)
 
 
 def _end_with_parent() -> None:

@@ -121,7 +121,10 @@ def _explained(refusal: str, name: str, num_classes: int, image_size: int, args:
     # A transformer wants a multiple of its patch; any other network only wants enough pixels.
     wants_multiple = not {"image_size", "input_size"}.isdisjoint(inspect.signature(_network_class(name)).parameters)
     below = next(filter(works, range(image_size - 1, 7, -1)), None) if wants_multiple else None
-    nearest = f"The nearest that do: {below} and {above}." if below else f"The smallest that does: {above}."
+    if below is not None:
+        nearest = f"The nearest that do: {below} and {above}."
+    else:
+        nearest = f"The {'next' if wants_multiple else 'smallest'} that does: {above}."
     return UserError(f"data.image_size={image_size} does not suit torchvision:{name} ({refusal}). {nearest}")
 
 

@@ -28,7 +28,9 @@ def read_file(path: str) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"model.weights={path}: there is no such file.") from error
+        raise UserError(
+            f"model.weights={path}: there is no such file. Names such as DEFAULT are for torchvision's networks."
+        ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
@@ -55,14 +57,14 @@ def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     head_names = [name for name in own if name.startswith(f"{head}.")]
     kept_head = [name for name in head_names if name in state and state[name].shape != own[name].shape]
     if kept_head:
-        other_classes = state[kept_head[0]].shape[0]
+        other_classes = state[kept_head[-1]].shape[0]
         state = {name: tensor for name, tensor in state.items() if name not in head_names}
     _refuse_differences(own, state, head_names if kept_head else [], source)
     model.load_state_dict(state, strict=False)
     if kept_head:
         logger.warning(
-            "%s has %d classes, the data %d: the head %s starts afresh.",
-            source, other_classes, own[kept_head[0]].shape[0], head,
+            "%s has %d classes, the data %d: the head (%s) starts afresh.",
+            source, other_classes, own[kept_head[-1]].shape[0], head,
         )  # fmt: skip
 
 

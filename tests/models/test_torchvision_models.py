@@ -58,11 +58,19 @@ def test_it_trains_a_step(name: str) -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_the_seed_alone_fixes_the_weights() -> None:
-    """The trial on empty weights does not move torch's generator."""
+def test_the_seed_alone_fixes_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial on empty weights does not move torch's generator, even where a network draws numbers for itself."""
+    construct = subject._construct
+
+    def drawing(*args: Any) -> nn.Module:
+        torch.rand(1)
+        return construct(*args)
+
+    monkeypatch.setattr(subject, "_construct", drawing)
     torch.manual_seed(3)
     ours = build("squeezenet1_1")
     torch.manual_seed(3)
+    torch.rand(1)
     theirs = torchvision.models.squeezenet1_1(num_classes=6)
     assert all(torch.equal(tensor, theirs.state_dict()[key]) for key, tensor in ours.state_dict().items())
 
@@ -127,7 +135,7 @@ def test_imagenet_weights_fill_all_but_the_head(
     assert len(shared) == len(own) - 2
     assert all(torch.equal(own[key], published[key]) for key in shared)
     assert own["classifier.1.weight"].shape[0] == 6
-    assert "IMAGENET1K_V1 has 1000 classes, the data 6: the head classifier.1 starts afresh." in caplog.text
+    assert "IMAGENET1K_V1 has 1000 classes, the data 6: the head (classifier.1) starts afresh." in caplog.text
 
 
 @pytest.mark.slow

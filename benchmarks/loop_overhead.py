@@ -1,0 +1,105 @@
+"""What the loop and the data cost: training by signs_dist against the same network and batch alone on random tensors.
+
+    python benchmarks/loop_overhead.py --config configs/signs.yaml data.root=PHOTOS
+
+Both sides use one model, optimizer, precision and memory order, and take turns, an epoch each, so that a machine whose
+speed drifts treats them alike. Printed: images per second (medians) and the median of the pairs' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from signs_dist import loop
+from signs_dist.config_source import load_config
+from signs_dist.context import read_context
+from signs_dist.data.augment import BatchAugmenter
+from signs_dist.data.loader import LoaderSettings, TrainLoader
+from signs_dist.data.plan import EpochPlan
+from signs_dist.data.sets import open_data_set, open_split
+from signs_dist.losses import build_loss
+from signs_dist.optim import build_optimizer
+from signs_dist.precision import choose_precision, find_capability
+from signs_dist.run import build_model
+from signs_dist.strategy import SingleProcess, choose_device
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--pairs", type=int, default=7, help="epochs of each side (default: 7)")
+    parser.add_argument("--no-augment", action="store_true", help="leave the images as they are")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    options = parser.parse_intermixed_args()
+    config = load_config(options.config, options.overrides).config
+    context = read_context()
+    torch.set_num_threads(context.usable_cores)
+    strategy = SingleProcess(choose_device("auto"))
+    precision = choose_precision(config.train.precision, find_capability(strategy.device))
+    data = open_data_set(config.data, num_processes=context.usable_cores, report=lambda *_: None)
+    source, _ = open_split(data.splits["train"], config.data, num_threads=context.usable_cores, report=lambda *_: None)
+    plan = EpochPlan(len(data.splits["train"]), config.train.global_batch, config.seed)
+    num_classes = len(data.classes)
+    model = build_model(config, num_classes, strategy.device)
+    loss_function = build_loss(config.loss, num_classes)
+    state = loop.TrainingState(
+        model=model,
+        num_classes=num_classes,
+        loss_function=loss_function,
+        optimizer=build_optimizer(model, config.optim),
+        scaler=precision.scaler(),
+        learning_rate=lambda _: 1e-4,
+        precision=precision,
+        clip_norm=None,
+        average=None,
+        seed=0,
+    )
+    augment = None if options.no_augment else BatchAugmenter(config.augment, config.seed)
+    channels_last = config.train.channels_last
+    prepare = loop.ImagePreparer.create(config.data, strategy.device, channels_last=channels_last, augment=augment)
+    loader = TrainLoader(source, plan, strategy.shard, LoaderSettings(0, 2, pin_memory=False))
+    side = config.data.image_size
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = torch.randn(plan.global_batch, 3, side, side, device=strategy.device).contiguous(memory_format=layout)
+    labels = torch.randint(num_classes, (plan.global_batch,), device=strategy.device)
+
+    def train_by_signs_dist(epoch: int) -> None:
+        steps = loop.train_epoch(state, loader.epoch(epoch), prepare, global_batch=plan.global_batch, first_step=0)
+        for report in steps:
+            last = report
+        strategy.total(last.sums.tensors())
+
+    def train_alone(epoch: int) -> None:
+        model.train()
+        for _ in range(plan.num_steps):
+            with precision.autocast():
+                logits = model(images)
+            loss = loss_function(logits, labels).mean()
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            state.optimizer.step()
+        loss.item()
+
+    def seconds(side: object, epoch: int) -> float:
+        started = time.perf_counter()
+        side(epoch)  # type: ignore[operator]
+        return time.perf_counter() - started
+
+    ours, alone = [], []
+    for epoch in range(options.pairs + 1):  # the first pair warms up
+        alone.append(seconds(train_alone, epoch))
+        ours.append(seconds(train_by_signs_dist, epoch))
+    num_images = plan.num_steps * plan.global_batch
+    ratios = [own / bare for own, bare in zip(ours[1:], alone[1:], strict=True)]
+    print(f"network alone on random tensors   {num_images / statistics.median(alone[1:]):8,.0f} images/s")
+    print(f"training by signs_dist            {num_images / statistics.median(ours[1:]):8,.0f} images/s")
+    print(f"time of ours / time alone         {statistics.median(ratios):8.3f} (median of {options.pairs} pairs)")
+
+
+if __name__ == "__main__":
+    main()

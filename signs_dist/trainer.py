@@ -1,0 +1,307 @@
+"""The epochs of a run: train, validate, write down, keep the last and the best."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from signs_dist import checkpoint, loop
+from signs_dist.config import Config
+from signs_dist.console import Screen, percent
+from signs_dist.data.augment import BatchAugmenter
+from signs_dist.data.batches import Batch
+from signs_dist.data.loader import EvaluationLoader, LoaderSettings, TrainLoader
+from signs_dist.data.plan import EpochPlan
+from signs_dist.data.sets import DataSet
+from signs_dist.ema import WeightAverage
+from signs_dist.errors import TrainingFailedError
+from signs_dist.losses import build_loss
+from signs_dist.metrics import Score
+from signs_dist.models.trainable import count_parameters
+from signs_dist.optim import build_optimizer
+from signs_dist.precision import Precision
+from signs_dist.report import duration, score_fields, show_score
+from signs_dist.rundir import RunFolder, timestamp
+from signs_dist.schedule import learning_rate_factor
+from signs_dist.strategy import SingleProcess, describe_device
+
+
+@dataclasses.dataclass(frozen=True)
+class RunParts:
+    """What a run is made of, each part ready.
+
+    Attributes:
+        config: all settings.
+        folder: where everything lands.
+        data: the images' index.
+        sources: the batches of each split.
+        plan: which samples at which step.
+        settings: how loaders work.
+        model: on its device, with its initial weights.
+        precision: arithmetic of the forward pass.
+        strategy: how processes and devices share the work.
+        screen: what a person sees.
+        num_threads: threads of one operation on the CPU.
+    """
+
+    config: Config
+    folder: RunFolder
+    data: DataSet
+    sources: Mapping[str, Dataset[Batch]]
+    plan: EpochPlan
+    settings: LoaderSettings
+    model: nn.Module
+    precision: Precision
+    strategy: SingleProcess
+    screen: Screen
+    num_threads: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best epoch so far, by validation accuracy, then by loss."""
+
+    epoch: int
+    accuracy: float
+    loss: float
+
+    def is_beaten_by(self, score: Score) -> bool:
+        """Whether `score` is better."""
+        return (score.accuracy, -score.loss) > (self.accuracy, -self.loss)
+
+
+class Trainer:
+    """The epochs of a run: train, validate, write down, keep the last and the best."""
+
+    def __init__(self, parts: RunParts) -> None:
+        config, data, strategy, precision = parts.config, parts.data, parts.strategy, parts.precision
+        self.config, self.folder, self.data, self.plan = config, parts.folder, data, parts.plan
+        self.model, self.precision, self.strategy, self.screen = parts.model, precision, strategy, parts.screen
+        self.best: Best | None = None
+        self.steps_done = 0
+        self.step_seconds = 0.0
+        self.num_steps = config.train.epochs * parts.plan.num_steps
+        self.started = time.perf_counter()
+
+        num_classes = len(data.classes)
+        augment = BatchAugmenter(config.augment, config.seed) if config.augment.backend == "batch" else None
+        prepare = functools.partial(
+            loop.ImagePreparer.create, config.data, strategy.device, channels_last=config.train.channels_last
+        )
+        self.prepare_train, self.prepare_evaluation = prepare(augment=augment), prepare()
+        self.train_loader = TrainLoader(parts.sources["train"], parts.plan, strategy.shard, parts.settings)
+        # Evaluation is short: workers would take longer to start than they save, unless images are decoded each time.
+        decodes = config.data.storage == "files"
+        settings = parts.settings if decodes else dataclasses.replace(parts.settings, num_workers=0)
+        self.evaluation_loaders = {
+            name: EvaluationLoader(parts.sources[name], len(index), config.evaluate.batch, strategy.shard, settings)
+            for name, index in data.splits.items()
+            if name != "train"
+        }
+        self.evaluation_loss = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), num_classes)
+        images_per_epoch = parts.plan.num_steps * parts.plan.global_batch
+        self.state = loop.TrainingState(
+            model=strategy.prepare(parts.model),
+            num_classes=num_classes,
+            loss_function=build_loss(config.loss, num_classes),
+            optimizer=build_optimizer(parts.model, config.optim),
+            scaler=precision.scaler(),
+            learning_rate=lambda images_seen: (
+                config.optim.lr
+                * learning_rate_factor(
+                    config.schedule,
+                    images_seen=images_seen,
+                    images_total=config.train.epochs * images_per_epoch,
+                    images_per_epoch=images_per_epoch,
+                )
+            ),
+            precision=precision,
+            clip_norm=config.optim.clip_norm,
+            average=WeightAverage(parts.model, config.ema.decay) if config.ema.decay is not None else None,
+            seed=config.seed,
+        )
+
+    def train_all(self, run_started: float) -> dict[str, Any]:
+        """Train every epoch, judge the final weights, and write model.pt and result.json."""
+        self.started = time.perf_counter()
+        num_epochs = self.config.train.epochs
+        score: Score | None = None
+        with self.screen.training(self.num_steps) as progress:
+            for epoch in range(num_epochs):
+                numbers = self.train_one(epoch, progress)
+                last = epoch + 1 == num_epochs
+                score = None
+                if last or (epoch + 1) % self.config.evaluate.every_epochs == 0:
+                    score = self.judge("val")
+                    if self.best is None or self.best.is_beaten_by(score):
+                        self.best = Best(epoch + 1, score.accuracy, score.loss)
+                    numbers |= score_fields("val", score)
+                self.save(epoch + 1, is_best=self.best is not None and self.best.epoch == epoch + 1)
+                self.folder.append(self.folder.metrics, {"kind": "epoch", **numbers})
+                self.screen.epoch(epoch + 1, num_epochs, self.epoch_line(numbers, score))
+        train_seconds = time.perf_counter() - self.started
+        assert score is not None
+        assert self.best is not None
+        return self.finish(score, self.best, train_seconds, run_started)
+
+    def train_one(self, epoch: int, progress: Callable[[int, str], None]) -> dict[str, Any]:
+        """Train one epoch; returns its numbers."""
+        num_steps, batch = self.plan.num_steps, self.plan.global_batch
+        started = time.perf_counter()
+        numbers: dict[str, Any] = {}
+        steps = loop.train_epoch(
+            self.state,
+            self.train_loader.epoch(epoch),
+            self.prepare_train,
+            global_batch=batch,
+            first_step=epoch * num_steps,
+        )
+        for step in steps:
+            self.steps_done = epoch * num_steps + step.step
+            at_end = step.step == num_steps
+            if not at_end and self.steps_done % self.config.log.every_steps:
+                continue
+            score = Score.from_sums(self.strategy.total(step.sums.tensors()))
+            seconds = time.perf_counter() - started
+            self._require_finite(score.loss, epoch, step.step)
+            numbers = {
+                "epoch": epoch + 1,
+                "step": self.steps_done,
+                "images": self.steps_done * batch,
+                **score_fields("train", score),
+                "lr": step.learning_rate,
+                "images_per_second": round(step.num_images / seconds, 1),
+                "data_wait_share": round(step.wait_seconds / seconds, 4),
+            }
+            if not at_end:
+                progress(self.steps_done, self.step_line(numbers))
+                self.folder.append(self.folder.metrics, {"kind": "step", **numbers})
+        self.step_seconds += time.perf_counter() - started
+        return numbers
+
+    def judge(self, split: str) -> Score:
+        """How the weights that will be saved (the average, if on) do on a split."""
+        average = self.state.average
+        if average is None:
+            return self._judge(split)
+        with average.swapped_into(self.model):
+            return self._judge(split)
+
+    def _judge(self, split: str) -> Score:
+        sums = loop.evaluate(
+            self.model,
+            self.evaluation_loaders[split],
+            self.prepare_evaluation,
+            self.evaluation_loss,
+            self.precision,
+            num_classes=len(self.data.classes),
+            flip_average=self.config.evaluate.flip_average,
+        )
+        score = Score.from_sums(self.strategy.total(sums.tensors()))
+        assert score.num_images == len(self.data.splits[split])
+        return score
+
+    def save(self, epochs_done: int, *, is_best: bool) -> None:
+        """Write checkpoints/last.pt, and best.pt if this epoch is the best so far."""
+        average = self.state.average
+        content = {
+            "format": 1,
+            "model": checkpoint.plain_weights(self.model),
+            "ema": average.state_dict() if average is not None else None,
+            "optimizer": self.state.optimizer.state_dict(),
+            "scaler": self.state.scaler.state_dict(),
+            "cursor": {"epoch": epochs_done, "step": 0},
+            "best": dataclasses.asdict(self.best) if self.best is not None else None,
+            "config": self.config.model_dump(mode="json"),
+            "classes": list(self.data.classes),
+        }
+        checkpoint.save(self.folder.checkpoints / "last.pt", content)
+        if is_best:
+            checkpoint.save(self.folder.checkpoints / "best.pt", content)
+
+    def finish(self, val: Score, best: Best, train_seconds: float, run_started: float) -> dict[str, Any]:
+        """Judge the test split, write model.pt and result.json, and show the closing tables."""
+        average = self.state.average
+        weights = checkpoint.plain_weights(self.model)
+        if average is not None:
+            weights = {name: tensor.cpu().contiguous() for name, tensor in average.weights().items()}
+        checkpoint.save(self.folder.model, weights)
+        scores = {"val": val} | {name: self.judge(name) for name in self.evaluation_loaders if name != "val"}
+        images = self.config.train.epochs * self.plan.num_steps * self.plan.global_batch
+        result: dict[str, Any] = {
+            "finished": True,
+            "data": self.data.name,
+            "classes": list(self.data.classes),
+            "split_sizes": {name: len(index) for name, index in self.data.splits.items()},
+        }
+        for name, score in scores.items():
+            result |= score_fields(name, score, in_full=True)
+        result |= {
+            "best_epoch": best.epoch,
+            "best_val_accuracy": best.accuracy,
+            "epochs": self.config.train.epochs,
+            "steps": self.steps_done,
+            "seed": self.config.seed,
+            "train_seconds": round(train_seconds, 3),
+            "total_seconds": round(time.perf_counter() - run_started, 3),
+            "images_per_second": round(images / self.step_seconds, 1),
+            "world_size": self.strategy.world_size,
+            "strategy": self.strategy.name,
+            "device": describe_device(self.strategy.device),
+            "precision": self.precision.name,
+            "model": self.config.model.name,
+            "num_parameters": count_parameters(self.model)[0],
+            "weights_sha256": checkpoint.weights_sha256(weights),
+        }
+        self.folder.write_result(result)
+        for name, score in scores.items():
+            show_score(self.screen, name, score, self.data.classes, self.data.name)
+        rate, seconds = result["images_per_second"], duration(train_seconds)
+        self.screen.say(
+            f"trained in {seconds} at {rate:,.0f} images/s; best epoch {best.epoch} ({percent(best.accuracy)})"
+        )
+        self.screen.say(f"everything is in {self.folder.path}")
+        return result
+
+    def step_line(self, numbers: dict[str, Any]) -> str:
+        """The numbers beside the progress bar."""
+        remaining = (time.perf_counter() - self.started) / self.steps_done * (self.num_steps - self.steps_done)
+        return (
+            f"epoch {numbers['epoch']}/{self.config.train.epochs} | "
+            f"loss {numbers['train_loss']:.3f}  {percent(numbers['train_accuracy'])} | "
+            f"{numbers['images_per_second']:,.0f} images/s | {duration(remaining)} left"
+        )
+
+    def epoch_line(self, numbers: dict[str, Any], val: Score | None) -> str:
+        """One line about an epoch."""
+        left = self.config.train.epochs - numbers["epoch"]
+        remaining = left * (time.perf_counter() - self.started) / numbers["epoch"]
+        words = [
+            f"epoch {numbers['epoch']:>{len(str(self.config.train.epochs))}}/{self.config.train.epochs}",
+            f"loss {numbers['train_loss']:.3f}  {percent(numbers['train_accuracy'])}",
+            *([f"val {val.loss:.3f}  {percent(val.accuracy)} ({val.num_correct}/{val.num_images})"] if val else []),
+            f"lr {numbers['lr']:.2g}",
+            f"{numbers['images_per_second']:,.0f} images/s",
+            f"data wait {100 * numbers['data_wait_share']:.0f} %",
+            *([f"{duration(remaining)} left"] if left else []),
+        ]
+        return " | ".join(words)
+
+    def attempt_end(self, reason: str) -> dict[str, Any]:
+        """The line of attempts.jsonl at the end of an attempt."""
+        return {"attempt": 1, "event": "end", "time": timestamp(), "reason": reason, "last_step": self.steps_done}
+
+    def _require_finite(self, loss: float, epoch: int, step: int) -> None:
+        if not math.isfinite(loss):
+            raise TrainingFailedError(
+                f"the training loss is {loss} at epoch {epoch + 1}, step {step}. A lower optim.lr "
+                f"(it is {self.config.optim.lr:g}) or optim.clip_norm=1 often helps. The last good epoch is kept in "
+                f"{self.folder.checkpoints}."
+            )
