@@ -49,7 +49,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """The weights in a model.pt, or of a checkpoint in checkpoints/ (its average, where it has one)."""
     value = load(path)
     average = value.get("ema")
-    weights = average["weights"] if isinstance(average, dict) else value.get("model", value)
+    weights = average.get("weights") if isinstance(average, dict) else value.get("model", value)
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise UserError(f"{path} holds no weights: a model.pt or a file of checkpoints/ is wanted.")
     return dict(weights)

@@ -4,43 +4,74 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, TrainingFailedError, UserError
 from signs_dist.files import explained
 
+SETTINGS = "overrides"
+"""Where the parser puts `section.key=value …`."""
 Main = Callable[[Sequence[str]], int]
 
 
 class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser that names the nearest flag, and says how a setting is written when a flag is a setting."""
 
+    _given: tuple[str, ...] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in ArgumentParser; what was given is kept for the message of an error."""
+        self._given = self._given or tuple(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Print the message and what to type instead, and exit with 2."""
         prefix = "unrecognized arguments: "
         hint = self._suggest(message.removeprefix(prefix).split()[0]) if message.startswith(prefix) else ""
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if choice:
+            near = difflib.get_close_matches(choice[1], re.findall(r"[^\s',]+", choice[2]), n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
         self.print_usage(sys.stderr)
         self.exit(EXIT_USAGE, f"error: {message}.{hint}\n")
 
     def _suggest(self, word: str) -> str:
         flag = word.split("=", 1)[0]
+        setting = self._suggest_setting(flag, word, cutoff=1.0)
+        if setting:
+            return setting
         near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
         if near:
             return f" Did you mean {near[0]}?"
-        if flag.startswith("--") and "." in flag:
-            return f" Settings are written without dashes: {word[2:]}{'' if '=' in word else '=VALUE'}"
-        return ""
+        return self._suggest_setting(flag, word, cutoff=0.75)
+
+    def _suggest_setting(self, flag: str, word: str, *, cutoff: float) -> str:
+        if not flag.startswith("--") or not any(action.dest == SETTINGS for action in self._actions):
+            return ""
+        from signs_dist.config_messages import find_setting  # pydantic: not for --help
+
+        name = find_setting(flag[2:], cutoff=cutoff)
+        if not name:
+            return ""
+        _, equals, value = word.partition("=")
+        place = self._given.index(word) + 1 if word in self._given else len(self._given)
+        if not equals and place < len(self._given) and not self._given[place].startswith("--"):
+            following = self._given[place]
+            value = "" if "=" in following else following
+        return f" Settings are written without dashes: {name}={value or 'VALUE'}"
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--config FILE` and `section.key=value …`."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings; see configs/")
     parser.add_argument(
-        "overrides",
+        SETTINGS,
         nargs="*",
         metavar="section.key=value",
         help="settings that win over the file, such as optim.lr=0.05",
@@ -49,6 +80,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; a mistake of the user is told on standard error, without a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the terminal's encoding lacks, or a file name that is not UTF-8, ends no run.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -64,7 +98,7 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output (such as `head`) has gone; there is nobody to tell. Keep Python's exit silent too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_USAGE
+        return EXIT_FAILED
     except OSError as error:
         mended = explained(error, Path(str(error.filename or "the output")))
         if not isinstance(mended, UserError):

@@ -10,7 +10,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Triple = Annotated[tuple[float, float, float], Field(strict=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Triple = Annotated[tuple[Finite, Finite, Finite], Field(strict=False)]
 Pair = Annotated[tuple[float, float], Field(strict=False)]
 
 
@@ -113,12 +114,19 @@ class LossConfig(Section):
     name: Literal["cross_entropy", "bce", "mse", "l1"] = "cross_entropy"
     """bce, mse and l1 compare with one-hot targets: bce the logits, mse and l1 the softmax probabilities."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of each target spread over all classes. For cross_entropy and bce."""
+    """Share of each target spread over all classes. For cross_entropy and bce; 0 for the others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_smoothing_where_none_is_read(cls, values: Any) -> Any:
+        # So that the written config, which names every setting, is legal for these losses too.
+        if isinstance(values, dict) and values.get("name") in ("mse", "l1"):
+            return {"label_smoothing": 0.0} | values
+        return values
 
     @model_validator(mode="after")
     def _smoothing_has_a_meaning(self) -> LossConfig:
-        given = "label_smoothing" in self.model_fields_set and self.label_smoothing > 0
-        if given and self.name in ("mse", "l1"):
+        if self.label_smoothing > 0 and self.name in ("mse", "l1"):
             raise ValueError(f"loss.label_smoothing does nothing for loss.name={self.name}. Set it to 0 or drop it.")
         return self
 
@@ -211,7 +219,7 @@ class TrainConfig(Section):
     channels_last: bool = True
     """Memory order of images and weights; faster convolutions on CPUs and on GPUs with tensor cores."""
     num_threads: Count | Literal["auto"] = "auto"
-    """Threads of one operation on the CPU. auto: the usable cores."""
+    """Threads of one operation on the CPU. auto: OMP_NUM_THREADS if it is set, else the usable cores."""
 
 
 class EvaluateConfig(Section):

@@ -6,6 +6,7 @@ import difflib
 import re
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -31,29 +32,90 @@ OTHER_NAMES = {
 """What other tools call things, so that a newcomer's guess finds ours."""
 
 
+LONGEST_SHOWN = 120
+"""Characters of a given value that a message repeats."""
+
+
+def _plain_scalars(base: Any) -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
+    """The implicit resolvers of a PyYAML class, with numbers and truth values as in YAML 1.2 and nothing else but null.
+
+    So `1e-4` is a number, and `010`, `1:30`, `1_000`, `2024-01-01`, `yes` and `<<` are text (YAML 1.2.2, section
+    10.3.2, without its octal and hexadecimal integers).
+    """
+    kept = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+        for first, resolvers in base.yaml_implicit_resolvers.items()
+    }
+    ours = {
+        "bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+        "float": (
+            r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+            "-+.0123456789",
+        ),
+        "int": (r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
+    }
+    for name, (pattern, firsts) in ours.items():
+        for first in firsts:
+            kept.setdefault(first, []).append((f"tag:yaml.org,2002:{name}", re.compile(pattern)))
+    return kept
+
+
+PLAIN_SCALARS = _plain_scalars(yaml.SafeLoader)
+"""What an unquoted word means, to reading and to writing alike: what one writes, the other reads back."""
+
+
+class ConfigDumper(yaml.SafeDumper):
+    """SafeDumper that quotes the text which our reading would take for something else, such as '1e-4'."""
+
+    yaml_implicit_resolvers = PLAIN_SCALARS
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write a value that stands twice twice, without anchors."""
+        return True
+
+
 def format_value(value: Any) -> str:
     """A value as it can be typed after `section.key=`."""
-    if isinstance(value, tuple):
-        value = list(value)
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    text: str = yaml.dump(value, Dumper=ConfigDumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def shortened(text: str) -> str:
+    """Text for a message: one that is too long loses its middle."""
+    half = LONGEST_SHOWN // 2
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:half]} … {text[-half:]} ({len(text):,} characters)"
 
 
 def suggest_key(name: str, dotted: str, schema: type[Section]) -> str:
     """The end of a message on the unknown key `name` of a section: the nearest key and all legal ones."""
     every = [key for key, _ in flatten(Config())]
+    if name in every:
+        section, _, key = name.rpartition(".")
+        return f" In a file, {key} stands on a line of its own below `{section}:`."
     sections = [key for key in Config.model_fields if section_of(Config.model_fields[key].annotation)]
-    near = difflib.get_close_matches(name, list(schema.model_fields), n=1)
+    near = _nearest(name, schema.model_fields)
     prefix = dotted[: -len(name)]
     if near:
-        nearest = prefix + near[0]
+        nearest = prefix + near
     else:
-        known = {key.rsplit(".", 1)[-1]: key for key in reversed(every)} | OTHER_NAMES
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-        nearest = known[close[0]] if close else next(iter(difflib.get_close_matches(dotted, every + sections, n=1)), "")
+        nearest = find_setting(name) or _nearest(dotted, every + sections)
     legal = ", ".join(schema.model_fields)
     hint = f" Did you mean {nearest}?" if nearest else ""
     return f"{hint} Legal{f' in {prefix[:-1]}' if prefix else ''}: {legal}."
+
+
+def find_setting(word: str, *, cutoff: float = 0.75) -> str:
+    """The setting that a word such as `epochs`, `batch-size` or `optim.rl` is likely to mean, or an empty text."""
+    word = word.replace("-", "_")
+    every = [key for key, _ in flatten(Config())]
+    known = {key.rsplit(".", 1)[-1]: key for key in reversed(every)} | OTHER_NAMES | {key: key for key in every}
+    near = _nearest(word, known, cutoff)
+    return known[near] if near else ""
+
+
+def _nearest(word: str, legal: Iterable[str], cutoff: float = 0.6) -> str:
+    return next(iter(difflib.get_close_matches(word, list(legal), n=1, cutoff=cutoff)), "")
 
 
 def is_dict(annotation: Any) -> bool:
@@ -78,7 +140,10 @@ def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
     near = difflib.get_close_matches(str(given), _choices(field.annotation), n=1) if field is not None else []
     hint = f" Did you mean {near[0]}?" if near and near[0] != given else ""
     where = origin or dotted
-    return f"{where}: {dotted}: {format_value(given)} is not legal. It takes {legal}.{hint}"
+    if not hint and "text" in legal and isinstance(given, bool | int | float):
+        hint = f""" To mean text, quote it, on the command line twice: "{dotted}='{format_value(given)}'"."""
+    entry = next((f" entry {part + 1}:" for part in item["loc"] if isinstance(part, int)), "")
+    return f"{where}: {dotted}:{entry} {shortened(format_value(given))} is not legal. It takes {legal}.{hint}"
 
 
 def _locate(names: list[str]) -> tuple[str, Any]:
@@ -126,10 +191,12 @@ def _describe_type(annotation: Any, metadata: list[Any]) -> str:
     if origin is tuple:
         arguments = typing.get_args(annotation)
         if Ellipsis in arguments:
-            return "a list"
+            return f"a list, each {_describe_type(arguments[0], [])}"
         return f"a list of {len(arguments)}, each {_describe_type(arguments[0], [])}"
+    if is_dict(annotation):
+        return "a mapping such as {name: value}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    words = names.get(annotation, "a mapping" if is_dict(annotation) else str(annotation))
+    words = names.get(annotation, str(annotation))
     bounds = _describe_bounds(metadata) if annotation in (int, float) else ""
     return f"{words}{bounds}"
 

@@ -8,6 +8,7 @@ import io
 import math
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
@@ -83,13 +84,12 @@ class Screen:
             soft_wrap=True,
         )
         self._log: Console | None = None
-        self._throttle: Throttle | None = None
-        self._doing = ""
+        self._throttles: dict[str, Throttle] = {}
 
     @contextlib.contextmanager
     def logging_to(self, path: Path) -> Iterator[None]:
         """Within the block, write every line to `path` as well: all of them, plain, with the time in front."""
-        with path.open("a", encoding="utf-8") as stream:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             self._log = Console(
                 file=cast("TextIO", _Stamped(stream)), color_system=None, width=PLAIN_WIDTH, soft_wrap=True
             )
@@ -100,16 +100,16 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Print a line, unless quiet."""
-        self._show(Text(line), seen=not self.quiet)
+        self._show(_plain_text(line), seen=not self.quiet)
 
     def result(self, line: str) -> None:
         """Print a line, quiet or not."""
-        self._show(Text(line), seen=True)
+        self._show(_plain_text(line), seen=True)
 
     def log_only(self, text: str) -> None:
         """Write to the log, if there is one, and not to the screen."""
         if self._log is not None:
-            self._log.print(Text(text))
+            self._log.print(_plain_text(text))
 
     def table(self, table: Table) -> None:
         """Print a table, unless quiet."""
@@ -160,16 +160,16 @@ class Screen:
     def epoch(self, epoch: int, num_epochs: int, line: str) -> None:
         """A line at the end of an epoch: every one on a terminal, elsewhere as often as the throttle lets through."""
         seen = not self.quiet and (self.is_terminal or self._is_due("training", epoch, num_epochs))
-        self._show(Text(line), seen=seen)
+        self._show(_plain_text(line), seen=seen)
 
     def _plain(self, what: str, done: int, total: int, line: str) -> None:
         if self._is_due(what, done, total):
             self.say(line)
 
     def _is_due(self, what: str, done: int, total: int) -> bool:
-        if self._doing != what or self._throttle is None:
-            self._doing, self._throttle = what, Throttle()
-        return self._throttle.lets_through(done, total)
+        if what not in self._throttles:
+            self._throttles[what] = Throttle()
+        return self._throttles[what].lets_through(done, total)
 
     @contextlib.contextmanager
     def _bar(self) -> Iterator[Progress | None]:
@@ -179,14 +179,19 @@ class Screen:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=self._console, transient=True, refresh_per_second=5) as bar:
             yield bar
+
+
+def _plain_text(text: str) -> Text:
+    """Text that is shown as it is: no markup, and control characters (of a file's name, say) written out."""
+    return Text("".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text))
 
 
 def percent(share: float) -> str:
@@ -198,13 +203,17 @@ def class_table(
     title: str, classes: Sequence[str], confusion: Sequence[Sequence[int]], accuracies: Sequence[float]
 ) -> Table:
     """A table of what each class was taken for: rows are true classes, columns predicted ones."""
-    table = Table(title=title, title_justify="left", caption="rows: true class, columns: predicted", box=None)
+    # Plain texts: rich would take brackets in a name for markup.
+    names = [_plain_text(name) for name in classes]
+    table = Table(
+        title=_plain_text(title), title_justify="left", caption="rows: true class, columns: predicted", box=None
+    )
     table.add_column("class", justify="right")
-    for name in classes:
+    for name in names:
         table.add_column(name, justify="right")
     table.add_column("images", justify="right")
     table.add_column("right", justify="right")
-    for row, (name, counts, accuracy) in enumerate(zip(classes, confusion, accuracies, strict=True)):
+    for row, (name, counts, accuracy) in enumerate(zip(names, confusion, accuracies, strict=True)):
         cells = [
             Text(str(count) if count else "·", style="bold" if column == row else "red" if count else "dim")
             for column, count in enumerate(counts)

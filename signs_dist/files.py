@@ -13,17 +13,27 @@ from typing import Any
 
 from signs_dist.errors import UserError
 
+CANNOT_WRITE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),  # not allowed
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),  # not a place for it
+)
+
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed over `path`, else removed.
 
+    A device or a pipe, such as /dev/stdout, is written to as it is: there is nothing to replace.
+
     Raises:
         UserError: the disk is full or the folder cannot be written; `path` is as it was before.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            yield path
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
         os.close(descriptor)
         aside = Path(name)
         try:
@@ -43,8 +53,8 @@ def explained(error: OSError, path: Path) -> OSError | UserError:
         return UserError(
             f"no space left while writing {path}: {error.strerror}. Free some space there, or choose another folder."
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-        return UserError(f"cannot write {path}: {error.strerror}. Choose a folder that you may write to.")
+    if error.errno in CANNOT_WRITE:
+        return UserError(f"cannot write {path}: {error.strerror}. Choose a place that you may write to.")
     return error
 
 
@@ -56,7 +66,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, whole or not at all. NaN and infinity are refused: JSON has none."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # File names that are not UTF-8 come as lone surrogates: these are written as JSON's own escapes, \udcff.
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -50,7 +50,7 @@ def train(
         TrainingFailedError: the loss is no longer a number.
     """
     started = time.perf_counter()
-    threads = context.usable_cores if config.train.num_threads == "auto" else config.train.num_threads
+    threads = context.num_threads if config.train.num_threads == "auto" else config.train.num_threads
     torch.set_num_threads(threads)
     precision = choose_precision(config.train.precision, find_capability(strategy.device))
 

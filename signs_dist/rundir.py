@@ -48,16 +48,17 @@ class RunFolder:
         Raises:
             UserError: it exists already, or cannot be made.
         """
+        folder = cls(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except FileExistsError:
-            raise UserError(describe_existing(path)) from None
+            try:
+                path.mkdir()
+            except FileExistsError:
+                raise UserError(describe_existing(path)) from None
+            folder.checkpoints.mkdir()
+            folder.logs.mkdir()
         except OSError as error:
             raise explained(error, path) from error
-        folder = cls(path)
-        folder.checkpoints.mkdir()
-        folder.logs.mkdir()
         return folder
 
     @classmethod
@@ -76,7 +77,7 @@ class RunFolder:
     def append(self, file: Path, line: Mapping[str, Any]) -> None:
         """Add one JSON line to metrics.jsonl or attempts.jsonl."""
         try:
-            with file.open("a", encoding="utf-8") as stream:
+            with file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
         except OSError as error:
             raise explained(error, file) from error

@@ -5,6 +5,7 @@ Every strategy has the same few attributes and methods, so that the training loo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -53,13 +54,13 @@ def choose_device(requested: str) -> torch.device:
     """
     if requested == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    kind, _, number = requested.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()) or (kind == "cpu" and number):
-        raise UserError(f"--device {requested}: it is auto, cpu, cuda or cuda:N.")
-    if kind == "cpu":
+    if requested == "cpu":
         return torch.device("cpu")
+    match = re.fullmatch(r"cuda(?::([0-9]{1,4}))?", requested)
+    if match is None:
+        raise UserError(f"--device {requested}: it is auto, cpu, cuda or cuda:N, such as cuda:0.")
     num_devices = torch.cuda.device_count()
-    index = int(number or 0)
+    index = int(match[1] or 0)
     if index >= num_devices:
         seen = f"it sees cuda:0 to cuda:{num_devices - 1}" if num_devices else "it sees no GPU"
         raise UserError(f"--device {requested}: this process has no such GPU; {seen}. Type --device auto.")

@@ -70,7 +70,7 @@ def open_trained(run_path: Path, which: str, device: torch.device, context: Cont
     checkpoint.put_weights(model, weights, source)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    threads = context.usable_cores if config.train.num_threads == "auto" else config.train.num_threads
+    threads = context.num_threads if config.train.num_threads == "auto" else config.train.num_threads
     torch.set_num_threads(threads)
     prepare = ImagePreparer.create(config.data, device, channels_last=config.train.channels_last)
     precision = choose_precision(config.train.precision, find_capability(device))

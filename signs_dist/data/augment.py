@@ -41,13 +41,14 @@ class BatchAugmenter:
         """Change a batch; see the class. The images that are given stay as they are."""
         if self._identity:
             return images
+        given = images
         draws = uniform(stream_key(self.seed, Stream.AUGMENT, epoch), samples, _NUM_DRAWS)
         if self._moves:
             images = self._move(images, draws)
         elif self.config.flip:
             images = torch.where(_on_device(draws[:, _FLIP] < self.config.flip, images), images.flip(3), images)
         if self.config.brightness or self.config.contrast:
-            images = self._recolour(images, draws)
+            images = self._recolour(images, draws, out=images if images is not given else None)
         if self.config.cutout:
             images = self._cut_out(images, draws)
         return images
@@ -74,12 +75,12 @@ class BatchAugmenter:
         moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         return moved.clamp_(0, 1)  # the four weights of a pixel may sum to 1 + 1e-7
 
-    def _recolour(self, images: Tensor, draws: Draws) -> Tensor:
+    def _recolour(self, images: Tensor, draws: Draws, out: Tensor | None) -> Tensor:
         brightness = 1 + self.config.brightness * _centred(draws[:, _BRIGHTNESS])
         contrast = 1 + self.config.contrast * _centred(draws[:, _CONTRAST])
         # (image - mean) · contrast + mean, all times brightness: one product and one sum for each pixel.
         offset = _means(images) * _on_device((1 - contrast) * brightness, images)
-        return (images * _on_device(contrast * brightness, images)).add_(offset).clamp_(0, 1)
+        return torch.mul(images, _on_device(contrast * brightness, images), out=out).add_(offset).clamp_(0, 1)
 
     def _cut_out(self, images: Tensor, draws: Draws) -> Tensor:
         half = self.config.cutout  # of a side of length 2

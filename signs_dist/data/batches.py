@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,11 @@ from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.errors import UserError
 
 Transform = Callable[[Tensor], Tensor]
+
+_NUM_TRIALS = 16
+"""Draws with which transforms are tried before a run: some do their work with a probability only."""
+# What torchvision's transforms were seen to raise on wrong arguments, when they are made or when they are applied.
+_TRANSFORM_ERRORS = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError, AssertionError)
 
 
 class Batch(NamedTuple):
@@ -96,8 +103,11 @@ def _assemble(
 def _transformed(image: Tensor, transform: Transform, key: int) -> Tensor:
     """One image through torchvision transforms whose random draws depend on `key` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key)
-        return transform(image)
+        # Not torch.manual_seed: it would also set the GPUs' generators, which are not set back.
+        torch.default_generator.manual_seed(key)
+        result = transform(image)
+    _require_same_shape(result, image)
+    return result
 
 
 def build_transform(entries: Sequence[dict[str, dict[str, Any]]], image_size: int) -> Transform:
@@ -106,28 +116,51 @@ def build_transform(entries: Sequence[dict[str, dict[str, Any]]], image_size: in
     Raises:
         UserError: an unknown transform, wrong arguments, or a result that is not [3, image_size, image_size].
     """
-    import difflib
-
     from torchvision.transforms import v2
 
-    legal = sorted(name for name in dir(v2) if isinstance(getattr(v2, name), type) and name[0].isupper())
-    steps = []
-    for entry in entries:
-        ((name, arguments),) = entry.items()
-        if name not in legal:
-            near = difflib.get_close_matches(name, legal, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise UserError(f"augment.transforms: {name} is not in torchvision.transforms.v2.{hint}")
+    composed: Transform = v2.Compose([_build_step(*next(iter(entry.items()))) for entry in entries])
+    blank = torch.zeros(3, image_size, image_size, dtype=torch.uint8)
+    for key in range(_NUM_TRIALS):
         try:
-            steps.append(getattr(v2, name)(**arguments))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"augment.transforms: {name}({arguments}): {error}.") from error
-    composed: Transform = v2.Compose(steps)
-    try:
-        result = _transformed(torch.zeros(3, image_size, image_size, dtype=torch.uint8), composed, 0)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"augment.transforms cannot be applied to an image: {error}") from error
-    if not isinstance(result, Tensor) or result.shape != (3, image_size, image_size):
-        shape = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise UserError(f"augment.transforms must end in an image of [3, {image_size}, {image_size}], not {shape}.")
+            _transformed(blank, composed, key)
+        except UserError:
+            raise
+        except _TRANSFORM_ERRORS as error:
+            raise UserError(f"augment.transforms cannot be applied to an image: {_reason(error)}.") from error
     return composed
+
+
+def _build_step(name: str, arguments: dict[str, Any]) -> Transform:
+    """One transform of torchvision.transforms.v2."""
+    from torchvision.transforms import v2
+
+    found = {legal: getattr(v2, legal) for legal in dir(v2) if legal[0].isupper()}
+    classes = {legal: it for legal, it in found.items() if isinstance(it, type) and issubclass(it, v2.Transform)}
+    if name not in classes:
+        raise UserError(f"augment.transforms: {name} is not in torchvision.transforms.v2.{_near(name, classes)}")
+    parameters = inspect.signature(classes[name]).parameters
+    for argument in arguments:
+        if argument not in parameters:
+            legal = ", ".join(parameters) or "none"
+            hint = _near(argument, parameters)
+            raise UserError(f"augment.transforms: {name} has no argument {argument}; it has: {legal}.{hint}")
+    try:
+        step: Transform = classes[name](**arguments)
+    except _TRANSFORM_ERRORS as error:
+        raise UserError(f"augment.transforms: {name}({arguments}): {_reason(error)}.") from error
+    return step
+
+
+def _near(name: str, legal: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, legal, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def _require_same_shape(result: Any, image: Tensor) -> None:
+    if not isinstance(result, Tensor) or result.shape != image.shape:
+        shape = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise UserError(f"augment.transforms must end in an image of {list(image.shape)}, not {shape}.")

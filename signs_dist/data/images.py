@@ -29,8 +29,8 @@ IMAGE_SUFFIXES = frozenset(
 MAX_PIXELS = 100_000_000
 """Largest width times height that is decoded: eleven times a 3024 x 3024 photo, 300 MB of RGB. Above is an attack."""
 
-DECODER_FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-"""Pillow's decoders that are used. Not all of them: its EPS reader, for one, starts Ghostscript."""
+DECODER_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""Pillow's decoders that are used; JPEG takes MPO too. Not all: its EPS reader, for one, starts Ghostscript."""
 
 REDUCING_GAP = 3.0
 """Cheap reduction (in the JPEG decoder, then by averaging boxes) stops at this multiple of the final size."""

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from signs_dist.config import DataConfig
 from signs_dist.data.batches import Batch
-from signs_dist.data.plan import EpochPlan, EvaluationSampler, PlanBatchSampler, PlanSampler, Shard
+from signs_dist.data.plan import BatchKey, EpochPlan, EvaluationSampler, PlanBatchSampler, PlanSampler, Shard
+from signs_dist.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ def choose_loader_settings(
         # On a CPU the main process computes as well; a worker on each core beside it would only take turns with it.
         spare = usable_cores if on_gpu else max(1, usable_cores - 1)
         num_workers = min(spare, 16) if per_sample_work else 0
-    pin_memory = on_gpu if config.pin_memory == "auto" else config.pin_memory
+    pin_memory = on_gpu and config.pin_memory is not False  # without a GPU it has no use, and torch warns
     return LoaderSettings(num_workers, config.prefetch, pin_memory)
 
 
@@ -55,7 +56,7 @@ class TrainLoader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, one a step, from `start_step` on. No batch is loaded to be thrown away."""
         self._sampler.set_epoch(epoch, start_step)
-        return iter(self._loader)
+        return _unwrapped(iter(self._loader))
 
 
 class EvaluationLoader:
@@ -67,14 +68,38 @@ class EvaluationLoader:
         self._loader = _data_loader(dataset, EvaluationSampler(num_samples, batch, shard), settings)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._loader)
+        return _unwrapped(iter(self._loader))
+
+
+class _ErrorsAsValues(Dataset[Any]):
+    """Returns a `UserError` instead of raising it.
+
+    An error that is raised in a worker reaches the main process as torch's RuntimeError around a traceback; as a value
+    it arrives as it is, with the name of the broken image.
+    """
+
+    def __init__(self, dataset: Dataset[Batch]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: BatchKey) -> Batch | UserError:
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return error
+
+
+def _unwrapped(results: Iterator[Batch | UserError]) -> Iterator[Batch]:
+    for result in results:
+        if isinstance(result, UserError):
+            raise result
+        yield result
 
 
 def _data_loader(
     dataset: Dataset[Batch], sampler: PlanBatchSampler | EvaluationSampler, settings: LoaderSettings
-) -> DataLoader[Batch]:
+) -> DataLoader[Any]:
     return DataLoader(
-        dataset,
+        _ErrorsAsValues(dataset),
         sampler=sampler,
         batch_size=None,  # the sampler's keys stand for whole batches
         num_workers=settings.num_workers,

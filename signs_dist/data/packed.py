@@ -1,12 +1,14 @@
 """Images decoded once into one memory-mapped file, so that training reads pixels instead of JPEGs.
 
-A packed split is a folder `<split>-<side>-<fingerprint>` with `pixels.npy` (uint8 [N, side, side, 3]) and `packed.json`.
+A packed split is a folder `<split>-<side>-<fingerprint>` with `pixels.npy` (uint8 [N, side, side, 3]) and its digest in
+`packed.json`.
 It is keyed by the names, sizes and times of the image files: a changed photo has another key and is packed anew.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -67,6 +69,8 @@ def open_packed(
         UserError: the cache cannot be written, or the disk is full.
     """
     folder = cache / f"{index.split}-{image_size}-{fingerprint(index)[:16]}"
+    if cache.exists() and not cache.is_dir():
+        raise UserError(f"data.cache={cache} is a file. Choose a folder, which is made where it is missing.")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{folder.name}.lock"):
@@ -83,24 +87,42 @@ def fingerprint(index: ImageIndex) -> str:
     """SHA-256 (hex) over names, labels, sizes and times of the files of a split; no file is opened."""
     hasher = hashlib.sha256(f"{PACKED_VERSION} {index.split} {index.classes}".encode())
     for path, label in zip(index.paths, index.labels.tolist(), strict=True):
-        try:
-            status = (index.root / path).stat()
-        except OSError as error:
-            raise UserError(f"{index.root / path}: cannot be read: {error.strerror}.") from error
+        status = file_status(index, path)
         # The change time cannot be set back, so that even an edit that restores the modification time is seen.
-        hasher.update(f"{path}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
+        line = f"{path}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n"
+        hasher.update(os.fsencode(line))  # a name need not be UTF-8
     return hasher.hexdigest()
+
+
+def file_status(index: ImageIndex, path: str) -> os.stat_result:
+    """Size and times of an image file; a `UserError` names it if it is gone."""
+    try:
+        return (index.root / path).stat()
+    except OSError as error:
+        raise UserError(f"{index.root / path}: cannot be read: {error.strerror}.") from error
 
 
 def _intact_digest(folder: Path, num_images: int, image_size: int) -> str | None:
     """The digest of a packed split that is complete and undamaged, else None."""
+    header = _npy_header((num_images, image_size, image_size, 3))
     try:
         stated = json.loads((folder / "packed.json").read_text(encoding="utf-8"))["sha256"]
+        # Compared rather than parsed: on a damaged header numpy's parser raises errors of half a dozen kinds.
+        with (folder / "pixels.npy").open("rb") as stream:
+            if stream.read(len(header)) != header:
+                return None
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there, or not whole: it is made anew
-    shape_fits = pixels.shape == (num_images, image_size, image_size, 3) and pixels.dtype == np.uint8
-    return str(stated) if shape_fits and pixel_digest(pixels) == stated else None
+    return str(stated) if pixel_digest(pixels) == stated else None
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """The bytes before the pixels in a .npy file of uint8 pixels."""
+    header = io.BytesIO()
+    fields = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, fields)
+    return header.getvalue()
 
 
 def pixel_digest(pixels: npt.NDArray[np.uint8]) -> str:
@@ -146,6 +168,8 @@ def _pack(index: ImageIndex, image_size: int, folder: Path, num_threads: int, on
 
 def _reserve(path: Path) -> None:
     """Claim the file's blocks on disk now: writing to a memory map on a full disk would kill the process (SIGBUS)."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)

@@ -129,17 +129,25 @@ class PlanSampler(DistributedSampler[int]):
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
         """Say which epoch the next pass is, and at which of its steps it starts."""
+        if not 0 <= start_step <= self.plan.num_steps:
+            raise ValueError(f"start_step={start_step} is not in an epoch of {self.plan.num_steps} steps.")
         super().set_epoch(epoch)
         self.start_step = start_step
         self._epoch_is_set = True
 
     def steps(self) -> Iterator[BatchKey]:
-        """The batches of the epoch that was set, one a step."""
+        """The batches of the epoch that was set, one a step.
+
+        A generator, so that the epoch is used up by the first batch: a DataLoader with workers asks twice for an
+        iterator at its start and drops one of them.
+        """
         if not self._epoch_is_set:
             raise RuntimeError("PlanSampler: call set_epoch(epoch) before each pass over the data.")
         self._epoch_is_set = False
-        for step in range(self.start_step, self.plan.num_steps):
-            yield BatchKey(self.epoch, step, self.plan.samples(self.epoch, step, self.shard))
+        # Read here, not at each step: the next epoch may be set while this one is under way.
+        epoch, start_step = self.epoch, self.start_step
+        for step in range(start_step, self.plan.num_steps):
+            yield BatchKey(epoch, step, self.plan.samples(epoch, step, self.shard))
 
     def __iter__(self) -> Iterator[int]:
         for key in self.steps():

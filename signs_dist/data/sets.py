@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from signs_dist.config import AugmentConfig, DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
 from signs_dist.data.folder import ImageIndex, index_data_set
-from signs_dist.data.packed import open_packed
+from signs_dist.data.packed import file_status, open_packed
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """Photos that are used without being asked for, where `python -m signs_dist.data.build` has put them."""
@@ -64,7 +64,10 @@ def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> 
 def choose_root(given: str | None, *, default_exists: bool) -> Path | None:
     """The folder to read, or None for the synthetic set. A folder that is given is never replaced by another."""
     if given is not None:
-        return Path(given).expanduser()
+        try:
+            return Path(given).expanduser()
+        except RuntimeError:  # ~somebody who does not exist
+            return Path(given)
     return DEFAULT_ROOT if default_exists else None
 
 
@@ -113,7 +116,7 @@ def open_split(
     if augment is not None and augment.backend == "torchvision":
         transform = build_transform(augment.transforms, config.image_size)
     if config.storage == "files":
-        sizes = [(index.root / path).stat().st_size for path in index.paths]
+        sizes = [file_status(index, path).st_size for path in index.paths]
         return FileBatches(index, config.image_size, transform, seed), _fingerprint(index, [str(s) for s in sizes])
     packed = open_packed(
         index,

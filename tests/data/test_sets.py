@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import shutil
+import sys
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from signs_dist.config import AugmentConfig, DataConfig
+from signs_dist.data import sets
+from signs_dist.data.batches import Batch, FileBatches, PackedBatches
+from signs_dist.data.folder import ImageIndex, index_split
+from signs_dist.data.images import BadImageError
+from signs_dist.data.plan import BatchKey
+from signs_dist.data.sets import DEFAULT_ROOT, choose_root, open_data_set, open_split
+from signs_dist.errors import UserError
+from tests.sets import write_colour_set
+
+
+class Reports(list[tuple[str, int, int]]):
+    """Remembers what was reported."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.append((what, done, total))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """data/64x64_SIGNS and data/cache are relative to the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """In place of drawing hands: what was asked to be drawn."""
+    calls: list[dict[str, Any]] = []
+
+    def default_root(image_size: int, counts: Mapping[str, int], seed: int) -> Path:
+        return tmp_path / f"drawn-{image_size}-{counts['train']}-{seed}"
+
+    def write_synthetic_set(
+        root: Path,
+        *,
+        image_size: int,
+        counts: Mapping[str, int],
+        seed: int,
+        num_processes: int,
+        on_progress: Callable[[int, int], None],
+    ) -> None:
+        calls.append({"image_size": image_size, "counts": dict(counts), "seed": seed, "num_processes": num_processes})
+        if not root.exists():
+            write_colour_set(root, counts={"train": 2, "val": 1, "test": 1})
+            on_progress(12, 12)
+
+    fake: Any = types.ModuleType("signs_dist.data.synthetic")
+    fake.default_root, fake.write_synthetic_set = default_root, write_synthetic_set
+    monkeypatch.setitem(sys.modules, "signs_dist.data.synthetic", fake)
+    return calls
+
+
+def refuse_to_draw(*_: object, **__: object) -> Path:
+    raise AssertionError("photos were there, and yet hands are drawn")
+
+
+@pytest.mark.parametrize(
+    ("given", "default_exists", "root"),
+    [
+        (None, False, None),
+        (None, True, DEFAULT_ROOT),
+        ("photos", False, Path("photos")),
+        ("photos", True, Path("photos")),
+        ("missing", True, Path("missing")),
+        ("~/photos", True, Path.home() / "photos"),
+        ("~nobody-of-that-name/photos", True, Path("~nobody-of-that-name/photos")),
+    ],
+)
+def test_which_folder_is_read(given: str | None, default_exists: bool, root: Path | None) -> None:
+    assert choose_root(given, default_exists=default_exists) == root
+
+
+def test_without_photos_the_drawn_set_is_used_and_named_synthetic(drawn: list[dict[str, Any]]) -> None:
+    config = DataConfig.model_validate({"image_size": 32, "synthetic": {"train": 20, "val": 5, "test": 6, "seed": 3}})
+    reports = Reports()
+    data = open_data_set(config, num_processes=2, report=reports)
+    assert (data.name, data.is_synthetic, data.classes) == ("synthetic", True, ("0", "1", "2"))
+    assert {name: len(index) for name, index in data.splits.items()} == {"train": 6, "val": 3, "test": 3}
+    counts = {"train": 20, "val": 5, "test": 6}
+    assert drawn == [{"image_size": 32, "counts": counts, "seed": 3, "num_processes": 2}]
+    assert reports == [("drawing synthetic hands", 12, 12)]
+
+
+def test_the_default_photos_are_used_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sets, "prepare_synthetic", refuse_to_draw)
+    write_colour_set(DEFAULT_ROOT, counts={"train": 2, "val": 1})
+    data = open_data_set(DataConfig(), num_processes=1, report=Reports())
+    assert (data.name, data.is_synthetic) == ("data/64x64_SIGNS", False)
+    assert list(data.splits) == ["train", "val"]
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "a file"])
+def test_a_folder_that_is_given_is_never_replaced_by_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    monkeypatch.setattr(sets, "prepare_synthetic", refuse_to_draw)
+    write_colour_set(DEFAULT_ROOT, counts={"train": 2, "val": 1})
+    given = tmp_path / "my photos"
+    if kind == "empty":
+        given.mkdir()
+    if kind == "a file":
+        given.touch()
+    with pytest.raises(UserError, match=str(given)):
+        open_data_set(DataConfig(root=str(given)), num_processes=1, report=Reports())
+
+
+def test_given_photos_go_before_the_default(tmp_path: Path) -> None:
+    write_colour_set(DEFAULT_ROOT, counts={"train": 2, "val": 1})
+    write_colour_set(tmp_path / "mine", counts={"train": 3, "val": 1}, num_classes=2)
+    data = open_data_set(DataConfig(root="mine"), num_processes=1, report=Reports())
+    assert (data.name, len(data.splits["train"]), data.is_synthetic) == ("mine", 6, False)
+
+
+def a_split(name: str) -> ImageIndex:
+    root = Path(name)
+    return index_split(root if root.exists() else write_colour_set(root, counts={"train": 3}), "train")
+
+
+def opened(index: ImageIndex, **settings: Any) -> tuple[Dataset[Batch], str]:
+    return open_split(index, DataConfig(image_size=16, **settings), num_threads=1, report=Reports())
+
+
+def test_a_split_is_packed_into_the_cache_and_reported() -> None:
+    index, reports = a_split("photos"), Reports()
+    config = DataConfig(image_size=16, cache="elsewhere/cache")
+    source, _ = open_split(index, config, num_threads=2, report=reports)
+    assert isinstance(source, PackedBatches)
+    assert reports[-1] == ("packing train images", 9, 9)
+    assert any(Path("elsewhere/cache").glob("train-16-*/pixels.npy"))
+
+
+def test_storage_files_packs_nothing_and_gives_the_same_batch() -> None:
+    index = a_split("photos")
+    source, _ = opened(index, storage="files")
+    assert isinstance(source, FileBatches)
+    assert not Path("data").exists()
+    key = BatchKey(0, 0, np.array([8, 0]))
+    assert torch.equal(source[key].images, opened(index)[0][key].images)
+
+
+@pytest.mark.slow  # it imports torchvision
+def test_torchvision_transforms_come_from_the_config_and_the_seed() -> None:
+    index, key = a_split("photos"), BatchKey(0, 0, np.arange(9))
+    augment = AugmentConfig(backend="torchvision", transforms=({"RandomErasing": {"p": 1.0, "value": "random"}},))
+    config = DataConfig(image_size=16)
+    batches = [
+        open_split(index, config, num_threads=1, report=Reports(), augment=augment, seed=seed)[0][key].images
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], batches[2])
+    assert not torch.equal(batches[0], opened(index)[0][key].images)
+    plain = open_split(index, config, num_threads=1, report=Reports(), augment=AugmentConfig())[0][key].images
+    assert torch.equal(plain, opened(index)[0][key].images)  # the batch backend works later, on the device
+
+
+@pytest.mark.parametrize("storage", ["packed", "files"])
+def test_fingerprints_are_equal_across_copies(storage: str) -> None:
+    index = a_split("photos")
+    shutil.copytree("photos", "copy of photos")
+    assert opened(index, storage=storage)[1] == opened(a_split("copy of photos"), storage=storage)[1]
+
+
+def test_a_packed_fingerprint_changes_with_one_pixel_a_name_or_a_label() -> None:
+    fingerprints = [opened(a_split("photos"))[1]]
+    shutil.copytree("photos", "lossless")
+    for path in Path("lossless/train_signs").iterdir():
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".png"))
+        path.unlink()
+    fingerprints.append(opened(a_split("lossless"))[1])  # the same pixels under other names
+    pixel = Path("lossless/train_signs/1_IMG_0001.png")
+    with Image.open(pixel) as image:
+        red, green, blue = image.getpixel((3, 4))  # type: ignore[misc]
+        image.putpixel((3, 4), (red, green, blue ^ 1))
+        image.save(pixel)
+    fingerprints.append(opened(a_split("lossless"))[1])
+    pixel.rename(pixel.with_name("2_IMG_0001a.png"))
+    fingerprints.append(opened(a_split("lossless"))[1])
+    assert len(set(fingerprints)) == 4
+
+
+@pytest.mark.parametrize("storage", ["packed", "files"])
+def test_a_photo_that_went_since_it_was_indexed_is_named(storage: str) -> None:
+    index = a_split("photos")
+    (index.root / index.paths[4]).unlink()
+    with pytest.raises(UserError, match=r"1_IMG_0001\.jpg: cannot be read: No such file"):
+        opened(index, storage=storage)
+
+
+def test_a_broken_photo_is_named() -> None:
+    index = a_split("photos")
+    (index.root / index.paths[4]).write_bytes(b"no image")
+    with pytest.raises(BadImageError, match=r"1_IMG_0001\.jpg"):
+        opened(index)
