@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,11 @@ from signs_dist.errors import UserError
 from signs_dist.files import written_aside
 
 Weights = Mapping[str, Tensor]
+BROKEN = (
+    *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError),
+    *(LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, struct.error),
+)
+"""What torch.load raises on files that are not its own: its unpickler trusts the bytes to be well-formed."""
 
 
 def save(path: Path, value: Mapping[str, Any]) -> None:
@@ -34,10 +41,12 @@ def load(path: Path) -> dict[str, Any]:
         UserError: it is missing, broken, or not a file of tensors and plain values.
     """
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickles of another protocol: they are read, or refused below
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except BROKEN as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(value, dict):

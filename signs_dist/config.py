@@ -24,11 +24,11 @@ class Section(BaseModel):
 class SyntheticConfig(Section):
     """The drawn data set that stands in when there are no photos."""
 
-    train: Count = 2400
+    train: Count = 1800
     """Number of drawn training images."""
-    val: Count = 480
+    val: Count = 360
     """Number of drawn validation images."""
-    test: Count = 480
+    test: Count = 360
     """Number of drawn test images."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the drawing. Apart from the run's seed: runs of several seeds share one data set."""
@@ -37,13 +37,13 @@ class SyntheticConfig(Section):
 class DataConfig(Section):
     """Which images, and how they are read."""
 
-    root: str | None = None
+    root: Annotated[str, Field(min_length=1)] | None = None
     """Folder with train, val and perhaps test images. null: data/64x64_SIGNS where it exists, else drawn hands."""
     image_size: Annotated[int, Field(ge=8, le=2048)] = 64
     """Side of the square images in pixels. Files of another size are resized when read."""
     storage: Literal["packed", "files"] = "packed"
     """packed: decoded once into a memory-mapped file. files: each image is decoded each time it is read."""
-    cache: str = "data/cache"
+    cache: Annotated[str, Field(min_length=1)] = "data/cache"
     """Folder for packed images."""
     mean: Triple = (0.5, 0.5, 0.5)
     """Subtracted from the pixels (scaled to 0..1), per channel. ImageNet weights want 0.485, 0.456, 0.406."""
@@ -210,7 +210,7 @@ class EmaConfig(Section):
 class TrainConfig(Section):
     """How long, how much at once, in which arithmetic."""
 
-    epochs: Count = 40
+    epochs: Count = 20
     """Passes over the training images."""
     global_batch: Count = 32
     """Images per optimizer step over all processes together. There is no other batch size."""

@@ -197,6 +197,8 @@ def _describe_type(annotation: Any, metadata: list[Any]) -> str:
         return "a mapping such as {name: value}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     words = names.get(annotation, str(annotation))
+    if annotation is str and any(getattr(part, "min_length", 0) for part in _constraints(metadata)):
+        words = "text that is not empty"
     bounds = _describe_bounds(metadata) if annotation in (int, float) else ""
     return f"{words}{bounds}"
 
@@ -204,10 +206,14 @@ def _describe_type(annotation: Any, metadata: list[Any]) -> str:
 def _describe_bounds(metadata: list[Any]) -> str:
     phrases = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     bounds: dict[str, str] = {}
-    for item in metadata:
-        for constraint in getattr(item, "metadata", [item]):
-            for attribute, phrase in phrases.items():
-                limit = getattr(constraint, attribute, None)
-                if limit is not None:
-                    bounds[attribute] = f"{phrase} {limit:g}" if limit < 1e9 else f"{phrase} {limit}"
+    for constraint in _constraints(metadata):
+        for attribute, phrase in phrases.items():
+            limit = getattr(constraint, attribute, None)
+            if limit is not None:
+                bounds[attribute] = f"{phrase} {limit:g}" if limit < 1e9 else f"{phrase} {limit}"
     return f", {' and '.join(bounds.values())}" if bounds else ""
+
+
+def _constraints(metadata: list[Any]) -> list[Any]:
+    """Annotated's metadata, with pydantic's groups of constraints taken apart."""
+    return [constraint for item in metadata for constraint in getattr(item, "metadata", [item])]

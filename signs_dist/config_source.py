@@ -253,7 +253,8 @@ def _read_value(text: str, dotted: str, override: str) -> Any:
     node = _compose(text, override)
     if node is None:
         raise UserError(f"{override}: there is no value. Type {dotted}=null for none, or {dotted}='' for empty text.")
-    if isinstance(node, yaml.ScalarNode) and not node.style and node.value != text.strip():
+    is_bare = isinstance(node, yaml.ScalarNode) and not node.style and not text.lstrip().startswith(("!", "&"))
+    if is_bare and node.value != text.strip():
         raise UserError(f"{override}: YAML reads only {node.value!r} of it. Quote it for the shell and for YAML.")
     return _construct(node, override)
 

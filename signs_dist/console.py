@@ -148,19 +148,26 @@ class Screen:
         """Yield a function to call with (steps done, numbers to show) while training."""
         with self._bar() as bar:
             task = bar.add_task("training", total=total_steps, numbers="") if bar is not None else None
+            self._let_steps_wait()
 
             def report(done: int, numbers: str) -> None:
                 if bar is not None and task is not None:
                     bar.update(task, completed=done, numbers=numbers)
                 elif not self.quiet:
-                    self._plain("training", done, total_steps, f"step {done:,}/{total_steps:,} | {numbers}")
+                    self._plain("a long epoch", done, total_steps, f"step {done:,}/{total_steps:,} | {numbers}")
 
             yield report
 
     def epoch(self, epoch: int, num_epochs: int, line: str) -> None:
         """A line at the end of an epoch: every one on a terminal, elsewhere as often as the throttle lets through."""
         seen = not self.quiet and (self.is_terminal or self._is_due("training", epoch, num_epochs))
+        if seen:
+            self._let_steps_wait()
         self._show(_plain_text(line), seen=seen)
+
+    def _let_steps_wait(self) -> None:
+        """Off a terminal, steps speak only where epochs are silent: not before 30 s from now."""
+        self._throttles["a long epoch"] = Throttle(share=math.inf)
 
     def _plain(self, what: str, done: int, total: int, line: str) -> None:
         if self._is_due(what, done, total):

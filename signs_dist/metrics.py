@@ -97,7 +97,8 @@ def wilson_interval(num_correct: int, num_images: int, z: float = 1.959963984540
     spread = z * z / num_images
     centre = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / num_images + spread / (4 * num_images)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not put 0 of 7 outside its own interval.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.float64]]:

@@ -51,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
     name = options.config.stem if options.config else "default"
+    if options.run_dir == Path():
+        raise UserError("--run-dir is empty. Give a name for the folder, or leave --run-dir away.")
     run_path = options.run_dir or default_run_path(name, datetime.datetime.now())
     if run_path.exists():  # said now, before seconds of imports; the creation itself is exclusive
         raise UserError(describe_existing(run_path))

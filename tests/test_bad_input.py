@@ -125,7 +125,7 @@ def test_one_broken_photo_is_named(
     assert not (tmp_path / "run" / "result.json").exists()
     if storage == "packed":
         assert not (tmp_path / "run").exists()
-        assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir() and "train" in path.name]
+        assert not [path for path in (tmp_path / "cache").glob("train*") if path.is_dir()]
 
 
 @pytest.fixture

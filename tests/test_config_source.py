@@ -34,7 +34,7 @@ def read(tmp_path: Path, content: str, *overrides: str) -> Config:
 
 def test_the_command_line_wins_over_the_file_which_wins_over_the_defaults(tmp_path: Path) -> None:
     config = read(tmp_path, "train: {epochs: 7, global_batch: 16}\n", "train.epochs=9", "train.epochs=11")
-    assert (config.train.epochs, config.train.global_batch, config.optim.lr) == (11, 16, 0.1)
+    assert (config.train.epochs, config.train.global_batch, config.optim.lr) == (11, 16, Config().optim.lr)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,9 @@ def test_odd_words_are_text(tmp_path: Path, word: str) -> None:
     assert read(tmp_path, "", f"data.root={word}").data.root == word
 
 
-@pytest.mark.parametrize("content", ["", "# nothing\n", "null\n", "---\n...\n", "data:\n", "data: null\ntrain: ~\n", "{}"])
+@pytest.mark.parametrize(
+    "content", ["", "# nothing\n", "null\n", "---\n...\n", "data:\n", "data: null\ntrain: ~\n", "{}"]
+)
 def test_an_empty_file_or_section_is_the_defaults(tmp_path: Path, content: str) -> None:
     assert read(tmp_path, content) == Config()
 
@@ -66,7 +68,10 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
     ("content", "expected"),
     [
         # unknown keys: where, the nearest, what is legal
-        ("train:\n  epoch: 3", "c.yaml:2: unknown key train.epoch. Did you mean train.epochs? Legal in train: epochs, "),
+        (
+            "train:\n  epoch: 3",
+            "c.yaml:2: unknown key train.epoch. Did you mean train.epochs? Legal in train: epochs, ",
+        ),
         ("\nlearning_rate: 1", "c.yaml:2: unknown key learning_rate. Did you mean optim.lr? Legal: seed, data, "),
         ("train: {batch_size: 3}", "c.yaml:1: unknown key train.batch_size. Did you mean train.global_batch?"),
         ("train.epochs: 3", "unknown key train.epochs. In a file, epochs stands on a line of its own below `train:`."),
@@ -85,12 +90,15 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         ("optim: {lr: .inf}", "optim.lr: .inf is not legal."),
         ("augment: {flip: 1e400}", "augment.flip: .inf is not legal. It takes a number, at least 0 and at most 1."),
         ("seed: null", "seed: null is not legal."),
-        ("data: {root: 123}", "data.root: 123 is not legal. It takes text or null. To mean text, quote it"),
+        ("data: {root: 123}", "data.root: 123 is not legal. It takes text that is not empty or null. To mean text, quote it"),
         ("data: {mean: [0, 0, x]}", "data.mean: entry 3: x is not legal. It takes a list of 3, each a number."),
         ("data: {mean: [.nan, 0, 0]}", "data.mean: entry 1: .nan is not legal."),
         ("data: {std: [0, 1, 1]}", "data.std: entry 1: 0 is not legal. It takes a list of 3, each a number, above 0."),
         ("model: {args: }", "model.args: null is not legal. It takes a mapping such as {name: value}."),
-        ("augment: {backend: torchvision, transforms: [A]}", "entry 1: A is not legal. It takes a list, each a mapping"),
+        (
+            "augment: {backend: torchvision, transforms: [A]}",
+            "entry 1: A is not legal. It takes a list, each a mapping",
+        ),
         # shape
         ("- a\n", "c.yaml:1: a config is a mapping such as `train: {epochs: 10}`, not a list or a value."),
         ("3", "c.yaml:1: a config is a mapping"),
@@ -105,7 +113,10 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         ("model: {args: {a: &t {b: 1}, c: {<<: *t}}}", "merge keys are not read"),
         ("train: {epochs: 3}\n---\nseed: 1", "c.yaml:2: not valid YAML: but found another document."),
         # tags
-        ("model: {args: {a: !!python/object/apply:os.getcwd []}}", "c.yaml:1: model.args: the tag tag:yaml.org,2002:py"),
+        (
+            "model: {args: {a: !!python/object/apply:os.getcwd []}}",
+            "c.yaml:1: model.args: the tag tag:yaml.org,2002:py",
+        ),
         ("data: {root: !!binary aGk=}", "the tag tag:yaml.org,2002:binary is not read. A config holds plain values"),
         ("model: {args: {a: !!set {b}}}", "the tag tag:yaml.org,2002:set is not read"),
         ("model: {args: {a: !!timestamp x}}", "the tag tag:yaml.org,2002:timestamp is not read"),
@@ -142,10 +153,10 @@ def test_aliases_cannot_blow_up_a_small_file(tmp_path: Path) -> None:
 
 
 def test_a_very_long_value_is_told_short(tmp_path: Path) -> None:
-    message = message_of(tmp_path, f"train: {{epochs: '{'x' * 1_000_000}'}}")
+    message = message_of(tmp_path, f"train: {{epochs: '{'x' * 200_000}'}}")
     assert len(message) < 400
-    assert "(1,000,000 characters)" in message
-    assert len(message_of(tmp_path, None, f"train.epochs={'x' * 1_000_000}")) < 800
+    assert "(200,000 characters)" in message
+    assert len(message_of(tmp_path, None, f"train.epochs={'x' * 200_000}")) < 800
 
 
 @pytest.mark.parametrize(
@@ -165,7 +176,7 @@ def test_a_very_long_value_is_told_short(tmp_path: Path) -> None:
         ("data.root=#1", "there is no value"),
         ("data.root=photos #1", "YAML reads only 'photos' of it. Quote it for the shell and for YAML."),
         ("data.root=a\nb", "YAML reads only 'a b' of it."),
-        ("data.root=12", """data.root: 12 is not legal. It takes text or null. To mean text, quote it"""),
+        ("data.root=12", """data.root: 12 is not legal. It takes text that is not empty or null. To mean text, quote it"""),
         ("data.root=12", """"data.root='12'"."""),
         ("data.root=@x", "not valid YAML: found character '@'"),
         ("model.args.a=!!python/name:os.system", "the tag tag:yaml.org,2002:python/name:os.system is not read"),
@@ -192,7 +203,7 @@ def test_all_wrong_values_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_wrong_combination_names_the_place_that_made_it(tmp_path: Path) -> None:
-    message = message_of(tmp_path, "schedule: {name: cosine}", "schedule.warmup_epochs=50")
+    message = message_of(tmp_path, "schedule: {name: cosine}\ntrain: {epochs: 40}", "schedule.warmup_epochs=50")
     assert message.startswith("schedule.warmup_epochs=50: schedule.warmup_epochs=50 leaves nothing of train.epochs=40.")
 
 
@@ -210,7 +221,7 @@ def test_explain_prints_every_value_with_its_origin(tmp_path: Path) -> None:
     assert list(table) == [key for key, _ in flatten(Config())]
     assert [part.strip() for part in table["train.epochs"]] == ["7", f"{path}:2"]
     assert [part.strip() for part in table["optim.lr"]] == ["0.0001", "optim.lr=1e-4"]
-    assert [part.strip() for part in table["train.global_batch"]] == ["32", "default"]
+    assert [part.strip() for part in table["train.global_batch"]] == [str(Config().train.global_batch), "default"]
     assert [part.strip() for part in table["model.args"]] == [
         "{channels: 4, dropout: 0.5}",
         f"{path}:4, model.args.dropout=0.5",
@@ -226,7 +237,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "signs.yaml").write_text("")
     with pytest.raises(UserError, match=r"sings.yaml: no such file\. Did you mean .*/signs.yaml\?"):
         load_config(tmp_path / "sings.yaml")
-    with pytest.raises(UserError, match="cannot be read: Is a directory. Give a YAML file."):
+    with pytest.raises(UserError, match=r"cannot be read: Is a directory\. Give a YAML file\."):
         load_config(tmp_path)
 
 

@@ -51,7 +51,7 @@ def test_of_two_processes_one_makes_the_folder(tmp_path: Path) -> None:
     assert sorted(wins[0] + wins[1], key=int) == [str(number) for number in range(50)]
 
 
-@pytest.mark.parametrize("name", ["a b", "it's \"one\"", "line\nbreak", "ü", "sub/../up", "-x", "$HOME", "deep/er/run"])
+@pytest.mark.parametrize("name", ["a b", 'it\'s "one"', "line\nbreak", "ü", "sub/../up", "-x", "$HOME", "deep/er/run"])
 def test_awkward_names_are_names(tmp_path: Path, name: str) -> None:
     (tmp_path / "sub").mkdir()
     folder = RunFolder.create(tmp_path / name)
@@ -98,7 +98,9 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
 
 
 def test_opening_what_is_no_run_folder_says_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is not a run folder: it has no config.yaml\. A run folder is made by `python"):
+    with pytest.raises(
+        UserError, match=r"is not a run folder: it has no config.yaml\. A run folder is made by `python"
+    ):
         RunFolder.open(tmp_path)
     with pytest.raises(UserError, match="nowhere does not exist"):
         RunFolder.open(tmp_path / "nowhere")

@@ -137,7 +137,7 @@ def test_another_number_of_shards_gives_the_same_samples_in_the_same_order() -> 
         alone = plan.samples(epoch, step, Shard(0, 1)).tolist()
         for count in (2, 3, 4):
             parts = [plan.samples(epoch, step, Shard(index, count)).tolist() for index in range(count)]
-            assert sum(parts, []) == alone
+            assert list(itertools.chain(*parts)) == alone
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
@@ -150,7 +150,9 @@ def test_a_step_does_not_depend_on_the_number_of_steps_before_it() -> None:
 
 def test_a_global_batch_larger_than_the_set_is_refused_and_one_as_large_is_not() -> None:
     assert EpochPlan(num_samples=32, global_batch=32, seed=0).num_steps == 1
-    with pytest.raises(UserError, match="train.global_batch=33 is more than the 32 training images. Type train.global"):
+    with pytest.raises(
+        UserError, match=r"train.global_batch=33 is more than the 32 training images. Type train.global"
+    ):
         EpochPlan(num_samples=32, global_batch=33, seed=0)
 
 

@@ -1,0 +1,75 @@
+"""The console script: every command is found, and its help costs no heavy import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from signs_dist import __version__
+from signs_dist.cli import COMMANDS, dispatch, main
+from signs_dist.errors import UserError
+
+HELP = """
+import sys
+from signs_dist.command import run_command
+from signs_dist.cli import dispatch
+try:
+    code = run_command(dispatch, sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code
+heavy = [name for name in ("torch", "torchvision", "numpy", "pydantic", "PIL") if name in sys.modules]
+print("imported:", *heavy, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def run(*arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-c", HELP, *arguments], capture_output=True, text=True, encoding=encoding, env=environment
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command: str) -> None:
+    done = run(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "imported:\n")
+    assert done.stdout.startswith(f"usage: python -m {COMMANDS[command][0]} [-h]")
+
+
+def test_the_list_of_commands() -> None:
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "imported:\n")
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    assert run("--help", encoding="ascii").returncode == 0
+
+
+def test_without_a_command_the_list_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch([]) == 0
+    assert "signs-dist COMMAND --help" in capsys.readouterr().out
+    assert dispatch(["--version"]) == 0
+    assert capsys.readouterr().out == f"signs_dist {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("trian", "Did you mean train? There are train, evaluate,"), ("xyz", "no such command. There are")],
+)
+def test_a_wrong_command_names_the_nearest(word: str, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        dispatch([word])
+    assert told in str(caught.value)
+
+
+def test_the_console_script_exits_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["signs-dist", "trian"])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith("error: signs-dist trian: no such command. Did you mean train?")
+
+
+def test_the_package_can_be_run() -> None:
+    done = subprocess.run([sys.executable, "-m", "signs_dist", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"signs_dist {__version__}\n"

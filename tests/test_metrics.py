@@ -1,0 +1,110 @@
+"""Sums against a plain loop, the Wilson interval against published values, and exact transfer to the host."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from signs_dist.metrics import RunningSums, Score, to_host, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("num_correct", "num_images", "low", "high"),
+    [
+        (117, 120, 0.929, 0.991),
+        (0, 10, 0.0, 0.2775),  # z² / (n + z²)
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (15, 148, 0.0624, 0.1605),  # Newcombe, Statistics in Medicine 1998, table I, method 3
+        (81, 263, 0.2553, 0.3662),  # the same
+        (1, 29, 0.0061, 0.1718),  # the same
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_the_wilson_interval(num_correct: int, num_images: int, low: float, high: float) -> None:
+    found = wilson_interval(num_correct, num_images)
+    assert found == pytest.approx((low, high), abs=5.1e-4)
+
+
+def test_the_wilson_interval_is_symmetric_holds_the_share_and_shrinks() -> None:
+    for num_images in (1, 7, 120, 10**9):
+        for num_correct in {0, 1, num_images // 2, num_images}:
+            low, high = wilson_interval(num_correct, num_images)
+            mirrored = wilson_interval(num_images - num_correct, num_images)
+            assert 0 <= low <= num_correct / num_images <= high <= 1
+            assert mirrored == pytest.approx((1 - high, 1 - low))
+    widths = [high - low for low, high in (wilson_interval(n * 3 // 4, n) for n in (8, 80, 800))]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_sums_are_those_of_a_plain_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sums = RunningSums(4, torch.device("cpu"))
+    loss_sum, confusion = 0.0, [[0] * 4 for _ in range(4)]
+    for size in (5, 1, 32, 7):
+        logits = torch.randn(size, 4, generator=generator)
+        labels = torch.randint(0, 3, (size,), generator=generator)  # class 3 has no images
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        sums.add(losses.requires_grad_(), logits, labels)
+        for row in range(size):
+            scores = logits[row].tolist()
+            loss_sum += losses[row].item()
+            confusion[labels[row]][scores.index(max(scores))] += 1
+    score = Score.from_sums(to_host(sums.tensors()))
+    assert score.confusion.tolist() == confusion
+    assert score.num_images == 45
+    assert score.num_correct == sum(confusion[label][label] for label in range(4))
+    assert score.accuracy == score.num_correct / 45
+    assert score.loss == pytest.approx(loss_sum / 45)
+    shares = score.class_accuracies()
+    assert shares[:3] == [confusion[label][label] / sum(confusion[label]) for label in range(3)]
+    assert math.isnan(shares[3])
+    assert score.accuracy_interval() == wilson_interval(score.num_correct, 45)
+
+
+def test_small_losses_are_not_lost_in_a_large_sum() -> None:
+    sums = RunningSums(2, torch.device("cpu"))
+    logits, labels = torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64)
+    sums.add(torch.tensor([2.0**24]), logits, labels)
+    for _ in range(3):
+        sums.add(torch.tensor([1.0]), logits, labels)
+    assert Score.from_sums(to_host(sums.tensors())).loss_sum == 2.0**24 + 3  # float32 would stay at 2**24
+
+
+def test_half_precision_losses_are_summed_in_full() -> None:
+    sums = RunningSums(2, torch.device("cpu"))
+    sums.add(torch.full((4096,), 1.0, dtype=torch.bfloat16), torch.zeros(4096, 2), torch.zeros(4096, dtype=torch.int64))
+    assert sums.loss.item() == 4096
+
+
+def test_no_images_give_no_number() -> None:
+    score = Score.from_sums(to_host(RunningSums(3, torch.device("cpu")).tensors()))
+    assert (score.num_images, score.num_correct) == (0, 0)
+    assert math.isnan(score.accuracy)
+    assert math.isnan(score.loss)
+    assert all(math.isnan(share) for share in score.class_accuracies())
+    assert score.accuracy_interval() == (0.0, 1.0)
+
+
+def test_the_way_to_the_host_is_exact() -> None:
+    tensors = {
+        "large": torch.tensor([2**53, 2**53 - 1, -(2**53)]),
+        "scalar": torch.tensor(0.1, dtype=torch.float64),
+        "float": torch.tensor([[0.1, 1e-40], [float("inf"), float("nan")]]),
+        "half": torch.tensor([1.0009765625], dtype=torch.float16),
+        "flag": torch.tensor([True, False]),
+        "none": torch.zeros(0, 3),
+        "layout": torch.arange(6).reshape(2, 3).t(),
+    }
+    host = to_host(tensors)
+    assert list(host) == list(tensors)
+    for name, tensor in tensors.items():
+        assert host[name].dtype == np.float64
+        assert host[name].shape == tuple(tensor.shape)
+        np.testing.assert_array_equal(host[name], tensor.double().numpy())
+    assert [int(value) for value in host["large"]] == [2**53, 2**53 - 1, -(2**53)]
+    assert host["scalar"].item() == 0.1
