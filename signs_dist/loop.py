@@ -53,8 +53,9 @@ class ImagePreparer:
         images = to_unit_floats(batch.images.to(self.device, non_blocking=True))
         if self.augment is not None:
             images = self.augment(images, batch.samples.numpy(), batch.epoch)
-        images = torch.addcmul(self.offset, images, self.factor)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        # In place, since `images` is ours by now, and the change of memory order last: one pass over strided memory, not two.
+        images = images.mul_(self.factor).add_(self.offset)
         return images.contiguous(memory_format=layout), batch.labels.to(self.device, non_blocking=True)
 
 
@@ -133,7 +134,7 @@ def train_epoch(
         rate = state.learning_rate(run_step * global_batch)
         set_learning_rate(state.optimizer, rate)
         # Dropout draws from torch's generator. Its seed depends on the step alone: a resumed run draws the same.
-        torch.manual_seed(stream_key(state.seed, Stream.DROPOUT, run_step, 0))
+        _seed(prepare.device, stream_key(state.seed, Stream.DROPOUT, run_step, 0))
 
         # 1. Forward: what the model says about these images, and how wrong that is.
         with state.precision.autocast():
@@ -187,6 +188,14 @@ def predict_logits(model: nn.Module, images: Tensor, precision: Precision, *, fl
         if flip_average:
             logits = (logits + model(images.flip(3)).float()) / 2
     return logits
+
+
+def _seed(device: torch.device, key: int) -> None:
+    """Seed the generator that dropout on `device` draws from. `torch.manual_seed` seeds all of all devices, slowly."""
+    if device.type == "cuda":
+        torch.cuda.manual_seed(key)
+    else:
+        torch.default_generator.manual_seed(key)
 
 
 def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 
 
+NUM_WAITING = 16
+"""Batches that are counted at once: counting each by itself costs as much for one as for many."""
+
+
 class RunningSums:
     """Sums over batches, kept where the batches are, so that adding never waits for a device.
 
@@ -23,16 +27,28 @@ class RunningSums:
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.num_classes = num_classes
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self.confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
 
     def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: losses float [B], logits float [B, C], labels int64 [B]."""
-        self.loss += losses.detach().sum(dtype=torch.float64)
-        cells = labels * self.num_classes + logits.detach().argmax(dim=1)
-        self.confusion.index_add_(0, cells, torch.ones_like(cells))
+        self._waiting.append((losses.detach(), logits.detach(), labels))
+        if len(self._waiting) >= NUM_WAITING:
+            self._count()
+
+    @torch.inference_mode()
+    def _count(self) -> None:
+        """Add the batches that wait, in their order."""
+        if self._waiting:
+            losses, logits, labels = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+            self._waiting.clear()
+            self.loss += losses.sum(dtype=torch.float64)
+            cells = labels * self.num_classes + logits.argmax(dim=1)
+            self.confusion.index_add_(0, cells, torch.ones_like(cells))
 
     def tensors(self) -> dict[str, Tensor]:
         """The sums by name, to be added up over processes and moved to the host."""
+        self._count()
         return {"loss": self.loss, "confusion": self.confusion}
 
 

@@ -90,7 +90,10 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         ("optim: {lr: .inf}", "optim.lr: .inf is not legal."),
         ("augment: {flip: 1e400}", "augment.flip: .inf is not legal. It takes a number, at least 0 and at most 1."),
         ("seed: null", "seed: null is not legal."),
-        ("data: {root: 123}", "data.root: 123 is not legal. It takes text that is not empty or null. To mean text, quote it"),
+        (
+            "data: {root: 123}",
+            "data.root: 123 is not legal. It takes text that is not empty or null. To mean text, quote it",
+        ),
         ("data: {mean: [0, 0, x]}", "data.mean: entry 3: x is not legal. It takes a list of 3, each a number."),
         ("data: {mean: [.nan, 0, 0]}", "data.mean: entry 1: .nan is not legal."),
         ("data: {std: [0, 1, 1]}", "data.std: entry 1: 0 is not legal. It takes a list of 3, each a number, above 0."),
@@ -176,7 +179,10 @@ def test_a_very_long_value_is_told_short(tmp_path: Path) -> None:
         ("data.root=#1", "there is no value"),
         ("data.root=photos #1", "YAML reads only 'photos' of it. Quote it for the shell and for YAML."),
         ("data.root=a\nb", "YAML reads only 'a b' of it."),
-        ("data.root=12", """data.root: 12 is not legal. It takes text that is not empty or null. To mean text, quote it"""),
+        (
+            "data.root=12",
+            """data.root: 12 is not legal. It takes text that is not empty or null. To mean text, quote it""",
+        ),
         ("data.root=12", """"data.root='12'"."""),
         ("data.root=@x", "not valid YAML: found character '@'"),
         ("model.args.a=!!python/name:os.system", "the tag tag:yaml.org,2002:python/name:os.system is not read"),

@@ -78,7 +78,7 @@ def test_small_losses_are_not_lost_in_a_large_sum() -> None:
 def test_half_precision_losses_are_summed_in_full() -> None:
     sums = RunningSums(2, torch.device("cpu"))
     sums.add(torch.full((4096,), 1.0, dtype=torch.bfloat16), torch.zeros(4096, 2), torch.zeros(4096, dtype=torch.int64))
-    assert sums.loss.item() == 4096
+    assert sums.tensors()["loss"].item() == 4096
 
 
 def test_no_images_give_no_number() -> None:

@@ -54,7 +54,7 @@ class BatchAugmenter:
         return images
 
     def _move(self, images: Tensor, draws: Draws) -> Tensor:
-        """Flip, rotate, shift and scale in one bilinear resampling; edges are mirrored outwards."""
+        """Flip, rotate, shift and scale in one bilinear resampling; what comes in from outside has the colour of the edge."""
         height, width = images.shape[2:]
         angles = math.radians(self.config.rotate_degrees) * _centred(draws[:, _ANGLE])
         zoom = 1 / (1 + self.config.scale * _centred(draws[:, _SCALE]))
@@ -72,7 +72,7 @@ class BatchAugmenter:
         along_y = by_y * _pixel_centres(height, images)[None, None, :, None]  # [B, 2, H, 1]
         # x and y in two planes, where one fast addition fills them: interleaved it takes ten times as long.
         grid = (along_x + along_y).permute(0, 2, 3, 1)  # [B, H, W, 2]
-        moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return moved.clamp_(0, 1)  # the four weights of a pixel may sum to 1 + 1e-7
 
     def _recolour(self, images: Tensor, draws: Draws, out: Tensor | None) -> Tensor:
@@ -93,8 +93,8 @@ class BatchAugmenter:
 
 
 def to_unit_floats(images: Tensor) -> Tensor:
-    """uint8 images in 0..255 as float32 in 0..1; floating-point images as they are."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
+    """A copy as float32: uint8 images from 0..255 to 0..1, floating-point images as they are."""
+    return images / 255 if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
 
 
 def _centred(draws: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -20,6 +20,8 @@ from signs_dist.errors import UserError
 
 Indices = npt.NDArray[np.int64]
 
+NUM_AHEAD = 4096
+"""Positions of an epoch's order that are computed at once."""
 NUM_ROUNDS = 8
 """Rounds of the Feistel network; four are enough in theory (Luby and Rackoff, 1988), small sizes want more."""
 
@@ -98,9 +100,16 @@ class EpochPlan:
 
     def samples(self, epoch: int, step: int, shard: Shard) -> Indices:
         """The sample numbers of this shard's part of a step, int64 [at most global_batch]."""
+        part: Indices = self.block(epoch, step, 1, shard)[0]
+        return part
+
+    def block(self, epoch: int, first_step: int, num_steps: int, shard: Shard) -> Indices:
+        """The sample numbers of this shard's part of several steps: int64 [num_steps, at most global_batch]."""
         first, end = shard.bounds(self.global_batch)
-        positions = np.arange(step * self.global_batch + first, step * self.global_batch + end, dtype=np.int64)
-        return Permutation(self.num_samples, stream_key(self.seed, Stream.ORDER, epoch))(positions)
+        starts = np.arange(first_step, first_step + num_steps, dtype=np.int64)[:, None] * self.global_batch
+        positions = starts + np.arange(first, end, dtype=np.int64)[None, :]
+        order = Permutation(self.num_samples, stream_key(self.seed, Stream.ORDER, epoch))
+        return order(positions.reshape(-1)).reshape(positions.shape)
 
 
 class BatchKey(NamedTuple):
@@ -146,8 +155,13 @@ class PlanSampler(DistributedSampler[int]):
         self._epoch_is_set = False
         # Read here, not at each step: the next epoch may be set while this one is under way.
         epoch, start_step = self.epoch, self.start_step
-        for step in range(start_step, self.plan.num_steps):
-            yield BatchKey(epoch, step, self.plan.samples(epoch, step, self.shard))
+        # Several steps' numbers in one go: the hashing of a few is all overhead.
+        steps_per_block = max(1, NUM_AHEAD // self.plan.global_batch)
+        for first in range(start_step, self.plan.num_steps, steps_per_block):
+            num_steps = min(steps_per_block, self.plan.num_steps - first)
+            block = self.plan.block(epoch, first, num_steps, self.shard)
+            for step, samples in enumerate(block, first):
+                yield BatchKey(epoch, step, samples)
 
     def __iter__(self) -> Iterator[int]:
         for key in self.steps():
