@@ -3,7 +3,8 @@
     python benchmarks/loop_overhead.py --config configs/signs.yaml data.root=PHOTOS
 
 Both sides use one model, optimizer, precision and memory order, and take turns step by step, so that a machine whose
-speed drifts treats them alike. Ours fetches, converts, augments and normalises a batch of photos, and counts losses and hits.
+speed drifts treats them alike. Ours fetches, converts, augments and normalises a batch of
+photos, and counts losses and hits.
 """
 
 from __future__ import annotations

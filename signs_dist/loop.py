@@ -54,7 +54,7 @@ class ImagePreparer:
         if self.augment is not None:
             images = self.augment(images, batch.samples.numpy(), batch.epoch)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        # In place, since `images` is ours by now, and the change of memory order last: one pass over strided memory, not two.
+        # In place, since `images` is ours by now; the change of memory order comes last, as the one strided pass.
         images = images.mul_(self.factor).add_(self.offset)
         return images.contiguous(memory_format=layout), batch.labels.to(self.device, non_blocking=True)
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-
 NUM_WAITING = 16
 """Batches that are counted at once: counting each by itself costs as much for one as for many."""
 

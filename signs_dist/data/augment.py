@@ -54,7 +54,7 @@ class BatchAugmenter:
         return images
 
     def _move(self, images: Tensor, draws: Draws) -> Tensor:
-        """Flip, rotate, shift and scale in one bilinear resampling; what comes in from outside has the colour of the edge."""
+        """Flip, rotate, shift and scale in one bilinear resampling; edges are mirrored outwards."""
         height, width = images.shape[2:]
         angles = math.radians(self.config.rotate_degrees) * _centred(draws[:, _ANGLE])
         zoom = 1 / (1 + self.config.scale * _centred(draws[:, _SCALE]))
@@ -72,7 +72,7 @@ class BatchAugmenter:
         along_y = by_y * _pixel_centres(height, images)[None, None, :, None]  # [B, 2, H, 1]
         # x and y in two planes, where one fast addition fills them: interleaved it takes ten times as long.
         grid = (along_x + along_y).permute(0, 2, 3, 1)  # [B, H, W, 2]
-        moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         return moved.clamp_(0, 1)  # the four weights of a pixel may sum to 1 + 1e-7
 
     def _recolour(self, images: Tensor, draws: Draws, out: Tensor | None) -> Tensor:
