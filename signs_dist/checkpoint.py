@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
-import struct
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +13,9 @@ from torch import Tensor, nn
 
 from signs_dist.errors import UserError
 from signs_dist.files import written_aside
+from signs_dist.models.weights import differences
 
 Weights = Mapping[str, Tensor]
-BROKEN = (
-    *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError),
-    *(LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, struct.error),
-)
-"""What torch.load raises on files that are not its own: its unpickler trusts the bytes to be well-formed."""
 
 
 def save(path: Path, value: Mapping[str, Any]) -> None:
@@ -34,58 +27,15 @@ def save(path: Path, value: Mapping[str, Any]) -> None:
         aside.write_bytes(buffer.getbuffer())
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read what `save` wrote, to the CPU. Nothing in the file is run.
-
-    Raises:
-        UserError: it is missing, broken, or not a file of tensors and plain values.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on pickles of another protocol: they are read, or refused below
-            value = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file.") from None
-    except BROKEN as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}, not a checkpoint.")
-    return value
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a model.pt, or of a checkpoint in checkpoints/ (its average, where it has one)."""
-    value = load(path)
-    average = value.get("ema")
-    weights = average.get("weights") if isinstance(average, dict) else value.get("model", value)
-    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise UserError(f"{path} holds no weights: a model.pt or a file of checkpoints/ is wanted.")
-    return dict(weights)
-
-
 def put_weights(model: nn.Module, weights: Weights, source: Path) -> None:
     """Copy weights into a model; every name and shape must fit.
 
     Raises:
         UserError: they are those of another model.
     """
-    own = model.state_dict()
-    missing = [name for name in own if name not in weights]
-    unexpected = [name for name in weights if name not in own]
-    misfits = [
-        f"{name} is {list(weights[name].shape)}, not {list(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    if missing or unexpected or misfits:
-        parts = [
-            *([f"{len(missing)} missing, such as {missing[0]}"] if missing else []),
-            *([f"{len(unexpected)} unknown, such as {unexpected[0]}"] if unexpected else []),
-            *misfits[:1],
-        ]
-        raise UserError(f"{source} is of another model: {'; '.join(parts)}. Use the config that it was trained with.")
-    model.load_state_dict(dict(weights))
+    if misfit := differences(model.state_dict(), weights):
+        raise UserError(f"{source} is of another model: {misfit}. Use the config that it was trained with.")
+    model.load_state_dict(dict(weights), strict=False)  # all but counters is there
 
 
 def plain_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -143,12 +143,13 @@ def describe_run(parts: RunParts) -> list[tuple[str, str]]:
     steps, batch, epochs = plan.num_steps, plan.global_batch, config.train.epochs
     left_out = f", {plan.num_left_out} left out of each (rotating)" if plan.num_left_out else ""
     workers = f"{settings.num_workers} loader workers" if settings.num_workers else "loaded in this process"
+    threads = "1 thread" if parts.num_threads == 1 else f"{parts.num_threads} threads"
     frozen = f", {trainable:,} of them trainable" if trainable != total else ""
     return [
         ("run", str(parts.folder.path)),
         ("data", f"{data.name}: {counts} images of {side} x {side}, {len(data.classes)} classes; {workers}"),
         ("model", f"{config.model.name}, {total:,} parameters{frozen}"),
-        ("on", f"{describe_device(parts.strategy.device)}, {parts.num_threads} threads, {parts.precision.name}"),
+        ("on", f"{describe_device(parts.strategy.device)}, {threads}, {parts.precision.name}"),
         ("batch", f"{batch} = {parts.strategy.world_size} process x {batch}; {steps:,} steps an epoch{left_out}"),
         ("plan", f"{epochs} epochs = {epochs * steps:,} steps = {epochs * steps * batch:,} images, seed {config.seed}"),
         (

@@ -17,6 +17,7 @@ from signs_dist.context import Context
 from signs_dist.errors import UserError
 from signs_dist.loop import ImagePreparer
 from signs_dist.models import create_model
+from signs_dist.models.weights import read_weights
 from signs_dist.precision import Precision, choose_precision, find_capability
 from signs_dist.rundir import RunFolder
 
@@ -63,7 +64,7 @@ def open_trained(run_path: Path, which: str, device: torch.device, context: Cont
     manifest = _read_manifest(folder)
     classes = tuple(manifest["data"]["classes"])
     source = find_weights(folder, which)
-    weights = checkpoint.load_weights(source)
+    weights = read_weights(source)
     # The weights in the file replace those that the run began with, so these need not be there any more.
     network = config.model.model_copy(update={"weights": None})
     model = create_model(network, num_classes=len(classes), image_size=config.data.image_size)

@@ -6,6 +6,7 @@ the step have no part in it.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -49,6 +50,8 @@ class BatchAugmenter:
             images = torch.where(_on_device(draws[:, _FLIP] < self.config.flip, images), images.flip(3), images)
         if self.config.brightness or self.config.contrast:
             images = self._recolour(images, draws, out=images if images is not given else None)
+        elif self._moves:
+            images.clamp_(0, 1)  # the four weights of a pixel may sum to 1 + 1e-7
         if self.config.cutout:
             images = self._cut_out(images, draws)
         return images
@@ -72,8 +75,7 @@ class BatchAugmenter:
         along_y = by_y * _pixel_centres(height, images)[None, None, :, None]  # [B, 2, H, 1]
         # x and y in two planes, where one fast addition fills them: interleaved it takes ten times as long.
         grid = (along_x + along_y).permute(0, 2, 3, 1)  # [B, H, W, 2]
-        moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-        return moved.clamp_(0, 1)  # the four weights of a pixel may sum to 1 + 1e-7
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
     def _recolour(self, images: Tensor, draws: Draws, out: Tensor | None) -> Tensor:
         brightness = 1 + self.config.brightness * _centred(draws[:, _BRIGHTNESS])
@@ -111,13 +113,18 @@ def _on_device(values: npt.NDArray[Any], like: Tensor) -> Tensor:
 def _means(images: Tensor) -> Tensor:
     """The mean of each image, [B, 1, 1, 1].
 
-    In two stages, rows first: a single sum is split among threads when the batch is one large image, and would then
-    be rounded otherwise than in a larger batch.
+    In two stages, channels first: a single sum is split among threads when the batch is one large image, and would
+    then be rounded otherwise than in a larger batch.
     """
     num_values = images[0].numel() if len(images) else 1
-    return (images.sum(dim=3).sum(dim=(1, 2)) / num_values)[:, None, None, None]
+    return (images.sum(dim=(2, 3)).sum(dim=1) / num_values)[:, None, None, None]
 
 
 def _pixel_centres(side: int, like: Tensor) -> Tensor:
     """Coordinates of `side` pixel centres between -1 and 1, float32 [side], where `like` lies."""
-    return (torch.arange(side, device=like.device, dtype=torch.float32) * 2 + 1) / side - 1
+    return _pixel_centres_on(side, like.device)
+
+
+@functools.lru_cache(maxsize=16)
+def _pixel_centres_on(side: int, device: torch.device) -> Tensor:
+    return (torch.arange(side, device=device, dtype=torch.float32) * 2 + 1) / side - 1

@@ -1,9 +1,13 @@
-"""Weights from a file into a model, for fine-tuning."""
+"""Weights from a file into a model."""
 
 from __future__ import annotations
 
 import logging
 import pickle
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,32 +22,55 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 """What DDP or DataParallel and torch.compile put before names."""
 
 
-def read_file(path: str) -> dict[str, Tensor]:
-    """The state dict in `path`, on the CPU: `model.pt` of a run, a plain state dict, or one under the key
-    `state_dict` or `model`. Only tensors and plain values are read: no code in the file runs.
+BROKEN = (
+    *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError),
+    *(LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, struct.error),
+)
+"""What torch.load raises on files that are not its own: its unpickler trusts the bytes to be well-formed."""
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """What a file of tensors and plain values holds, on the CPU. Nothing in the file is run.
 
     Raises:
-        UserError: the file is missing or is not such a file.
+        UserError: it is missing, broken, or holds something else. The message begins with the path.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"model.weights={path}: there is no such file. Names such as DEFAULT are for torchvision's networks."
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"model.weights={path} cannot be read as a PyTorch state dict: {type(error).__name__}: {reason}"
-        ) from error
-    if isinstance(content, dict):
-        for key in ("state_dict", "model"):
-            if isinstance(content.get(key), dict):
-                content = content[key]
-                break
-    if not _is_state_dict(content):
-        raise UserError(f"model.weights={path} holds no state dict (names and tensors). Give a model.pt of a run.")
-    return {_plain(name): tensor for name, tensor in content.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickles of another protocol: they are read, or refused below
+            value = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except BROKEN as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a {type(value).__name__}, not a checkpoint.")
+    return value
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file, under plain names: a run's model.pt, a file of checkpoints/ (its average, where it has
+    one), any other state dict, or one under the key `state_dict` or `model`.
+
+    Raises:
+        UserError: as `read_plain`; also a file without weights.
+    """
+    value = read_plain(path)
+    average = value.get("ema")
+    inner = value.get("model", value.get("state_dict", value))
+    weights: Any = average.get("weights") if isinstance(average, dict) else inner
+    if not _is_state_dict(weights):
+        raise UserError(f"{path} holds no weights: a model.pt or a file of checkpoints/ is wanted.")
+    return {_plain(name): tensor for name, tensor in weights.items()}
+
+
+def read_file(path: str) -> dict[str, Tensor]:
+    """`read_weights` for the setting `model.weights`, which its errors name."""
+    try:
+        return read_weights(Path(path))
+    except UserError as error:
+        raise UserError(f"model.weights={error}") from error
 
 
 def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
@@ -59,7 +86,11 @@ def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     if kept_head:
         other_classes = state[kept_head[-1]].shape[0]
         state = {name: tensor for name, tensor in state.items() if name not in head_names}
-    _refuse_differences(own, state, head_names if kept_head else [], source)
+    if misfit := differences(own, state, head_names if kept_head else []):
+        raise UserError(
+            f"model.weights={source} is a checkpoint of another model. {misfit}. "
+            f"Choose model.name and model.args that fit the file, or another file."
+        )
     model.load_state_dict(state, strict=False)
     if kept_head:
         logger.warning(
@@ -68,27 +99,23 @@ def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
         )  # fmt: skip
 
 
-def _refuse_differences(own: dict[str, Tensor], state: dict[str, Tensor], ignored: list[str], source: str) -> None:
+def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor], ignored: Sequence[str] = ()) -> str:
+    """In which names and shapes `given` differs from a model's `own` weights; empty if it fits."""
     # BatchNorm's counter is absent from files older than torch 0.4.1, and nothing here reads it.
     missing = [
-        name for name in own if name not in state and name not in ignored and not name.endswith("num_batches_tracked")
+        name for name in own if name not in given and name not in ignored and not name.endswith("num_batches_tracked")
     ]
-    unexpected = [name for name in state if name not in own]
+    unexpected = [name for name in given if name not in own]
     shapes = [
-        f"{name} is {list(state[name].shape)}, the model's {list(own[name].shape)}"
+        f"{name} is {list(given[name].shape)}, the model's {list(own[name].shape)}"
         for name in own
-        if name in state and state[name].shape != own[name].shape
+        if name in given and given[name].shape != own[name].shape
     ]
-    differences = [
+    return "; ".join(
         f"{title} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
         for title, found in (("missing:", missing), ("unexpected:", unexpected), ("other shapes:", shapes))
         if found
-    ]
-    if differences:
-        raise UserError(
-            f"model.weights={source} is a checkpoint of another model. {'; '.join(differences)}. "
-            f"Choose model.name and model.args that fit the file, or another file."
-        )
+    )
 
 
 def _is_state_dict(content: Any) -> bool:

@@ -104,15 +104,15 @@ def write_torn(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: None, "there is no such file"),
-        (lambda path: path.write_bytes(b""), "cannot be read as a PyTorch state dict"),
-        (lambda path: path.write_bytes(b"not a checkpoint"), "cannot be read as a PyTorch state dict"),
-        (write_torn, "cannot be read as a PyTorch state dict"),
-        (lambda path: path.mkdir(), "cannot be read as a PyTorch state dict"),
-        (lambda path: path.write_bytes(pickle.dumps(Harmful(), protocol=2)), "cannot be read as a PyTorch state dict"),
-        (lambda path: torch.save([1, 2], path), "holds no state dict"),
-        (lambda path: torch.save({"accuracy": 0.9}, path), "holds no state dict"),
-        (lambda path: torch.save({}, path), "holds no state dict"),
+        (lambda path: None, "no such file"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint"),
+        (lambda path: path.write_bytes(b"not a checkpoint"), "cannot be read as a checkpoint"),
+        (write_torn, "cannot be read as a checkpoint"),
+        (lambda path: path.mkdir(), "cannot be read as a checkpoint"),
+        (lambda path: path.write_bytes(pickle.dumps(Harmful(), protocol=2)), "cannot be read as a checkpoint"),
+        (lambda path: torch.save([1, 2], path), "holds a list, not a checkpoint"),
+        (lambda path: torch.save({"accuracy": 0.9}, path), "holds no weights"),
+        (lambda path: torch.save({}, path), "holds no weights"),
     ],
 )
 def test_a_file_that_is_no_state_dict(
