@@ -46,7 +46,7 @@ class CommandParser(argparse.ArgumentParser):
         setting = self._suggest_setting(flag, word, cutoff=1.0)
         if setting:
             return setting
-        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.7)
         if near:
             return f" Did you mean {near[0]}?"
         return self._suggest_setting(flag, word, cutoff=0.75)

@@ -36,8 +36,10 @@ def show_score(screen: Screen, split: str, score: Score, classes: Sequence[str],
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `12 s`, `3 min 05 s` or `2 h 03 min`."""
+    """Seconds as `1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
     whole = round(seconds)
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

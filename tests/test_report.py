@@ -44,6 +44,8 @@ def test_a_folder_with_brackets_is_no_markup() -> None:
     ("seconds", "text"),
     [
         (0, "0 s"),
+        (0.21, "0.2 s"),
+        (9.96, "10 s"),
         (12.4, "12 s"),
         (59.4, "59 s"),
         (59.6, "1 min 00 s"),

@@ -152,11 +152,12 @@ def shown_list(lines: Sequence[str], num_shown: int | None) -> list[str]:
 def counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
     """Images of each class (columns) in each split (rows)."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None)
     table.add_column("images")
     for name in next(iter(counts.values()), {}):
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")  # as text: rich would take brackets for markup
     table.add_column("all", justify="right")
     for split, row in counts.items():
         table.add_row(split, *(f"{count:,}" for count in row.values()), f"{sum(row.values()):,}")
