@@ -50,7 +50,7 @@ class DataConfig(Section):
     std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] = (0.5, 0.5, 0.5)
     """The pixels are divided by it after that, per channel. ImageNet weights want 0.229, 0.224, 0.225."""
     num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """DataLoader worker processes. auto: none for packed images, else one per usable core."""
+    """DataLoader worker processes. auto: none for packed images, else as many as usable cores, less one on a CPU."""
     prefetch: Count = 2
     """Batches that each worker prepares ahead."""
     pin_memory: bool | Literal["auto"] = "auto"

@@ -132,14 +132,18 @@ class Screen:
         """Yield a function to call with (what, images done, images in all) while data are prepared."""
         with self._bar() as bar:
             tasks: dict[str, TaskID] = {}
+            begun: dict[str, tuple[float, int]] = {}
 
             def report(what: str, done: int, total: int) -> None:
+                since, before = begun.setdefault(what, (time.monotonic(), done))
                 if bar is not None:
                     if what not in tasks:
                         tasks[what] = bar.add_task(what, total=total, numbers="")
                     bar.update(tasks[what], completed=done, numbers=f"{done:,}/{total:,} images")
                 elif not self.quiet:
-                    self._plain(what, done, total, f"{what}: {done:,}/{total:,} images")
+                    seconds = (time.monotonic() - since) * (total - done) / max(1, done - before)
+                    left = f", {seconds:.0f} s left" if before < done < total else ""
+                    self._plain(what, done, total, f"{what}: {done:,}/{total:,} images{left}")
 
             yield report
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +90,17 @@ def everything(screen: Screen, title: str = "val") -> None:
     screen.result("val accuracy 75.0 %")
 
 
+def test_preparing_tells_the_seconds_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, stream = lines_of()
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    with screen.preparing() as report:
+        report("packing", 1, 11)
+        monkeypatch.setattr(time, "monotonic", lambda: 40.0)
+        report("packing", 6, 11)
+    # Begun at 0 s with 1 image done; at 40 s, 5 more are: the other 5 take 40 s.
+    assert stream.getvalue().splitlines()[-1] == "packing: 6/11 images, 40 s left"
+
+
 def test_without_a_terminal_there_are_few_plain_lines() -> None:
     screen, stream = lines_of()
     everything(screen)
@@ -98,7 +110,7 @@ def test_without_a_terminal_there_are_few_plain_lines() -> None:
     assert lines[:2] == ["   data  photos", "network  signs_net"]
     for what in ("packing train", "packing val"):
         assert [line for line in lines if line.startswith(what)] == [
-            f"{what}: {n}/100 images" for n in range(10, 101, 10)
+            f"{what}: {n}/100 images{', 0 s left' if n < 100 else ''}" for n in range(10, 101, 10)
         ]
     assert len([line for line in lines if line.startswith(("step", "epoch"))]) == 10
     assert "75.0 %" in text
