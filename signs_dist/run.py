@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import traceback
 from collections.abc import Sequence
@@ -119,6 +120,9 @@ def _attempt(parts: RunParts, started: float) -> dict[str, Any]:
         result = trainer.train_all(started)
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        if isinstance(error, KeyboardInterrupt) and (folder.checkpoints / "last.pt").is_file():
+            parts.screen.result(f"stopped after step {trainer.steps_done:,}; the last whole epoch is in {folder.path}:")
+            parts.screen.result(f"python -m signs_dist.evaluate {shlex.quote(str(folder.path))} --weights last")
         parts.screen.log_only(traceback.format_exc())
         folder.append(folder.attempts, trainer.attempt_end(reason))
         raise

@@ -292,13 +292,18 @@ def test_a_stopped_run_is_not_called_finished(
 ) -> None:
     folder = tmp_path / "run"
     arguments = ["--run-dir", str(folder), *settings(colours, "train.epochs=100000")]
-    process = subprocess.Popen([sys.executable, "-m", "signs_dist.train", *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "signs_dist.train", *arguments], stdout=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while not (folder / "checkpoints" / "last.pt").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(sent)
-    assert process.wait(timeout=20) == code
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == code
+    if sent == signal.SIGINT:
+        assert output.endswith(f"python -m signs_dist.evaluate {folder} --weights last\n")
     assert not (folder / "result.json").exists()
     assert not (folder / "model.pt").exists()
     assert torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["cursor"]["epoch"] >= 1
