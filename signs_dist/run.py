@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from signs_dist.context import Context
 from signs_dist.data.loader import choose_loader_settings
 from signs_dist.data.plan import EpochPlan
 from signs_dist.data.randomness import Stream, stream_key
-from signs_dist.data.sets import open_data_set, open_split
+from signs_dist.data.sets import DataSet, open_data_set, open_split
 from signs_dist.models import create_model
 from signs_dist.models.trainable import count_parameters, require_trainable
 from signs_dist.precision import choose_precision, find_capability
@@ -57,6 +57,10 @@ def train(
 
     with screen.preparing() as report:
         data = open_data_set(config.data, num_processes=context.usable_cores, report=report)
+        # What is quick to refuse comes before what is slow to prepare.
+        plan = EpochPlan(len(data.splits["train"]), config.train.global_batch, config.seed)
+        model = build_model(config, len(data.classes), strategy.device)
+        require_trainable(model)
         sources = {
             name: open_split(
                 index,
@@ -68,31 +72,18 @@ def train(
             )
             for name, index in data.splits.items()
         }
-    plan = EpochPlan(len(data.splits["train"]), config.train.global_batch, config.seed)
     settings = choose_loader_settings(
         config.data,
         usable_cores=context.usable_cores,
         on_gpu=strategy.device.type == "cuda",
         per_sample_work=config.data.storage == "files" or config.augment.backend == "torchvision",
     )
-    model = build_model(config, len(data.classes), strategy.device)
-    require_trainable(model)
-
     folder = RunFolder.create(run_path)
     folder.write_config(dump_config(config))
     folder.write_manifest(
         describe_machine(command)
-        | {
-            "data": {
-                "name": data.name,
-                "root": str(data.root.resolve()),
-                "classes": list(data.classes),
-                "fingerprints": {name: mark for name, (_, mark) in sources.items()},
-            },
-            "devices": [describe_device(strategy.device)],
-            "usable_cores": context.usable_cores,
-            "threads": threads,
-        }
+        | describe_data(data, {name: mark for name, (_, mark) in sources.items()})
+        | {"devices": [describe_device(strategy.device)], "usable_cores": context.usable_cores, "threads": threads}
     )
     parts = RunParts(
         config=config,
@@ -128,6 +119,12 @@ def _attempt(parts: RunParts, started: float) -> dict[str, Any]:
         raise
     folder.append(folder.attempts, trainer.attempt_end("finished"))
     return result
+
+
+def describe_data(data: DataSet, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """The manifest's part on the data: enough to find them again and to know them."""
+    about = {"name": data.name, "root": str(data.root.resolve()), "classes": list(data.classes)}
+    return {"data": about | {"fingerprints": dict(fingerprints)}}
 
 
 def build_model(config: Config, num_classes: int, device: torch.device) -> nn.Module:

@@ -45,11 +45,16 @@ def _children() -> set[tuple[int, str]]:
     """(process id, command line) of this process's children, without multiprocessing's helpers, which are to stay."""
     found = set()
     for thread in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        for child in thread.read_text().split():
-            try:
-                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except FileNotFoundError:
-                continue
+        for child in _read(thread).split():
+            command = _read(Path(f"/proc/{child}/cmdline")).replace("\0", " ")
             if command and "resource_tracker" not in command and "forkserver" not in command:
                 found.add((int(child), command))
     return found
+
+
+def _read(path: Path) -> str:
+    """The text of a file in /proc, empty when the thread or process it tells of has ended meanwhile."""
+    try:
+        return path.read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
