@@ -23,6 +23,7 @@ from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.loader import LoaderSettings, TrainLoader
 from signs_dist.data.plan import EpochPlan
 from signs_dist.data.sets import open_data_set, open_split
+from signs_dist.heartbeat import Pulse
 from signs_dist.losses import build_loss
 from signs_dist.optim import build_optimizer
 from signs_dist.precision import choose_precision, find_capability
@@ -40,7 +41,7 @@ def main() -> None:
     config = load_config(options.config, options.overrides).config
     context = read_context()
     torch.set_num_threads(context.usable_cores)
-    strategy = SingleProcess(choose_device("auto"))
+    strategy = SingleProcess(choose_device(context, "auto"))
     precision = choose_precision(config.train.precision, find_capability(strategy.device))
     data = open_data_set(config.data, num_processes=context.usable_cores, report=lambda *_: None)
     source, _ = open_split(data.splits["train"], config.data, num_threads=context.usable_cores, report=lambda *_: None)
@@ -48,17 +49,20 @@ def main() -> None:
     num_classes = len(data.classes)
     model = build_model(config, num_classes, strategy.device)
     loss_function = build_loss(config.loss, num_classes)
+    forward = loop.ForwardWithLoss(model, loss_function, precision)
+    sync = strategy.sync(model, forward, plan.micro_batches, lambda: False, exact=False)
     state = loop.TrainingState(
         model=model,
+        forward=forward,
+        sync=sync,
         num_classes=num_classes,
-        loss_function=loss_function,
         optimizer=build_optimizer(model, config.optim),
         scaler=precision.scaler(),
         learning_rate=lambda _: 1e-4,
-        precision=precision,
         clip_norm=None,
         average=None,
         seed=0,
+        pulse=Pulse(),
     )
     augment = None if options.no_augment else BatchAugmenter(config.augment, config.seed)
     channels_last = config.train.channels_last
@@ -79,7 +83,7 @@ def main() -> None:
 
     ours, alone = [], []
     for epoch in range(options.epochs + 1):
-        steps = loop.train_epoch(state, loader.epoch(epoch), prepare, global_batch=plan.global_batch, first_step=0)
+        steps = loop.train_epoch(state, loader.epoch(epoch), prepare, first_step=0, first_run_step=0)
         ours_seconds = alone_seconds = 0.0
         for step in range(plan.num_steps):
             started = time.perf_counter()

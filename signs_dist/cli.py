@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("signs_dist.data.audit", "look for broken, doubled and unlabelled images"),
     "download": ("signs_dist.data.download", "get the published SIGNS photos"),
     "synthetic": ("signs_dist.data.synthetic", "draw hands showing 0 to 5"),
+    "parity": ("signs_dist.parity", "show that any number of processes gives the same result"),
 }
 """Command → (module with a `main(arguments)`, what it does)."""
 

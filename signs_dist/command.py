@@ -8,15 +8,27 @@ import io
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, TrainingFailedError, UserError
+from signs_dist.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PEER_LOST,
+    EXIT_USAGE,
+    PeerLostError,
+    StoppedError,
+    TrainingFailedError,
+    UserError,
+)
 from signs_dist.files import explained
 
 SETTINGS = "overrides"
 """Where the parser puts `section.key=value …`."""
+LATER_SECONDS = 3.0
+"""How long all processes but the first hold back what they have to say about the user's input."""
 Main = Callable[[Sequence[str]], int]
 
 
@@ -78,6 +90,21 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _let_first_speak() -> None:
+    """What is wrong with flags or config is wrong for all processes of a run alike: one of them says it.
+
+    The others wait for their launcher to end them, and speak only if it does not: then it was wrong for them alone.
+    """
+    from signs_dist.context import find_launch
+
+    try:
+        launch = find_launch(os.environ)
+    except UserError:
+        return
+    if launch.rank != 0:
+        time.sleep(LATER_SECONDS)
+
+
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; a mistake of the user is told on standard error, without a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -87,11 +114,18 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         code = main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except UserError as error:
+        _let_first_speak()
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except TrainingFailedError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except PeerLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_PEER_LOST
+    except StoppedError as error:
+        print(error, file=sys.stderr)
+        return EXIT_INTERRUPTED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -55,6 +55,8 @@ class DataConfig(Section):
     """Batches that each worker prepares ahead."""
     pin_memory: bool | Literal["auto"] = "auto"
     """Page-locked host memory for faster copies to a GPU. auto: only with a GPU."""
+    order: Literal["shuffled", "balanced"] = "shuffled"
+    """Order of the training images. balanced: each class as often as every other, small classes repeating."""
     synthetic: SyntheticConfig = SyntheticConfig()
     """The drawn data set, if it is used."""
 
@@ -214,23 +216,38 @@ class TrainConfig(Section):
     """Passes over the training images."""
     global_batch: Count = 32
     """Images per optimizer step over all processes together. There is no other batch size."""
+    micro_batch: Count | None = None
+    """Images per forward pass, what BatchNorm normalises over. null: the global batch over the processes."""
+    sync_batchnorm: bool = False
+    """BatchNorm over the micro-batches of all processes at once, for small ones. Several GPUs only."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the machine computes in it natively, float16 on older GPUs, else float32."""
     channels_last: bool = True
     """Memory order of images and weights; faster convolutions on CPUs and on GPUs with tensor cores."""
     num_threads: Count | Literal["auto"] = "auto"
-    """Threads of one operation on the CPU. auto: OMP_NUM_THREADS if it is set, else the usable cores."""
+    """CPU threads of one operation. auto: OMP_NUM_THREADS, else this process's share of the cores; 1 if exact."""
 
 
 class EvaluateConfig(Section):
     """How validation and test images are judged."""
 
-    batch: Count = 256
-    """Images per forward pass. Has no influence on the result but rounding."""
+    batch: Count = 64
+    """Images per forward pass; processes take whole batches. Has no influence on the result but rounding."""
     flip_average: bool = False
     """Average the predictions for each image and its mirror: twice the time, a little more accuracy."""
     every_epochs: Count = 1
     """Validate each so many epochs, and after the last one."""
+
+
+class ProcessesConfig(Section):
+    """How long the processes of a run wait for each other."""
+
+    rendezvous_seconds: Positive = 60.0
+    """For all processes to arrive at the start."""
+    timeout_seconds: Positive = 120.0
+    """For a process that has stopped answering; the run then ends."""
+    stall_seconds: Positive = 60.0
+    """Without progress, after which each process writes its stack to its log."""
 
 
 class LogConfig(Section):
@@ -245,6 +262,8 @@ class Config(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Fixes initial weights, order of images, augmentation and dropout."""
+    exact: bool = False
+    """The same weights bit for bit on any number of processes: gradients are summed in one fixed order."""
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
@@ -254,10 +273,20 @@ class Config(Section):
     ema: EmaConfig = EmaConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    processes: ProcessesConfig = ProcessesConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
+        if self.exact and self.train.micro_batch is None:
+            largest = max(1, self.train.global_batch // 4)
+            size = next(size for size in range(largest, 0, -1) if self.train.global_batch % size == 0)
+            raise ValueError(
+                "exact=true needs train.micro_batch, since BatchNorm and dropout work on micro-batches. "
+                f"Type train.micro_batch={size}, for 1 to {self.train.global_batch // size} processes."
+            )
+        if self.exact and self.train.sync_batchnorm:
+            raise ValueError("exact=true normalises over micro-batches. Set train.sync_batchnorm=false.")
         if self.schedule.name != "one_cycle" and self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} leaves nothing of "

@@ -68,12 +68,16 @@ class Screen:
     Args:
         is_terminal: whether a person watches; else no control codes are written and progress is throttled.
         quiet: only results and errors are shown.
+        is_silent: nothing is shown, only logged: the processes of a run but the first.
         file: where to write, standard output by default.
     """
 
-    def __init__(self, *, is_terminal: bool, quiet: bool = False, file: TextIO | None = None) -> None:
+    def __init__(
+        self, *, is_terminal: bool, quiet: bool = False, is_silent: bool = False, file: TextIO | None = None
+    ) -> None:
         self.is_terminal = is_terminal
-        self.quiet = quiet
+        self.quiet = quiet or is_silent
+        self._is_silent = is_silent
         width = None if is_terminal else PLAIN_WIDTH
         self._console = Console(
             file=file or sys.stdout,
@@ -116,7 +120,7 @@ class Screen:
         self._show(table, seen=not self.quiet)
 
     def _show(self, what: Text | Table, *, seen: bool) -> None:
-        if seen:
+        if seen and not self._is_silent:
             self._console.print(what)
         if self._log is not None:
             self._log.print(what)

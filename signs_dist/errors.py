@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 EXIT_OK = 0
 """The command did what it was asked to do."""
 EXIT_FAILED = 1
 """Something broke that is not the user's input: a bug, or a machine that failed."""
 EXIT_USAGE = 2
 """Wrong input: config, data, flags, a full disk. Nothing is left half-written."""
+EXIT_PEER_LOST = 3
+"""Another process of the run never arrived, or was lost: look at its log, not at this one's."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C, by the shells' convention 128 + SIGINT."""
 
 
 class TrainingFailedError(RuntimeError):
     """Training cannot go on, and why. Entry points print it and exit 1."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss of a step is infinite or not a number.
+
+    Attributes:
+        found: of each of this process's micro-batches with such a loss: epoch and step (from 1), micro_batch, samples.
+    """
+
+    def __init__(self, found: list[dict[str, Any]]) -> None:
+        super().__init__("the loss is not a finite number")
+        self.found = found
+
+
+class PeerLostError(RuntimeError):
+    """Another process of the run did not arrive, or does not answer any more. Entry points exit 3."""
+
+
+class StoppedError(RuntimeError):
+    """The user asked to stop, and what there is has been kept. Entry points exit 130."""
 
 
 class UserError(ValueError):

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     from signs_dist.strategy import SingleProcess, choose_device
     from signs_dist.trained import open_trained
 
-    strategy = SingleProcess(choose_device(options.device))
+    strategy = SingleProcess(choose_device(context, options.device))
     trained = open_trained(options.run_dir, options.weights, strategy.device, context)
     config = trained.config
     with screen.preparing() as report:
@@ -81,14 +81,12 @@ def main(arguments: Sequence[str]) -> int:
         on_gpu=strategy.device.type == "cuda",
         per_sample_work=config.data.storage == "files",
     )
+    loss_function = build_loss(LossConfig(name=config.loss.name, label_smoothing=0.0), len(trained.classes))
     sums = loop.evaluate(
-        trained.model,
+        loop.Judge(trained.model, loss_function, trained.precision, flip_average=config.evaluate.flip_average),
         EvaluationLoader(source, len(index), config.evaluate.batch, strategy.shard, settings),
         trained.prepare,
-        build_loss(LossConfig(name=config.loss.name, label_smoothing=0.0), len(trained.classes)),
-        trained.precision,
-        num_classes=len(trained.classes),
-        flip_average=config.evaluate.flip_average,
+        len(trained.classes),
     )
     score = Score.from_sums(strategy.total(sums.tensors()))
 

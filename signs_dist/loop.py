@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,17 @@ from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from signs_dist.data.batches import Batch
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.ema import WeightAverage
+from signs_dist.heartbeat import Pulse
 from signs_dist.metrics import RunningSums
 from signs_dist.models.trainable import set_training_mode
 from signs_dist.optim import clip_gradients, set_learning_rate
 from signs_dist.precision import Precision
+from signs_dist.sync import StepSync
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """From logits float [B, C] and labels int64 [B] to the samples' losses, float32 [B]."""
+Observer = Callable[[range, Batch, Tensor, Tensor], None]
+"""Called with (numbers of the micro-batches, their batch, prepared images, their share of the step's loss)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,33 +63,80 @@ class ImagePreparer:
         return images.contiguous(memory_format=layout), batch.labels.to(self.device, non_blocking=True)
 
 
+class ForwardWithLoss(nn.Module):
+    """The first two of the five steps as one module, so that nn.DataParallel's replicas do both.
+
+    Called with prepared images float32 [B, 3, H, W], labels int64 [B] and keys, one per micro-batch (here one), it
+    returns (losses float32 [B], logits float [B, C]).
+    """
+
+    def __init__(self, model: nn.Module, loss_function: LossFunction, precision: Precision) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_function = loss_function
+        self.precision = precision
+
+    def forward(self, images: Tensor, labels: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Forward pass and losses of one micro-batch."""
+        # Dropout draws from torch's generator: seeded by step and micro-batch, any process draws the same.
+        _seed(images.device, keys[0])
+        # 1. Forward: what the model says about these images …
+        with self.precision.autocast():
+            logits = self.model(images)  # [B, C]
+        # 2. The loss: … and how wrong that is.
+        losses = self.loss_function(logits, labels)  # [B]
+        return losses, logits
+
+
+class Judge(nn.Module):
+    """The evaluation's forward pass: from (images, labels) to (losses float32 [B], logits float32 [B, C])."""
+
+    def __init__(
+        self, model: nn.Module, loss_function: LossFunction, precision: Precision, *, flip_average: bool
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_function = loss_function
+        self.precision = precision
+        self.flip_average = flip_average
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses and logits of a batch."""
+        logits = predict_logits(self.model, images, self.precision, flip_average=self.flip_average)
+        return self.loss_function(logits, labels), logits
+
+
 @dataclasses.dataclass
 class TrainingState:
     """All that a training step reads and changes.
 
     Attributes:
-        model: gives logits float [B, C] for images float32 [B, 3, H, W].
+        model: the plain model: gives logits float [B, C] for images float32 [B, 3, H, W].
+        forward: `ForwardWithLoss` of the model, in the strategy's wrapper.
+        sync: brings together the micro-batches of a step, of this process and of others.
         num_classes: C.
-        loss_function: per-sample losses.
         optimizer: over the model's trainable parameters.
         scaler: scales the loss for float16, else does nothing.
         learning_rate: from images seen to the rate of the next step.
-        precision: arithmetic of the forward pass.
         clip_norm: largest 2-norm of the gradient, or None.
         average: moving average of the weights, or None.
         seed: the run's seed, for dropout.
+        pulse: hears what is being done.
+        observe: called after each forward pass, for those who compare runs; None for nobody.
     """
 
     model: nn.Module
+    forward: nn.Module
+    sync: StepSync
     num_classes: int
-    loss_function: LossFunction
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     learning_rate: Callable[[int], float]
-    precision: Precision
     clip_norm: float | None
     average: WeightAverage | None
     seed: int
+    pulse: Pulse
+    observe: Observer | None = None
 
 
 @dataclasses.dataclass
@@ -94,14 +145,12 @@ class StepReport:
 
     Attributes:
         step: steps of this epoch done.
-        num_images: images of this epoch seen.
-        sums: losses and hits of this epoch so far, on the device.
+        sums: losses and hits of this process's images of the epoch so far, on the device.
         learning_rate: that of the step.
         wait_seconds: time of this epoch spent waiting for batches.
     """
 
     step: int
-    num_images: int
     sums: RunningSums
     learning_rate: float
     wait_seconds: float
@@ -112,71 +161,79 @@ def train_epoch(
     batches: Iterable[Batch],
     prepare: ImagePreparer,
     *,
-    global_batch: int,
     first_step: int,
+    first_run_step: int,
 ) -> Iterator[StepReport]:
     """Train on the batches of one epoch, yielding after each step.
 
     Args:
         state: what is trained, and how.
-        batches: one batch a step.
+        batches: one batch a step, this process's micro-batches one after the other.
         prepare: from a batch to the model's input.
-        global_batch: images per step over all processes.
-        first_step: steps of the run before this epoch, for the learning rate and for dropout.
+        first_step: steps of this epoch that were done before.
+        first_run_step: steps of the run that were done before, for the learning rate and for dropout.
+
+    Raises:
+        NonFiniteLossError: on every process, before the optimizer steps (on a GPU its kernel leaves that step out).
     """
     set_training_mode(state.model)
     sums = RunningSums(state.num_classes, prepare.device)
+    sync, pulse, optimizer = state.sync, state.pulse, state.optimizer
+    size, global_batch = sync.micro_batches.size, sync.micro_batches.global_batch
     wait_seconds = 0.0
-    for step, (batch, waited) in enumerate(_timed(batches)):
+    pulse.enter("load")
+    for step, (batch, waited) in enumerate(_timed(batches), first_step):
         wait_seconds += waited
-        images, labels = prepare(batch)
-        run_step = first_step + step
+        run_step = first_run_step + step - first_step
         rate = state.learning_rate(run_step * global_batch)
-        set_learning_rate(state.optimizer, rate)
-        # Dropout draws from torch's generator. Its seed depends on the step alone: a resumed run draws the same.
-        _seed(prepare.device, stream_key(state.seed, Stream.DROPOUT, run_step, 0))
+        set_learning_rate(optimizer, rate)
 
-        # 1. Forward: what the model says about these images, and how wrong that is.
-        with state.precision.autocast():
-            logits = state.model(images)  # [B, C]
-        losses = state.loss_function(logits, labels)  # [B]
-        # 2. The loss: one number to make small.
-        loss = losses.mean()
-        # 3. Zero the gradients of the step before.
-        state.optimizer.zero_grad(set_to_none=True)
-        # 4. Backward: the gradient of the loss by every weight.
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        for numbers in sync.passes:
+            first = (numbers.start - sync.passes[0].start) * size
+            part = batch.part(first, first + len(numbers) * size)
+            images, labels = prepare(part)
+            keys = [stream_key(state.seed, Stream.DROPOUT, run_step, number) for number in numbers]
+            # 1. Forward, 2. the losses: what the model says about these images, and how wrong that is.
+            pulse.enter("forward", step=step + 1)
+            with sync.forward(numbers):
+                losses, logits = state.forward(images, labels, keys)  # [B], [B, C]
+            loss = losses.sum() / global_batch  # this part of the step's mean
+            if state.observe is not None:
+                state.observe(numbers, part, images, loss)
+            # 3. Zero the gradients of the step before.
+            if numbers == sync.passes[0]:
+                optimizer.zero_grad(set_to_none=True)
+            # 4. Backward: the gradient of the loss by every weight, added up over the micro-batches.
+            pulse.enter("backward", collective=sync.waits_in_backward)
+            with sync.backward(numbers, part, loss):
+                state.scaler.scale(loss * sync.loss_factor).backward()
+            sums.add(losses, logits, labels)
+        pulse.enter("sum gradients", collective=sync.waits)
+        sync.finish()
+        pulse.enter("optimizer")
         # 5. Step: move every weight a little against its gradient.
         if state.clip_norm is not None:
-            state.scaler.unscale_(state.optimizer)
+            state.scaler.unscale_(optimizer)
             clip_gradients(state.model.parameters(), state.clip_norm)
-        state.scaler.step(state.optimizer)
+        sync.guard(optimizer)
+        state.scaler.step(optimizer)
         state.scaler.update()
 
         if state.average is not None:
             state.average.update(state.model)
-        sums.add(losses, logits, labels)
-        yield StepReport(step + 1, (step + 1) * global_batch, sums, rate, wait_seconds)
+        yield StepReport(step + 1, sums, rate, wait_seconds)
+        pulse.enter("load")
 
 
 @torch.inference_mode()
-def evaluate(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    prepare: ImagePreparer,
-    loss_function: LossFunction,
-    precision: Precision,
-    *,
-    num_classes: int,
-    flip_average: bool,
-) -> RunningSums:
-    """Losses and hits over all batches, in eval mode; the caller adds up over processes."""
-    model.eval()
+def evaluate(judge: nn.Module, batches: Iterable[Batch], prepare: ImagePreparer, num_classes: int) -> RunningSums:
+    """Losses and hits over all batches, for a `Judge` in eval mode; the caller adds up over processes."""
+    judge.eval()
     sums = RunningSums(num_classes, prepare.device)
     for batch in batches:
         images, labels = prepare(batch)
-        logits = predict_logits(model, images, precision, flip_average=flip_average)
-        sums.add(loss_function(logits, labels), logits, labels)
+        losses, logits = judge(images, labels)
+        sums.add(losses, logits, labels)
     return sums
 
 
@@ -193,7 +250,8 @@ def predict_logits(model: nn.Module, images: Tensor, precision: Precision, *, fl
 def _seed(device: torch.device, key: int) -> None:
     """Seed the generator that dropout on `device` draws from. `torch.manual_seed` seeds all of all devices, slowly."""
     if device.type == "cuda":
-        torch.cuda.manual_seed(key)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(key)
     else:
         torch.default_generator.manual_seed(key)
 

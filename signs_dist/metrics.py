@@ -13,21 +13,31 @@ from torch import Tensor
 
 NUM_WAITING = 16
 """Batches that are counted at once: counting each by itself costs as much for one as for many."""
+LOSS_UNITS = 2**24
+"""Units of a loss of 1 in `RunningSums.loss`."""
+LARGEST_LOSS = 2.0**14
+"""A sample's loss counts as no more than this, and as no less than its negative."""
 
 
 class RunningSums:
     """Sums over batches, kept where the batches are, so that adding never waits for a device.
 
+    All are integers, so that they do not depend on the order of adding, nor on who adds what. Each sample's loss is
+    rounded to a unit of 2**-24 (6e-8), so it is right to 3e-8, as float32 itself is just below 1. The sum cannot
+    overflow before 2**25, or 3e7, samples at the largest loss that is counted, 2**14.
+
     Attributes:
-        loss: float64 scalar, sum of the samples' losses.
-        confusion: int64 [C, C], number of samples by (true class, predicted class).
+        loss: int64 scalar, sum of the samples' losses in units of 2**-24; those that are not finite add nothing.
+        num_bad: int64 scalar, number of samples whose loss is not finite.
+        confusion: int64 [C · C], number of samples by (true class, predicted class), row by row.
     """
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.num_classes = num_classes
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.loss = torch.zeros((), dtype=torch.int64, device=device)
+        self.num_bad = torch.zeros((), dtype=torch.int64, device=device)
         self.confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: losses float [B], logits float [B, C], labels int64 [B]."""
@@ -37,18 +47,26 @@ class RunningSums:
 
     @torch.inference_mode()
     def _count(self) -> None:
-        """Add the batches that wait, in their order."""
+        """Add the batches that wait."""
         if self._waiting:
             losses, logits, labels = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
             self._waiting.clear()
-            self.loss += losses.sum(dtype=torch.float64)
+            is_finite = losses.isfinite()
+            self.num_bad += losses.numel() - is_finite.sum()
+            self.loss += loss_units(losses.where(is_finite, 0)).sum()
             cells = labels * self.num_classes + logits.argmax(dim=1)
             self.confusion.index_add_(0, cells, torch.ones_like(cells))
 
     def tensors(self) -> dict[str, Tensor]:
-        """The sums by name, to be added up over processes and moved to the host."""
+        """The sums by name, all int64, to be added up over processes and moved to the host."""
         self._count()
-        return {"loss": self.loss, "confusion": self.confusion}
+        return {"loss": self.loss, "confusion": self.confusion, "bad": self.num_bad}
+
+
+def loss_units(losses: Tensor) -> Tensor:
+    """Finite losses, float [B], in units of 2**-24 after clamping to ±2**14: int64 [B]."""
+    # In float64, where the clamped loss times 2**24 is exact before it is rounded.
+    return (losses.double().clamp(-LARGEST_LOSS, LARGEST_LOSS) * LOSS_UNITS).round().to(torch.int64)
 
 
 @dataclass(frozen=True)
@@ -58,17 +76,19 @@ class Score:
     Attributes:
         loss_sum: sum of the images' losses.
         confusion: int64 [C, C], images by (true class, predicted class).
+        num_bad: images whose loss is not a finite number; they are missing in loss_sum.
     """
 
     loss_sum: float
     confusion: npt.NDArray[np.int64]
+    num_bad: int = 0
 
     @classmethod
-    def from_sums(cls, sums: Mapping[str, npt.NDArray[np.float64]]) -> Score:
+    def from_sums(cls, sums: Mapping[str, npt.NDArray[np.int64]]) -> Score:
         """From `RunningSums.tensors()` after `to_host`."""
-        confusion = sums["confusion"].astype(np.int64)
+        confusion = sums["confusion"]
         num_classes = math.isqrt(confusion.size)
-        return cls(float(sums["loss"]), confusion.reshape(num_classes, num_classes))
+        return cls(int(sums["loss"]) / LOSS_UNITS, confusion.reshape(num_classes, num_classes), int(sums["bad"]))
 
     @property
     def num_images(self) -> int:
@@ -82,8 +102,8 @@ class Score:
 
     @property
     def loss(self) -> float:
-        """Mean loss; NaN without images."""
-        return self.loss_sum / self.num_images if self.num_images else math.nan
+        """Mean loss; NaN without images, or if an image's loss is not a finite number."""
+        return self.loss_sum / self.num_images if self.num_images and not self.num_bad else math.nan
 
     @property
     def accuracy(self) -> float:
@@ -116,13 +136,14 @@ def wilson_interval(num_correct: int, num_images: int, z: float = 1.959963984540
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
-def to_host(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.float64]]:
-    """Move numbers off the device: the only place where training waits for it.
+def to_host(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.int64]]:
+    """Move counts off the device: the only place where training waits for it.
 
-    All tensors travel in one copy, as float64: integers up to 2**53 stay exact.
+    All tensors, int64 of any shape, travel in one copy.
     """
-    flat = torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors.values()]).cpu().numpy()
-    result: dict[str, npt.NDArray[np.float64]] = {}
+    assert all(tensor.dtype == torch.int64 for tensor in tensors.values())
+    flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()]).cpu().numpy()
+    result: dict[str, npt.NDArray[np.int64]] = {}
     start = 0
     for name, tensor in tensors.items():
         result[name] = flat[start : start + tensor.numel()].reshape(tuple(tensor.shape))

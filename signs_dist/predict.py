@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     from signs_dist.strategy import choose_device
     from signs_dist.trained import open_trained
 
-    trained = open_trained(options.run_dir, options.weights, choose_device(options.device), context)
+    trained = open_trained(options.run_dir, options.weights, choose_device(context, options.device), context)
     if trained.data["name"] == "synthetic":
         screen.say("this model was trained on synthetic images")
     predictions: list[Prediction] = []

@@ -28,10 +28,16 @@ from signs_dist.files import explained, write_json, write_text
 
 
 class RunFolder:
-    """An existing run folder and the names of what is in it."""
+    """An existing run folder and the names of what is in it.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the folder.
+        is_writer: whether this process writes into it: one of a run does. For the others writing does nothing.
+    """
+
+    def __init__(self, path: Path, *, is_writer: bool = True) -> None:
         self.path = path
+        self.is_writer = is_writer
         self.config = path / "config.yaml"
         self.manifest = path / "manifest.json"
         self.metrics = path / "metrics.jsonl"
@@ -41,25 +47,23 @@ class RunFolder:
         self.result = path / "result.json"
         self.logs = path / "logs"
 
-    @classmethod
-    def create(cls, path: Path) -> RunFolder:
-        """Make a new run folder. Only one process can make it: the creation is exclusive.
+    def create(self) -> RunFolder:
+        """Make the folder, and return itself. Only one process can make it: the creation is exclusive.
 
         Raises:
             UserError: it exists already, or cannot be made.
         """
-        folder = cls(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                path.mkdir()
+                self.path.mkdir()
             except FileExistsError:
-                raise UserError(describe_existing(path)) from None
-            folder.checkpoints.mkdir()
-            folder.logs.mkdir()
+                raise UserError(describe_existing(self.path)) from None
+            self.checkpoints.mkdir()
+            self.logs.mkdir()
         except OSError as error:
-            raise explained(error, path) from error
-        return folder
+            raise explained(error, self.path) from error
+        return self
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -76,6 +80,8 @@ class RunFolder:
 
     def append(self, file: Path, line: Mapping[str, Any]) -> None:
         """Add one JSON line to metrics.jsonl or attempts.jsonl."""
+        if not self.is_writer:
+            return
         try:
             with file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
@@ -84,15 +90,21 @@ class RunFolder:
 
     def write_config(self, text: str) -> None:
         """Write config.yaml."""
-        write_text(self.config, text)
+        if self.is_writer:
+            write_text(self.config, text)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write manifest.json."""
-        write_json(self.manifest, manifest)
+        self.write_json(self.manifest.name, manifest)
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a file of this folder."""
+        if self.is_writer:
+            write_json(self.path / name, value)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json: from now on the run is finished."""
-        write_json(self.result, result)
+        self.write_json(self.result.name, result)
 
 
 def describe_existing(path: Path) -> str:

@@ -1,8 +1,10 @@
-"""Train a classifier.
+"""Train a classifier: the same command and config on one process, several GPUs or many machines.
 
 python -m signs_dist.train                                              the default recipe; drawn hands without photos
 python -m signs_dist.train --config configs/signs.yaml                  a recipe from a file
 python -m signs_dist.train --config configs/signs.yaml data.root=PHOTOS optim.lr=0.05
+python -m signs_dist.train --dp                                         nn.DataParallel over all visible GPUs
+torchrun --nproc_per_node=4 -m signs_dist.train                         DistributedDataParallel
 """
 
 from __future__ import annotations
@@ -21,13 +23,18 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m signs_dist.train",
         description="Train an image classifier by one config; everything about the run lands in a run folder.",
-        epilog="`--explain` prints every setting. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.",
+        epilog="`--explain` prints every setting. Exit codes: 0 done, 1 failed, 2 wrong input, 3 another process of "
+        "the run was lost or never arrived, 130 interrupted.",
     )
     add_config_arguments(parser)
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="run folder to make (default: runs/<config>-<time>)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N, or cuda:1,3 for --dp over these (default: auto)"
+    )
+    parser.add_argument("--dp", action="store_true", help="nn.DataParallel over all visible GPUs, in one process")
+    parser.add_argument("--device-ids", metavar="1,3", help="for --dp: the GPUs, counted among the visible ones")
     parser.add_argument("--explain", action="store_true", help="print every setting and where it is from, and stop")
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
     return parser
@@ -44,25 +51,56 @@ def main(arguments: Sequence[str]) -> int:
         print(loaded.explain())
         return EXIT_OK
 
+    import os
+
     from signs_dist.console import Screen
     from signs_dist.context import read_context
     from signs_dist.rundir import default_run_path, describe_existing
 
+    config = loaded.config
     context = read_context()
-    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
+    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet, is_silent=context.rank != 0)
     name = options.config.stem if options.config else "default"
     if options.run_dir == Path():
         raise UserError("--run-dir is empty. Give a name for the folder, or leave --run-dir away.")
     run_path = options.run_dir or default_run_path(name, datetime.datetime.now())
-    if run_path.exists():  # said now, before seconds of imports; the creation itself is exclusive
+    if context.rank == 0 and run_path.exists():  # said now, before seconds of imports; the creation itself is exclusive
         raise UserError(describe_existing(run_path))
+    if config.exact:
+        # Read when CUDA starts: cuBLAS then keeps to one workspace, and so to one order of adding.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     from signs_dist.run import train
-    from signs_dist.strategy import SingleProcess, choose_device
+    from signs_dist.strategy import describe_devices, make_strategy, plan_process
+    from signs_dist.supervise import Supervisor
 
-    strategy = SingleProcess(choose_device(options.device))
-    command = ["python", "-m", "signs_dist.train", *arguments]
-    train(loaded.config, run_path, strategy=strategy, context=context, screen=screen, command=command)
+    plan = plan_process(context, device=options.device, data_parallel=options.dp, device_ids=options.device_ids)
+    if config.exact and len(plan.indices) > 1:
+        raise UserError(
+            "exact=true cannot hold under --dp: nn.DataParallel adds up in an order of its own. Leave --dp away, or "
+            f"type torchrun --nproc_per_node={len(plan.indices)} -m signs_dist.train"
+        )
+    devices = describe_devices(plan)
+    supervisor = Supervisor(context, config.processes, devices, screen)
+
+    def work() -> None:
+        strategy = make_strategy(plan, context, config.processes, supervisor.pulse)
+        for note in (context.launch_note, plan.note):
+            if note:
+                screen.say(note)
+        train(
+            config,
+            run_path,
+            strategy=strategy,
+            devices=devices,
+            context=context,
+            screen=screen,
+            supervisor=supervisor,
+            command=["python", "-m", "signs_dist.train", *arguments],
+        )
+        strategy.close()
+
+    supervisor.run(work)
     return EXIT_OK
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -21,16 +20,18 @@ from signs_dist.data.loader import EvaluationLoader, LoaderSettings, TrainLoader
 from signs_dist.data.plan import EpochPlan
 from signs_dist.data.sets import DataSet
 from signs_dist.ema import WeightAverage
-from signs_dist.errors import TrainingFailedError
+from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
+from signs_dist.heartbeat import Pulse
+from signs_dist.interrupt import StopRequest
 from signs_dist.losses import build_loss
-from signs_dist.metrics import Score
+from signs_dist.metrics import RunningSums, Score
 from signs_dist.models.trainable import count_parameters
 from signs_dist.optim import build_optimizer
 from signs_dist.precision import Precision
 from signs_dist.report import duration, score_fields, show_score
 from signs_dist.rundir import RunFolder, timestamp
 from signs_dist.schedule import learning_rate_factor
-from signs_dist.strategy import SingleProcess, describe_device
+from signs_dist.strategy import SingleProcess
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,9 @@ class RunParts:
         strategy: how processes and devices share the work.
         screen: what a person sees.
         num_threads: threads of one operation on the CPU.
+        devices: what this process computes on, for people.
+        pulse: hears what is being done.
+        stop: whether the user has asked to stop.
     """
 
     config: Config
@@ -62,6 +66,9 @@ class RunParts:
     strategy: SingleProcess
     screen: Screen
     num_threads: int
+    devices: str
+    pulse: Pulse
+    stop: StopRequest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Trainer:
         config, data, strategy, precision = parts.config, parts.data, parts.strategy, parts.precision
         self.config, self.folder, self.data, self.plan = config, parts.folder, data, parts.plan
         self.model, self.precision, self.strategy, self.screen = parts.model, precision, strategy, parts.screen
+        self.pulse, self.devices = parts.pulse, parts.devices
         self.best: Best | None = None
         self.steps_done = 0
         self.step_seconds = 0.0
@@ -105,12 +113,18 @@ class Trainer:
             for name, index in data.splits.items()
             if name != "train"
         }
-        self.evaluation_loss = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), num_classes)
         images_per_epoch = parts.plan.num_steps * parts.plan.global_batch
+        forward = loop.ForwardWithLoss(parts.model, build_loss(config.loss, num_classes), precision)
+        wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
+        evaluation_loss = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), num_classes)
+        judge = loop.Judge(parts.model, evaluation_loss, precision, flip_average=config.evaluate.flip_average)
+        self.judge_module = strategy.wrap(judge, for_training=False)
+        micro_batches, stop = parts.plan.micro_batches, parts.stop
         self.state = loop.TrainingState(
-            model=strategy.prepare(parts.model),
+            model=parts.model,
+            forward=wrapped,
+            sync=strategy.sync(parts.model, wrapped, micro_batches, lambda: stop.is_set, exact=config.exact),
             num_classes=num_classes,
-            loss_function=build_loss(config.loss, num_classes),
             optimizer=build_optimizer(parts.model, config.optim),
             scaler=precision.scaler(),
             learning_rate=lambda images_seen: (
@@ -122,10 +136,10 @@ class Trainer:
                     images_per_epoch=images_per_epoch,
                 )
             ),
-            precision=precision,
             clip_norm=config.optim.clip_norm,
             average=WeightAverage(parts.model, config.ema.decay) if config.ema.decay is not None else None,
             seed=config.seed,
+            pulse=parts.pulse,
         )
 
     def train_all(self, run_started: float) -> dict[str, Any]:
@@ -135,6 +149,7 @@ class Trainer:
         score: Score | None = None
         with self.screen.training(self.num_steps) as progress:
             for epoch in range(num_epochs):
+                self.pulse.enter("load", epoch=epoch + 1, step=0)
                 numbers = self.train_one(epoch, progress)
                 last = epoch + 1 == num_epochs
                 score = None
@@ -143,7 +158,7 @@ class Trainer:
                     if self.best is None or self.best.is_beaten_by(score):
                         self.best = Best(epoch + 1, score.accuracy, score.loss)
                     numbers |= score_fields("val", score)
-                self.save(epoch + 1, is_best=self.best is not None and self.best.epoch == epoch + 1)
+                self.save(epoch + 1, 0, is_best=self.best is not None and self.best.epoch == epoch + 1)
                 self.folder.append(self.folder.metrics, {"kind": "epoch", **numbers})
                 self.screen.epoch(epoch + 1, num_epochs, self.epoch_line(numbers, score))
         train_seconds = time.perf_counter() - self.started
@@ -160,24 +175,25 @@ class Trainer:
             self.state,
             self.train_loader.epoch(epoch),
             self.prepare_train,
-            global_batch=batch,
-            first_step=epoch * num_steps,
+            first_step=0,
+            first_run_step=epoch * num_steps,
         )
-        for step in steps:
+        for step in self._watched(steps):
             self.steps_done = epoch * num_steps + step.step
             at_end = step.step == num_steps
+            if self.state.sync.stop_agreed and not at_end:
+                self._stop(epoch, step.step)
             if not at_end and self.steps_done % self.config.log.every_steps:
                 continue
-            score = Score.from_sums(self.strategy.total(step.sums.tensors()))
+            score = self._total(step.sums)
             seconds = time.perf_counter() - started
-            self._require_finite(score.loss, epoch, step.step)
             numbers = {
                 "epoch": epoch + 1,
                 "step": self.steps_done,
                 "images": self.steps_done * batch,
                 **score_fields("train", score),
                 "lr": step.learning_rate,
-                "images_per_second": round(step.num_images / seconds, 1),
+                "images_per_second": round(step.step * batch / seconds, 1),
                 "data_wait_share": round(step.wait_seconds / seconds, 4),
             }
             if not at_end:
@@ -185,6 +201,28 @@ class Trainer:
                 self.folder.append(self.folder.metrics, {"kind": "step", **numbers})
         self.step_seconds += time.perf_counter() - started
         return numbers
+
+    def _watched(self, steps: Iterator[loop.StepReport]) -> Iterator[loop.StepReport]:
+        """The same steps; if a loss is not finite, the run ends with the images of its micro-batches written down."""
+        try:
+            yield from steps
+            self.state.sync.settle()
+        except NonFiniteLossError as error:
+            self._end_non_finite(error)
+
+    def _total(self, sums: RunningSums) -> Score:
+        before = self.pulse.phase
+        self.pulse.enter("sum metrics", collective=self.strategy.world_size > 1)
+        score = Score.from_sums(self.strategy.total(sums.tensors()))
+        self.pulse.enter(before)
+        return score
+
+    def _stop(self, epoch: int, step: int) -> None:
+        self.state.sync.settle()
+        self.save(epoch, step, is_best=False)
+        # All leave together: a launcher ends the others as soon as one has gone, even in the middle of the save.
+        self.strategy.gather_values(None, "wait for the save")
+        raise StoppedError(f"stopped after epoch {epoch + 1}, step {step} of {self.plan.num_steps}, as asked")
 
     def judge(self, split: str) -> Score:
         """How the weights that will be saved (the average, if on) do on a split."""
@@ -195,21 +233,20 @@ class Trainer:
             return self._judge(split)
 
     def _judge(self, split: str) -> Score:
-        sums = loop.evaluate(
-            self.model,
-            self.evaluation_loaders[split],
-            self.prepare_evaluation,
-            self.evaluation_loss,
-            self.precision,
-            num_classes=len(self.data.classes),
-            flip_average=self.config.evaluate.flip_average,
-        )
-        score = Score.from_sums(self.strategy.total(sums.tensors()))
+        self.pulse.enter(f"evaluate {split}")
+        loader = self.evaluation_loaders[split]
+        score = self._total(loop.evaluate(self.judge_module, loader, self.prepare_evaluation, len(self.data.classes)))
         assert score.num_images == len(self.data.splits[split])
         return score
 
-    def save(self, epochs_done: int, *, is_best: bool) -> None:
-        """Write checkpoints/last.pt, and best.pt if this epoch is the best so far."""
+    def save(self, epoch: int, step: int, *, is_best: bool) -> None:
+        """Write checkpoints/last.pt, and best.pt if this is the best epoch. Called by all processes, done by rank 0.
+
+        `epoch` epochs are done, and `step` steps of the next one.
+        """
+        self.pulse.enter("save")
+        if not self.strategy.is_main:
+            return
         average = self.state.average
         content = {
             "format": 1,
@@ -217,7 +254,7 @@ class Trainer:
             "ema": average.state_dict() if average is not None else None,
             "optimizer": self.state.optimizer.state_dict(),
             "scaler": self.state.scaler.state_dict(),
-            "cursor": {"epoch": epochs_done, "step": 0},
+            "cursor": {"epoch": epoch, "step": step},
             "best": dataclasses.asdict(self.best) if self.best is not None else None,
             "config": self.config.model_dump(mode="json"),
             "classes": list(self.data.classes),
@@ -232,8 +269,10 @@ class Trainer:
         weights = checkpoint.plain_weights(self.model)
         if average is not None:
             weights = {name: tensor.cpu().contiguous() for name, tensor in average.weights().items()}
-        checkpoint.save(self.folder.model, weights)
         scores = {"val": val} | {name: self.judge(name) for name in self.evaluation_loaders if name != "val"}
+        self.pulse.enter("save")
+        if self.strategy.is_main:
+            checkpoint.save(self.folder.model, weights)
         images = self.config.train.epochs * self.plan.num_steps * self.plan.global_batch
         result: dict[str, Any] = {
             "finished": True,
@@ -254,7 +293,9 @@ class Trainer:
             "images_per_second": round(images / self.step_seconds, 1),
             "world_size": self.strategy.world_size,
             "strategy": self.strategy.name,
-            "device": describe_device(self.strategy.device),
+            "device": self.devices,
+            "exact": self.config.exact,
+            "micro_batch": self.plan.micro_batches.size,
             "precision": self.precision.name,
             "model": self.config.model.name,
             "num_parameters": count_parameters(self.model)[0],
@@ -298,10 +339,20 @@ class Trainer:
         """The line of attempts.jsonl at the end of an attempt."""
         return {"attempt": 1, "event": "end", "time": timestamp(), "reason": reason, "last_step": self.steps_done}
 
-    def _require_finite(self, loss: float, epoch: int, step: int) -> None:
-        if not math.isfinite(loss):
-            raise TrainingFailedError(
-                f"the training loss is {loss} at epoch {epoch + 1}, step {step}. A lower optim.lr "
-                f"(it is {self.config.optim.lr:g}) or optim.clip_norm=1 often helps. The last good epoch is kept in "
-                f"{self.folder.checkpoints}."
-            )
+    def _end_non_finite(self, error: NonFiniteLossError) -> None:
+        """Gather what was seen by whom, write it down, and end the run."""
+        found = self.strategy.gather_values(error.found, "gather images")
+        paths = self.data.splits["train"].paths
+        rows = [
+            {"rank": rank, **row, "files": [str(paths[sample]) for sample in row["samples"]]}
+            for rank, rows in enumerate(found)
+            for row in rows
+        ]
+        first = rows[0]
+        self.folder.write_json("non_finite_loss.json", {"micro_batches": rows})
+        raise TrainingFailedError(
+            f"the training loss is not a finite number at epoch {first['epoch']}, step {first['step']}, in micro-batch "
+            f"{', '.join(str(row['micro_batch']) for row in rows)}. A lower optim.lr (it is {self.config.optim.lr:g}) "
+            f"or optim.clip_norm=1 often helps. The images are named in {self.folder.path / 'non_finite_loss.json'}; "
+            f"the last good epoch is kept in {self.folder.checkpoints}."
+        )

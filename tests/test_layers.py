@@ -19,9 +19,13 @@ LAYERS: dict[str, int] = {
     "signs_dist.config_messages": 0,
     "signs_dist.config_source": 0,
     "signs_dist.context": 0,
+    "signs_dist.devices": 0,
     "signs_dist.rundir": 0,
     "signs_dist.console": 0,
     "signs_dist.command": 0,
+    "signs_dist.interrupt": 0,
+    "signs_dist.heartbeat": 0,
+    "signs_dist.failure": 0,
     # L1: images, networks, numbers.
     "signs_dist.data": 1,
     "signs_dist.models": 1,
@@ -32,18 +36,23 @@ LAYERS: dict[str, int] = {
     "signs_dist.metrics": 1,
     "signs_dist.precision": 1,
     # L2: how processes share a run, what they save.
+    "signs_dist.group": 2,
+    "signs_dist.exact": 2,
+    "signs_dist.sync": 2,
     "signs_dist.strategy": 2,
     "signs_dist.checkpoint": 2,
     # L3: the five steps of training.
     "signs_dist.loop": 3,
     # L4: entry points and what they share.
     "signs_dist.report": 4,
+    "signs_dist.supervise": 4,
     "signs_dist.run": 4,
     "signs_dist.trainer": 4,
     "signs_dist.trained": 4,
     "signs_dist.train": 4,
     "signs_dist.evaluate": 4,
     "signs_dist.predict": 4,
+    "signs_dist.parity": 4,
     "signs_dist.cli": 4,
     "signs_dist.__main__": 4,
     # L5: how a run starts.
@@ -51,7 +60,7 @@ LAYERS: dict[str, int] = {
 }
 
 SINGLE_PLACES = {
-    "torch.distributed": {"signs_dist.strategy"},
+    "torch.distributed": {"signs_dist.group"},
     "submitit": {"launch"},
 }
 """Modules that only these files may import."""

@@ -108,7 +108,7 @@ def test_a_run_leaves_everything_in_its_folder(
     assert len(manifest["code"]["commit"]) == 40
 
     output = capsys.readouterr().out
-    assert "8 = 1 process x 8; 4 steps an epoch, 1 left out of each" in output
+    assert "8 = 1 micro-batch of 8 on 1 process; 4 steps an epoch, 1 left out of each" in output
     assert f"everything is in {folder}" in output
     assert f"val accuracy {100 * result['val_accuracy']:.1f} % ({result['val_correct']}/12" in output
     assert "\x1b" not in output
@@ -279,7 +279,10 @@ def test_a_loss_that_is_no_number_ends_the_run(
     arguments = ["--run-dir", str(tmp_path / "run"), *settings(colours, "optim.lr=1e30", "train.precision=float32")]
     assert run_command(train, arguments) == 1
     message = capsys.readouterr().err
-    assert "the training loss is nan" in message
+    assert "the training loss is not a finite number at epoch 1, step 2, in micro-batch 0." in message
+    (row,) = read_json(tmp_path / "run" / "non_finite_loss.json")["micro_batches"]
+    assert (row["rank"], row["epoch"], row["step"], len(row["samples"])) == (0, 1, 2, 8)
+    assert all((colours / "train_signs" / Path(name).name).is_file() for name in row["files"])
     assert "A lower optim.lr (it is 1e+30)" in message
     assert not (tmp_path / "run" / "result.json").exists()
     assert read_lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("TrainingFailedError")

@@ -25,7 +25,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for number in range(50):
     try:
-        RunFolder.create(Path(sys.argv[1]) / str(number))
+        RunFolder(Path(sys.argv[1]) / str(number)).create()
         print(number)
     except UserError as error:
         assert "exists and holds" in str(error), error
@@ -54,7 +54,7 @@ def test_of_two_processes_one_makes_the_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a b", 'it\'s "one"', "line\nbreak", "ü", "sub/../up", "-x", "$HOME", "deep/er/run"])
 def test_awkward_names_are_names(tmp_path: Path, name: str) -> None:
     (tmp_path / "sub").mkdir()
-    folder = RunFolder.create(tmp_path / name)
+    folder = RunFolder(tmp_path / name).create()
     folder.write_config("seed: 0\n")
     folder.append(folder.metrics, {"name": name, "odd": os.fsdecode(b"\xff")})
     assert json.loads(folder.metrics.read_text(encoding="utf-8")) == {"name": name, "odd": os.fsdecode(b"\xff")}
@@ -65,7 +65,7 @@ def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    finished = RunFolder.create(tmp_path / "finished")
+    finished = RunFolder(tmp_path / "finished").create()
     finished.write_result({"finished": True})
     for name, told in {
         "file": "is a file. Choose another name, or leave --run-dir away",
@@ -77,7 +77,7 @@ def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
         "x" * 300: "cannot write",
     }.items():
         with pytest.raises(UserError) as caught:
-            RunFolder.create(tmp_path / name)
+            RunFolder(tmp_path / name).create()
         assert told in str(caught.value), name
     assert (tmp_path / "file").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "finished", "folder", "link"]
@@ -86,7 +86,7 @@ def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/version").is_file(), reason="there is no /proc, where not even root may make files")
 def test_a_place_that_cannot_be_written_is_told() -> None:
     with pytest.raises((UserError, OSError)) as caught:
-        RunFolder.create(Path("/proc/run"))
+        RunFolder(Path("/proc/run")).create()
     assert "/proc/run" in str(caught.value)
 
 
@@ -94,7 +94,7 @@ def test_a_place_that_cannot_be_written_is_told() -> None:
 def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="cannot write"):
-        RunFolder.create(tmp_path / "run")
+        RunFolder(tmp_path / "run").create()
 
 
 def test_opening_what_is_no_run_folder_says_what_it_is(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_default_names_are_new(tmp_path: Path) -> None:
 
 
 def test_metrics_refuse_numbers_that_json_lacks(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run").create()
     folder.append(folder.metrics, {"loss": 1.0})
     with pytest.raises(ValueError, match="JSON"):
         folder.append(folder.metrics, {"loss": float("nan")})
@@ -139,7 +139,7 @@ def test_metrics_refuse_numbers_that_json_lacks(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run").create()
     folder.metrics.symlink_to("/dev/full")
     with pytest.raises(UserError, match="no space left while writing"):
         folder.append(folder.metrics, {"loss": 1.0})

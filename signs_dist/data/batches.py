@@ -44,6 +44,14 @@ class Batch(NamedTuple):
     epoch: int
     step: int
 
+    def part(self, start: int, end: int) -> Batch:
+        """The images from `start` up to, not including, `end`; views, not copies."""
+        if start == 0 and end == len(self.labels):
+            return self
+        return self._replace(
+            images=self.images[start:end], labels=self.labels[start:end], samples=self.samples[start:end]
+        )
+
 
 class PackedBatches(Dataset[Batch]):
     """Batches from a packed split: one indexing operation each."""

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from signs_dist.config import DataConfig
 from signs_dist.data.batches import Batch
-from signs_dist.data.plan import BatchKey, EpochPlan, EvaluationSampler, PlanBatchSampler, PlanSampler, Shard
+from signs_dist.data.plan import BatchKey, EpochPlan, Shard
+from signs_dist.data.samplers import EvaluationSampler, PlanBatchSampler, PlanSampler
 from signs_dist.errors import UserError
 
 

@@ -1,29 +1,18 @@
-"""The plan of a run: which sample is seen at which step by whom, as a pure function of (seed, epoch).
-
-Nothing here holds a list of all samples: any position of an epoch's order is computed when it is asked for.
-"""
+"""The plan of a run: which sample is seen at which step by whom, as a pure function of (seed, epoch)."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from torch.utils.data import Dataset, Sampler
-from torch.utils.data.distributed import DistributedSampler
 
-from signs_dist.data.randomness import Stream, mix, stream_key
+from signs_dist.data.order import BalancedOrder as BalancedOrder
+from signs_dist.data.order import Indices as Indices
+from signs_dist.data.order import Order as Order
+from signs_dist.data.order import ShuffledOrder as ShuffledOrder
 from signs_dist.errors import UserError
-
-Indices = npt.NDArray[np.int64]
-
-NUM_AHEAD = 4096
-"""Positions of an epoch's order that are computed at once."""
-NUM_ROUNDS = 8
-"""Rounds of the Feistel network; four are enough in theory (Luby and Rackoff, 1988), small sizes want more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,52 +23,145 @@ class Shard:
     count: int = 1
 
     def bounds(self, size: int) -> tuple[int, int]:
-        """First and one past the last of this shard's contiguous part of `size` things; parts differ by at most 1."""
-        return size * self.index // self.count, size * (self.index + 1) // self.count
+        """First and one past the last of this shard's contiguous part of `size` things.
+
+        Parts differ by at most 1, the larger ones first: 8 over 3 are 3, 3, 2.
+        """
+        each, more = divmod(size, self.count)
+        first = self.index * each + min(self.index, more)
+        return first, first + each + (1 if self.index < more else 0)
 
 
-class Permutation:
-    """A keyed bijection on [0, size) in constant memory: a Feistel network over two digits, with cycle walking.
+@dataclasses.dataclass(frozen=True)
+class MicroBatches:
+    """How the global batch of every step is cut: `count` micro-batches of `size` samples, none of which is split."""
 
-    A position is written as two digits of base ceil(sqrt(size)). Each round replaces the pair (a, b) by
-    (b, a + hash(b) mod base), which can be undone, so that the whole is a bijection on [0, base²). A result of `size`
-    or more is sent through again until it is below: still a bijection, and rare, since base² is barely above `size`.
-    (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.)
+    size: int
+    count: int
+
+    @property
+    def global_batch(self) -> int:
+        """Samples of a step."""
+        return self.size * self.count
+
+    def counts(self, world_size: int) -> tuple[int, ...]:
+        """How many of them each of `world_size` ranks has."""
+        bounds = [Shard(rank, world_size).bounds(self.count) for rank in range(world_size)]
+        return tuple(end - first for first, end in bounds)
+
+    def of(self, shard: Shard) -> range:
+        """Numbers of this shard's micro-batches, at least one."""
+        # The entry point has refused more processes than there are micro-batches, in cut_global_batch.
+        assert shard.count <= self.count, f"{shard.count} shards of {self.count} micro-batches"
+        return range(*shard.bounds(self.count))
+
+    def describe(self, world_size: int) -> str:
+        """For people, such as `256 = 8 micro-batches of 32 over 3 ranks (3, 3, 2)`."""
+        parts = f"{self.global_batch} = {_counted(self.count, 'micro-batch')} of {self.size}"
+        if world_size == 1:
+            return f"{parts} on 1 process"
+        return f"{parts} over {world_size} ranks ({describe_counts(self.counts(world_size))})"
+
+
+def describe_counts(counts: Sequence[int]) -> str:
+    """For people, the counts of all ranks, largest first: `2 each`, `3, 3, 2`, or `2 on 36 ranks, 1 on 28`."""
+    most, least = counts[0], counts[-1]
+    if most == least:
+        return f"{most} each"
+    if len(counts) <= 8:
+        return ", ".join(map(str, counts))
+    return f"{most} on {counts.count(most)} ranks, {least} on {counts.count(least)}"
+
+
+def cut_global_batch(
+    global_batch: int, micro_batch: int | None, world_size: int, *, num_replicas: int = 1
+) -> MicroBatches:
+    """Cut the global batch into micro-batches, at least one for each process, and for each GPU of nn.DataParallel.
+
+    Args:
+        global_batch: samples of a step.
+        micro_batch: samples of a micro-batch. None: as many as leave one micro-batch for each.
+        world_size: number of processes.
+        num_replicas: GPUs of nn.DataParallel in each process.
+
+    Raises:
+        UserError: it cannot be done; the message names the nearest values that can.
     """
+    num_parts = world_size * num_replicas
+    noun = "process" if num_replicas == 1 else "GPU"
+    if micro_batch is None:
+        if global_batch % num_parts == 0:
+            return MicroBatches(global_batch // num_parts, num_parts)
+        raise UserError(
+            f"train.global_batch={global_batch} does not divide over {_counted(num_parts, noun)}. "
+            f"Type {_ways_out(global_batch, num_parts, num_parts, at_least=num_parts)}."
+        )
+    at_least = num_parts * micro_batch
+    count, rest = divmod(global_batch, micro_batch)
+    if count == 0:
+        raise UserError(
+            f"train.micro_batch={micro_batch} is more than train.global_batch={global_batch}. "
+            f"Type {_ways_out(global_batch, num_parts, micro_batch, at_least=at_least)}."
+        )
+    if rest:
+        raise UserError(
+            f"train.global_batch={global_batch} does not divide into micro-batches of {micro_batch}. "
+            f"Nearest: {_nearest_multiples(global_batch, micro_batch, at_least=at_least)}."
+        )
+    if count < num_parts:
+        raise UserError(
+            f"train.global_batch={global_batch} is {_counted(count, 'micro-batch')} of {micro_batch}, too few for "
+            f"{_counted(num_parts, noun)}. Use at most {_counted(count, noun)}, "
+            f"or type {_ways_out(global_batch, num_parts, micro_batch, at_least=at_least)}."
+        )
+    return MicroBatches(micro_batch, count)
 
-    def __init__(self, size: int, key: int) -> None:
-        self.size = size
-        self._base = np.uint64(max(1, math.isqrt(max(0, size - 1)) + 1))
-        rounds = np.arange(1, NUM_ROUNDS + 1, dtype=np.uint64)
-        self._round_keys = mix(rounds * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key))
 
-    def __call__(self, positions: Indices) -> Indices:
-        """Where each of `positions` (int64 [N], each in [0, size)) is sent: int64 [N]."""
-        words = self._encrypt(positions.astype(np.uint64))
-        outside = words >= self.size
-        while outside.any():
-            words[outside] = self._encrypt(words[outside])
-            outside = words >= self.size
-        return words.astype(np.int64)
+def _ways_out(global_batch: int, num_parts: int, unit: int, *, at_least: int) -> str:
+    """What to type instead: a micro-batch for this global batch, or a global batch that is a multiple of `unit`."""
+    others = f"train.global_batch={_nearest_multiples(global_batch, unit, at_least=at_least)}"
+    if global_batch < num_parts:
+        return others
+    count = next(count for count in range(num_parts, global_batch + 1) if global_batch % count == 0)
+    cut = MicroBatches(global_batch // count, count)
+    over = f": {describe_counts(cut.counts(num_parts))}" if num_parts > 1 else ""
+    return f"train.micro_batch={cut.size} ({_counted(count, 'micro-batch')}{over}) or {others}"
 
-    def _encrypt(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        left, right = words // self._base, words % self._base
-        for round_key in self._round_keys:
-            left, right = right, (left + mix(right + round_key) % self._base) % self._base
-        result: npt.NDArray[np.uint64] = left * self._base + right
-        return result
+
+def _nearest_multiples(value: int, unit: int, *, at_least: int) -> str:
+    """The multiples of `unit` around `value`, nearest first, but none below `at_least`, itself a multiple."""
+    below = value // unit * unit
+    legal = [multiple for multiple in (below, below + unit) if multiple >= at_least] or [at_least]
+    return " or ".join(str(multiple) for multiple in sorted(legal, key=lambda multiple: abs(multiple - value)))
+
+
+def _counted(number: int, noun: str) -> str:
+    """`1 process`, `3 processes`, `3 micro-batches`, `3 GPUs`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}{'s' if noun == 'GPU' else 'es'}"
 
 
 @dataclasses.dataclass(frozen=True)
 class EpochPlan:
     """The steps of every epoch: step s takes positions s·G to (s+1)·G of that epoch's order, G the global batch.
 
-    What is left over at an epoch's end (`num_left_out` samples) is left out; another epoch leaves out others.
+    A shard has whole micro-batches of a step, contiguous ones, so that all shards together have the step in its order.
+    What is left over at an epoch's end (`num_left_out` positions) is left out; another epoch leaves out others.
+
+    Attributes:
+        num_samples: positions of an epoch.
+        global_batch: G.
+        seed: the run's seed.
+        micro_batch: samples of a micro-batch, a divisor of G. None: G, a single micro-batch.
+        order: which sample is at a position. None: shuffled.
     """
 
     num_samples: int
     global_batch: int
     seed: int
+    micro_batch: int | None = None
+    order: Order | None = None
 
     def __post_init__(self) -> None:
         if self.global_batch > self.num_samples:
@@ -87,6 +169,14 @@ class EpochPlan:
                 f"train.global_batch={self.global_batch} is more than the {self.num_samples} training images. "
                 f"Type train.global_batch={self.num_samples} or less."
             )
+        assert self.micro_batches.global_batch == self.global_batch
+        assert self.order is None or self.order.num_samples == self.num_samples
+
+    @property
+    def micro_batches(self) -> MicroBatches:
+        """How each step is cut."""
+        size = self.micro_batch or self.global_batch
+        return MicroBatches(size, self.global_batch // size)
 
     @property
     def num_steps(self) -> int:
@@ -95,21 +185,21 @@ class EpochPlan:
 
     @property
     def num_left_out(self) -> int:
-        """Samples that an epoch leaves out."""
+        """Positions that an epoch leaves out."""
         return self.num_samples % self.global_batch
 
     def samples(self, epoch: int, step: int, shard: Shard) -> Indices:
-        """The sample numbers of this shard's part of a step, int64 [at most global_batch]."""
+        """The sample numbers of this shard's micro-batches of a step, one after the other: int64 [at most G]."""
         part: Indices = self.block(epoch, step, 1, shard)[0]
         return part
 
     def block(self, epoch: int, first_step: int, num_steps: int, shard: Shard) -> Indices:
-        """The sample numbers of this shard's part of several steps: int64 [num_steps, at most global_batch]."""
-        first, end = shard.bounds(self.global_batch)
+        """The sample numbers of this shard's micro-batches of several steps: int64 [num_steps, at most G]."""
+        numbers, size = self.micro_batches.of(shard), self.micro_batches.size
         starts = np.arange(first_step, first_step + num_steps, dtype=np.int64)[:, None] * self.global_batch
-        positions = starts + np.arange(first, end, dtype=np.int64)[None, :]
-        order = Permutation(self.num_samples, stream_key(self.seed, Stream.ORDER, epoch))
-        return order(positions.reshape(-1)).reshape(positions.shape)
+        positions = starts + np.arange(numbers.start * size, numbers.stop * size, dtype=np.int64)[None, :]
+        order = self.order or ShuffledOrder(self.num_samples, self.seed)
+        return order(epoch, positions.reshape(-1)).reshape(positions.shape)
 
 
 class BatchKey(NamedTuple):
@@ -118,83 +208,3 @@ class BatchKey(NamedTuple):
     epoch: int
     step: int
     samples: Indices
-
-
-class PlanSampler(DistributedSampler[int]):
-    """A DistributedSampler that follows an `EpochPlan`: the same order whatever the number of processes.
-
-    It yields sample numbers, this shard's of each step in turn, and can take the place of PyTorch's own. Unlike there,
-    an epoch must be set before each pass: iterating without is an error, not the same order again.
-    """
-
-    def __init__(self, dataset: Dataset[Any], plan: EpochPlan, shard: Shard) -> None:
-        super().__init__(
-            dataset, num_replicas=shard.count, rank=shard.index, shuffle=True, seed=plan.seed, drop_last=True
-        )
-        self.plan = plan
-        self.shard = shard
-        self.start_step = 0
-        self._epoch_is_set = False
-
-    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Say which epoch the next pass is, and at which of its steps it starts."""
-        if not 0 <= start_step <= self.plan.num_steps:
-            raise ValueError(f"start_step={start_step} is not in an epoch of {self.plan.num_steps} steps.")
-        super().set_epoch(epoch)
-        self.start_step = start_step
-        self._epoch_is_set = True
-
-    def steps(self) -> Iterator[BatchKey]:
-        """The batches of the epoch that was set, one a step.
-
-        A generator, so that the epoch is used up by the first batch: a DataLoader with workers asks twice for an
-        iterator at its start and drops one of them.
-        """
-        if not self._epoch_is_set:
-            raise RuntimeError("PlanSampler: call set_epoch(epoch) before each pass over the data.")
-        self._epoch_is_set = False
-        # Read here, not at each step: the next epoch may be set while this one is under way.
-        epoch, start_step = self.epoch, self.start_step
-        # Several steps' numbers in one go: the hashing of a few is all overhead.
-        steps_per_block = max(1, NUM_AHEAD // self.plan.global_batch)
-        for first in range(start_step, self.plan.num_steps, steps_per_block):
-            num_steps = min(steps_per_block, self.plan.num_steps - first)
-            block = self.plan.block(epoch, first, num_steps, self.shard)
-            for step, samples in enumerate(block, first):
-                yield BatchKey(epoch, step, samples)
-
-    def __iter__(self) -> Iterator[int]:
-        for key in self.steps():
-            yield from key.samples.tolist()
-
-    def __len__(self) -> int:
-        first, end = self.shard.bounds(self.plan.global_batch)
-        return (self.plan.num_steps - self.start_step) * (end - first)
-
-
-class PlanBatchSampler(Sampler[BatchKey]):
-    """The batches of a `PlanSampler`, each as one key, so that a data set can fetch it whole."""
-
-    def __init__(self, sampler: PlanSampler) -> None:
-        self.sampler = sampler
-
-    def __iter__(self) -> Iterator[BatchKey]:
-        return self.sampler.steps()
-
-    def __len__(self) -> int:
-        return self.sampler.plan.num_steps - self.sampler.start_step
-
-
-class EvaluationSampler(Sampler[BatchKey]):
-    """Every sample exactly once over all shards, in order, without padding; a shard may have none."""
-
-    def __init__(self, num_samples: int, batch: int, shard: Shard) -> None:
-        self.first, self.end = shard.bounds(num_samples)
-        self.batch = batch
-
-    def __iter__(self) -> Iterator[BatchKey]:
-        for step, start in enumerate(range(self.first, self.end, self.batch)):
-            yield BatchKey(0, step, np.arange(start, min(start + self.batch, self.end), dtype=np.int64))
-
-    def __len__(self) -> int:
-        return -(-(self.end - self.first) // self.batch)

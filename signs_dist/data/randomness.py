@@ -26,6 +26,7 @@ class Stream(enum.IntEnum):
     AUGMENT = 2
     DROPOUT = 3
     WEIGHTS = 4
+    MEMBERS = 5
 
 
 def mix(words: Words) -> Words:
@@ -42,6 +43,16 @@ def stream_key(seed: int, stream: Stream, *counters: int) -> int:
     for number in (seed, int(stream), *counters):
         word = _mix_one((word + int(_GOLDEN)) & _MASK ^ _mix_one((number * int(_GOLDEN) + int(_FIRST)) & _MASK))
     return word >> 1
+
+
+def stream_keys(seed: int, stream: Stream, *counters: int | npt.NDArray[np.int64]) -> Words:
+    """`stream_key` for arrays of counters, which broadcast: uint64 [N], with the same keys."""
+    words = np.zeros(1, np.uint64)
+    for number in (seed, int(stream), *counters):
+        numbers = np.atleast_1d(np.asarray(number)).astype(np.uint64)
+        words = mix((words + _GOLDEN) ^ mix(numbers * _GOLDEN + _FIRST))
+    keys: Words = words >> np.uint64(1)
+    return keys
 
 
 def _mix_one(word: int) -> int:

@@ -1,0 +1,282 @@
+"""What each process of a run is doing, for the others to see: told by a thread, so that a hang is told too."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import faulthandler
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from signs_dist.interrupt import end_now
+
+FAILED = "failed"
+"""File in a run's logs folder that is there as soon as a process has failed."""
+
+
+class Pulse:
+    """What this process does now, set from the training loop many times a second.
+
+    Attributes:
+        phase: such as `forward`.
+        epoch, step: as people count them, from 1; 0 before the first.
+        collective: whether the phase waits for other processes.
+        beats: how often anything was set.
+    """
+
+    def __init__(self) -> None:
+        self.phase = "start"
+        self.epoch = self.step = self.beats = 0
+        self.collective = False
+
+    def enter(self, phase: str, *, epoch: int | None = None, step: int | None = None, collective: bool = False) -> None:
+        """Begin a phase; `epoch` and `step` stay as they are where they are not given."""
+        self.phase, self.collective = phase, collective
+        if epoch is not None:
+            self.epoch = epoch
+        if step is not None:
+            self.step = step
+        self.beats += 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Which process this is: rank of world size, host, process id, device, and the path of its log."""
+
+    rank: int
+    world_size: int
+    host: str
+    pid: int
+    device: str
+    log: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Beat:
+    """What a process last said of itself.
+
+    Attributes:
+        identity: which process.
+        phase, epoch, step, collective: its pulse.
+        time: when it said so, seconds since 1970.
+        progress_time: when its pulse last changed.
+    """
+
+    identity: Identity
+    phase: str
+    epoch: int
+    step: int
+    collective: bool
+    time: float
+    progress_time: float
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Beat:
+        """From `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(**{**values, "identity": Identity(**values["identity"])})
+
+    @property
+    def place(self) -> str:
+        """Where in the run it is, for people."""
+        return f"{self.phase}, epoch {self.epoch} step {self.step}"
+
+
+class Heartbeat:
+    """A thread that writes this process's beat, its stack when nothing moves, and ends it when another has failed.
+
+    Args:
+        folder: the run's logs folder, which all processes see.
+        identity: which process this is.
+        pulse: what it does.
+        stall_seconds: without progress, after which all threads' stacks are written to the log, once per stall.
+        end_with: exit code with which this process is ended when another has failed and this one is still here.
+        grace_seconds: how long it has for an end of its own.
+        interval_seconds: between two beats.
+        on_beat: called each time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        pulse: Pulse,
+        *,
+        stall_seconds: float,
+        end_with: int,
+        grace_seconds: float = 5.0,
+        interval_seconds: float = 1.0,
+        on_beat: Callable[[], None] | None = None,
+    ) -> None:
+        self._folder, self._identity, self._pulse = folder, identity, pulse
+        self._stall_seconds, self._end_with, self._grace_seconds = stall_seconds, end_with, grace_seconds
+        self._interval_seconds, self._on_beat = interval_seconds, on_beat
+        self._path = beat_path(folder, identity.rank)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._seen_beats = -1
+        self._progress_time = time.time()
+        self._has_told_stall = False
+        self._failed_since: float | None = None
+        self.last_error: OSError | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, *, keep_beat: bool = False) -> None:
+        """End; the beat is removed, unless it is to tell others how this process ended."""
+        self._done.set()
+        self._thread.join()
+        if not keep_beat:
+            self._path.unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._beat()
+            except OSError as error:  # a full disk is no reason to stop training, or watching
+                self.last_error = error
+            if self._done.wait(self._interval_seconds):
+                return
+
+    def _beat(self) -> None:
+        now = time.time()
+        if self._pulse.beats != self._seen_beats:
+            self._seen_beats, self._progress_time, self._has_told_stall = self._pulse.beats, now, False
+        elif now - self._progress_time > self._stall_seconds and not self._has_told_stall:
+            self._has_told_stall = True
+            self._write_stacks(f"no progress for {now - self._progress_time:.0f} s")
+        self._end_with_others(now)
+        pulse = self._pulse
+        beat = Beat(self._identity, pulse.phase, pulse.epoch, pulse.step, pulse.collective, now, self._progress_time)
+        aside = self._path.with_suffix(".aside")
+        aside.write_text(beat.to_json(), encoding="utf-8")
+        aside.replace(self._path)
+        if self._on_beat is not None:
+            self._on_beat()
+
+    def _end_with_others(self, now: float) -> None:
+        if self._failed_since is None:
+            self._failed_since = now if (self._folder / FAILED).exists() else None
+        elif now - self._failed_since > self._grace_seconds:
+            self._write_stacks("another process has failed, and this one did not end")
+            end_now(self._end_with)
+
+    def _write_stacks(self, why: str) -> None:
+        """Write where every thread is to the log. By file descriptor: the log may be in use by a stuck thread."""
+        pulse = self._pulse
+        head = (
+            f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  rank {self._identity.rank}: {why}, "
+            f"in {pulse.phase}, epoch {pulse.epoch} step {pulse.step}"
+            f"{' (waits for other processes)' if pulse.collective else ''}\n"
+        )
+        with Path(self._identity.log).open("ab", buffering=0) as stream:
+            stream.write(head.encode())
+            faulthandler.dump_traceback(stream.fileno(), all_threads=True)
+
+
+def beat_path(folder: Path, rank: int) -> Path:
+    """The file with a process's beat."""
+    return folder / f"rank{rank}.beat"
+
+
+def read_beats(folder: Path) -> dict[int, Beat]:
+    """The beats of all processes by rank; what cannot be read is left out."""
+    beats = {}
+    for path in folder.glob("rank*.beat"):
+        try:
+            beat = Beat.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        beats[beat.identity.rank] = beat
+    return beats
+
+
+def process_state(pid: int) -> str:
+    """What the system says about a process of this machine: running, stopped, gone, or unknown where it cannot say."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return "gone"
+    except PermissionError:
+        pass
+    try:
+        # The command's name, in brackets, may hold anything: the state is the first word behind the last bracket.
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "unknown"
+    return {"T": "stopped", "t": "stopped", "Z": "gone", "X": "gone"}.get(state, "running")
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """What is known of a process: `kind` is gone, silent, busy or waiting, worst first; `line` says it to people."""
+
+    rank: int
+    kind: str
+    line: str
+
+
+KINDS = ("gone", "silent", "busy", "waiting")
+
+
+def judge_processes(
+    beats: Mapping[int, Beat],
+    *,
+    world_size: int,
+    now: float,
+    host: str,
+    state: Callable[[int], str] = process_state,
+    late_seconds: float = 5.0,
+) -> list[Standing]:
+    """What each process is doing, the suspicious first: gone, silent, busy outside a collective, waiting in one.
+
+    Args:
+        beats: what they last said, by rank.
+        world_size: number of processes.
+        now: seconds since 1970.
+        host: of this process; the state of processes on it can be asked.
+        state: from a process id to running, stopped, gone or unknown.
+        late_seconds: a beat older than this is late.
+    """
+    found = [_judge(rank, beats.get(rank), now, host, state, late_seconds) for rank in range(world_size)]
+    return sorted(found, key=lambda standing: (KINDS.index(standing.kind), standing.rank))
+
+
+def _judge(
+    rank: int, beat: Beat | None, now: float, host: str, state: Callable[[int], str], late_seconds: float
+) -> Standing:
+    if beat is None:
+        return Standing(rank, "silent", f"rank {rank} has no heartbeat: it never began to train, or has ended")
+    pid, where = beat.identity.pid, f"process {beat.identity.pid} on {beat.identity.host}"
+    known = state(pid) if beat.identity.host == host else "unknown"
+    if known == "gone":
+        return Standing(rank, "gone", f"rank {rank} is gone ({where}); last seen in {beat.place}")
+    if known == "stopped" or now - beat.time > late_seconds:
+        why = "is stopped" if known == "stopped" else f"has not been heard of for {now - beat.time:.0f} s"
+        return Standing(rank, "silent", f"rank {rank} does not answer: {where} {why}; last seen in {beat.place}")
+    seconds = f"for {max(0.0, now - beat.progress_time):.0f} s"
+    if beat.collective:
+        return Standing(rank, "waiting", f"rank {rank} waits in a collective ({beat.place}) {seconds}")
+    return Standing(rank, "busy", f"rank {rank} is in {beat.place} {seconds}, not in a collective")
+
+
+def describe_standings(standings: Sequence[Standing], most: int = 8) -> list[str]:
+    """A line for each of the first `most`, and one for the rest."""
+    lines = [standing.line for standing in standings[:most]]
+    rest = standings[most:]
+    if rest:
+        lines.append(
+            f"and {len(rest)} more, of which {sum(one.kind == 'waiting' for one in rest)} wait in a collective"
+        )
+    return lines

@@ -1,0 +1,99 @@
+"""Ctrl-C: once stops at the next step and keeps what there is, twice stops now."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from signs_dist.errors import EXIT_INTERRUPTED
+
+SAME_SECONDS = 1.0
+"""Signals this close together are one: torchrun passes on the Ctrl-C that the terminal has sent to all by itself."""
+END = b"\0"
+"""Sent to the watching thread when it is to end; no signal has the number 0."""
+END_SECONDS = 3.0
+"""How long the second Ctrl-C waits for the main thread, which may be stuck in a collective."""
+
+
+class StopRequest:
+    """Whether the user has asked to stop. The handler only sets a flag; the training loop looks at it.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_set = False
+        self._clock = clock
+        self._time = 0.0
+
+    @contextlib.contextmanager
+    def handling(self) -> Iterator[None]:
+        """Within the block, SIGINT sets the flag; a second one raises KeyboardInterrupt."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may have handlers; another has no Ctrl-C either
+            return
+        before = signal.signal(signal.SIGINT, self._handle)
+        try:
+            with _watched(self._clock):
+                yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = self._clock()
+        if not self.is_set:
+            self.is_set, self._time = True, now
+        elif now - self._time > SAME_SECONDS:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _watched(clock: Callable[[], float]) -> Iterator[None]:
+    """End the process some seconds after the second SIGINT even if the main thread never runs Python again."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=_watch, args=(reader, clock), name="interrupts", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        # Closing is not enough to end the thread: loader workers, being forks, hold the writing end too.
+        writer.send(END)
+        thread.join()
+        writer.close()
+        reader.close()
+
+
+def _watch(reader: socket.socket, clock: Callable[[], float]) -> None:
+    first: float | None = None
+    while END not in (received := reader.recv(64)):
+        for number in received:
+            if number != signal.SIGINT:
+                continue
+            if first is None:
+                first = clock()
+            elif clock() - first > SAME_SECONDS:
+                reader.settimeout(END_SECONDS)
+                try:
+                    while END not in reader.recv(64):
+                        pass
+                except TimeoutError:
+                    end_now(EXIT_INTERRUPTED)
+                return
+
+
+def end_now(code: int) -> None:
+    """End this process and its workers at once, without running anything more of it."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(code)

@@ -1,0 +1,120 @@
+"""Whether a network gives the same bits each time: exact mode promises that, and names the layer that breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from signs_dist.errors import UserError
+
+_UNSTABLE_ON_CUDA: tuple[type[nn.Module], ...] = (
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+    nn.AdaptiveMaxPool2d,
+    nn.AvgPool3d,
+    nn.FractionalMaxPool2d,
+    nn.FractionalMaxPool3d,
+    nn.MaxUnpool1d,
+    nn.MaxUnpool2d,
+    nn.MaxUnpool3d,
+    nn.ReflectionPad1d,
+    nn.ReflectionPad2d,
+    nn.ReflectionPad3d,
+)
+"""Layers that raise under torch.use_deterministic_algorithms on CUDA, by its documentation."""
+
+_UNSTABLE_MODES = ("linear", "bilinear", "bicubic", "trilinear")
+
+
+def unstable_on_cuda(model: nn.Module) -> list[str]:
+    """The layers of a network that have no deterministic CUDA kernel, as `name (Type)`."""
+    return [f"{name} ({type(module).__name__})" for name, module in model.named_modules() if _is_unstable(module)]
+
+
+def _is_unstable(module: nn.Module) -> bool:
+    if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)) and _is_one(module.output_size):
+        return False  # to a single pixel: PyTorch takes the mean instead, which is deterministic
+    if isinstance(module, nn.EmbeddingBag):
+        return module.mode == "max"
+    if isinstance(module, nn.Upsample):
+        return module.mode in _UNSTABLE_MODES
+    return isinstance(module, _UNSTABLE_ON_CUDA)
+
+
+def _is_one(size: object) -> bool:
+    return size == 1 or (isinstance(size, tuple) and all(side == 1 for side in size))
+
+
+def require_deterministic(model: nn.Module, device_type: str) -> None:
+    """Refuse, for exact mode, layers of which it is known that they give other bits each time.
+
+    Raises:
+        UserError: naming them.
+    """
+    unstable = unstable_on_cuda(model) if device_type == "cuda" else []
+    if unstable:
+        raise UserError(
+            f"exact=true cannot hold with {', '.join(unstable)}: CUDA has no deterministic kernel for it. "
+            f"Use another layer there, or exact=false."
+        )
+
+
+def find_unstable_layer(model: nn.Module, compute_loss: Callable[[], Tensor]) -> str:
+    """Compute a loss and its gradients twice, and name the first layer whose bits differ.
+
+    Gradients and buffers are as before afterwards. Layers are compared in the order in which they are called, then
+    parameters by their gradients.
+
+    Args:
+        model: the plain model.
+        compute_loss: the same loss of the same images with the same seed, each time.
+
+    Returns:
+        The name of a layer or parameter, "the loss", or "" where all is equal.
+    """
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    runs = []
+    for _ in range(2):
+        outputs: list[tuple[str, Tensor]] = []
+        handles = [
+            module.register_forward_hook(_recorder(outputs, name))
+            for name, module in model.named_modules()
+            if not any(True for _ in module.children())
+        ]
+        try:
+            model.zero_grad(set_to_none=True)
+            loss = compute_loss()
+            loss.backward()  # type: ignore[no-untyped-call]
+        finally:
+            for handle in handles:
+                handle.remove()
+        gradients = [
+            (f"the gradient of {name}", parameter.grad.clone())
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        ]
+        runs.append([*outputs, ("the loss", loss.detach().clone()), *gradients])
+        with torch.no_grad():
+            for buffer, before in zip(model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+    model.zero_grad(set_to_none=True)
+    first, second = runs
+    if len(first) != len(second):
+        return "the order of the layers"
+    return next(_differing(first, second), "")
+
+
+def _recorder(outputs: list[tuple[str, Tensor]], name: str) -> Callable[[nn.Module, object, object], None]:
+    def record(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            outputs.append((name, output.detach().clone()))
+
+    return record
+
+
+def _differing(first: list[tuple[str, Tensor]], second: list[tuple[str, Tensor]]) -> Iterator[str]:
+    for (name, one), (_, other) in zip(first, second, strict=True):
+        if one.shape != other.shape or not torch.equal(one.nan_to_num(), other.nan_to_num()):
+            yield name

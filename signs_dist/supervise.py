@@ -1,0 +1,181 @@
+"""Watches this process of a run: its heartbeat, and when something breaks, one card that says what.
+
+Each process records what broke it in the run's logs folder. The process whose own work failed tells it on the
+terminal; one that only lost another waits a moment for that one's word, and tells what it knows if there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from signs_dist.config import ProcessesConfig
+from signs_dist.console import Screen
+from signs_dist.context import Context
+from signs_dist.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PEER_LOST,
+    EXIT_USAGE,
+    PeerLostError,
+    StoppedError,
+    TrainingFailedError,
+    UserError,
+)
+from signs_dist.failure import (
+    FailureCard,
+    find_lost_peer,
+    is_lost_peer,
+    killed_card,
+    read_failures,
+    record,
+    render,
+    write_error_file,
+)
+from signs_dist.group import recorded
+from signs_dist.heartbeat import Heartbeat, Identity, Pulse
+from signs_dist.interrupt import end_now
+
+SETTLE_SECONDS = 3.0
+"""How long a process that lost another waits for that one's own word."""
+GRACE_SECONDS = 6.0
+"""How long after the first failure every other process is ended, wherever it is."""
+
+
+class Supervisor:
+    """Runs a command on one of the run's processes and tells what breaks.
+
+    Args:
+        context: where this process runs.
+        config: how long processes wait for each other.
+        device: what this process computes on.
+        screen: where the traceback goes, beside the card on standard error.
+
+    Attributes:
+        pulse: what this process is doing; set by the training loop.
+    """
+
+    def __init__(self, context: Context, config: ProcessesConfig, device: str, screen: Screen) -> None:
+        self.pulse = Pulse()
+        self._context, self._config, self._screen = context, config, screen
+        self._identity = self._make_identity(device, "")
+        self._folder: Path | None = None
+
+    def run(self, action: Callable[[], None]) -> None:
+        """Do it. What the user can mend, or has asked for, is raised on; anything else ends in a card.
+
+        In a run of several processes this does not return when something fails: the process ends.
+        """
+        try:
+            recorded(action, self._write_error_file)()
+        except (UserError, TrainingFailedError, StoppedError, PeerLostError, KeyboardInterrupt) as error:
+            if self._context.world_size == 1:
+                raise
+            self._end(error)
+        except Exception as error:  # noqa: BLE001 - the last stop: told as a card, with the traceback in the log
+            self._end(error)
+
+    @contextlib.contextmanager
+    def watching(self, folder: Path, log: Path) -> Iterator[None]:
+        """Within the block, keep a heartbeat in `folder`, and end this process when another has failed."""
+        self._identity = self._make_identity(self._identity.device, str(log))
+        heartbeat = Heartbeat(
+            folder,
+            self._identity,
+            self.pulse,
+            stall_seconds=self._config.stall_seconds,
+            grace_seconds=GRACE_SECONDS,
+            end_with=EXIT_PEER_LOST,
+            on_beat=self._fill_error_file,
+        )
+        self._folder = folder
+        heartbeat.start()
+        try:
+            yield
+        except BaseException:
+            # The others look at this process's last beat to tell what happened: it stays.
+            heartbeat.stop(keep_beat=True)
+            raise
+        heartbeat.stop()
+        self._folder = None
+
+    def _end(self, error: BaseException) -> None:
+        """Tell what happened, once over all processes, and end this one."""
+        code = exit_code(error)
+        with contextlib.suppress(BaseException):
+            self._screen.log_only("".join(traceback.format_exception(error)))
+        if isinstance(error, (TrainingFailedError, StoppedError, KeyboardInterrupt)) or (
+            isinstance(error, UserError) and self._folder is None
+        ):
+            # All processes raise these alike, and the first speaks.
+            if self._context.rank == 0:
+                print(describe(error), file=sys.stderr, flush=True)
+        else:
+            print(self._card_to_show(error), end="", file=sys.stderr, flush=True)
+        if self._context.world_size > 1:
+            sys.stdout.flush()
+            end_now(code)
+        raise SystemExit(code)
+
+    def _card_to_show(self, error: BaseException) -> str:
+        """The text of the card that this process is to show, or ""."""
+        card = FailureCard.from_exception(error, self._identity, self.pulse, exit_code=exit_code(error))
+        if self._folder is None or self._context.world_size == 1:
+            return render(card) + "\n"
+        self._record(self._folder, card)
+        if card.kind == "error":
+            return render(card) + "\n"
+        # A process that has lost another: that one tells why, if it can.
+        time.sleep(SETTLE_SECONDS)
+        found = read_failures(self._folder)
+        if any(other.kind == "error" for other in found):
+            return ""
+        card = find_lost_peer(self._folder, card)
+        self._record(self._folder, card)
+        speaks = self._context.rank == min(other.told_by for other in [*found, card])
+        return render(card) + "\n" if speaks else ""
+
+    def _record(self, folder: Path, card: FailureCard) -> None:
+        with contextlib.suppress(OSError, UserError):  # a full disk must not hide the card
+            record(folder, card)
+            self._write_error_card(card)
+
+    def _write_error_card(self, card: FailureCard) -> None:
+        """For torchrun, which shows the file's text when this process has ended."""
+        if self._context.error_file is not None:
+            write_error_file(self._context.error_file, card)
+
+    def _write_error_file(self, error: BaseException) -> None:
+        card = FailureCard.from_exception(error, self._identity, self.pulse, exit_code=exit_code(error))
+        with contextlib.suppress(OSError):
+            self._write_error_card(card)
+
+    def _fill_error_file(self) -> None:
+        """A process that is killed writes nothing: what torchrun is to show of it is written beforehand."""
+        self._write_error_card(killed_card(self._identity, self.pulse))
+
+    def _make_identity(self, device: str, log: str) -> Identity:
+        context = self._context
+        return Identity(context.rank, context.world_size, context.host, context.process_id, device, log)
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error."""
+    if isinstance(error, UserError):
+        return EXIT_USAGE
+    if isinstance(error, (KeyboardInterrupt, StoppedError)):
+        return EXIT_INTERRUPTED
+    if isinstance(error, PeerLostError) or is_lost_peer(error):
+        return EXIT_PEER_LOST
+    return EXIT_FAILED
+
+
+def describe(error: BaseException) -> str:
+    """One line about an error that all processes raise alike."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return str(error) if isinstance(error, StoppedError) else f"error: {error}"

@@ -1,0 +1,141 @@
+"""Starting the real thing: several processes of a command, as torchrun or a person would."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclasses.dataclass
+class Ended:
+    """How a process ended: exit code, what it wrote, how long it took."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def last_lines(self) -> list[str]:
+        return [line for line in (self.out + self.err).splitlines() if line.strip()][-15:]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without what a launcher may have left in it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "TORCHELASTIC"))}
+    return inherited | {"PYTHONPATH": str(REPOSITORY)} | changes
+
+
+def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process in a session of its own; whatever is left of the session is killed at the end."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(**(variables or {})),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 120) -> Ended:
+    begun = time.monotonic()
+    out, err = process.communicate(timeout=timeout)
+    return Ended(process.returncode, out, err, time.monotonic() - begun)
+
+
+def run(
+    command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None, timeout: float = 120
+) -> Ended:
+    with started(command, folder, variables) as process:
+        return finish(process, timeout)
+
+
+def train_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "signs_dist.train", *arguments]
+
+
+def torchrun_command(num_processes: int, *arguments: str) -> list[str]:
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
+    return [*start, "-m", "signs_dist.train", *arguments]
+
+
+def run_ranks(
+    world_size: int,
+    command: Sequence[str],
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+    timeout: float = 120,
+) -> list[Ended]:
+    """All ranks of a command, started by hand."""
+    port = free_port()
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                started(command, folder, {**rank_environment(rank, world_size, port), **(variables or {})})
+            )
+            for rank in range(world_size)
+        ]
+        return [finish(process, timeout) for process in processes]
+
+
+def wait_for(path: Path, text: str = "", timeout: float = 60) -> None:
+    """Return when a file is there and holds a text."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if text in path.read_text(errors="replace"):
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never held {text!r}")
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all children and theirs."""
+    found = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    return found
