@@ -33,6 +33,8 @@ PACKAGES = Path(__file__).resolve().parent
 Kind = Literal["error", "killed", "lost_peer"]
 _WORST: tuple[Kind, ...] = ("error", "killed", "lost_peer")
 
+_LATER_SECONDS: dict[Kind, int] = {"error": 0, "killed": 5, "lost_peer": 10}
+
 _LOST_PEER_WORDS = (
     "connection closed by peer",
     "connection reset by peer",
@@ -42,6 +44,7 @@ _LOST_PEER_WORDS = (
     "remote process exited",
     "connectfullmesh failed",
     "connection refused",
+    "application timeout caused pair closure",
 )
 
 
@@ -114,7 +117,7 @@ def render(card: FailureCard) -> str:
     """The card as text, framed, at most `WIDTH` columns."""
     title = f"signs_dist: rank {card.rank} of {card.world_size} " if card.world_size > 1 else "signs_dist "
     title += {"error": "failed", "killed": "was killed", "lost_peer": "does not answer"}[card.kind]
-    where = f"{card.host}, {card.device}, in {card.phase}"
+    where = f"{card.host}, {card.device}, {'in' if card.kind == 'error' else 'last seen in'} {card.phase}"
     if card.epoch:
         where += f", epoch {card.epoch}, step {card.step}"
     rows = [("where", where), ("error", card.error[:LONGEST_ERROR])]
@@ -185,7 +188,7 @@ def killed_card(identity: Identity, pulse: Pulse) -> FailureCard:
         phase=pulse.phase,
         epoch=pulse.epoch,
         step=pulse.step,
-        error="the process ended without a word: killed from outside (SIGKILL; out of memory?)",
+        error="the process ended without a word: by its launcher, or killed (SIGKILL; out of memory?)",
         place="",
         kind="killed",
         time=time.time(),
@@ -255,12 +258,19 @@ def choose_root(cards: Sequence[FailureCard]) -> FailureCard | None:
 
 
 def write_error_file(path: Path, card: FailureCard) -> None:
-    """Write the card where torchrun looks when a worker has ended, in its format: its report then shows it."""
+    """Write the card where torchrun looks when a worker has ended, in its format: its report then shows it.
+
+    torchrun takes the earliest for the root cause, and lists also the workers that it has ended itself, whose file was
+    written beforehand. So the times of what explains less are set later by some seconds.
+    """
     content = {
         "message": {
             "message": card.error,
             "errorCode": card.exit_code,
-            "extraInfo": {"py_callstack": "\n" + render(card), "timestamp": str(int(card.time))},
+            "extraInfo": {
+                "py_callstack": "\n" + render(card),
+                "timestamp": str(int(card.time) + _LATER_SECONDS[card.kind]),
+            },
         }
     }
     aside = path.with_suffix(".aside")

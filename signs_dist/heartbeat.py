@@ -7,6 +7,7 @@ import datetime
 import faulthandler
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -114,7 +115,7 @@ class Heartbeat:
         stall_seconds: float,
         end_with: int,
         grace_seconds: float = 5.0,
-        interval_seconds: float = 1.0,
+        interval_seconds: float = 0.5,
         on_beat: Callable[[], None] | None = None,
     ) -> None:
         self._folder, self._identity, self._pulse = folder, identity, pulse
@@ -183,6 +184,23 @@ class Heartbeat:
         with Path(self._identity.log).open("ab", buffering=0) as stream:
             stream.write(head.encode())
             faulthandler.dump_traceback(stream.fileno(), all_threads=True)
+
+
+def end_stopped(identity: Identity, own: Identity) -> bool:
+    """Kill a stopped process of the same run on this machine: it cannot end by itself, and its launcher waits for it.
+
+    Returns:
+        Whether it was killed: not if it runs, is on another machine, or its number is now another program's.
+    """
+    if identity.host != own.host or process_state(identity.pid) != "stopped":
+        return False
+    try:
+        same = Path(f"/proc/{identity.pid}/cmdline").read_bytes() == Path("/proc/self/cmdline").read_bytes()
+        if same:
+            os.kill(identity.pid, signal.SIGKILL)
+    except OSError:
+        return False
+    return same
 
 
 def beat_path(folder: Path, rank: int) -> Path:

@@ -37,7 +37,7 @@ from signs_dist.failure import (
     write_error_file,
 )
 from signs_dist.group import recorded
-from signs_dist.heartbeat import Heartbeat, Identity, Pulse
+from signs_dist.heartbeat import Heartbeat, Identity, Pulse, end_stopped, read_beats
 from signs_dist.interrupt import end_now
 
 SETTLE_SECONDS = 3.0
@@ -137,6 +137,9 @@ class Supervisor:
         card = find_lost_peer(self._folder, card)
         self._record(self._folder, card)
         speaks = self._context.rank == min(other.told_by for other in [*found, card])
+        if speaks:
+            for beat in read_beats(self._folder).values():
+                end_stopped(beat.identity, self._identity)
         return render(card) + "\n" if speaks else ""
 
     def _record(self, folder: Path, card: FailureCard) -> None:
