@@ -123,10 +123,7 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     except PeerLostError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_PEER_LOST
-    except StoppedError as error:
-        print(error, file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedError):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:

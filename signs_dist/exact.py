@@ -183,7 +183,8 @@ class GradientTree:
 
     def _collector(self, bucket: _Bucket, number: int) -> Callable[[Tensor], None]:
         def collect(parameter: Tensor) -> None:
-            assert bucket.leaf is not None
+            if bucket.leaf is None:
+                return  # a backward pass outside of a step
             assert parameter.grad is not None
             bucket.view(bucket.leaf, number).copy_(parameter.grad)
             parameter.grad = None

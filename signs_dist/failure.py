@@ -263,16 +263,9 @@ def write_error_file(path: Path, card: FailureCard) -> None:
     torchrun takes the earliest for the root cause, and lists also the workers that it has ended itself, whose file was
     written beforehand. So the times of what explains less are set later by some seconds.
     """
-    content = {
-        "message": {
-            "message": card.error,
-            "errorCode": card.exit_code,
-            "extraInfo": {
-                "py_callstack": "\n" + render(card),
-                "timestamp": str(int(card.time) + _LATER_SECONDS[card.kind]),
-            },
-        }
-    }
+    timestamp = str(int(card.time) + _LATER_SECONDS[card.kind])
+    extra = {"py_callstack": "\n" + render(card), "timestamp": timestamp}
+    content = {"message": {"message": card.error, "errorCode": card.exit_code, "extraInfo": extra}}
     aside = path.with_suffix(".aside")
     aside.write_text(json.dumps(content), encoding="utf-8")
     aside.replace(path)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from signs_dist.checkpoint import weights_sha256
 from signs_dist.config import Config
 from signs_dist.config_source import dump_config
 from signs_dist.console import Screen
@@ -20,7 +21,7 @@ from signs_dist.data.loader import choose_loader_settings
 from signs_dist.data.plan import BalancedOrder, EpochPlan, cut_global_batch
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.data.sets import DataSet, open_data_set, open_split
-from signs_dist.errors import StoppedError
+from signs_dist.errors import StoppedError, UserError
 from signs_dist.heartbeat import Pulse
 from signs_dist.interrupt import StopRequest
 from signs_dist.models import create_model
@@ -82,6 +83,9 @@ def train(
         ),
         "wait for all to prepare",
     )
+    trainer = strategy.all_succeed(lambda: _make_trainer(parts), "wait for all to be ready")
+    if config.exact:
+        _require_same_start(parts)
     strategy.all_succeed(parts.folder.create if strategy.is_main else lambda: None, "make the run folder")
     parts.folder.write_config(dump_config(config))
     everywhere = strategy.gather_values({"host": context.host, "device": devices}, "gather devices")
@@ -93,7 +97,7 @@ def train(
     log = parts.folder.logs / f"rank{context.rank}.log"
     with screen.logging_to(log), supervisor.watching(parts.folder.logs, log):
         screen.banner(describe_run(parts))
-        return _attempt(parts, started, supervisor)
+        return _attempt(parts, trainer, started)
 
 
 def prepare_run(
@@ -176,9 +180,27 @@ def prepare_run(
     return parts, describe_data(data, {name: mark for name, (_, mark) in sources.items()})
 
 
-def _attempt(parts: RunParts, started: float, supervisor: Supervisor) -> dict[str, Any]:
+def _make_trainer(parts: RunParts) -> Trainer:
+    trainer = Trainer(parts)
+    if parts.config.exact:
+        trainer.require_same_bits()
+    return trainer
+
+
+def _require_same_start(parts: RunParts) -> None:
+    """Exact mode relies on equal initial weights on all processes; fast mode copies those of the first."""
+    marks = parts.strategy.gather_values(weights_sha256(parts.model.state_dict()), "compare initial weights")
+    if len(set(marks)) > 1:
+        others = [rank for rank, mark in enumerate(marks) if mark != marks[0]]
+        raise UserError(
+            f"exact=true cannot hold: the weights start otherwise on rank {', '.join(map(str, others))} than on "
+            f"rank 0. Its initial weights must be drawn from torch's generator only."
+        )
+
+
+def _attempt(parts: RunParts, trainer: Trainer, started: float) -> dict[str, Any]:
     """Train to the end, with a line in attempts.jsonl at the start and at the end, whatever the end is."""
-    folder, trainer = parts.folder, Trainer(parts)
+    folder = parts.folder
     folder.append(folder.attempts, {"attempt": 1, "event": "start", "time": timestamp(), "first_step": 0})
     try:
         with parts.stop.handling():
@@ -221,7 +243,8 @@ def describe_run(parts: RunParts) -> list[tuple[str, str]]:
     side = config.data.image_size
     steps, batch, epochs = plan.num_steps, plan.global_batch, config.train.epochs
     left_out = f", {plan.num_left_out} left out of each (rotating)" if plan.num_left_out else ""
-    workers = f"{settings.num_workers} loader workers" if settings.num_workers else "loaded in this process"
+    plural = "s" if settings.num_workers > 1 else ""
+    workers = f"{settings.num_workers} loader worker{plural}" if settings.num_workers else "loaded in this process"
     threads = "1 thread" if parts.num_threads == 1 else f"{parts.num_threads} threads"
     frozen = f", {trainable:,} of them trainable" if trainable != total else ""
     return [

@@ -114,6 +114,10 @@ class Supervisor:
             # All processes raise these alike, and the first speaks.
             if self._context.rank == 0:
                 print(describe(error), file=sys.stderr, flush=True)
+        elif isinstance(error, PeerLostError):
+            # At the rendezvous: rank 0 says who is missing, and another only that it found no rank 0 at all.
+            if self._context.rank == 0 or error.__cause__ is not None:
+                print(describe(error), file=sys.stderr, flush=True)
         else:
             print(self._card_to_show(error), end="", file=sys.stderr, flush=True)
         if self._context.world_size > 1:
@@ -179,6 +183,4 @@ def exit_code(error: BaseException) -> int:
 
 def describe(error: BaseException) -> str:
     """One line about an error that all processes raise alike."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return str(error) if isinstance(error, StoppedError) else f"error: {error}"
+    return "interrupted" if isinstance(error, (KeyboardInterrupt, StoppedError)) else f"error: {error}"

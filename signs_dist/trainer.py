@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from signs_dist import checkpoint, loop
@@ -17,15 +17,16 @@ from signs_dist.console import Screen, percent
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch
 from signs_dist.data.loader import EvaluationLoader, LoaderSettings, TrainLoader
-from signs_dist.data.plan import EpochPlan
+from signs_dist.data.plan import BatchKey, EpochPlan
 from signs_dist.data.sets import DataSet
 from signs_dist.ema import WeightAverage
-from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
+from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError, UserError
 from signs_dist.heartbeat import Pulse
 from signs_dist.interrupt import StopRequest
 from signs_dist.losses import build_loss
 from signs_dist.metrics import RunningSums, Score
-from signs_dist.models.trainable import count_parameters
+from signs_dist.models.determinism import find_unstable_layer
+from signs_dist.models.trainable import count_parameters, set_training_mode
 from signs_dist.optim import build_optimizer
 from signs_dist.precision import Precision
 from signs_dist.report import duration, score_fields, show_score
@@ -104,6 +105,7 @@ class Trainer:
             loop.ImagePreparer.create, config.data, strategy.device, channels_last=config.train.channels_last
         )
         self.prepare_train, self.prepare_evaluation = prepare(augment=augment), prepare()
+        self.train_source = parts.sources["train"]
         self.train_loader = TrainLoader(parts.sources["train"], parts.plan, strategy.shard, parts.settings)
         # Evaluation is short: workers would take longer to start than they save, unless images are decoded each time.
         decodes = config.data.storage == "files"
@@ -141,6 +143,29 @@ class Trainer:
             seed=config.seed,
             pulse=parts.pulse,
         )
+
+    def require_same_bits(self) -> None:
+        """In exact mode, compute the first micro-batch twice and compare: what draws from elsewhere is refused.
+
+        Raises:
+            UserError: naming the layer.
+        """
+        sync = self.state.sync
+        samples = self.plan.samples(0, 0, self.strategy.shard)[: sync.micro_batches.size]
+        images, labels = self.prepare_train(self.train_source[BatchKey(0, 0, samples)])
+
+        def compute_loss() -> Tensor:
+            losses, _ = self.state.forward(images, labels, [0])
+            total: Tensor = losses.sum()
+            return total
+
+        set_training_mode(self.model)
+        unstable = find_unstable_layer(self.model, compute_loss)
+        if unstable:
+            raise UserError(
+                f"exact=true cannot hold: {unstable} gives other bits each time for the same images and seed. "
+                f"Let it draw from torch's generator only, or use exact=false."
+            )
 
     def train_all(self, run_started: float) -> dict[str, Any]:
         """Train every epoch, judge the final weights, and write model.pt and result.json."""

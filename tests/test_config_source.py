@@ -74,7 +74,7 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         ),
         (
             "\nlearning_rate: 1",
-            "c.yaml:2: unknown key learning_rate. Did you mean optim.lr? Legal: seed, exact, data, ",
+            "c.yaml:2: unknown key learning_rate. Did you mean optim.lr? Legal: seed, exact, ",
         ),
         ("train: {batch_size: 3}", "c.yaml:1: unknown key train.batch_size. Did you mean train.global_batch?"),
         ("train.epochs: 3", "unknown key train.epochs. In a file, epochs stands on a line of its own below `train:`."),

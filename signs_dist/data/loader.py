@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,5 +123,10 @@ def _as_is(batch: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    """Workers decode with one thread each. They need no seeds: randomness depends on the sample, not on the worker."""
+    """Workers decode with one thread each. They need no seeds: randomness depends on the sample, not on the worker.
+
+    Ctrl-C reaches them too, and is not for them: the main process ends them when it has stopped.
+    """
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
