@@ -103,7 +103,7 @@ class StepSync:
         """On a GPU, let the optimizer's kernel skip the step if the loss is not finite: the host has not looked yet."""
         if self._device.type == "cuda" and optimizer.defaults.get("fused"):
             holder: Any = optimizer
-            holder.grad_scale, holder.found_inf = None, (self._flag_sums[_BAD : _BAD + 1] > 0).float()
+            holder.grad_scale, holder.found_inf = None, (self._flag_sums[_BAD] > 0).float()
 
     def settle(self) -> None:
         """Look at flags that have not been read yet, before anything is saved. Raises as `finish` does."""
