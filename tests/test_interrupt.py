@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -92,3 +93,50 @@ def test_the_handler_is_there_for_the_block_only() -> None:
         signal.raise_signal(signal.SIGINT)
         assert stop.is_set
     assert signal.getsignal(signal.SIGINT) is before
+
+
+FORKS = """
+import multiprocessing, time
+from signs_dist.interrupt import StopRequest
+with StopRequest().handling():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,), daemon=True)
+    child.start()
+print("left", flush=True)
+child.kill()
+child.join()
+"""
+
+
+def test_a_worker_that_lives_on_does_not_hold_up_the_end() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=20, env=environment(), check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "left\n"), ended.stderr
+
+
+def test_nothing_is_left_of_a_block_that_fails() -> None:
+    num_threads = threading.active_count()
+
+    def fail() -> None:
+        with StopRequest().handling():
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert threading.active_count() == num_threads
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    assert wakeup == -1
+
+
+def test_another_thread_has_no_handler() -> None:
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def work() -> None:
+        with StopRequest().handling():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]

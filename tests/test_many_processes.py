@@ -91,7 +91,7 @@ def faulty(root: Path, fault: str, *more: str) -> list[str]:
         root,
         "model.name=faulty:Faulty",
         f"model.args={{fault: {fault}}}",
-        "processes.timeout_seconds=5",
+        "processes.timeout_seconds=8",
         "processes.stall_seconds=2",
         *more,
     )
@@ -197,7 +197,7 @@ def test_when_one_breaks_all_end_with_its_card(
         assert ended.code not in (0, 2)
         text = ended.out + ended.err
         text = text[text.rfind("Root Cause") :] if launcher == "torchrun" else text
-    assert time.monotonic() - begun < 45  # imports on a busy machine, 5 s of time-out, 15 s to end
+    assert time.monotonic() - begun < 60  # imports on a busy machine, 8 s of time-out, 15 s to end
     assert title in text
     assert where in text
     assert "logs/rank1.log" in text
@@ -211,14 +211,14 @@ def test_when_one_breaks_all_end_with_its_card(
 
 
 def test_a_rank_that_never_arrives_is_named(colours: Path, tmp_path: Path) -> None:
-    arguments = train_command("--run-dir", "run", *settings(colours, "processes.rendezvous_seconds=3"))
+    arguments = train_command("--run-dir", "run", *settings(colours, "processes.rendezvous_seconds=10"))
     port = free_port()
     with contextlib.ExitStack() as stack:
         ranks = [stack.enter_context(started(arguments, tmp_path, rank_environment(rank, 4, port))) for rank in (0, 2)]
         ends = [finish(process) for process in ranks]
     assert [end.code for end in ends] == [3, 3]
     assert "ranks 1, 3 of 4 never arrived: rank 0 on " in ends[0].err
-    assert f"waited 3 s at 127.0.0.1:{port}" in ends[0].err
+    assert f"waited 10 s at 127.0.0.1:{port}" in ends[0].err
     assert not (tmp_path / "run").exists()
     alone = run(arguments, tmp_path, rank_environment(1, 2, free_port()))
     assert alone.code == 3

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ from signs_dist.strategy import (
     convert_sync_batchnorm,
     torch_devices,
 )
+from tests.processes import run_ranks
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision("float32", "cpu")
@@ -199,3 +202,33 @@ def test_planned_devices_are_torchs() -> None:
 
     assert torch_devices(DevicePlan("cpu", (), (), "")) == [CPU]
     assert torch_devices(DevicePlan("cuda", (1, 3), ("5", "7"), ""))[1] == torch.device("cuda", 3)
+
+
+WRAPPING = """
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from signs_dist.context import read_context
+from signs_dist.group import join
+from signs_dist.heartbeat import Pulse
+from signs_dist.strategy import DistributedProcesses
+cpu = torch.device("cpu")
+group = join(read_context(), cpu, rendezvous_seconds=60, timeout_seconds=60, pulse=Pulse())
+strategy = DistributedProcesses(cpu, group)
+module = nn.BatchNorm1d(2)
+kinds = [
+    isinstance(strategy.wrap(module, for_training=training, exact=exact), DistributedDataParallel)
+    for training in (True, False) for exact in (False, True)
+]
+print(kinds, strategy.is_main, strategy.shard)
+strategy.close()
+"""
+
+
+@pytest.mark.slow
+def test_only_fast_training_is_wrapped(tmp_path: Path) -> None:
+    ended = run_ranks(2, [sys.executable, "-c", WRAPPING], tmp_path)
+    assert [(one.code, one.out.strip()) for one in ended] == [
+        (0, "[True, False, False, False] True Shard(index=0, count=2)"),
+        (0, "[True, False, False, False] False Shard(index=1, count=2)"),
+    ], [one.err for one in ended]

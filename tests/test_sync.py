@@ -209,3 +209,28 @@ def test_the_guard_is_for_gpus_only() -> None:
 def test_passes() -> None:
     assert split_passes(range(2, 7), 2) == [range(2, 4), range(4, 6), range(6, 7)]
     assert split_passes(range(3), 1) == [range(1), range(1, 2), range(2, 3)]
+
+
+def gradients_of(count: int, *, exact: bool) -> list[Tensor]:
+    model = network(dropout=0.5)
+    list(train(state_of(model, count, exact=exact), [batch(0), batch(1)]))
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_exact_mode_agrees_and_repeats(count: int) -> None:
+    first, again, fast = (gradients_of(count, exact=exact) for exact in (True, True, False))
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    for one, other in zip(first, fast, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_learning_rate_is_set_at_each_step(exact: bool) -> None:
+    state = state_of(network(), 2, exact=exact)
+    state.learning_rate = lambda images_seen: 1 / (1 + images_seen)
+    rates = [
+        (report.learning_rate, state.optimizer.param_groups[0]["lr"])
+        for report in train(state, [batch(step) for step in range(3)])
+    ]
+    assert rates == [(1.0, 1.0), (1 / 13, 1 / 13), (1 / 25, 1 / 25)]

@@ -64,22 +64,23 @@ def require_deterministic(model: nn.Module, device_type: str) -> None:
 def find_unstable_layer(model: nn.Module, compute_loss: Callable[[], Tensor]) -> str:
     """Compute a loss and its gradients twice, and name the first layer whose bits differ.
 
-    Gradients and buffers are as before afterwards. Layers are compared in the order in which they are called, then
-    parameters by their gradients.
+    Afterwards buffers are as before and there are no gradients. Layers are compared in the order in which they are
+    called, then parameters by their gradients.
 
     Args:
         model: the plain model.
         compute_loss: the same loss of the same images with the same seed, each time.
 
     Returns:
-        The name of a layer or parameter, "the loss", or "" where all is equal.
+        The name of a layer, "the network" where that has none, "the loss", "the gradient of" a parameter, or "" where
+        all is equal.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]
     runs = []
     for _ in range(2):
         outputs: list[tuple[str, Tensor]] = []
         handles = [
-            module.register_forward_hook(_recorder(outputs, name))
+            module.register_forward_hook(_recorder(outputs, name or "the network"))
             for name, module in model.named_modules()
             if not any(True for _ in module.children())
         ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -72,3 +73,29 @@ def test_the_check_leaves_the_model_as_it_was() -> None:
     find(model)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class NoisyWhole(nn.Module):
+    """A network that is one layer, without any below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * self.weight * random.random()
+
+
+def test_a_network_without_layers_is_looked_at_too() -> None:
+    model = NoisyWhole()
+    assert find_unstable_layer(model, lambda: model(torch.ones(3)).sum()) == "the network"
+
+
+class NumpyNoise(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values + float(np.random.rand())
+
+
+def test_a_layer_that_draws_from_numpy_is_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), NumpyNoise(), nn.Linear(3, 1))
+    assert find_unstable_layer(model, lambda: model(torch.ones(3)).sum()) == "1"
