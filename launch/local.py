@@ -26,6 +26,7 @@ from signs_dist.command import CommandParser, run_command
 from signs_dist.context import read_context
 from signs_dist.devices import parse_gpus
 from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UserError
+from signs_dist.interrupt import kill_tree
 
 SECOND_SECONDS = 1.0
 """A second Ctrl-C within this time is the first one still."""
@@ -179,12 +180,11 @@ def start(launch: Launch) -> int:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for torchrun; nothing of its session outlives it, whatever happens here."""
+    """Wait for torchrun; nothing that it started outlives it, whatever happens here."""
     try:
         return process.wait()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_tree(process.pid)
         process.wait()
 
 
@@ -198,7 +198,7 @@ def _passing_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         now = time.monotonic()
         if received and number == signal.SIGINT:
             if now - times[0] > SECOND_SECONDS:
-                os.killpg(process.pid, signal.SIGKILL)
+                kill_tree(process.pid)
             return
         received.append(number)
         times.append(now)

@@ -10,8 +10,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from signs_dist.command import CommandParser, add_config_arguments, run_command
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.interrupt import kill_tree
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -145,7 +144,7 @@ def start_processes(world_size: int, arguments: Sequence[str], output: Path) -> 
         try:
             code = process.wait()
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_tree(process.pid)
             process.wait()
             raise
     if code:

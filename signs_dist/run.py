@@ -121,16 +121,16 @@ def prepare_run(
     torch.set_num_threads(threads)
     if config.exact:
         choose_exact_kernels()
+    # What is quick to refuse comes before what is slow to prepare, here and below.
+    micro_batches = cut_global_batch(
+        config.train.global_batch,
+        config.train.micro_batch,
+        strategy.world_size,
+        num_replicas=strategy.num_replicas,
+    )
     precision = choose_precision(config.train.precision, find_capability(strategy.device))
     with screen.preparing() as report:
         data = open_data_set(config.data, num_processes=context.cores_per_process, report=report)
-        # What is quick to refuse comes before what is slow to prepare.
-        micro_batches = cut_global_batch(
-            config.train.global_batch,
-            config.train.micro_batch,
-            strategy.world_size,
-            num_replicas=strategy.num_replicas,
-        )
         plan = EpochPlan(
             len(data.splits["train"]),
             config.train.global_batch,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from signs_dist.interrupt import kill_tree
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -58,7 +59,7 @@ def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
 def started(
     command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process in a session of its own; whatever is left of the session is killed at the end."""
+    """A process in a session of its own; it is killed at the end, with all below it."""
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -71,8 +72,7 @@ def started(
     try:
         yield process
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_tree(process.pid)
         process.wait()
         for stream in (process.stdout, process.stderr):
             if stream is not None:
@@ -129,13 +129,3 @@ def wait_for(path: Path, text: str = "", timeout: float = 60) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError(f"{path} never held {text!r}")
-
-
-def descendants(pid: int) -> list[int]:
-    """Process ids of all children and theirs."""
-    found = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *descendants(int(child))]
-    return found

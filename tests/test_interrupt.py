@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from signs_dist.heartbeat import process_state
-from signs_dist.interrupt import StopRequest
-from tests.processes import descendants, environment
+from signs_dist.interrupt import StopRequest, find_descendants
+from tests.processes import environment
 
 PROGRAM = """
 import ctypes, multiprocessing, sys, time
@@ -73,7 +73,7 @@ def test_once_is_a_request_twice_is_now(pauses: list[float], said: list[str], co
 @pytest.mark.slow
 def test_a_process_that_is_stuck_in_c_ends_at_the_second(tmp_path: Path) -> None:
     with start("stuck") as process:
-        (child,) = descendants(process.pid)
+        (child,) = find_descendants(process.pid)
         process.send_signal(signal.SIGINT)
         time.sleep(1.3)
         assert process.poll() is None

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from signs_dist.interrupt import find_descendants
 from tests.processes import (
-    descendants,
     finish,
     free_port,
     rank_environment,
@@ -247,7 +247,7 @@ def test_ctrl_c_stops_all_at_the_same_step(colours: Path, tmp_path: Path, launch
     path = {"PYTHONPATH": f"{Path(__file__).parent.parent}{os.pathsep}{colours.parent}{os.pathsep}{colours}"}
     with started(commands[launcher], tmp_path, path) as process:
         wait_for(tmp_path / "run" / "metrics.jsonl", '"epoch": 2')
-        children = descendants(process.pid)
+        children = find_descendants(process.pid)
         assert children  # loader workers, and with a launcher the processes of the run
         os.killpg(process.pid, signal.SIGINT)
         ended = finish(process, timeout=30)
@@ -262,6 +262,26 @@ def test_ctrl_c_stops_all_at_the_same_step(colours: Path, tmp_path: Path, launch
     assert last["reason"] == "interrupted"
     assert last["last_step"] == saved["cursor"]["epoch"] * 25 + saved["cursor"]["step"]
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_ctrl_c_twice_ends_a_stuck_run_now(colours: Path, tmp_path: Path) -> None:
+    arguments = ["--run-dir", "run", *faulty(colours, "loop", "processes.timeout_seconds=100")]
+    command = [sys.executable, "-m", "launch.local", "--nproc", "2", "--", *arguments, "train.epochs=100"]
+    path = {"PYTHONPATH": f"{Path(__file__).parent.parent}{os.pathsep}{colours.parent}{os.pathsep}{colours}"}
+    with started(command, tmp_path, path) as process:
+        wait_for(tmp_path / "run" / "logs" / "rank1.log", "no progress for")  # rank 0 waits, rank 1 loops
+        children = find_descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        ended = finish(process, timeout=30)
+    assert ended.code == 130
+    assert ended.seconds < 10
+    deadline = time.monotonic() + 10
+    while (left := [child for child in children if is_running(child)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
 
 
 def is_running(pid: int) -> bool:
