@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,15 @@ from torch import Tensor, nn
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.exact import GradientTree, TreeSum, local_nodes
 from signs_dist.group import Pending
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_an_operation() -> Iterator[None]:
+    """Another number of threads adds in another order; each Python thread has a number of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def reference_sum(leaves: Sequence[Tensor]) -> Tensor:
@@ -159,6 +168,7 @@ def test_gradients_are_the_same_bits_on_any_number_of_processes(
     found: dict[int, Any] = {}
 
     def work(rank: int) -> None:
+        torch.set_num_threads(1)
         group = ThreadGroup(meeting, rank, world_size)
         found[rank] = step_gradients(models[rank], images, count, rank, world_size, group)
 
