@@ -1,11 +1,14 @@
 # The two commands of the README, and the checks. Everything is installed into .venv; nothing needs root.
 
 PYTHON ?= python3
-ARGS ?=
 BIN := .venv/bin
+ARGS ?=
+# Tests wait for each other's processes as much as they compute: a few more at once than there are cores.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-quick check lint types format clean
+.PHONY: help train test test-quick chaos check lint types format clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,10 +34,13 @@ train: .venv/installed  ## install, draw a data set if there are no photos, trai
 	@$(BIN)/python -m signs_dist.train $(ARGS)
 
 test: .venv/installed-dev  ## install what tests need and run them all
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-quick: .venv/installed-dev  ## the tests that are not marked slow
-	@$(BIN)/python -m pytest -n auto -m 'not slow' $(ARGS)
+	@$(PYTEST) -m 'not slow' $(ARGS)
+
+chaos: .venv/installed  ## kill runs a hundred times, and compare (a quarter of an hour; other settings: ARGS="data.root=PHOTOS")
+	@$(BIN)/python -m signs_dist.drill --world-size 2 --kills 100 --runs 10 train.epochs=6 $(ARGS)
 
 check: lint types test  ## lint, types, tests
 

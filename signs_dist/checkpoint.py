@@ -1,53 +1,129 @@
-"""Weights and checkpoints on disk: plain tensors under plain names, written whole or not at all."""
+"""Look into checkpoints: what made them, and whether they are whole.
+
+python -m signs_dist.checkpoint show runs/signs/checkpoints/last.pt     the command, config, versions, data and attempts
+python -m signs_dist.checkpoint verify runs/signs/checkpoints/*.pt      compare each with the SHA-256 beside it
+"""
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from signs_dist.errors import UserError
-from signs_dist.files import written_aside
-from signs_dist.models.weights import differences
-
-Weights = Mapping[str, Tensor]
+from signs_dist.command import CommandParser, run_command
+from signs_dist.digest import find_damage
+from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.rundir import RunFolder, timestamp
 
 
-def save(path: Path, value: Mapping[str, Any]) -> None:
-    """Write tensors and plain values to `path`, so that `torch.load(path, weights_only=True)` reads them back."""
-    # By way of memory: torch's own writer reports a full disk as a RuntimeError about positions in the file.
-    buffer = io.BytesIO()
-    torch.save(dict(value), buffer)
-    with written_aside(path) as aside:
-        aside.write_bytes(buffer.getbuffer())
+def build_parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(
+        prog="python -m signs_dist.checkpoint",
+        description="Look into the checkpoints of a run. Nothing in a file is run.",
+        epilog="Exit codes: 0 good, 1 a checkpoint is broken, 2 wrong input.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{show,verify}")
+    show = commands.add_parser("show", help="print what made a checkpoint: command, config, versions, data, attempts")
+    show.add_argument("path", type=Path, metavar="FILE", help="a checkpoint, or a run folder: its newest one")
+    show.add_argument("--json", action="store_true", help="print all but the tensors as JSON")
+    verify = commands.add_parser("verify", help="compare checkpoints with the SHA-256 beside them")
+    verify.add_argument("paths", type=Path, nargs="+", metavar="FILE", help="checkpoints, or run folders")
+    return parser
 
 
-def put_weights(model: nn.Module, weights: Weights, source: Path) -> None:
-    """Copy weights into a model; every name and shape must fit.
-
-    Raises:
-        UserError: they are those of another model.
-    """
-    if misfit := differences(model.state_dict(), weights):
-        raise UserError(f"{source} is of another model: {misfit}. Use the config that it was trained with.")
-    model.load_state_dict(dict(weights), strict=False)  # all but counters is there
+def main(arguments: Sequence[str]) -> int:
+    """Show or verify as the arguments say."""
+    options = build_parser().parse_args(arguments)
+    if options.command == "verify":
+        return verify([file for path in options.paths for file in find_files(path)])
+    show(find_files(options.path)[-1], as_json=options.json)
+    return EXIT_OK
 
 
-def plain_weights(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of a model's weights on the CPU, contiguous, under plain names."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
+def find_files(path: Path) -> list[Path]:
+    """The checkpoint at a path, or all of a run folder, the newest last. Raises `UserError` if there is none."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file. Checkpoints are in the folder checkpoints/ of a run.")
+    if not path.is_dir():
+        return [path]
+    folder = RunFolder(path).checkpoints if RunFolder(path).is_begun else path
+    files = sorted(folder.glob("epoch*.pt"))
+    if not files:
+        raise UserError(f"{folder} holds no checkpoint.")
+    return files
 
 
-def weights_sha256(weights: Weights) -> str:
-    """SHA-256 (hex) over the names, dtypes, shapes and bytes of all tensors, in the order of their names."""
-    hasher = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        hasher.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
-        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return hasher.hexdigest()
+def verify(files: Sequence[Path]) -> int:
+    """Print a line for each file; 1 if one is broken."""
+    damages = {file: find_damage(file) for file in files}
+    for file, damage in damages.items():
+        print(f"{file}: {f'BROKEN: {damage}' if damage else 'OK'}")
+    return EXIT_FAILED if any(damages.values()) else EXIT_OK
+
+
+def show(file: Path, *, as_json: bool) -> None:
+    """Print what a checkpoint tells of itself."""
+    from signs_dist.models.weights import read_plain
+
+    content = read_plain(file)
+    if not isinstance(content.get("run"), dict) or not isinstance(content.get("config"), dict):
+        keys = ", ".join(map(str, list(content)[:5]))
+        raise UserError(f"{file} is no checkpoint of a run: it holds {keys or 'nothing'}. Such are in checkpoints/.")
+    damage = find_damage(file)
+    if as_json:
+        import json
+
+        print(json.dumps(_plain(content) | {"file": str(file), "damage": damage}, indent=2, ensure_ascii=False))
+        return
+    rows = [("file", str(file)), ("bytes", f"{file.stat().st_size:,}; {damage or 'its SHA-256 is the one beside it'}")]
+    for name, value in [*rows, *describe(content)]:
+        print(f"{name:>12}  {value}")
+    print("\nconfig:")
+    import yaml
+
+    print(yaml.safe_dump(content["config"], sort_keys=False, allow_unicode=True), end="")
+
+
+def describe(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, text) of what a checkpoint tells, but its config."""
+    run, cursor, best = content["run"], content["cursor"], content["best"]
+    data, code = run["data"], run["code"]
+    changed = ", with uncommitted changes" if code["dirty"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items() if version)
+    marks = ", ".join(f"{split} {mark[:12]}" for split, mark in data["fingerprints"].items())
+    epoch, step = cursor["epoch"], cursor["step"]
+    place = f"epoch {epoch + 1}, step {step}" if step else f"end of epoch {epoch}"
+    average = ", and their average" if content["ema"] else ""
+    num_parameters = sum(tensor.numel() for tensor in content["model"].values())
+    return [
+        ("made", timestamp(content["saved_at"])),
+        ("place", f"{place}; {content['images']:,} images seen"),
+        ("next rate", f"{content['learning_rate']:.6g}"),
+        ("best", f"epoch {best['epoch']}, {100 * best['accuracy']:.1f} %" if best else "none judged yet"),
+        ("weights", f"{len(content['model'])} tensors, {num_parameters:,} values{average}"),
+        ("command", " ".join(map(str, run["command"]))),
+        ("in", str(run["working_folder"])),
+        ("versions", f"Python {run['python']}, {versions}"),
+        ("commit", f"{code['commit']}{changed}" if code["commit"] else "not from a git checkout"),
+        ("data", f"{data['name']} in {data['root']}, {len(data['classes'])} classes; {marks}"),
+        ("batch", f"{content['global_batch']}, micro-batches of {content['micro_batch']}, {content['precision']}"),
+        ("host", f"{run['host']}, {run['platform']}"),
+        ("attempts", f"{run['attempts']}; processes of each: {', '.join(map(str, run['world_sizes']))}"),
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """The same with each tensor as its shape and dtype."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "dtype"):
+        return f"tensor {list(value.shape)} {value.dtype}"
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

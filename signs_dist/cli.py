@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("signs_dist.data.audit", "look for broken, doubled and unlabelled images"),
     "download": ("signs_dist.data.download", "get the published SIGNS photos"),
     "synthetic": ("signs_dist.data.synthetic", "draw hands showing 0 to 5"),
+    "checkpoint": ("signs_dist.checkpoint", "look into checkpoints, and verify them"),
+    "drill": ("signs_dist.drill", "kill a short run again and again, and show that nothing is lost"),
     "parity": ("signs_dist.parity", "show that any number of processes gives the same result"),
 }
 """Command → (module with a `main(arguments)`, what it does)."""

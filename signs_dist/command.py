@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import io
 import os
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from signs_dist.errors import (
+    EXIT_CANNOT_SAVE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_PEER_LOST,
     EXIT_USAGE,
     PeerLostError,
+    SaveError,
     StoppedError,
     TrainingFailedError,
     UserError,
@@ -33,8 +36,13 @@ Main = Callable[[Sequence[str]], int]
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An ArgumentParser that names the nearest flag, and says how a setting is written when a flag is a setting."""
+    """An ArgumentParser that names the nearest flag, and says how a setting is written when a flag is a setting.
 
+    Attributes:
+        passes_on: for a launcher, the parser of the command that gets what is behind `--`; else None.
+    """
+
+    passes_on: CommandParser | None = None
     _given: tuple[str, ...] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -45,13 +53,26 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message and what to type instead, and exit with 2."""
         prefix = "unrecognized arguments: "
-        hint = self._suggest(message.removeprefix(prefix).split()[0]) if message.startswith(prefix) else ""
+        hint = ""
+        if message.startswith(prefix):
+            word = message.removeprefix(prefix).split()[0]
+            hint = self._suggest_place(word) or self._suggest(word)
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         if choice:
             near = difflib.get_close_matches(choice[1], re.findall(r"[^\s',]+", choice[2]), n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
         self.print_usage(sys.stderr)
         self.exit(EXIT_USAGE, f"error: {message}.{hint}\n")
+
+    def _suggest_place(self, word: str) -> str:
+        if self.passes_on is None:
+            return ""
+        flag = word.split("=", 1)[0]
+        self.passes_on._given = self._given
+        if flag in self.passes_on._option_string_actions:
+            return f" That is for {self.passes_on.prog}: type it behind --, as in {self.prog} … -- {word} …"
+        setting = self.passes_on._suggest_setting(flag, word, cutoff=1.0)
+        return f"{setting}, behind --" if setting else ""
 
     def _suggest(self, word: str) -> str:
         flag = word.split("=", 1)[0]
@@ -105,6 +126,16 @@ def _let_first_speak() -> None:
         time.sleep(LATER_SECONDS)
 
 
+def _tell_torchrun(line: str, exit_code: int) -> None:
+    """torchrun's report, the last thing on the terminal, then shows the line again, and not only an exit code."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        from signs_dist.failure import write_error_line
+
+        with contextlib.suppress(OSError):
+            write_error_line(Path(path), line, exit_code)
+
+
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; a mistake of the user is told on standard error, without a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -116,6 +147,7 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         _let_first_speak()
         print(f"error: {error}", file=sys.stderr)
+        _tell_torchrun(f"error: {error}", EXIT_USAGE)
         return EXIT_USAGE
     except TrainingFailedError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -123,7 +155,13 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     except PeerLostError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_PEER_LOST
-    except (KeyboardInterrupt, StoppedError):
+    except SaveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_CANNOT_SAVE
+    except StoppedError as error:
+        print("interrupted" if error.exit_code == EXIT_INTERRUPTED else "stopped", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -222,6 +222,8 @@ class TrainConfig(Section):
     """BatchNorm over the micro-batches of all processes at once, for small ones. Several GPUs only."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the machine computes in it natively, float16 on older GPUs, else float32."""
+    epoch_steps: Count | None = None
+    """End each epoch after so many steps, for a short trial of a long run. null: all that the images give."""
     channels_last: bool = True
     """Memory order of images and weights; faster convolutions on CPUs and on GPUs with tensor cores."""
     num_threads: Count | Literal["auto"] = "auto"
@@ -250,11 +252,28 @@ class ProcessesConfig(Section):
     """Without progress, after which each process writes its stack to its log."""
 
 
+class CheckpointConfig(Section):
+    """When the state of a run is saved, beside the end of each epoch and a stop signal, and what is kept."""
+
+    every_steps: Count | None = None
+    """Also each so many steps of the run. null: not by steps."""
+    every_seconds: Positive | None = 300.0
+    """Also when so many seconds have passed since the last save. null: not by time."""
+    keep: Count = 3
+    """How many of the newest checkpoints to keep, beside the best."""
+    on_error: Literal["stop", "warn"] = "stop"
+    """What a save that fails (a full disk) does: stop ends the run with exit code 74, warn goes on without it."""
+    takeover_seconds: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
+    """After which a run that gives no sign of life, on a machine that cannot be asked, counts as dead."""
+
+
 class LogConfig(Section):
     """What is written down while training."""
 
     every_steps: Count = 25
     """A line in metrics.jsonl each so many steps, beside one per epoch."""
+    samples: bool = False
+    """Write which images each step trained on to logs/samples-rankN.jsonl, to check that none is lost or repeated."""
 
 
 class Config(Section):
@@ -274,6 +293,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     processes: ProcessesConfig = ProcessesConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")

@@ -65,6 +65,12 @@ PLAIN_SCALARS = _plain_scalars(yaml.SafeLoader)
 """What an unquoted word means, to reading and to writing alike: what one writes, the other reads back."""
 
 
+class PlainLoader(yaml.SafeLoader):
+    """SafeLoader that takes unquoted words so: YAML's own rules take 4:00:00 for a number to the base of 60."""
+
+    yaml_implicit_resolvers = PLAIN_SCALARS
+
+
 class ConfigDumper(yaml.SafeDumper):
     """SafeDumper that quotes the text which our reading would take for something else, such as '1e-4'."""
 
@@ -143,7 +149,8 @@ def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
     if not hint and "text" in legal and isinstance(given, bool | int | float):
         hint = f""" To mean text, quote it, on the command line twice: "{dotted}='{format_value(given)}'"."""
     entry = next((f" entry {part + 1}:" for part in item["loc"] if isinstance(part, int)), "")
-    return f"{where}: {dotted}:{entry} {shortened(format_value(given))} is not legal. It takes {legal}.{hint}"
+    named = where if where.startswith((f"{dotted}=", f"{dotted}.")) or where == dotted else f"{where}: {dotted}"
+    return f"{named}:{entry} {shortened(format_value(given))} is not legal. It takes {legal}.{hint}"
 
 
 def _locate(names: list[str]) -> tuple[str, Any]:

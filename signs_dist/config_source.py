@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from signs_dist.config import Config, Section, flatten, section_of
 from signs_dist.config_messages import (
-    PLAIN_SCALARS,
     ConfigDumper,
+    PlainLoader,
     explain_error,
     format_value,
     is_dict,
@@ -32,10 +32,8 @@ MAX_VALUES = 10_000
 """What a config may hold after its aliases are written out: no real one comes near, and no trick gets past."""
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that takes unquoted words as config_messages says, and refuses keys that stand twice."""
-
-    yaml_implicit_resolvers = PLAIN_SCALARS
+class _Loader(PlainLoader):
+    """Refuses keys that stand twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[str, int] = {}
@@ -86,6 +84,20 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Load
         lines = dict.fromkeys(explain_error(dict(item), origins) for item in error.errors())
         raise UserError("\n".join(lines)) from None
     return LoadedConfig(config, origins)
+
+
+def accepted_names(texts: Sequence[str]) -> frozenset[str]:
+    """The names in the values of `--accept-change`, each a list separated by commas.
+
+    Raises:
+        UserError: there is no such setting or section.
+    """
+    names = frozenset(name.strip() for text in texts for name in text.split(",") if name.strip())
+    known = {name for name, _ in flatten(Config())}
+    known |= {name.split(".")[0] for name in known}
+    for name in sorted(names - known):
+        raise UserError(f"--accept-change {name}: no such setting. It takes names such as train.epochs, or data.")
+    return names
 
 
 def dump_config(config: Config) -> str:

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from signs_dist.heartbeat import Work
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -70,6 +72,9 @@ class Screen:
         quiet: only results and errors are shown.
         is_silent: nothing is shown, only logged: the processes of a run but the first.
         file: where to write, standard output by default.
+
+    Attributes:
+        work: what is under way, shown or not, for those who follow the run from elsewhere; None between.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Screen:
         self.is_terminal = is_terminal
         self.quiet = quiet or is_silent
         self._is_silent = is_silent
+        self.work: Work | None = None
         width = None if is_terminal else PLAIN_WIDTH
         self._console = Console(
             file=file or sys.stdout,
@@ -134,17 +140,12 @@ class Screen:
     @contextlib.contextmanager
     def preparing(self) -> Iterator[Callable[[str, int, int], None]]:
         """Yield a function to call with (what, images done, images in all) while data are prepared."""
-        with self._bar() as bar:
-            tasks: dict[str, TaskID] = {}
+        with self._bars() as show:
             begun: dict[str, tuple[float, int]] = {}
 
             def report(what: str, done: int, total: int) -> None:
                 since, before = begun.setdefault(what, (time.monotonic(), done))
-                if bar is not None:
-                    if what not in tasks:
-                        tasks[what] = bar.add_task(what, total=total, numbers="")
-                    bar.update(tasks[what], completed=done, numbers=f"{done:,}/{total:,} images")
-                elif not self.quiet:
+                if not show(Work(what, done, total, f"{done:,}/{total:,} images")) and not self.quiet:
                     seconds = (time.monotonic() - since) * (total - done) / max(1, done - before)
                     left = f", {seconds:.0f} s left" if before < done < total else ""
                     self._plain(what, done, total, f"{what}: {done:,}/{total:,} images{left}")
@@ -154,14 +155,12 @@ class Screen:
     @contextlib.contextmanager
     def training(self, total_steps: int) -> Iterator[Callable[[int, str], None]]:
         """Yield a function to call with (steps done, numbers to show) while training."""
-        with self._bar() as bar:
-            task = bar.add_task("training", total=total_steps, numbers="") if bar is not None else None
+        with self._bars() as show:
+            show(Work("training", 0, total_steps, ""))
             self._let_steps_wait()
 
             def report(done: int, numbers: str) -> None:
-                if bar is not None and task is not None:
-                    bar.update(task, completed=done, numbers=numbers)
-                elif not self.quiet:
+                if not show(Work("training", done, total_steps, numbers)) and not self.quiet:
                     self._plain("a long epoch", done, total_steps, f"step {done:,}/{total_steps:,} | {numbers}")
 
             yield report
@@ -187,10 +186,45 @@ class Screen:
         return self._throttles[what].lets_through(done, total)
 
     @contextlib.contextmanager
-    def _bar(self) -> Iterator[Progress | None]:
-        if not self.is_terminal or self.quiet:
-            yield None
-            return
+    def following(self) -> Iterator[Callable[[Work | None], None]]:
+        """Yield a function to call with what is under way elsewhere, None for nothing."""
+        with contextlib.ExitStack() as stack:
+            show: Callable[[Work], bool] | None = None
+            shown = ""
+
+            def report(work: Work | None) -> None:
+                nonlocal show, shown
+                what = work.what if work is not None else ""
+                if what != shown:
+                    stack.close()
+                    show, shown = stack.enter_context(self._bars()) if work is not None else None, what
+                if work is not None and show is not None:
+                    show(work)
+
+            yield report
+
+    @contextlib.contextmanager
+    def _bars(self) -> Iterator[Callable[[Work], bool]]:
+        """Yield a function that shows work as a bar, one for each kind of it, and says whether there is a bar."""
+        with contextlib.ExitStack() as stack:
+            bars = stack.enter_context(self._live()) if self.is_terminal and not self.quiet else None
+            tasks: dict[str, TaskID] = {}
+
+            def show(work: Work) -> bool:
+                self.work = work
+                if bars is None:
+                    return False
+                if work.what not in tasks:
+                    tasks[work.what] = bars.add_task(work.what, total=work.total, numbers="")
+                bars.update(tasks[work.what], completed=work.done, total=work.total, numbers=work.numbers)
+                return True
+
+            try:
+                yield show
+            finally:
+                self.work = None
+
+    def _live(self) -> Progress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -200,8 +234,7 @@ class Screen:
             TextColumn("{task.fields[numbers]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
-        with Progress(*columns, console=self._console, transient=True, refresh_per_second=5) as bar:
-            yield bar
+        return Progress(*columns, console=self._console, transient=True, refresh_per_second=5)
 
 
 def _plain_text(text: str) -> Text:
@@ -235,3 +268,11 @@ def class_table(
         ]
         table.add_row(name, *cells, str(sum(counts)), percent(accuracy))
     return table
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells each as lines of text, the cells below each other."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 import socket
@@ -11,6 +10,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from signs_dist.cores import (
+    count_sharing,
+    count_threads,
+    count_usable_cores,
+    parse_number,
+    read_cgroup_limit,
+    share_of_cores,
+)
 from signs_dist.errors import UserError
 
 _HINTS = {
@@ -20,6 +27,15 @@ _HINTS = {
     "MASTER_PORT": "a free port there, such as 29500",
 }
 """What a person who sets torchrun's variables by hand is to set them to."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What `torchrun --standalone` calls a launch; a name that a person gives with --rdzv-id may be used again."""
+LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""torchrun's variables; left in an environment by accident, they would be taken for a launcher's word."""
+KILL_SECONDS = "SIGNS_DIST_KILL_SECONDS"
+"""Set by what submits a job: SLURM's KillWait, in seconds, which no variable of SLURM's tells."""
+TORCHRUN_KILL_SECONDS = 30.0
+"""After a stop signal torchrun kills processes that have not ended (torch.distributed.run, --shutdown-timeout)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +49,13 @@ class Launch:
         world_size: number of processes.
         local_rank: number of this process among those of the run on this machine, from 0.
         local_world_size: number of processes of the run on this machine.
-        restart_count: how often torchrun has started the processes anew.
+        restart_count: how often torchrun has started the processes anew, or SLURM has requeued the job.
+        max_restarts: how often torchrun may.
+        kill_seconds: after SIGTERM, until the launcher kills this process; None where nobody does, or it is not known.
+        launch_id: the launcher's name for this launch, the same after a restart, and of no other launch; "" where there
+            is none.
+        meeting_name: a name that all processes of this attempt know, and nobody else; "" where there is none. By it
+            they find rank 0's port, where `master_port` is None.
         master_address: where rank 0 can be reached; None where the launcher does not say.
         master_port: the port there, or None.
         uses_agent_store: whether torchrun serves that port already.
@@ -46,10 +68,24 @@ class Launch:
     local_rank: int = 0
     local_world_size: int = 1
     restart_count: int = 0
+    max_restarts: int = 0
+    kill_seconds: float | None = None
+    launch_id: str = ""
+    meeting_name: str = ""
     master_address: str | None = None
     master_port: int | None = None
     uses_agent_store: bool = False
     launch_note: str = ""
+
+    @property
+    def is_by_slurm(self) -> bool:
+        """Whether SLURM's srun started this process."""
+        return self.launcher in ("srun", "submitit")
+
+    @property
+    def may_restart(self) -> bool:
+        """Whether the launcher may start the same launch again."""
+        return self.max_restarts > 0 or (self.is_by_slurm and bool(self.launch_id))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +101,8 @@ class Context(Launch):
             OMP_NUM_THREADS where a person set it.
         host: name of the machine.
         process_id: of this process on its host.
+        launcher_pid: process id of the torchrun that started this process and looks after it; None for any other.
+        job: which attempt of which SLURM job this process belongs to, by `JobAttempt.mark`; "" outside of SLURM.
         is_terminal: whether a person watches standard output.
     """
 
@@ -75,7 +113,15 @@ class Context(Launch):
     num_threads: int
     host: str
     process_id: int
+    launcher_pid: int | None
+    job: str
     is_terminal: bool
+
+    @property
+    def is_requeued(self) -> bool:
+        """Whether this process belongs to a SLURM job that was requeued, whoever started it."""
+        attempt = JobAttempt.from_mark(self.job)
+        return attempt is not None and attempt.restart_count > 0
 
     @property
     def cores_per_process(self) -> int:
@@ -92,7 +138,7 @@ def read_context() -> Context:
     launch = find_launch(os.environ)
     machine_cores = os.cpu_count() or 1
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine_cores
-    usable_cores = count_usable_cores(affinity, _read_cgroup_limit())
+    usable_cores = count_usable_cores(affinity, read_cgroup_limit())
     num_sharing = count_sharing(
         launch.launcher, launch.local_world_size, affinity, machine_cores, os.environ.get("SLURM_CPUS_PER_TASK")
     )
@@ -106,8 +152,15 @@ def read_context() -> Context:
         num_threads=count_threads(usable_cores, os.environ.get("OMP_NUM_THREADS"), launch.launcher, num_sharing),
         host=socket.gethostname(),
         process_id=os.getpid(),
-        is_terminal=sys.stdout.isatty() and os.environ.get("TERM") != "dumb",
+        launcher_pid=os.getppid() if launch.launcher == "torchrun" else None,
+        job=read_job_attempt(os.environ).mark if "SLURM_JOB_ID" in os.environ else "",
+        is_terminal=is_watched(),
     )
+
+
+def is_watched() -> bool:
+    """Whether standard output is a terminal that moves a cursor."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def find_launch(environment: Mapping[str, str]) -> Launch:
@@ -124,54 +177,6 @@ def find_launch(environment: Mapping[str, str]) -> Launch:
     if "SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment and not _is_shell_step(environment):
         return _launch_by_slurm(environment)
     return Launch(launch_note=_why_local(environment))
-
-
-def count_usable_cores(affinity: int, cgroup_limit: float | None) -> int:
-    """Cores that may be kept busy: the affinity mask, or fewer where a control group grants less time."""
-    limit = math.inf if cgroup_limit is None else max(1, math.ceil(cgroup_limit))
-    return int(max(1, min(affinity, limit)))
-
-
-def count_sharing(
-    launcher: str, local_world_size: int, affinity: int, machine_cores: int, slurm_cpus_per_task: str | None
-) -> int:
-    """Processes of a run that may use the same cores: all on the machine, or 1 where SLURM gave each its own.
-
-    Args:
-        launcher: as in `Launch`.
-        local_world_size: processes of the run on this machine.
-        affinity: cores in this process's mask.
-        machine_cores: cores of the machine.
-        slurm_cpus_per_task: SLURM_CPUS_PER_TASK, or None. A mask as large as all tasks' cores together is the whole
-            job's: SLURM confined the job and did not bind its tasks.
-    """
-    cores_of_all = (_parse_number(slurm_cpus_per_task) or 0) * local_world_size
-    is_bound = launcher in ("srun", "submitit") and affinity < min(machine_cores, cores_of_all)
-    return 1 if is_bound else local_world_size
-
-
-def share_of_cores(usable_cores: int, num_sharing: int) -> int:
-    """Cores for one of `num_sharing` processes, at least 1."""
-    return max(1, usable_cores // num_sharing)
-
-
-def count_threads(usable_cores: int, omp_num_threads: str | None, launcher: str, num_sharing: int) -> int:
-    """Threads of one operation: OMP_NUM_THREADS where a person set it, else one per core of this process's share.
-
-    torchrun sets that variable to 1 when it starts several processes and finds it unset, which says nothing about
-    what the user wants. Any other value is a person's, and so is 1 with one process.
-    """
-    wanted = _parse_number(omp_num_threads)
-    is_by_torchrun = launcher == "torchrun" and num_sharing > 1 and wanted == 1
-    return min(wanted, usable_cores) if wanted and not is_by_torchrun else share_of_cores(usable_cores, num_sharing)
-
-
-def parse_cgroup_limit(text: str) -> float | None:
-    """Cores granted by the text of a cgroup's `cpu.max` (`QUOTA PERIOD`, in µs); None where there is no limit."""
-    words = text.split()
-    if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
-        return None
-    return int(words[0]) / int(words[1])
 
 
 def parse_tasks_per_node(text: str, node: int) -> int | None:
@@ -194,6 +199,7 @@ def parse_tasks_per_node(text: str, node: int) -> int | None:
 
 def _launch_by_variables(environment: Mapping[str, str]) -> Launch:
     rank, world_size = _rank_of(environment, "RANK", "WORLD_SIZE")
+    run_id = environment.get("TORCHELASTIC_RUN_ID", "")
     if world_size > 1:
         _require_all(environment, world_size)
     local_rank, local_world_size = _number(environment, "LOCAL_RANK", 0), _number(environment, "LOCAL_WORLD_SIZE", 1)
@@ -205,10 +211,22 @@ def _launch_by_variables(environment: Mapping[str, str]) -> Launch:
         local_rank=local_rank,
         local_world_size=local_world_size,
         restart_count=_number(environment, "TORCHELASTIC_RESTART_COUNT", 0),
+        max_restarts=_number(environment, "TORCHELASTIC_MAX_RESTARTS", 0),
+        kill_seconds=_find_kill_seconds(environment) if run_id else None,
+        launch_id=run_id if _UUID.fullmatch(run_id) else "",
         master_address=environment.get("MASTER_ADDR") or None,
         master_port=_port(environment),
         uses_agent_store=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
     )
+
+
+def _find_kill_seconds(environment: Mapping[str, str]) -> float:
+    """As torchrun itself reads it; what its flag --shutdown-timeout says does not reach its processes."""
+    try:
+        seconds = float(environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"])
+    except (KeyError, ValueError):
+        seconds = TORCHRUN_KILL_SECONDS
+    return min(seconds, _seconds(environment, KILL_SECONDS) or seconds)
 
 
 def _launch_by_slurm(environment: Mapping[str, str]) -> Launch:
@@ -216,15 +234,66 @@ def _launch_by_slurm(environment: Mapping[str, str]) -> Launch:
     size_name = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
     rank, world_size = _rank_of(environment, "SLURM_PROCID", size_name)
     local_rank, local_world_size = (0, 1) if world_size == 1 else _slurm_place(environment, size_name, world_size)
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
+    job, step = environment.get("SLURM_JOB_ID", ""), environment["SLURM_STEP_ID"]
+    restart_count = _number(environment, "SLURM_RESTART_COUNT", 0)
     return Launch(
         launcher="submitit" if "SUBMITIT_EXECUTOR" in environment else "srun",
         rank=rank,
         world_size=world_size,
         local_rank=local_rank,
         local_world_size=local_world_size,
-        master_address=environment.get("MASTER_ADDR") or None,
+        restart_count=restart_count,
+        kill_seconds=_seconds(environment, KILL_SECONDS),
+        # In a shell that srun --pty opened, one step starts any number of programs.
+        launch_id=f"job{job}.{step}" if job and "SLURM_PTY_PORT" not in environment else "",
+        meeting_name=f"{environment.get('SLURM_CLUSTER_NAME', '')}/{job}.{step}/{restart_count}" if job else "",
+        master_address=environment.get("MASTER_ADDR") or first_node(nodes) or None,
         master_port=_port(environment),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class JobAttempt:
+    """Which attempt of which job this is: the job's id, as SLURM's commands take it, and how often it was requeued."""
+
+    job: str
+    restart_count: int
+
+    @property
+    def mark(self) -> str:
+        """A name for files of this attempt."""
+        return f"{self.job}.{self.restart_count}"
+
+    @classmethod
+    def from_mark(cls, mark: str) -> JobAttempt | None:
+        """The attempt that has this mark; None for anything else, such as "" outside of SLURM."""
+        found = re.fullmatch(r"(\w+)\.([0-9]{1,9})", mark)
+        return cls(found[1], int(found[2])) if found else None
+
+    def is_after(self, other: JobAttempt | None) -> bool:
+        """Whether this is a later attempt of the same job."""
+        return other is not None and self.job == other.job and self.restart_count > other.restart_count
+
+
+def read_job_attempt(environment: Mapping[str, str]) -> JobAttempt:
+    """The job that a batch script or a task belongs to; one of submitit's local executor is called `local` and its id.
+
+    Raises:
+        UserError: a variable is no number.
+    """
+    array, element = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    own = f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID")
+    return JobAttempt(
+        own or f"local{environment.get('SUBMITIT_LOCAL_JOB_ID', '')}", _number(environment, "SLURM_RESTART_COUNT", 0)
+    )
+
+
+def first_node(text: str) -> str:
+    """The first machine of a node list in SLURM's short form, such as `n[03-05,9],gpu1`; "" for an empty one."""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", text)
+    assert first is not None  # it matches nothing, too
+    return re.sub(r"\[([^\]]*)\]", lambda found: re.split(r"[,-]", found[1])[0], first[0])
 
 
 def _slurm_place(environment: Mapping[str, str], size_name: str, world_size: int) -> tuple[int, int]:
@@ -315,18 +384,12 @@ def _number(environment: Mapping[str, str], name: str, default: int | None = Non
     if default is not None and name not in environment:
         return default
     text = environment[name]
-    number = _parse_number(text)
+    number = parse_number(text)
     if number is None:
         raise UserError(f"the environment has {name}={text!r}, which is not a whole number. Unset it, or set it right.")
     return number
 
 
-def _parse_number(text: str | None) -> int | None:
-    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,9}", text) else None
-
-
-def _read_cgroup_limit() -> float | None:
-    try:
-        return parse_cgroup_limit(Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii"))
-    except OSError:
-        return None  # another system, or version 1 of control groups: affinity decides
+def _seconds(environment: Mapping[str, str], name: str) -> float | None:
+    number = parse_number(environment.get(name))
+    return None if number is None else float(number)

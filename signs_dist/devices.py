@@ -77,12 +77,12 @@ def parse_visible(text: str | None) -> tuple[str, ...] | None:
     """
     if text is None:
         return None
-    return () if text.strip() in _NO_DEVICES else _parse_names(text, f"CUDA_VISIBLE_DEVICES={_shown(text)}")
+    return () if text.strip() in _NO_DEVICES else _parse_names(text, "CUDA_VISIBLE_DEVICES=")
 
 
 def parse_gpus(text: str) -> tuple[str, ...]:
     """The GPUs of `--gpus`: names that CUDA_VISIBLE_DEVICES takes, at least one. Raises `UserError`."""
-    return _parse_names(text, f"--gpus {_shown(text)}")
+    return _parse_names(text, "--gpus ")
 
 
 def parse_ids(text: str, flag: str) -> tuple[int, ...]:
@@ -94,7 +94,7 @@ def parse_ids(text: str, flag: str) -> tuple[int, ...]:
     entries = text.split(",")
     if not all(_NUMBER.fullmatch(entry) for entry in entries):
         raise UserError(f"{flag} {_shown(text)}: GPUs are numbers from 0 with commas between them. Type {flag} 0,1")
-    return _distinct_numbers(entries, f"{flag} {text}")
+    return _distinct_numbers(entries, f"{flag} ")
 
 
 def parse_device(text: str) -> tuple[str, tuple[int, ...] | None]:
@@ -112,7 +112,7 @@ def parse_device(text: str) -> tuple[str, tuple[int, ...] | None]:
             f"--device {_shown(text)}: it is auto, cpu, cuda or cuda:N, such as cuda:0; cuda:1,3 is nn.DataParallel "
             f"over these two. Type --device auto."
         )
-    return kind, _distinct_numbers(entries, f"--device {text}")
+    return kind, _distinct_numbers(entries, "--device cuda:")
 
 
 def plan_devices(
@@ -188,8 +188,10 @@ def _refuse_for_several(device: str, numbers: tuple[int, ...] | None, is_paralle
 
 
 def _plan_without_gpu(wanted: _Wanted, seen: _Seen) -> DevicePlan:
-    if wanted.kind == "cuda":
-        raise UserError(f"{wanted.flag}: {_why_no_gpu(seen)}. Type --device auto, which takes the CPU then.")
+    if wanted.kind == "cuda" or wanted.ids:
+        way_out = "--dp alone" if wanted.is_parallel and wanted.kind == "auto" else "--device auto"
+        named = " If launch.local set that: leave --gpus away." if seen.names and not wanted.ids else ""
+        raise UserError(f"{wanted.flag}: {_why_no_gpu(seen)}. Type {way_out}, which takes the CPU then.{named}")
     if seen.names is None and not wanted.is_parallel:
         return DevicePlan("cpu")  # what anybody expects: no flag and no variable speaks of GPUs
     what = "--dp runs on the CPU as one process" if wanted.is_parallel else "the run is on the CPU"
@@ -274,32 +276,35 @@ def _why_no_gpu(seen: _Seen) -> str:
     return f"CUDA_VISIBLE_DEVICES={value} hides all GPUs" if value else "CUDA_VISIBLE_DEVICES is empty"
 
 
-def _parse_names(text: str, given: str) -> tuple[str, ...]:
+def _parse_names(text: str, typed: str) -> tuple[str, ...]:
     # CUDA and torch let spaces stand around numbers, not around names.
     entries = [entry.strip() if _NUMBER.fullmatch(entry.strip()) else entry for entry in text.split(",")]
     if not any(all(kind.fullmatch(entry) for entry in entries) for kind in _NAME_KINDS):
         wrong = next((entry for entry in entries if not any(kind.fullmatch(entry) for kind in _NAME_KINDS)), None)
         problem = "numbers, GPU-… and MIG-… are mixed" if wrong is None else f"{wrong!r} is no GPU"
         raise UserError(
-            f"{given}: {problem}. It takes numbers, such as 0,2, or names as `nvidia-smi -L` lists them, such as "
-            f"GPU-5d2a,GPU-81f0 or MIG-93c6, with commas and no spaces."
+            f"{typed}{_shown(text)}: {problem}. It takes numbers, such as 0,2, or names as `nvidia-smi -L` lists "
+            f"them, such as GPU-5d2a,GPU-81f0 or MIG-93c6, with commas and no spaces."
         )
     names = [str(int(entry)) if _NUMBER.fullmatch(entry) else entry for entry in entries]
-    _refuse_repeats(names, given)
+    _refuse_repeats(names, typed)
     return tuple(names)
 
 
-def _distinct_numbers(entries: Sequence[str], given: str) -> tuple[int, ...]:
+def _distinct_numbers(entries: Sequence[str], typed: str) -> tuple[int, ...]:
     numbers = tuple(int(entry) for entry in entries)
-    _refuse_repeats([str(number) for number in numbers], given)
+    _refuse_repeats([str(number) for number in numbers], typed)
     return numbers
 
 
-def _refuse_repeats(entries: Sequence[str], given: str) -> None:
+def _refuse_repeats(entries: Sequence[str], typed: str) -> None:
+    """Raise `UserError` if one is there twice; `typed` is what stands before them, such as `--gpus `."""
     distinct = list(dict.fromkeys(entries))
     if len(distinct) < len(entries):
         repeated = next(entry for entry in distinct if entries.count(entry) > 1)
-        raise UserError(f"{given}: {repeated} stands there more than once. Type {','.join(distinct)}")
+        raise UserError(
+            f"{typed}{','.join(entries)}: {repeated} stands there more than once. Type {typed}{','.join(distinct)}"
+        )
 
 
 def _start_fewer(launcher: str, num_devices: int) -> str:

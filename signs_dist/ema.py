@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from signs_dist.models.weights import named_weights
+
 
 class WeightAverage:
     """A running average of every floating-point parameter and buffer of a model; other buffers are copied.
 
     Floating-point buffers (BatchNorm's running statistics) are averaged too, so that they fit the averaged weights.
-    Give the plain model, not its DDP or DataParallel wrapper, so that names are plain. The average lives on the
-    model's device: make it after the model has moved there.
+    The average lives on the model's device: make it after the model has moved there.
 
     Args:
         model: where the average starts.
@@ -26,7 +27,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.num_updates = 0
-        self._average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        self._average = {name: tensor.detach().clone() for name, tensor in named_weights(model).items()}
 
     def decay_now(self) -> float:
         """The decay that the next update will use."""
@@ -37,7 +38,7 @@ class WeightAverage:
         """Move the average towards `model`, once after each optimizer step."""
         averages: list[Tensor] = []
         currents: list[Tensor] = []
-        for name, current in model.state_dict().items():
+        for name, current in named_weights(model).items():
             average = self._average[name]
             if average.is_floating_point():
                 averages.append(average)
@@ -53,7 +54,7 @@ class WeightAverage:
 
         The model's own tensors are written in place, so wrappers around it see the average as well.
         """
-        own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        own = {name: tensor.detach().clone() for name, tensor in named_weights(model).items()}
         _copy_into(model, self._average)
         try:
             yield
@@ -61,7 +62,7 @@ class WeightAverage:
             _copy_into(model, own)
 
     def weights(self) -> dict[str, Tensor]:
-        """The averaged weights under the model's own names, to save or to load into a model. Not copies."""
+        """The averaged weights under plain names, to save or to load into a model. Not copies."""
         return dict(self._average)
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,5 +81,5 @@ class WeightAverage:
 
 @torch.no_grad()
 def _copy_into(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    for name, tensor in model.state_dict().items():
+    for name, tensor in named_weights(model).items():
         tensor.copy_(weights[name])

@@ -12,6 +12,10 @@ EXIT_USAGE = 2
 """Wrong input: config, data, flags, a full disk. Nothing is left half-written."""
 EXIT_PEER_LOST = 3
 """Another process of the run never arrived, or was lost: look at its log, not at this one's."""
+EXIT_CANNOT_SAVE = 74
+"""A checkpoint could not be written (a full disk); the ones before it are whole. sysexits.h calls it EX_IOERR."""
+EXIT_STOPPED = 75
+"""Stopped by SIGTERM or SIGUSR2, everything saved: the same command goes on later. sysexits.h: EX_TEMPFAIL."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C, by the shells' convention 128 + SIGINT."""
 
@@ -36,8 +40,27 @@ class PeerLostError(RuntimeError):
     """Another process of the run did not arrive, or does not answer any more. Entry points exit 3."""
 
 
+class CheckpointError(ValueError):
+    """A checkpoint is broken or is not one. The message names the file."""
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be written. Entry points exit 74."""
+
+
 class StoppedError(RuntimeError):
-    """The user asked to stop, and what there is has been kept. Entry points exit 130."""
+    """A signal asked to stop, and what there is has been saved.
+
+    Args:
+        message: where the run stopped.
+        exit_code: 130 for Ctrl-C, 75 for the signals of schedulers.
+        is_saved: False where there was no time for it, and the run goes on from its last periodic save.
+    """
+
+    def __init__(self, message: str, exit_code: int = EXIT_INTERRUPTED, *, is_saved: bool = True) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.is_saved = is_saved
 
 
 class UserError(ValueError):

@@ -9,6 +9,7 @@ rest, so the bits do not depend on which process held what.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -141,10 +142,10 @@ class GradientTree:
         self._num_sent = 0
         self._may_send = False
         self._leaf_number = 0
-        for bucket in self._buckets[1 if num_extras else 0 :]:
-            for number, parameter in enumerate(bucket.parameters):
+        for place in range(1 if num_extras else 0, len(self._buckets)):
+            for number, parameter in enumerate(self._buckets[place].parameters):
                 parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    self._collector(bucket, number)
+                    self._collector(place, number)
                 )
 
     def begin(self, leaf: int, extras: Tensor, *, is_last: bool) -> None:
@@ -181,17 +182,26 @@ class GradientTree:
             bucket.free.append(vector)
         return extras if self._extras.numel() else self._extras.data
 
-    def _collector(self, bucket: _Bucket, number: int) -> Callable[[Tensor], None]:
+    def _collector(self, place: int, number: int) -> Callable[[Tensor], None]:
+        # A parameter keeps its hooks where Python's collector cannot look: held by them, the tree and the parameters,
+        # which it holds, would stay for good.
+        own = weakref.ref(self)
+
         def collect(parameter: Tensor) -> None:
-            if bucket.leaf is None:
-                return  # a backward pass outside of a step
-            assert parameter.grad is not None
-            bucket.view(bucket.leaf, number).copy_(parameter.grad)
-            parameter.grad = None
-            bucket.is_ready[number] = True
-            self._advance()
+            tree = own()
+            if tree is not None:
+                tree._collect(tree._buckets[place], number, parameter)
 
         return collect
+
+    def _collect(self, bucket: _Bucket, number: int, parameter: Tensor) -> None:
+        if bucket.leaf is None:
+            return  # a backward pass outside of a step
+        assert parameter.grad is not None
+        bucket.view(bucket.leaf, number).copy_(parameter.grad)
+        parameter.grad = None
+        bucket.is_ready[number] = True
+        self._advance()
 
     def _advance(self) -> None:
         """Send the buckets that are complete, in their order: all processes must send in the same order."""

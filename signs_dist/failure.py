@@ -26,6 +26,8 @@ from signs_dist.heartbeat import (
 
 WIDTH = 96
 """Columns of a card."""
+TOLD = "told"
+"""File in a run's logs folder that is there as soon as a process tells on the terminal which other was lost."""
 LONGEST_ERROR = 1500
 """Characters of an error that a card shows; the log has all of it."""
 PACKAGES = Path(__file__).resolve().parent
@@ -130,6 +132,12 @@ def render(card: FailureCard) -> str:
     return "\n".join([*lines, "─" * WIDTH])
 
 
+def summarise(card: FailureCard) -> str:
+    """The card in one line."""
+    who = f"rank {card.rank} of {card.world_size}: " if card.world_size > 1 else ""
+    return f"{who}{_first_line(card.error)}"
+
+
 def _wrapped(name: str, text: str) -> list[str]:
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
@@ -197,12 +205,28 @@ def killed_card(identity: Identity, pulse: Pulse) -> FailureCard:
     )
 
 
-def find_lost_peer(folder: Path, own: FailureCard, state: Callable[[int], str] = process_state) -> FailureCard:
-    """The card of the process that this one, whose card is `own`, has lost: the most suspicious by its heartbeat."""
+def find_lost_peer(
+    folder: Path, own: FailureCard, found: Sequence[FailureCard] = (), state: Callable[[int], str] = process_state
+) -> FailureCard:
+    """The card of the process that this one has lost: the most suspicious by its heartbeat.
+
+    Args:
+        folder: the run's logs folder.
+        own: this process's card.
+        found: the cards of others: who has told of a loss is not the one that is lost, even if it has ended by now.
+        state: from a process id to running, stopped, gone or unknown.
+    """
     beats = read_beats(folder)
     standings = [
         standing
-        for standing in judge_processes(beats, world_size=own.world_size, now=time.time(), host=own.host, state=state)
+        for standing in judge_processes(
+            beats,
+            world_size=own.world_size,
+            now=time.time(),
+            host=own.host,
+            state=state,
+            have_lost={card.told_by for card in found if card.kind != "error"},
+        )
         if standing.rank != own.rank
     ]
     lines = (*describe_standings(standings), f"rank {own.rank} waited in {own.phase}: {_first_line(own.error)}")
@@ -241,6 +265,23 @@ def record(folder: Path, card: FailureCard) -> None:
     (folder / FAILED).touch()
 
 
+def claim_word(folder: Path) -> bool:
+    """Whether this process is the first that wants to tell on the terminal which other was lost."""
+    try:
+        with (folder / TOLD).open("x"):
+            return True
+    except FileExistsError:
+        return False
+    except OSError:
+        return True  # a full disk must not hide the card
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier attempt has left in the logs folder for its own processes to read."""
+    for path in (*folder.glob("failure-rank*.json"), *folder.glob("rank*.beat"), folder / FAILED, folder / TOLD):
+        path.unlink(missing_ok=True)
+
+
 def read_failures(folder: Path) -> list[FailureCard]:
     """The cards that have been left; what cannot be read is left out."""
     found = []
@@ -263,9 +304,19 @@ def write_error_file(path: Path, card: FailureCard) -> None:
     torchrun takes the earliest for the root cause, and lists also the workers that it has ended itself, whose file was
     written beforehand. So the times of what explains less are set later by some seconds.
     """
-    timestamp = str(int(card.time) + _LATER_SECONDS[card.kind])
-    extra = {"py_callstack": "\n" + render(card), "timestamp": timestamp}
-    content = {"message": {"message": card.error, "errorCode": card.exit_code, "extraInfo": extra}}
+    timestamp = int(card.time) + _LATER_SECONDS[card.kind]
+    _write_for_torchrun(path, card.error, card.exit_code, "\n" + render(card), timestamp)
+
+
+def write_error_line(path: Path, line: str, exit_code: int) -> None:
+    """Write one line where torchrun looks, unless something is there: for what goes wrong before the run begins."""
+    if not path.exists():
+        _write_for_torchrun(path, line, exit_code, line, int(time.time()))
+
+
+def _write_for_torchrun(path: Path, message: str, exit_code: int, shown: str, timestamp: int) -> None:
+    extra = {"py_callstack": shown, "timestamp": str(timestamp)}
+    content = {"message": {"message": message, "errorCode": exit_code, "extraInfo": extra}}
     aside = path.with_suffix(".aside")
     aside.write_text(json.dumps(content), encoding="utf-8")
     aside.replace(path)

@@ -38,7 +38,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside = Path(name)
         try:
             yield aside
-            _flush_to_disk(aside)
+            flush_to_disk(aside)
             aside.chmod(0o666 & ~_umask())
             aside.replace(path)
         finally:
@@ -58,6 +58,14 @@ def explained(error: OSError, path: Path) -> OSError | UserError:
     return error
 
 
+def cannot_make(error: OSError, folder: Path) -> UserError:
+    """What to raise for `error` while making a folder that the user has named."""
+    mended = explained(error, folder)
+    if isinstance(mended, UserError):
+        return mended
+    return UserError(f"cannot make {folder}: {error.strerror}. Choose another place.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
     with written_aside(path) as aside:
@@ -71,7 +79,8 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Bring a file's content, or a folder's names, to the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

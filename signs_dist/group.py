@@ -10,12 +10,18 @@ import dataclasses
 import datetime
 import faulthandler
 import functools
+import gc
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Its functions have the default group for an argument's default value: imported when there is one, as with a model that
+# compiles itself, they would keep that group, and its threads, until Python's last moment. See `Group.close`.
+import torch.distributed.nn.functional
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -24,6 +30,7 @@ from torch.distributed.elastic.multiprocessing.errors.error_handler import Error
 from signs_dist.context import Context
 from signs_dist.errors import PeerLostError, UserError
 from signs_dist.heartbeat import Pulse
+from signs_dist.meeting import ask, hosted
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -31,6 +38,8 @@ Arguments = ParamSpec("Arguments")
 # Newer releases warn at the name all_gather_into_tensor, older ones have no other.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _POLL_SECONDS = 0.05
+_ASK_SECONDS = 2.0
+"""How long an answer may take until the question is asked anew: to a rank 0 that is just ending nobody answers."""
 _PATIENCE = datetime.timedelta(days=1)
 """How long a process may prepare data while the others wait. A dead one is noticed at once all the same."""
 
@@ -137,8 +146,14 @@ class Group:
         self.pulse.enter(before)
 
     def close(self) -> None:
-        """Leave; the others must do so as well."""
+        """Leave; the others must do so as well.
+
+        The groups' threads end with their last reference. A thread that still puts a result away while Python ends
+        finds no interpreter any more, and aborts a run that has done all its work.
+        """
+        self._patient = None
         dist.destroy_process_group()
+        gc.collect()
 
 
 def describe_messages(messages: Sequence[str | None]) -> str:
@@ -176,8 +191,8 @@ def join(
         UserError: the port is taken.
     """
     pulse.enter("rendezvous", collective=True)
-    store = _open_store(context, rendezvous_seconds)
-    _await_all(store, context, rendezvous_seconds)
+    with _open_store(context, rendezvous_seconds) as (connected, found):
+        store = _await_all(PrefixStore("signs_dist", connected), found, rendezvous_seconds)
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
@@ -194,16 +209,31 @@ def join(
     return group
 
 
-def _open_store(context: Context, rendezvous_seconds: float) -> Store:
-    address, port = context.master_address, context.master_port
-    if address is None or port is None:
+@contextlib.contextmanager
+def _open_store(context: Context, rendezvous_seconds: float) -> Iterator[tuple[Store, Context]]:
+    """Yield the store at rank 0, and the context with its port; others can find that port within the block."""
+    address, port, name = context.master_address, context.master_port, context.meeting_name
+    if address is None or (port is None and not name):
         raise UserError(
             f"{context.launcher} started {context.world_size} processes, but MASTER_ADDR and MASTER_PORT do not say "
             f"where rank 0 is. Set both, for all processes, or start one torchrun per machine."
         )
+    if port is not None:
+        yield _connect(context, address, port, rendezvous_seconds), context
+    elif context.rank == 0:
+        store = _connect(context, address, 0, rendezvous_seconds)
+        with hosted(name, store.port):
+            yield store, dataclasses.replace(context, master_port=store.port)
+    else:
+        port = ask(name, address, context.rank, rendezvous_seconds)
+        yield _connect(context, address, port, rendezvous_seconds), dataclasses.replace(context, master_port=port)
+
+
+def _connect(context: Context, address: str, port: int, rendezvous_seconds: float) -> TCPStore:
+    """The store that rank 0 serves at a port: its own choice for 0."""
     serves = context.rank == 0 and not context.uses_agent_store
     try:
-        store = TCPStore(
+        return TCPStore(
             address,
             port,
             context.world_size,
@@ -223,42 +253,82 @@ def _open_store(context: Context, rendezvous_seconds: float) -> Store:
             f"rank {context.rank} of {context.world_size} on {context.host} found no rank 0 at {address}:{port} within "
             f"{rendezvous_seconds:g} s. Is it started, and may this machine reach that port?"
         ) from error
-    return PrefixStore(f"signs_dist/attempt{context.restart_count}", store)
 
 
-def _await_all(store: Store, context: Context, rendezvous_seconds: float) -> None:
-    """Return when every rank is there; rank 0 decides, the others hear it from the store."""
-    store.set(f"arrived/{context.rank}", context.host)
-    num_arrived = store.add("num_arrived", 1)
+def _await_all(store: Store, context: Context, rendezvous_seconds: float) -> Store:
+    """Return when every rank is there, with the part of the store that is theirs alone.
+
+    Rank 0 decides, the others hear it from the store. torchrun keeps one store for all its restarts, and counts these
+    on each machine for itself: so there rank 0 makes a name for each meeting, and tells it to those who ask now.
+    """
     deadline = time.monotonic() + rendezvous_seconds
     if context.rank == 0:
-        while num_arrived < context.world_size and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-            num_arrived = store.add("num_arrived", 0)
-        missing = [rank for rank in range(context.world_size) if not store.check([f"arrived/{rank}"])]
-        verdict = describe_missing(missing, context, rendezvous_seconds) if num_arrived < context.world_size else ""
-        store.set("verdict", verdict)
-    else:
-        grace = 5  # rank 0 may have begun to wait a little later
-        try:
-            store.wait(["verdict"], datetime.timedelta(seconds=rendezvous_seconds + grace))
-        except RuntimeError as error:
-            raise PeerLostError(
-                f"rank {context.rank} of {context.world_size} on {context.host} waited {rendezvous_seconds:g} s for "
-                f"rank 0 at {context.master_address}:{context.master_port}, which did not begin."
-            ) from error
-        verdict = store.get("verdict").decode()
+        return _await_others(store, context, deadline, rendezvous_seconds)
+    grace = 5  # rank 0 may have begun to wait a little later
+    where = f"rank 0 at {context.master_address}:{context.master_port}"
+    who = f"rank {context.rank} of {context.world_size} on {context.host}"
+    try:
+        found = _await_verdict(store, context, deadline + grace)
+    except RuntimeError as error:
+        raise PeerLostError(f"{who} lost {where} while all were waited for.") from error
+    if found is None:
+        raise PeerLostError(f"{who} waited {rendezvous_seconds:g} s for {where}, which did not begin.")
+    place, verdict = found
     if verdict:
         raise PeerLostError(verdict)
+    return place
+
+
+def _await_others(store: Store, context: Context, deadline: float, rendezvous_seconds: float) -> Store:
+    name = uuid.uuid4().hex
+    place = PrefixStore(name, store)
+    answered: dict[int, str] = {}
+    while place.add("num_arrived", 0) < context.world_size - 1 and time.monotonic() < deadline:
+        for rank in range(1, context.world_size):
+            question = f"question/{rank}"
+            if store.check([question]) and answered.get(rank) != (asked := store.get(question).decode()):
+                store.set(f"answer/{rank}", f"{asked} {name}")
+                answered[rank] = asked
+        time.sleep(_POLL_SECONDS)
+    missing = [rank for rank in range(1, context.world_size) if not place.check([f"arrived/{rank}"])]
+    verdict = describe_missing(missing, context, rendezvous_seconds) if missing else ""
+    place.set("verdict", verdict)
+    if verdict:
+        raise PeerLostError(verdict)
+    return place
+
+
+def _await_verdict(store: Store, context: Context, deadline: float) -> tuple[Store, str] | None:
+    """Ask for the name of the meeting until rank 0 answers and decides; again and again, since it may be an old one."""
+    question, name, asked, place = "", "", 0.0, store
+    while time.monotonic() < deadline:
+        if time.monotonic() - asked > _ASK_SECONDS:
+            question, asked = uuid.uuid4().hex, time.monotonic()
+            store.set(f"question/{context.rank}", question)
+        if store.check([f"answer/{context.rank}"]):
+            answer, told = store.get(f"answer/{context.rank}").decode().split()
+            if answer == question and told != name:
+                name, place = told, PrefixStore(told, store)
+                place.set(f"arrived/{context.rank}", context.host)
+                place.add("num_arrived", 1)
+        if name and place.check(["verdict"]):
+            return place, place.get("verdict").decode()
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
 def describe_missing(missing: Sequence[int], context: Context, seconds: float) -> str:
     """Which ranks did not arrive, and where rank 0 waited for them."""
+    way_out = (
+        "Their logs, or `sacct` and `scontrol show job`, may tell why"
+        if context.is_by_slurm
+        else "Start all ranks with the same MASTER_ADDR and MASTER_PORT"
+    )
     shown = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
     return (
         f"rank{'s' if len(missing) > 1 else ''} {shown} of {context.world_size} never arrived: rank 0 on "
-        f"{context.host} waited {seconds:g} s at {context.master_address}:{context.master_port}. Start all ranks with "
-        f"the same MASTER_ADDR and MASTER_PORT; processes.rendezvous_seconds is how long to wait."
+        f"{context.host} waited {seconds:g} s at {context.master_address}:{context.master_port}. {way_out}; "
+        f"processes.rendezvous_seconds is how long to wait."
     )
 
 

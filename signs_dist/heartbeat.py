@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from signs_dist.interrupt import end_now
 
 FAILED = "failed"
 """File in a run's logs folder that is there as soon as a process has failed."""
+ORPHAN_SECONDS = 30.0
+"""How long a process has to save and end when its launcher has gone; as long as torchrun gives after a stop signal."""
 
 
 class Pulse:
@@ -58,6 +60,16 @@ class Identity:
 
 
 @dataclasses.dataclass(frozen=True)
+class Work:
+    """What a bar shows: what is done, how much of it, and numbers beside it."""
+
+    what: str
+    done: int
+    total: int
+    numbers: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Beat:
     """What a process last said of itself.
 
@@ -66,6 +78,7 @@ class Beat:
         phase, epoch, step, collective: its pulse.
         time: when it said so, seconds since 1970.
         progress_time: when its pulse last changed.
+        work: what its bar shows; None between.
     """
 
     identity: Identity
@@ -75,6 +88,7 @@ class Beat:
     collective: bool
     time: float
     progress_time: float
+    work: Work | None = None
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -84,7 +98,8 @@ class Beat:
     def from_json(cls, text: str) -> Beat:
         """From `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
         values: dict[str, Any] = json.loads(text)
-        return cls(**{**values, "identity": Identity(**values["identity"])})
+        work = Work(**values["work"]) if values.get("work") else None
+        return cls(**{**values, "identity": Identity(**values["identity"]), "work": work})
 
     @property
     def place(self) -> str:
@@ -93,7 +108,11 @@ class Beat:
 
 
 class Heartbeat:
-    """A thread that writes this process's beat, its stack when nothing moves, and ends it when another has failed.
+    """A thread that writes this process's beat, its stack when nothing moves, and ends it when it is left over.
+
+    It is left over when another process of the run has failed; and when its launcher has gone without a word, since
+    nobody would tell it of anything that happens to the others. It then gets the stop signal that the launcher would
+    have sent: SIGTERM.
 
     Args:
         folder: the run's logs folder, which all processes see.
@@ -102,8 +121,11 @@ class Heartbeat:
         stall_seconds: without progress, after which all threads' stacks are written to the log, once per stall.
         end_with: exit code with which this process is ended when another has failed and this one is still here.
         grace_seconds: how long it has for an end of its own.
+        launcher_pid: the parent process, if this one is to end with it.
+        orphan_seconds: how long it has to end when that has gone.
         interval_seconds: between two beats.
         on_beat: called each time.
+        find_work: tells what the beat is to say of its work.
     """
 
     def __init__(
@@ -115,12 +137,17 @@ class Heartbeat:
         stall_seconds: float,
         end_with: int,
         grace_seconds: float = 5.0,
+        launcher_pid: int | None = None,
+        orphan_seconds: float = ORPHAN_SECONDS,
         interval_seconds: float = 0.5,
         on_beat: Callable[[], None] | None = None,
+        find_work: Callable[[], Work | None] = lambda: None,
     ) -> None:
         self._folder, self._identity, self._pulse = folder, identity, pulse
         self._stall_seconds, self._end_with, self._grace_seconds = stall_seconds, end_with, grace_seconds
+        self._launcher_pid, self._orphan_seconds = launcher_pid, orphan_seconds
         self._interval_seconds, self._on_beat = interval_seconds, on_beat
+        self._find_work = find_work
         self._path = beat_path(folder, identity.rank)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -128,6 +155,7 @@ class Heartbeat:
         self._progress_time = time.time()
         self._has_told_stall = False
         self._failed_since: float | None = None
+        self._orphaned_since: float | None = None
         self.last_error: OSError | None = None
 
     def start(self) -> None:
@@ -152,6 +180,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         now = time.time()
+        self._end_with_launcher(now)
         if self._pulse.beats != self._seen_beats:
             self._seen_beats, self._progress_time, self._has_told_stall = self._pulse.beats, now, False
         elif now - self._progress_time > self._stall_seconds and not self._has_told_stall:
@@ -159,7 +188,16 @@ class Heartbeat:
             self._write_stacks(f"no progress for {now - self._progress_time:.0f} s")
         self._end_with_others(now)
         pulse = self._pulse
-        beat = Beat(self._identity, pulse.phase, pulse.epoch, pulse.step, pulse.collective, now, self._progress_time)
+        beat = Beat(
+            self._identity,
+            pulse.phase,
+            pulse.epoch,
+            pulse.step,
+            pulse.collective,
+            now,
+            self._progress_time,
+            self._find_work(),
+        )
         aside = self._path.with_suffix(".aside")
         aside.write_text(beat.to_json(), encoding="utf-8")
         aside.replace(self._path)
@@ -171,6 +209,16 @@ class Heartbeat:
             self._failed_since = now if (self._folder / FAILED).exists() else None
         elif now - self._failed_since > self._grace_seconds:
             self._write_stacks("another process has failed, and this one did not end")
+            end_now(self._end_with)
+
+    def _end_with_launcher(self, now: float) -> None:
+        if self._launcher_pid is None or os.getppid() == self._launcher_pid:
+            return
+        if self._orphaned_since is None:
+            self._orphaned_since = now
+            self._write_stacks(f"its launcher (process {self._launcher_pid}) has gone, and it stops as at SIGTERM")
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif now - self._orphaned_since > self._orphan_seconds:
             end_now(self._end_with)
 
     def _write_stacks(self, why: str) -> None:
@@ -236,6 +284,20 @@ def process_state(pid: int) -> str:
     return {"T": "stopped", "t": "stopped", "Z": "gone", "X": "gone"}.get(state, "running")
 
 
+def read_birth(pid: int) -> str:
+    """When a process of this machine began, as the system counts; "" where it does not say."""
+    try:
+        # The 22nd word of the line; the command's name in brackets before it may hold anything.
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def is_alive(pid: int, birth: str) -> bool:
+    """Whether the process of this machine that had this number and this birth is there: numbers are used again."""
+    return process_state(pid) != "gone" and read_birth(pid) == birth
+
+
 @dataclasses.dataclass(frozen=True)
 class Standing:
     """What is known of a process: `kind` is gone, silent, busy or waiting, worst first; `line` says it to people."""
@@ -256,6 +318,7 @@ def judge_processes(
     host: str,
     state: Callable[[int], str] = process_state,
     late_seconds: float = 5.0,
+    have_lost: Collection[int] = (),
 ) -> list[Standing]:
     """What each process is doing, the suspicious first: gone, silent, busy outside a collective, waiting in one.
 
@@ -266,23 +329,39 @@ def judge_processes(
         host: of this process; the state of processes on it can be asked.
         state: from a process id to running, stopped, gone or unknown.
         late_seconds: a beat older than this is late.
+        have_lost: ranks that have told of one that they lost: that explains their own end.
     """
-    found = [_judge(rank, beats.get(rank), now, host, state, late_seconds) for rank in range(world_size)]
+    found = [
+        _judge(rank, beats.get(rank), now, host, state, late_seconds, has_lost=rank in have_lost)
+        for rank in range(world_size)
+    ]
     return sorted(found, key=lambda standing: (KINDS.index(standing.kind), standing.rank))
 
 
 def _judge(
-    rank: int, beat: Beat | None, now: float, host: str, state: Callable[[int], str], late_seconds: float
+    rank: int,
+    beat: Beat | None,
+    now: float,
+    host: str,
+    state: Callable[[int], str],
+    late_seconds: float,
+    *,
+    has_lost: bool,
 ) -> Standing:
     if beat is None:
-        return Standing(rank, "silent", f"rank {rank} has no heartbeat: it never began to train, or has ended")
-    pid, where = beat.identity.pid, f"process {beat.identity.pid} on {beat.identity.host}"
-    known = state(pid) if beat.identity.host == host else "unknown"
+        kind = "waiting" if has_lost else "silent"
+        return Standing(rank, kind, f"rank {rank} has no heartbeat: it never began to train, or has ended")
+    process = f"process {beat.identity.pid} on {beat.identity.host}"
+    known = state(beat.identity.pid) if beat.identity.host == host else "unknown"
+    is_late = now - beat.time > late_seconds
+    if has_lost and (known in ("gone", "stopped") or is_late or not beat.collective):
+        where = f"waited in a collective ({beat.place})" if beat.collective else f"was in {beat.place}"
+        return Standing(rank, "waiting", f"rank {rank} {where}, and has lost another as well")
     if known == "gone":
-        return Standing(rank, "gone", f"rank {rank} is gone ({where}); last seen in {beat.place}")
-    if known == "stopped" or now - beat.time > late_seconds:
+        return Standing(rank, "gone", f"rank {rank} is gone ({process}); last seen in {beat.place}")
+    if known == "stopped" or is_late:
         why = "is stopped" if known == "stopped" else f"has not been heard of for {now - beat.time:.0f} s"
-        return Standing(rank, "silent", f"rank {rank} does not answer: {where} {why}; last seen in {beat.place}")
+        return Standing(rank, "silent", f"rank {rank} does not answer: {process} {why}; last seen in {beat.place}")
     seconds = f"for {max(0.0, now - beat.progress_time):.0f} s"
     if beat.collective:
         return Standing(rank, "waiting", f"rank {rank} waits in a collective ({beat.place}) {seconds}")

@@ -1,4 +1,8 @@
-"""Ctrl-C: once stops at the next step and keeps what there is, twice stops now."""
+"""Signals that ask to stop: once stops at the next step and keeps what there is; Ctrl-C twice stops now.
+
+SIGINT is a person's Ctrl-C. SIGTERM and SIGUSR2 are a scheduler's, which may send them to every process of a job, and
+more than once; SIGUSR1 is left alone, since NCCL uses it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from signs_dist.errors import EXIT_INTERRUPTED
+from signs_dist.errors import EXIT_INTERRUPTED, EXIT_STOPPED
+
+SCHEDULER_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+"""What schedulers and launchers send when a job is to end or to make room."""
 
 SAME_SECONDS = 1.0
 """Signals this close together are one: torchrun passes on the Ctrl-C that the terminal has sent to all by itself."""
@@ -24,36 +31,64 @@ END_SECONDS = 3.0
 
 
 class StopRequest:
-    """Whether the user has asked to stop. The handler only sets a flag; the training loop looks at it.
+    """Whether this process was asked to stop. The handler only sets a flag; the training loop looks at it.
 
     Args:
         clock: seconds.
+        is_alone: whether this is the run's only process. In one of several, signals of schedulers stay without effect
+            when an error has left the block: a launcher that sees another process gone sends them at once, and this
+            one is still to say what it knows.
+
+    Attributes:
+        is_set: whether it was.
+        signal_number: by which signal first; 0 if it was not. SIGTERM after SIGUSR2 takes its place.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, is_alone: bool = True) -> None:
+        self._is_alone = is_alone
         self.is_set = False
+        self.signal_number = 0
         self._clock = clock
         self._time = 0.0
 
     @contextlib.contextmanager
     def handling(self) -> Iterator[None]:
-        """Within the block, SIGINT sets the flag; a second one raises KeyboardInterrupt."""
+        """Within the block, signals that ask to stop set the flag; a second SIGINT raises KeyboardInterrupt."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may have handlers; another has no Ctrl-C either
             return
-        before = signal.signal(signal.SIGINT, self._handle)
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, *SCHEDULER_SIGNALS)}
         try:
             with _watched(self._clock):
                 yield
+        except BaseException:
+            if not self._is_alone:
+                before |= dict.fromkeys(SCHEDULER_SIGNALS, signal.SIG_IGN)
+            raise
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = self._clock()
         if not self.is_set:
-            self.is_set, self._time = True, now
-        elif now - self._time > SAME_SECONDS:
+            self.is_set, self.signal_number, self._time = True, number, now
+        elif (self.signal_number, number) == (signal.SIGUSR2, signal.SIGTERM):
+            self.signal_number = number  # the notice was short: the end is here
+        elif number == signal.SIGINT and now - self._time > SAME_SECONDS:
             raise KeyboardInterrupt
+
+
+def stop_reason(numbers: Iterable[int]) -> tuple[str, int]:
+    """What asked a run to stop, for people, and the exit code, from the signal that each process got (0: none).
+
+    A scheduler's signal outranks Ctrl-C: where both came, the run is to go on later.
+    """
+    received = [number for number in numbers if number]
+    for number in SCHEDULER_SIGNALS:
+        if number in received:
+            return signal.Signals(number).name, EXIT_STOPPED
+    return "Ctrl-C", EXIT_INTERRUPTED
 
 
 @contextlib.contextmanager

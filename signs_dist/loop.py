@@ -163,6 +163,7 @@ def train_epoch(
     *,
     first_step: int,
     first_run_step: int,
+    sums: RunningSums | None = None,
 ) -> Iterator[StepReport]:
     """Train on the batches of one epoch, yielding after each step.
 
@@ -172,12 +173,13 @@ def train_epoch(
         prepare: from a batch to the model's input.
         first_step: steps of this epoch that were done before.
         first_run_step: steps of the run that were done before, for the learning rate and for dropout.
+        sums: those of the epoch so far, to be added to; None begins at zero.
 
     Raises:
         NonFiniteLossError: on every process, before the optimizer steps (on a GPU its kernel leaves that step out).
     """
     set_training_mode(state.model)
-    sums = RunningSums(state.num_classes, prepare.device)
+    sums = RunningSums(state.num_classes, prepare.device) if sums is None else sums
     sync, pulse, optimizer = state.sync, state.pulse, state.optimizer
     size, global_batch = sync.micro_batches.size, sync.micro_batches.global_batch
     wait_seconds = 0.0

@@ -57,6 +57,13 @@ class RunningSums:
             cells = labels * self.num_classes + logits.argmax(dim=1)
             self.confusion.index_add_(0, cells, torch.ones_like(cells))
 
+    @torch.inference_mode()
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Add what `tensors` gave earlier."""
+        self.loss += saved["loss"].to(self.loss.device)
+        self.confusion += saved["confusion"].to(self.confusion.device)
+        self.num_bad += saved["bad"].to(self.num_bad.device)
+
     def tensors(self) -> dict[str, Tensor]:
         """The sums by name, all int64, to be added up over processes and moved to the host."""
         self._count()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.config import OptimConfig
+from signs_dist.quick_start import without_compiler
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -29,15 +30,15 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         momentum = 0.9 if config.momentum is None else config.momentum
         nesterov = momentum > 0 if config.nesterov is None else config.nesterov
         fused = _has_fused(parameters, "cpu", "cuda")
-        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused, **common)
+        return without_compiler(torch.optim.SGD)(groups, momentum=momentum, nesterov=nesterov, fused=fused, **common)
     if config.name == "adam":
-        return torch.optim.Adam(groups, fused=_has_fused(parameters, "cpu", "cuda"), **common)
+        return without_compiler(torch.optim.Adam)(groups, fused=_has_fused(parameters, "cpu", "cuda"), **common)
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, fused=_has_fused(parameters, "cpu", "cuda"), **common)
+        return without_compiler(torch.optim.AdamW)(groups, fused=_has_fused(parameters, "cpu", "cuda"), **common)
     if config.name == "adagrad":
-        return torch.optim.Adagrad(groups, fused=_has_fused(parameters, "cpu"), **common)
+        return without_compiler(torch.optim.Adagrad)(groups, fused=_has_fused(parameters, "cpu"), **common)
     alpha = 0.99 if config.alpha is None else config.alpha
-    return torch.optim.RMSprop(groups, alpha=alpha, momentum=config.momentum or 0.0, **common)
+    return without_compiler(torch.optim.RMSprop)(groups, alpha=alpha, momentum=config.momentum or 0.0, **common)
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:

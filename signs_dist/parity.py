@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import math
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from signs_dist.command import CommandParser, add_config_arguments, run_command
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
-from signs_dist.interrupt import kill_tree
+from signs_dist.subprocesses import failure_of, launch_command, started
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,9 +29,11 @@ if TYPE_CHECKING:
 LOSS_BOUND = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 5e-2}
 """Fast mode: relative difference of a step's loss that is always taken for rounding."""
 NUDGE = 1e-7
-"""Relative change of the initial weights in the control run: about float32's rounding."""
+"""Relative change of the initial weights in a control run: about float32's rounding."""
 CONTROL_FACTOR = 100
-"""How much larger than the control's a difference may be: it shows how much this config makes of a rounding error."""
+"""How much larger than the controls' a difference may be: they show how much this config makes of a rounding error."""
+NUM_CONTROLS = 3
+"""Control runs. One alone may be lucky: where ReLUs and max-pools switch is a matter of chance."""
 
 
 def build_parser() -> CommandParser:
@@ -52,7 +53,7 @@ def build_parser() -> CommandParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison to a file as well")
     parser.add_argument("--record", type=Path, help="(internal) be one of the processes and record into this folder")
     parser.add_argument(
-        "--nudge", action="store_true", help="(internal) start from weights that are a little different"
+        "--nudge", type=int, default=0, help="(internal) start from weights that are a little different, by this seed"
     )
     return parser
 
@@ -62,19 +63,27 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_intermixed_args(arguments)
 
     from signs_dist.config_source import load_config
+    from signs_dist.data.plan import cut_global_batch, largest_micro_batch
 
     world_sizes = parse_world_sizes(options.world_sizes)
+    if len(world_sizes) < 2 and options.record is None:
+        raise UserError(
+            f"--world-sizes {options.world_sizes}: one number of processes has nothing to be compared with. "
+            f"Type --world-sizes {'1,2' if world_sizes == [1] else f'1,{world_sizes[0]}'}"
+        )
     if options.steps < 1:
         raise UserError(f"--steps {options.steps}: at least 1.")
     overrides = list(options.overrides)
     config = load_config(options.config, overrides).config
     if config.train.micro_batch is None:
-        size = common_micro_batch(config.train.global_batch, max(world_sizes))
+        size = largest_micro_batch(config.train.global_batch, max(world_sizes))
         overrides.append(f"train.micro_batch={size}")
         if options.record is None:
             print(f"train.micro_batch is not set: taking {size}, so that all numbers of processes cut alike")
         config = load_config(options.config, overrides).config
-    if options.record is not None:
+    if options.record is None:
+        cut_global_batch(config.train.global_batch, config.train.micro_batch, max(world_sizes))
+    else:
         return _record(config, options.record, options.steps, options.device, nudge=options.nudge)
 
     from signs_dist.context import read_context
@@ -90,11 +99,16 @@ def main(arguments: Sequence[str]) -> int:
             number = f"{world_size} process{'es' if world_size > 1 else ''}"
             print(f"training {options.steps} steps on {number} …", flush=True)
             records.append(train_and_read(world_size, flags, Path(folder) / str(world_size)))
-        control = None
-        if not config.exact:
-            print(f"training {options.steps} steps from weights changed by {NUDGE:g}, to see what rounding does …")
-            control = train_and_read(1, ["--nudge", *flags], Path(folder) / "control")
-    bounds = rounding_bounds(records[0], control) if control is not None else None
+        controls = []
+        for seed in range(1, 1 + (0 if config.exact else NUM_CONTROLS)):
+            print(
+                f"training {options.steps} steps from weights changed by {NUDGE:g}, to see what rounding does: "
+                f"{seed} of {NUM_CONTROLS} …",
+                flush=True,
+            )
+            control = ["--nudge", str(seed), *flags]
+            controls.append(train_and_read(world_sizes[0], control, Path(folder) / f"control{seed}"))
+    bounds = rounding_bounds(records[0], controls) if controls else None
     rows = [compare(records[0], record, bounds) for record in records]
     print(describe_rows(rows, records[0], bounds))
     if options.json is not None:
@@ -112,17 +126,6 @@ def parse_world_sizes(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def common_micro_batch(global_batch: int, world_size: int) -> int:
-    """The largest micro-batch that divides the global batch into at least `world_size`."""
-    for size in range(global_batch // world_size, 0, -1):
-        if global_batch % size == 0:
-            return size
-    raise UserError(
-        f"train.global_batch={global_batch} has no {world_size} micro-batches. Type a larger train.global_batch, or "
-        f"--world-sizes up to {global_batch}."
-    )
-
-
 def train_and_read(world_size: int, arguments: Sequence[str], folder: Path) -> Record:
     """Record some steps on a number of processes. Raises `UserError` if they fail."""
     folder.mkdir()
@@ -134,22 +137,13 @@ def start_processes(world_size: int, arguments: Sequence[str], output: Path) -> 
     """Run the recording processes to their end.
 
     Raises:
-        UserError: they failed; the message ends with what they said.
+        UserError: they were given something wrong.
+        TrainingFailedError: they failed; the message ends with what they said.
     """
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world_size}"]
-    launcher = torchrun if world_size > 1 else []
-    command = [sys.executable, *launcher, "-m", "signs_dist.parity", *arguments]
-    with output.open("w") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            code = process.wait()
-        except BaseException:
-            kill_tree(process.pid)
-            process.wait()
-            raise
+    with started(launch_command("signs_dist.parity", world_size, arguments), output) as process:
+        code = process.wait()
     if code:
-        said = "\n".join(output.read_text(errors="replace").splitlines()[-40:])
-        raise UserError(f"{world_size} processes ended with exit code {code}. They said:\n{said}")
+        raise failure_of(f"the run on {world_size} process{'es' if world_size > 1 else ''}", code, output)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,9 +203,10 @@ def _relative(one: float, other: float) -> float:
     return difference if math.isfinite(difference) else math.inf
 
 
-def rounding_bounds(first: Record, control: Record) -> list[float]:
-    """For each step, the largest difference of losses that rounding explains, growing as the control's does."""
-    grown = itertools.accumulate(loss_differences(first, control), max)
+def rounding_bounds(first: Record, controls: Sequence[Record]) -> list[float]:
+    """For each step, the largest difference of losses that rounding explains, growing as the controls' do."""
+    steps = zip(*(loss_differences(first, control) for control in controls), strict=True)
+    grown = itertools.accumulate((max(differences) for differences in steps), max)
     return [max(LOSS_BOUND[first.precision], CONTROL_FACTOR * value) for value in grown]
 
 
@@ -268,8 +263,8 @@ def describe_rows(rows: Sequence[Row], first: Record, bounds: Sequence[float] | 
 
 def read_record(folder: Path, world_size: int) -> Record:
     """Put together what all ranks recorded."""
-    from signs_dist.checkpoint import weights_sha256
     from signs_dist.models.weights import read_weights
+    from signs_dist.saved import weights_sha256
 
     passes: dict[tuple[int, int], Mapping[str, Any]] = {}
     for rank in range(world_size):
@@ -289,7 +284,7 @@ def read_record(folder: Path, world_size: int) -> Record:
     )
 
 
-def _record(config: Config, folder: Path, num_steps: int, device: str, *, nudge: bool) -> int:
+def _record(config: Config, folder: Path, num_steps: int, device: str, *, nudge: int) -> int:
     """Train some steps as one of the processes, and write down what was seen."""
     from signs_dist.console import Screen
     from signs_dist.context import read_context
@@ -302,7 +297,7 @@ def _record(config: Config, folder: Path, num_steps: int, device: str, *, nudge:
     supervisor = Supervisor(context, config.processes, describe_devices(plan), screen)
 
     def work() -> None:
-        from signs_dist import checkpoint, loop
+        from signs_dist import loop, saved
         from signs_dist.run import prepare_run
         from signs_dist.trainer import Trainer
 
@@ -320,7 +315,7 @@ def _record(config: Config, folder: Path, num_steps: int, device: str, *, nudge:
             "wait for all to prepare",
         )
         if nudge:
-            _nudge(parts.model)
+            _nudge(parts.model, nudge)
         trainer = Trainer(parts)
         per_epoch = parts.plan.num_steps
         passes: list[dict[str, Any]] = []
@@ -354,17 +349,17 @@ def _record(config: Config, folder: Path, num_steps: int, device: str, *, nudge:
             json.dumps({"passes": passes, "precision": parts.precision.name})
         )
         if strategy.is_main:
-            checkpoint.save(folder / "weights.pt", checkpoint.plain_weights(parts.model))
+            saved.save(folder / "weights.pt", saved.plain_weights(parts.model))
         strategy.close()
 
     supervisor.run(work)
     return EXIT_OK
 
 
-def _nudge(model: nn.Module) -> None:
+def _nudge(model: nn.Module, seed: int) -> None:
     import torch
 
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)

@@ -4,7 +4,7 @@ config.yaml      every setting, can be fed back with --config
 manifest.json    command, versions, commit, data, host, devices
 metrics.jsonl    a line per epoch and per N steps
 attempts.jsonl   a line at each start and each end
-checkpoints/     last.pt and best.pt
+checkpoints/     the newest states of the run and the best, each with its SHA-256
 model.pt         final weights
 result.json      final numbers; it exists if, and only if, the run is finished
 logs/            what the processes said
@@ -19,12 +19,12 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from signs_dist.errors import UserError
-from signs_dist.files import explained, write_json, write_text
+from signs_dist.files import cannot_make, explained, flush_to_disk, write_json, write_text
 
 
 class RunFolder:
@@ -48,22 +48,57 @@ class RunFolder:
         self.logs = path / "logs"
 
     def create(self) -> RunFolder:
-        """Make the folder, and return itself. Only one process can make it: the creation is exclusive.
+        """Make the folder, or what a run that was killed while making it has left out, and return itself.
 
         Raises:
-            UserError: it exists already, or cannot be made.
+            UserError: it holds something else, or cannot be made.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self.path.mkdir()
-            except FileExistsError:
-                raise UserError(describe_existing(self.path)) from None
-            self.checkpoints.mkdir()
-            self.logs.mkdir()
+            require_run_or_empty(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+            self.logs.mkdir(exist_ok=True)
         except OSError as error:
-            raise explained(error, self.path) from error
+            raise cannot_make(error, self.path) from error
         return self
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run was begun here, finished or not."""
+        return self.config.is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run is finished."""
+        return self.result.is_file()
+
+    def read_lines(self, file: Path) -> list[dict[str, Any]]:
+        """The JSON lines of metrics.jsonl or attempts.jsonl; a last one that was cut off by a kill is left out."""
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return []
+        lines = []
+        for line in text.splitlines():
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                lines.append(value)
+        return lines
+
+    def keep_lines(self, file: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
+        """Rewrite a file of JSON lines with those that are kept, whole or not at all."""
+        lines = [line for line in self.read_lines(file) if is_kept(line)]
+        text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+        if self.is_writer and (file.exists() or text):
+            write_text(file, text)
+
+    def flush(self, file: Path) -> None:
+        """Bring what was appended to the disk itself."""
+        if self.is_writer and file.exists():
+            flush_to_disk(file)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -107,17 +142,46 @@ class RunFolder:
         self.write_json(self.result.name, result)
 
 
-def describe_existing(path: Path) -> str:
-    """Why a run cannot be made at `path`, which exists."""
-    if not path.is_dir():
-        return f"--run-dir {path} is a file. Choose another name, or leave --run-dir away to get a new folder in runs/."
-    state = "a finished run" if RunFolder(path).result.is_file() else "something"
-    return f"--run-dir {path} exists and holds {state}. Choose another name, or remove it first."
+def require_run_or_empty(path: Path) -> None:
+    """Refuse to make a run at `path` if something else is there.
+
+    Raises:
+        UserError: it is a file, or a folder with other things in it.
+    """
+    if (path.exists() or path.is_symlink()) and not path.is_dir():
+        raise UserError(
+            f"--run-dir {path} is not a folder. Choose another name, or leave --run-dir away to get a new one in runs/."
+        )
+    if not path.is_dir() or RunFolder(path).is_begun:
+        return
+    # A run that was killed while it made its folder leaves a lease, a manifest and empty folders; a job that has not
+    # begun to train has what it was submitted with, its tasks' own logs, and a line for each requeue.
+    of_job = ("submit", "logs", "attempts.jsonl") if (path / "submit").is_dir() else ()
+    ours = (".", "lease.json", "make-way", "manifest.json", *of_job)
+    foreign = [
+        item.name
+        for item in path.iterdir()
+        if not item.name.startswith(ours) and not (item.is_dir() and not any(item.iterdir()))
+    ]
+    if foreign:
+        raise UserError(
+            f"--run-dir {path} exists and holds something that is no run: {', '.join(sorted(foreign)[:3])}. "
+            f"Choose another name, or remove it first."
+        )
 
 
-def default_run_path(config_name: str, now: datetime.datetime, root: Path = Path("runs")) -> Path:
-    """`runs/<config>-<time>`, with a number behind it where that exists."""
+def default_run_path(
+    config_name: str, now: datetime.datetime, root: Path = Path("runs"), *, launch_id: str = ""
+) -> Path:
+    """`runs/<config>-<time>`, with a number behind it where that exists.
+
+    With the `launch_id` of a launch that may start its processes anew, `runs/<config>-<time>-<launch_id>`, which is
+    found again after that.
+    """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", config_name).strip("-.") or "run"
+    if launch_id:
+        earlier = sorted(path for path in root.glob("*") if path.name.endswith(f"-{launch_id}"))
+        return earlier[0] if earlier else root / f"{name}-{now:%Y%m%d-%H%M%S}-{launch_id}"
     base = f"{name}-{now:%Y%m%d-%H%M%S}"
     path = root / base
     number = 2
@@ -149,9 +213,11 @@ def describe_code(folder: Path) -> dict[str, Any]:
     return {"commit": commit or None, "dirty": bool(status) if status is not None else None}
 
 
-def timestamp() -> str:
-    """Now, in UTC, to the second: `2026-01-31T12:00:00+00:00`."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+def timestamp(seconds: float | None = None) -> str:
+    """Now, or so many seconds after 1970, in UTC, to the second: `2026-01-31T12:00:00+00:00`."""
+    utc = datetime.timezone.utc
+    moment = datetime.datetime.now(utc) if seconds is None else datetime.datetime.fromtimestamp(seconds, utc)
+    return moment.isoformat(timespec="seconds")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

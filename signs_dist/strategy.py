@@ -23,10 +23,12 @@ from signs_dist.errors import UserError
 from signs_dist.group import Group, join, total
 from signs_dist.heartbeat import Pulse
 from signs_dist.metrics import to_host
+from signs_dist.quick_start import distributed_without_compiler, use_deterministic_algorithms
 from signs_dist.sync import DistributedSync, ExactSync, ReplicatedSync, StepSync, flat_buffers
 
 Result = TypeVar("Result")
-WantsStop = Callable[[], bool]
+Wishes = tuple[Callable[[], bool], Callable[[], bool]]
+"""Asked once a step: whether this process would like to stop, and to save."""
 
 # Newer releases of PyTorch warn at the first name, older ones have no other.
 _BUFFERS_ARGUMENT = (
@@ -62,12 +64,12 @@ class SingleProcess:
         return forward
 
     def sync(
-        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wants_stop: WantsStop, *, exact: bool
+        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, *, exact: bool
     ) -> StepSync:
         """What brings a step's micro-batches together, for the plain `model` and what `wrap` made of it."""
         if exact:
-            return ExactSync(model, micro_batches, self.shard, wants_stop, group=None)
-        return StepSync(model, micro_batches, self.shard, wants_stop)
+            return ExactSync(model, micro_batches, self.shard, *wishes, group=None)
+        return StepSync(model, micro_batches, self.shard, *wishes)
 
     def total(self, tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.int64]]:
         """Integer sums over all processes, on the host of each."""
@@ -108,7 +110,7 @@ class DataParallel(SingleProcess):
         return Replicas(forward, self.devices) if for_training else EvaluationReplicas(forward, self.devices)
 
     def sync(
-        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wants_stop: WantsStop, *, exact: bool
+        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, *, exact: bool
     ) -> StepSync:
         """As in SingleProcess."""
         assert isinstance(wrapped, Replicas)
@@ -117,7 +119,7 @@ class DataParallel(SingleProcess):
             model,
             micro_batches,
             self.shard,
-            wants_stop,
+            *wishes,
             num_replicas=self.num_replicas,
             replicas_buffers=wrapped.take_buffers,
         )
@@ -147,21 +149,22 @@ class DistributedProcesses(SingleProcess):
         if not for_training or exact:
             return forward
         buffers: dict[str, Any] = {_BUFFERS_ARGUMENT: False}
-        return DistributedDataParallel(
-            forward,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
-            gradient_as_bucket_view=True,
-            **buffers,  # they move by the mean over all micro-batches instead
-        )
+        with distributed_without_compiler():
+            return DistributedDataParallel(
+                forward,
+                device_ids=[self.device] if self.device.type == "cuda" else None,
+                gradient_as_bucket_view=True,
+                **buffers,  # they move by the mean over all micro-batches instead
+            )
 
     def sync(
-        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wants_stop: WantsStop, *, exact: bool
+        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, *, exact: bool
     ) -> StepSync:
         """As in SingleProcess."""
         if exact:
-            return ExactSync(model, micro_batches, self.shard, wants_stop, group=self.group)
+            return ExactSync(model, micro_batches, self.shard, *wishes, group=self.group)
         assert isinstance(wrapped, DistributedDataParallel)
-        return DistributedSync(model, micro_batches, self.shard, wants_stop, group=self.group, wrapper=wrapped)
+        return DistributedSync(model, micro_batches, self.shard, *wishes, group=self.group, wrapper=wrapped)
 
     def total(self, tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.int64]]:
         """As in SingleProcess."""
@@ -329,7 +332,7 @@ def convert_sync_batchnorm(model: nn.Module, strategy: SingleProcess, counts: Se
 
 def choose_exact_kernels() -> None:
     """Let PyTorch use deterministic kernels only; an operation without one raises RuntimeError when it runs."""
-    torch.use_deterministic_algorithms(True)
+    use_deterministic_algorithms()
     # It would also fill every new tensor with NaN, to show reads of uninitialised memory: seconds, for nothing here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

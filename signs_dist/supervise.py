@@ -7,6 +7,7 @@ terminal; one that only lost another waits a moment for that one's word, and tel
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import time
 import traceback
@@ -17,23 +18,28 @@ from signs_dist.config import ProcessesConfig
 from signs_dist.console import Screen
 from signs_dist.context import Context
 from signs_dist.errors import (
+    EXIT_CANNOT_SAVE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_PEER_LOST,
     EXIT_USAGE,
     PeerLostError,
+    SaveError,
     StoppedError,
     TrainingFailedError,
     UserError,
 )
 from signs_dist.failure import (
     FailureCard,
+    choose_root,
+    claim_word,
     find_lost_peer,
     is_lost_peer,
     killed_card,
     read_failures,
     record,
     render,
+    summarise,
     write_error_file,
 )
 from signs_dist.group import recorded
@@ -57,10 +63,12 @@ class Supervisor:
 
     Attributes:
         pulse: what this process is doing; set by the training loop.
+        when_known: called with one line on what has ended the run, before this process ends; None for nobody.
     """
 
     def __init__(self, context: Context, config: ProcessesConfig, device: str, screen: Screen) -> None:
         self.pulse = Pulse()
+        self.when_known: Callable[[str], None] | None = None
         self._context, self._config, self._screen = context, config, screen
         self._identity = self._make_identity(device, "")
         self._folder: Path | None = None
@@ -72,8 +80,9 @@ class Supervisor:
         """
         try:
             recorded(action, self._write_error_file)()
-        except (UserError, TrainingFailedError, StoppedError, PeerLostError, KeyboardInterrupt) as error:
+        except (UserError, TrainingFailedError, SaveError, StoppedError, PeerLostError, KeyboardInterrupt) as error:
             if self._context.world_size == 1:
+                self._tell_reason(_reason(error))
                 raise
             self._end(error)
         except Exception as error:  # noqa: BLE001 - the last stop: told as a card, with the traceback in the log
@@ -90,7 +99,9 @@ class Supervisor:
             stall_seconds=self._config.stall_seconds,
             grace_seconds=GRACE_SECONDS,
             end_with=EXIT_PEER_LOST,
+            launcher_pid=self._context.launcher_pid,
             on_beat=self._fill_error_file,
+            find_work=lambda: self._screen.work,
         )
         self._folder = folder
         heartbeat.start()
@@ -105,7 +116,7 @@ class Supervisor:
 
     def _end(self, error: BaseException) -> None:
         """Tell what happened, once over all processes, and end this one."""
-        code = exit_code(error)
+        code, reason = exit_code(error), _reason(error)
         with contextlib.suppress(BaseException):
             self._screen.log_only("".join(traceback.format_exception(error)))
         if isinstance(error, (TrainingFailedError, StoppedError, KeyboardInterrupt)) or (
@@ -119,32 +130,43 @@ class Supervisor:
             if self._context.rank == 0 or error.__cause__ is not None:
                 print(describe(error), file=sys.stderr, flush=True)
         else:
-            print(self._card_to_show(error), end="", file=sys.stderr, flush=True)
+            card, is_shown = self._find_card(error)
+            reason = summarise(card)
+            if is_shown:
+                print(render(card), file=sys.stderr, flush=True)
+        self._tell_reason(reason)
         if self._context.world_size > 1:
             sys.stdout.flush()
             end_now(code)
         raise SystemExit(code)
 
-    def _card_to_show(self, error: BaseException) -> str:
-        """The text of the card that this process is to show, or ""."""
+    def _tell_reason(self, reason: str) -> None:
+        if self.when_known is not None:
+            self.when_known(reason)
+
+    def _find_card(self, error: BaseException) -> tuple[FailureCard, bool]:
+        """The card of what ended the run, as far as this process can know, and whether this one is to show it."""
         card = FailureCard.from_exception(error, self._identity, self.pulse, exit_code=exit_code(error))
         if self._folder is None or self._context.world_size == 1:
-            return render(card) + "\n"
+            return card, True
         self._record(self._folder, card)
         if card.kind == "error":
-            return render(card) + "\n"
+            return card, True
         # A process that has lost another: that one tells why, if it can.
         time.sleep(SETTLE_SECONDS)
         found = read_failures(self._folder)
-        if any(other.kind == "error" for other in found):
-            return ""
-        card = find_lost_peer(self._folder, card)
+        root = choose_root([other for other in found if other.kind == "error"])
+        if root is not None:
+            self._record(self._folder, dataclasses.replace(card, error=f"lost {summarise(root)}"))
+            return root, False
+        card = find_lost_peer(self._folder, card, found)
         self._record(self._folder, card)
-        speaks = self._context.rank == min(other.told_by for other in [*found, card])
+        # The lowest of those that know; one that is later than this finds it said.
+        speaks = self._context.rank == min(other.told_by for other in [*found, card]) and claim_word(self._folder)
         if speaks:
             for beat in read_beats(self._folder).values():
                 end_stopped(beat.identity, self._identity)
-        return render(card) + "\n" if speaks else ""
+        return card, speaks
 
     def _record(self, folder: Path, card: FailureCard) -> None:
         with contextlib.suppress(OSError, UserError):  # a full disk must not hide the card
@@ -170,12 +192,20 @@ class Supervisor:
         return Identity(context.rank, context.world_size, context.host, context.process_id, device, log)
 
 
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def exit_code(error: BaseException) -> int:
     """The exit code for an error."""
     if isinstance(error, UserError):
         return EXIT_USAGE
-    if isinstance(error, (KeyboardInterrupt, StoppedError)):
+    if isinstance(error, StoppedError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
         return EXIT_INTERRUPTED
+    if isinstance(error, SaveError):
+        return EXIT_CANNOT_SAVE
     if isinstance(error, PeerLostError) or is_lost_peer(error):
         return EXIT_PEER_LOST
     return EXIT_FAILED
@@ -183,4 +213,6 @@ def exit_code(error: BaseException) -> int:
 
 def describe(error: BaseException) -> str:
     """One line about an error that all processes raise alike."""
-    return "interrupted" if isinstance(error, (KeyboardInterrupt, StoppedError)) else f"error: {error}"
+    if exit_code(error) == EXIT_INTERRUPTED:
+        return "interrupted"
+    return "stopped" if isinstance(error, StoppedError) else f"error: {error}"

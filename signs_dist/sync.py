@@ -19,8 +19,8 @@ from signs_dist.errors import NonFiniteLossError
 from signs_dist.exact import GradientTree
 from signs_dist.group import Group, Pending
 
-_BAD, _STOP = range(2)
-_NUM_FLAGS = 2
+_BAD, _STOP, _SAVE = range(3)
+_NUM_FLAGS = 3
 
 
 class StepSync:
@@ -36,12 +36,14 @@ class StepSync:
         micro_batches: of a step over all processes.
         shard: which of them are this process's.
         wants_stop: asked once a step; whether this process would like to stop.
+        wants_save: asked once a step; whether this process would like all that there is to be saved.
 
     Attributes:
         passes: the numbers of the micro-batches that go through the model together: one each, but for DataParallel.
         loss_factor: what the loss is multiplied with before the backward pass.
         waits: whether `finish` waits for other processes; `waits_in_backward`: whether the backward pass does.
         stop_agreed: whether some process wanted to stop; the same on all of them, a step late on a GPU.
+        save_agreed: whether some process wanted to save, likewise.
     """
 
     loss_factor = 1.0
@@ -49,12 +51,17 @@ class StepSync:
     waits_in_backward = False
 
     def __init__(
-        self, model: nn.Module, micro_batches: MicroBatches, shard: Shard, wants_stop: Callable[[], bool]
+        self,
+        model: nn.Module,
+        micro_batches: MicroBatches,
+        shard: Shard,
+        wants_stop: Callable[[], bool],
+        wants_save: Callable[[], bool] = lambda: False,
     ) -> None:
         self.micro_batches = micro_batches
         self.passes = split_passes(micro_batches.of(shard), 1)
-        self.stop_agreed = False
-        self._wants_stop = wants_stop
+        self.stop_agreed = self.save_agreed = False
+        self._wants_stop, self._wants_save = wants_stop, wants_save
         self._device = next(model.parameters()).device
         self._buffers = Buffers(model) if micro_batches.count > 1 else None
         self._flags = LateFlags() if self._device.type == "cuda" else PromptFlags()
@@ -94,8 +101,8 @@ class StepSync:
         extras = self._end_sum()
         if self._buffers is not None:
             self._buffers.move(extras[_NUM_FLAGS:] / self.micro_batches.count)
-        bad, stop = self._flags.publish(extras[:_NUM_FLAGS])
-        self.stop_agreed = stop > 0
+        bad, stop, save = self._flags.publish(extras[:_NUM_FLAGS])
+        self.stop_agreed, self.save_agreed = stop > 0, save > 0
         if bad > 0:
             self._raise_bad()
 
@@ -107,8 +114,8 @@ class StepSync:
 
     def settle(self) -> None:
         """Look at flags that have not been read yet, before anything is saved. Raises as `finish` does."""
-        bad, stop = self._flags.flush()
-        self.stop_agreed = self.stop_agreed or stop > 0
+        bad, stop, save = self._flags.flush()
+        self.stop_agreed, self.save_agreed = self.stop_agreed or stop > 0, self.save_agreed or save > 0
         if bad > 0:
             self._raise_bad()
 
@@ -118,6 +125,7 @@ class StepSync:
         self._flag_sums[_BAD] += (~torch.isfinite(loss)).float()
         if numbers == self.passes[-1]:
             self._flag_sums[_STOP] += float(self._wants_stop())
+            self._flag_sums[_SAVE] += float(self._wants_save())
         if self._buffers is not None:
             self._buffers.after(self._replicas_buffers())
 
@@ -159,11 +167,12 @@ class ReplicatedSync(StepSync):
         micro_batches: MicroBatches,
         shard: Shard,
         wants_stop: Callable[[], bool],
+        wants_save: Callable[[], bool] = lambda: False,
         *,
         num_replicas: int,
         replicas_buffers: Callable[[], Tensor],
     ) -> None:
-        super().__init__(model, micro_batches, shard, wants_stop)
+        super().__init__(model, micro_batches, shard, wants_stop, wants_save)
         self.passes = split_passes(micro_batches.of(shard), num_replicas)
         self._find_buffers = replicas_buffers
 
@@ -183,11 +192,12 @@ class DistributedSync(StepSync):
         micro_batches: MicroBatches,
         shard: Shard,
         wants_stop: Callable[[], bool],
+        wants_save: Callable[[], bool] = lambda: False,
         *,
         group: Group,
         wrapper: nn.parallel.DistributedDataParallel,
     ) -> None:
-        super().__init__(model, micro_batches, shard, wants_stop)
+        super().__init__(model, micro_batches, shard, wants_stop, wants_save)
         self.loss_factor = float(group.world_size)  # DDP divides by it
         self._group, self._wrapper = group, wrapper
         self._pending: Pending | None = None
@@ -219,10 +229,11 @@ class ExactSync(StepSync):
         micro_batches: MicroBatches,
         shard: Shard,
         wants_stop: Callable[[], bool],
+        wants_save: Callable[[], bool] = lambda: False,
         *,
         group: Group | None,
     ) -> None:
-        super().__init__(model, micro_batches, shard, wants_stop)
+        super().__init__(model, micro_batches, shard, wants_stop, wants_save)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.waits = group is not None
         self._tree = GradientTree(parameters, self.num_extras, micro_batches, shard, group)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from signs_dist.command import CommandParser, add_config_arguments, run_command
@@ -24,11 +24,23 @@ def build_parser() -> CommandParser:
         prog="python -m signs_dist.train",
         description="Train an image classifier by one config; everything about the run lands in a run folder.",
         epilog="`--explain` prints every setting. Exit codes: 0 done, 1 failed, 2 wrong input, 3 another process of "
-        "the run was lost or never arrived, 130 interrupted.",
+        "the run was lost or never arrived, 74 a checkpoint could not be written, 75 stopped by SIGTERM or SIGUSR2 "
+        "with everything saved, 130 interrupted. After all of them but 0 the same command with the same --run-dir "
+        "goes on.",
     )
     add_config_arguments(parser)
     parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="run folder to make (default: runs/<config>-<time>)"
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="run folder to make, or to go on with (default: runs/<config>-<time>)",
+    )
+    parser.add_argument(
+        "--accept-change",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="go on with a run though this setting (or data) is not as it was, and its result another",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N, or cuda:1,3 for --dp over these (default: auto)"
@@ -40,11 +52,11 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Train as the arguments say."""
+def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None) -> int:
+    """Train as the arguments say; `at_stage` is called with the name of each stage of a save."""
     options = build_parser().parse_intermixed_args(arguments)
 
-    from signs_dist.config_source import load_config
+    from signs_dist.config_source import accepted_names, load_config
 
     loaded = load_config(options.config, options.overrides)
     if options.explain:
@@ -55,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
 
     from signs_dist.console import Screen
     from signs_dist.context import read_context
-    from signs_dist.rundir import default_run_path, describe_existing
+    from signs_dist.lease import find_holder
+    from signs_dist.rundir import RunFolder, default_run_path, require_run_or_empty
 
     config = loaded.config
     context = read_context()
@@ -63,14 +76,27 @@ def main(arguments: Sequence[str]) -> int:
     name = options.config.stem if options.config else "default"
     if options.run_dir == Path():
         raise UserError("--run-dir is empty. Give a name for the folder, or leave --run-dir away.")
-    run_path = options.run_dir or default_run_path(name, datetime.datetime.now())
-    if context.rank == 0 and run_path.exists():  # said now, before seconds of imports; the creation itself is exclusive
-        raise UserError(describe_existing(run_path))
+    if options.run_dir is None and context.max_restarts and not context.launch_id:
+        raise UserError(
+            f"torchrun may start this run again (--max-restarts={context.max_restarts}), and must find its folder "
+            "then: add --run-dir."
+        )
+    launch_id = context.launch_id if context.may_restart else ""
+    run_path = options.run_dir or default_run_path(name, datetime.datetime.now(), launch_id=launch_id)
+    if RunFolder(run_path).is_finished:
+        screen.result(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
+        return EXIT_OK
+    if context.rank == 0 and not context.is_requeued:  # of a requeued job the attempt before may be just ending
+        # Said now, before seconds of imports; what counts is looked at again when the folder is taken.
+        require_run_or_empty(run_path)
+        if busy := find_holder(run_path, host=context.host, takeover_seconds=config.checkpoint.takeover_seconds):
+            raise UserError(busy)
     if config.exact:
         # Read when CUDA starts: cuBLAS then keeps to one workspace, and so to one order of adding.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     from signs_dist.run import train
+    from signs_dist.store import no_stage
     from signs_dist.strategy import describe_devices, make_strategy, plan_process
     from signs_dist.supervise import Supervisor
 
@@ -81,6 +107,7 @@ def main(arguments: Sequence[str]) -> int:
             f"type torchrun --nproc_per_node={len(plan.indices)} -m signs_dist.train"
         )
     devices = describe_devices(plan)
+    accepted = accepted_names(options.accept_change)
     supervisor = Supervisor(context, config.processes, devices, screen)
 
     def work() -> None:
@@ -97,6 +124,8 @@ def main(arguments: Sequence[str]) -> int:
             screen=screen,
             supervisor=supervisor,
             command=["python", "-m", "signs_dist.train", *arguments],
+            accepted=accepted,
+            at_stage=at_stage or no_stage,
         )
         strategy.close()
 

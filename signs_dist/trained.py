@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from signs_dist import checkpoint
+from signs_dist import saved
 from signs_dist.config import Config
 from signs_dist.config_source import load_config
 from signs_dist.context import Context
@@ -20,6 +20,7 @@ from signs_dist.models import create_model
 from signs_dist.models.weights import read_weights
 from signs_dist.precision import Precision, choose_precision, find_capability
 from signs_dist.rundir import RunFolder
+from signs_dist.store import CheckpointStore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ def open_trained(run_path: Path, which: str, device: torch.device, context: Cont
     # The weights in the file replace those that the run began with, so these need not be there any more.
     network = config.model.model_copy(update={"weights": None})
     model = create_model(network, num_classes=len(classes), image_size=config.data.image_size)
-    checkpoint.put_weights(model, weights, source)
+    saved.put_weights(model, weights, source)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     threads = context.num_threads if config.train.num_threads == "auto" else config.train.num_threads
@@ -84,11 +85,9 @@ def find_weights(folder: RunFolder, which: str) -> Path:
     Raises:
         UserError: it is not there.
     """
-    named = {
-        "final": folder.model,
-        "best": folder.checkpoints / "best.pt",
-        "last": folder.checkpoints / "last.pt",
-    }
+    store = CheckpointStore(folder.checkpoints, keep=1)
+    newest = store.newest() or folder.checkpoints
+    named = {"final": folder.model, "best": store.best, "last": newest}
     path = named.get(which, Path(which))
     if path.is_file():
         return path
@@ -96,7 +95,8 @@ def find_weights(folder: RunFolder, which: str) -> Path:
         raise UserError(f"--weights {which}: no such file. It is final, best, last or the path of a file.")
     present = [name for name, file in named.items() if file.is_file()]
     hint = f"Type --weights {present[0]}." if present else "Let the run finish an epoch first."
-    raise UserError(f"{folder.path} has no {path.relative_to(folder.path)} yet. {hint}")
+    wanted = f"{path.relative_to(folder.path)} yet" if path != folder.checkpoints else "checkpoint yet"
+    raise UserError(f"{folder.path} has no {wanted}. {hint}")
 
 
 def _read_manifest(folder: RunFolder) -> dict[str, Any]:

@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from slurm.cluster_plan import ClusterPlan
+from slurm.dev_cluster import DevCluster
+from tests.processes import environment
+from tests.slurm_cluster import Site, short_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+LONGEST = (
+    "test_drill",
+    "test_slurm_requeue",
+    "test_slurm_submit",
+    "test_elastic",
+    "test_resume_runs",
+    "test_many_processes",
+)
+"""Begun first, so that no worker is left alone with them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, those of the slowest files before all others; within a file as they stand."""
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.stem
+        first = LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        return first, item.get_closest_marker("slow") is None
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +48,13 @@ def real_photos() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real SIGNS photos are not in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _control_c_works() -> None:
+    """A shell's background job ignores Ctrl-C, and so would all that it starts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +94,35 @@ def _read(path: Path) -> str:
         return path.read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[DevCluster]:
+    with short_folder() as folder:
+        cluster = DevCluster(folder)
+        cluster.up(ClusterPlan(Path(), num_nodes=4, num_gpus=2))
+        try:
+            yield cluster
+        finally:
+            cluster.down()
+
+
+@pytest.fixture
+def site(cluster: DevCluster, tmp_path: Path, real_photos: Path) -> Iterator[Site]:
+    yield Site(cluster, tmp_path, real_photos)
+    cluster.run("scancel", "--user", str(os.getuid()))
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory, real_photos: Path) -> str:
+    """The weights of plain python, trained once for all workers of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "one_process"
+    shared.mkdir(exist_ok=True)
+    site = Site(DevCluster(Path("/nowhere")), shared, real_photos)
+    with FileLock(shared / "lock"):
+        if not (shared / "run" / "result.json").exists():
+            command = [sys.executable, "-m", "signs_dist.train", "--run-dir", "run", *site.settings()]
+            ended = subprocess.run(command, cwd=shared, env=environment(), capture_output=True, text=True, check=False)
+            assert ended.returncode == 0, ended.stderr
+    return str(site.result("run")["weights_sha256"])

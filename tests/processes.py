@@ -15,6 +15,8 @@ from pathlib import Path
 from signs_dist.interrupt import kill_tree
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PATIENCE = 300.0
+"""Seconds after which a command is taken for hanging: a dozen starts of PyTorch on a busy machine take two minutes."""
 
 
 @dataclasses.dataclass
@@ -79,14 +81,14 @@ def started(
                 stream.close()
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120) -> Ended:
+def finish(process: subprocess.Popen[str], timeout: float = PATIENCE) -> Ended:
     begun = time.monotonic()
     out, err = process.communicate(timeout=timeout)
     return Ended(process.returncode, out, err, time.monotonic() - begun)
 
 
 def run(
-    command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None, timeout: float = 120
+    command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None, timeout: float = PATIENCE
 ) -> Ended:
     with started(command, folder, variables) as process:
         return finish(process, timeout)
@@ -106,7 +108,7 @@ def run_ranks(
     command: Sequence[str],
     folder: Path,
     variables: Mapping[str, str] | None = None,
-    timeout: float = 120,
+    timeout: float = PATIENCE,
 ) -> list[Ended]:
     """All ranks of a command, started by hand."""
     port = free_port()
@@ -120,7 +122,7 @@ def run_ranks(
         return [finish(process, timeout) for process in processes]
 
 
-def wait_for(path: Path, text: str = "", timeout: float = 60) -> None:
+def wait_for(path: Path, text: str = "", timeout: float = PATIENCE) -> None:
     """Return when a file is there and holds a text."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

@@ -1,178 +1,79 @@
-"""Checkpoints: what is read, what is refused, and what the digest of weights sees."""
+"""The command that looks into checkpoints."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import pickle
-import random
+import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import yaml
 
-from signs_dist import checkpoint
-from signs_dist.errors import UserError
-from signs_dist.models.weights import read_plain, read_weights
-
-
-def network(width: int = 3) -> nn.Module:
-    return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
+from signs_dist.checkpoint import main as checkpoint
+from signs_dist.command import run_command
+from signs_dist.train import main as train
+from tests.sets import write_colour_set
 
 
-def test_what_is_saved_reads_back_and_in_a_bare_torch(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    weights = checkpoint.plain_weights(network())
-    checkpoint.save(path, weights)
-    bare = torch.load(path, weights_only=True)
-    loaded = read_weights(path)
-    for found in (bare, loaded):
-        assert list(found) == list(weights)
-        assert all(torch.equal(found[name], weights[name]) for name in weights)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    photos = write_colour_set(folder / "photos", counts={"train": 8, "val": 3})
+    arguments = ["--run-dir", str(folder / "my run"), f"data.root={photos}", f"data.cache={folder / 'cache'}"]
+    small = ["data.image_size=16", "model.name=signs_net", "model.args={channels: 4}", "train.global_batch=4"]
+    assert run_command(train, [*arguments, *small, "train.micro_batch=2", "train.epochs=2", "ema.decay=0.9"]) == 0
+    return folder / "my run"
 
 
-class Evil:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.mark),)
-
-
-def test_a_malicious_file_is_not_run(tmp_path: Path) -> None:
-    mark = tmp_path / "ran"
-    torch.save({"model": Evil(mark)}, tmp_path / "zip.pt")
-    (tmp_path / "raw.pt").write_bytes(pickle.dumps({"model": Evil(mark)}))
-    for name in ("zip.pt", "raw.pt"):
-        with pytest.raises(UserError, match=f"{name} cannot be read as a checkpoint"):
-            read_plain(tmp_path / name)
-    assert not mark.exists()
-    pickle.loads((tmp_path / "raw.pt").read_bytes())  # noqa: S301 - it would have run
-    assert mark.exists()
-
-
-def test_broken_files_are_refused(tmp_path: Path) -> None:
-    good = tmp_path / "good.pt"
-    checkpoint.save(good, {"model": checkpoint.plain_weights(network()), "epoch": 1})
-    content = good.read_bytes()
-    broken: dict[str, bytes] = {"empty": b"", "text": b"these are no weights\n" * 20, "zip": b"PK\x03\x04" + b"\0" * 99}
-    broken |= {f"cut{share}": content[: len(content) * share // 10] for share in range(1, 10)}
-    for name, damaged in broken.items():
-        path = tmp_path / f"{name}.pt"
-        path.write_bytes(damaged)
-        with pytest.raises(UserError, match=f"{name}.pt cannot be read as a checkpoint: ."):
-            read_plain(path)
-    (tmp_path / "folder.pt").mkdir()
-    with pytest.raises(UserError, match=r"folder.pt cannot be read as a checkpoint"):
-        read_plain(tmp_path / "folder.pt")
-    with pytest.raises(UserError, match=r"nowhere.pt: no such file\."):
-        read_plain(tmp_path / "nowhere.pt")
+def test_show_tells_what_made_it(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(checkpoint, ["show", str(finished)]) == 0
+    told = capsys.readouterr().out
+    for words in (
+        f"file  {finished / 'checkpoints' / 'epoch0002-step000000.pt'}",
+        "its SHA-256 is the one beside it",
+        "place  end of epoch 2; 48 images seen",
+        "and their average",
+        f"command  python -m signs_dist.train --run-dir {finished}",
+        f"torch {torch.__version__.split('+')[0]}",
+        "3 classes; train ",
+        "batch  4, micro-batches of 2",
+        "attempts  1; processes of each: 1",
+    ):
+        assert words in told, words
+    config = yaml.safe_load(told.partition("\nconfig:\n")[2])
+    assert config == yaml.safe_load((finished / "config.yaml").read_text())
 
 
-def test_damage_never_ends_in_anything_but_a_message(tmp_path: Path) -> None:
-    path = tmp_path / "a.pt"
-    value = {"model": checkpoint.plain_weights(network()), "epoch": 1, "name": "x"}
-    contents = [b"some words, 1.5, [2]; (more)\n" * 9]
-    for zipped in (True, False):
-        torch.save(value, path, _use_new_zipfile_serialization=zipped)
-        contents.append(path.read_bytes())
-    draw = random.Random(0)
-    told: set[str] = set()
-    for number in range(600):
-        damaged = bytearray(contents[number % 3])
-        for _ in range(draw.choice([1, 4, 64])):
-            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
-        path.write_bytes(damaged)
-        try:
-            read_weights(path)
-        except UserError as error:
-            told.add(str(error).split(":")[0])
-    assert told
-    assert all(str(path) in message for message in told)
+def test_show_as_json(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = finished / "checkpoints" / "epoch0001-step000000.pt"
+    assert run_command(checkpoint, ["show", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cursor"] == {"epoch": 1, "step": 0}
+    assert (told["file"], told["damage"]) == (str(path), "")
+    assert told["model"]["conv1.weight"].startswith("tensor [4, 3, 3, 3] torch.float32")
 
 
-@pytest.mark.parametrize("value", [[1, 2], "text", 3, torch.zeros(2), None])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, value: Any) -> None:
-    torch.save(value, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=f"a.pt holds a {type(value).__name__}, not a checkpoint"):
-        read_plain(tmp_path / "a.pt")
+def test_verify_names_each_file_and_what_is_wrong(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = (finished / "checkpoints" / f"epoch000{epoch}-step000000.pt" for epoch in (1, 2))
+    assert run_command(checkpoint, ["verify", str(finished)]) == 0
+    assert capsys.readouterr().out == f"{good}: OK\n{bad}: OK\n"
+    content = bad.read_bytes()
+    try:
+        bad.write_bytes(content[:-1])
+        assert run_command(checkpoint, ["verify", str(bad), str(good)]) == 1
+        assert capsys.readouterr().out == f"{bad}: BROKEN: its SHA-256 is not the one beside it\n{good}: OK\n"
+    finally:
+        bad.write_bytes(content)
+    assert run_command(checkpoint, ["verify", str(finished / "model.pt")]) == 1
+    assert "model.pt.sha256 is not there" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "value", [{"epoch": 3}, {"model": 3}, {"model": {"a": 1}}, {"ema": {"decay": 0.9}}, {"ema": {"weights": [1]}}]
-)
-def test_a_file_without_weights_is_refused(tmp_path: Path, value: Any) -> None:
-    torch.save(value, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"a.pt holds no weights: a model.pt or a file of checkpoints/ is wanted\."):
-        read_weights(tmp_path / "a.pt")
-
-
-def test_a_checkpoint_gives_its_average_where_it_has_one(tmp_path: Path) -> None:
-    last, average = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
-    checkpoint.save(tmp_path / "plain.pt", {"model": last, "ema": None})
-    checkpoint.save(tmp_path / "ema.pt", {"model": last, "ema": {"weights": average, "decay": 0.9}})
-    assert read_weights(tmp_path / "plain.pt")["w"].tolist() == [0, 0]
-    assert read_weights(tmp_path / "ema.pt")["w"].tolist() == [1, 1]
-
-
-def test_weights_of_another_model_are_refused_and_nothing_is_copied() -> None:
-    model, source = network(), Path("other.pt")
-    before = checkpoint.weights_sha256(model.state_dict())
-    own = checkpoint.plain_weights(network())
-    for weights, told in [
-        (checkpoint.plain_weights(network(4)), "other shapes: 0.weight is [4, 2], the model's [3, 2]"),
-        ({name: own[name] for name in own if name != "2.bias"}, "missing: 2.bias"),
-        (own | {"extra": torch.zeros(1)}, "unexpected: extra"),
-        ({}, "missing: 0.weight, "),
-    ]:
-        with pytest.raises(UserError) as caught:
-            checkpoint.put_weights(model, weights, source)
-        assert str(caught.value).startswith("other.pt is of another model: ")
-        assert told in str(caught.value)
-        assert str(caught.value).endswith("Use the config that it was trained with.")
-    assert checkpoint.weights_sha256(model.state_dict()) == before
-    checkpoint.put_weights(model, own, source)
-    assert checkpoint.weights_sha256(model.state_dict()) == checkpoint.weights_sha256(own)
-
-
-def test_the_copy_of_weights_is_a_copy() -> None:
-    model = network()
-    weights = checkpoint.plain_weights(model)
-    with torch.no_grad():
-        next(model.parameters()).add_(1)
-    assert not torch.equal(weights["0.weight"], model.state_dict()["0.weight"])
-    assert not any(tensor.requires_grad for tensor in weights.values())
-
-
-def test_the_digest_is_over_sorted_names_dtypes_shapes_and_bytes() -> None:
-    weights = {"b": torch.tensor([1, 2], dtype=torch.int16), "a": torch.tensor(1.0)}
-    expected = b"a\0torch.float32\0[]\0" + b"\x00\x00\x80\x3f" + b"b\0torch.int16\0[2]\0" + b"\x01\x00\x02\x00"
-    assert checkpoint.weights_sha256(weights) == hashlib.sha256(expected).hexdigest()
-
-
-def test_the_digest_ignores_order_and_memory_layout() -> None:
-    weights = {"conv": torch.randn(4, 3, 2, 2), "bias": torch.randn(4), "n": torch.tensor(3), "none": torch.zeros(0)}
-    digest = checkpoint.weights_sha256(weights)
-    assert checkpoint.weights_sha256(dict(reversed(weights.items()))) == digest
-    laid_out = weights | {"conv": weights["conv"].contiguous(memory_format=torch.channels_last)}
-    assert checkpoint.weights_sha256(laid_out) == digest
-    assert checkpoint.weights_sha256(weights | {"bias": nn.Parameter(weights["bias"])}) == digest
-
-
-def test_the_digest_sees_every_change() -> None:
-    weights = {"a": torch.arange(6, dtype=torch.float32), "b": torch.zeros(2, dtype=torch.bfloat16)}
-    one_bit = weights["a"].clone()
-    one_bit.view(torch.int32)[3] ^= 1
-    changed = {
-        "bit": weights | {"a": one_bit},
-        "minus zero": weights | {"b": torch.tensor([0.0, -0.0], dtype=torch.bfloat16)},
-        "dtype": weights | {"b": torch.zeros(2, dtype=torch.float16)},
-        "shape": weights | {"a": weights["a"].reshape(2, 3)},
-        "name": {"a": weights["a"], "c": weights["b"]},
-        "more": weights | {"c": torch.zeros(0)},
-        "swapped": {"a": weights["b"], "b": weights["a"]},
-    }
-    digests = {name: checkpoint.weights_sha256(value) for name, value in changed.items()}
-    assert len({checkpoint.weights_sha256(weights), *digests.values()}) == 1 + len(changed)
+def test_what_is_no_checkpoint(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, told in (
+        (["show", str(finished / "model.pt")], "model.pt is no checkpoint of a run: it holds "),
+        (["show", str(tmp_path / "none.pt")], "none.pt: no such file. Checkpoints are in the folder checkpoints/"),
+        (["verify", str(tmp_path)], f"{tmp_path} holds no checkpoint"),
+        (["show", str(finished / "config.yaml")], "config.yaml cannot be read as a checkpoint"),
+    ):
+        assert run_command(checkpoint, arguments) == 2
+        assert told in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from launch import local
 from signs_dist import evaluate, predict, train
 from signs_dist.command import CommandParser, run_command
 from signs_dist.errors import TrainingFailedError, UserError
@@ -102,7 +103,26 @@ def error_of(build: Callable[[], CommandParser], arguments: Sequence[str], capsy
 def test_train_says_what_to_type(arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     message = error_of(train.build_parser, arguments, capsys)
     assert message.startswith("unrecognized arguments: ")
-    assert message.partition(".")[2].strip().endswith(hint)
+    told = message.partition(".")[2].strip()
+    assert told.endswith(hint) if hint else told == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--nproc", "2", "--run-dir", "x"], "type it behind --, as in python -m launch.local … -- --run-dir …"),
+        (["--config=a.yaml"], "type it behind --, as in python -m launch.local … -- --config=a.yaml …"),
+        (["--lr", "0.1"], "Settings are written without dashes: optim.lr=0.1, behind --"),
+        (["--nprco", "2"], "Did you mean --nproc?"),
+        (["--zzz"], "error: unrecognized arguments: --zzz."),
+    ],
+)
+def test_a_launcher_says_what_goes_behind_the_dashes(
+    arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        local.build_parser().parse_args(arguments)
+    assert capsys.readouterr().err.strip().endswith(hint)
 
 
 def test_commands_without_settings_do_not_speak_of_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,7 +176,7 @@ def test_a_very_long_value_is_told_short(tmp_path: Path) -> None:
         ("epochs=3", "epochs=3: unknown key epochs. Did you mean train.epochs?"),
         ("optim=3", "optim=3: optim is a section. Set one of its keys, such as optim.name=…."),
         ("optim.lr.x=3", "optim.lr is a value and has no keys below it."),
-        ("optim.lr=fast", "optim.lr=fast: optim.lr: fast is not legal. It takes a number, above 0."),
+        ("optim.lr=fast", "optim.lr=fast: fast is not legal. It takes a number, above 0."),
         ("optim.lr=", "optim.lr=: there is no value. Type optim.lr=null for none"),
         ("data.root=", "data.root=: there is no value. Type data.root=null for none, or data.root='' for empty text."),
         ("data.root=#1", "there is no value"),
@@ -184,7 +184,7 @@ def test_a_very_long_value_is_told_short(tmp_path: Path) -> None:
         ("data.root=a\nb", "YAML reads only 'a b' of it."),
         (
             "data.root=12",
-            """data.root: 12 is not legal. It takes text that is not empty or null. To mean text, quote it""",
+            """data.root=12: 12 is not legal. It takes text that is not empty or null. To mean text, quote it""",
         ),
         ("data.root=12", """"data.root='12'"."""),
         ("data.root=@x", "not valid YAML: found character '@'"),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.console import Screen, Throttle, class_table, percent
+from signs_dist.heartbeat import Work
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -250,3 +251,36 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
     text = seen_on_terminal(80, term="dumb")
     assert not CONTROL.search(text.replace("\r\n", "\n"))
     assert "epoch 1/1 done" in text
+
+
+def test_what_is_under_way_is_known_to_those_who_watch_from_elsewhere() -> None:
+    for quiet in (False, True):
+        screen, _ = lines_of(quiet)
+        assert screen.work is None
+        with screen.preparing() as report:
+            report("packing train", 40, 1000)
+            assert screen.work == Work("packing train", 40, 1000, "40/1,000 images")
+        assert screen.work is None
+        with screen.training(1000) as progress:
+            assert screen.work == Work("training", 0, 1000, "")
+            progress(7, "loss 1.0")
+            assert screen.work == Work("training", 7, 1000, "loss 1.0")
+        assert screen.work is None
+
+
+def test_a_run_elsewhere_is_followed_with_its_bar() -> None:
+    screen, stream = lines_of(is_terminal=True)
+    with screen.following() as show:
+        show(None)
+        show(Work("packing train", 40, 1000, "40/1,000 images"))
+        show(Work("training", 7, 1000, "loss 1.0"))
+        screen.say("epoch 1/10")
+        show(Work("training", 500, 1000, "loss 0.5"))
+        show(None)
+    text = stream.getvalue()
+    for shown in ("40/1,000 images", "epoch 1/10", "loss 0.5", "50 %"):
+        assert shown in text
+    screen, stream = lines_of()
+    with screen.following() as show:
+        show(Work("training", 500, 1000, "loss 0.5"))
+    assert stream.getvalue() == ""  # off a terminal the run's own lines tell

@@ -1,4 +1,4 @@
-"""Who launched this process, and how many cores it may use: pure functions, as tables."""
+"""Who launched this process: pure functions, as tables."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import pytest
 
 from signs_dist.context import (
     Launch,
-    count_sharing,
-    count_threads,
-    count_usable_cores,
     find_launch,
-    parse_cgroup_limit,
+    first_node,
     parse_tasks_per_node,
     read_context,
-    share_of_cores,
+    read_job_attempt,
 )
 from signs_dist.errors import UserError
 
@@ -29,10 +26,25 @@ TORCHRUN = BY_HAND | {
     "TORCHELASTIC_USE_AGENT_STORE": "True",
 }
 RANK_3 = Launch("environment", 3, 8, 1, 2, master_address="node1", master_port=29500)
+BY_TORCHRUN = dataclasses.replace(RANK_3, launcher="torchrun", kill_seconds=30.0)
+UUID = "1304c5c7-e6e4-4826-a42f-c7e9b60c8ca3"
+"""What torchrun --standalone calls a launch."""
 
 SLURM_JOB = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_TASKS_PER_NODE": "2(x2)"}
 SRUN = SLURM_JOB | {"SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
-TASK_3 = Launch("srun", 3, 4, 1, 2)
+
+
+def task(rank: int, size: int, local_rank: int, local_size: int, step: str = "0", restarts: int = 0) -> Launch:
+    """What srun's variables for job 7 mean."""
+    return Launch(
+        *("srun", rank, size, local_rank, local_size),
+        restart_count=restarts,
+        launch_id=f"job7.{step}",
+        meeting_name=f"/7.{step}/{restarts}",
+    )
+
+
+TASK_3 = task(3, 4, 1, 2)
 STEP_OF_TWO = {
     "SLURM_STEP_NUM_TASKS": "2",
     "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
@@ -57,10 +69,19 @@ def without(environment: dict[str, str], *names: str) -> dict[str, str]:
         ({"LOCAL_RANK": "0"}, Launch()),
         ({"MASTER_ADDR": "login1", "MASTER_PORT": "any"}, Launch()),  # a site's profile
         # torchrun's variables.
-        (TORCHRUN, dataclasses.replace(RANK_3, launcher="torchrun", restart_count=2, uses_agent_store=True)),
-        (TORCHRUN | {"TORCHELASTIC_USE_AGENT_STORE": "False"}, Launch("torchrun", 3, 8, 1, 2, 2, "node1", 29500)),
+        (TORCHRUN, dataclasses.replace(BY_TORCHRUN, restart_count=2, uses_agent_store=True)),
+        (TORCHRUN | {"TORCHELASTIC_USE_AGENT_STORE": "False"}, dataclasses.replace(BY_TORCHRUN, restart_count=2)),
         (BY_HAND, RANK_3),
-        (BY_HAND | {"TORCHELASTIC_RUN_ID": "7"}, dataclasses.replace(RANK_3, launcher="torchrun")),
+        (BY_HAND | {"TORCHELASTIC_RUN_ID": "7"}, BY_TORCHRUN),
+        (
+            BY_HAND | {"TORCHELASTIC_RUN_ID": UUID, "TORCHELASTIC_MAX_RESTARTS": "3"},
+            dataclasses.replace(BY_TORCHRUN, launch_id=UUID, max_restarts=3),
+        ),
+        (
+            BY_HAND | {"TORCHELASTIC_RUN_ID": "7", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "90"},
+            dataclasses.replace(BY_TORCHRUN, kill_seconds=90.0),
+        ),
+        (BY_HAND | {"TORCHELASTIC_RUN_ID": "7", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "x"}, BY_TORCHRUN),
         ({"RANK": "0", "WORLD_SIZE": "1"}, Launch("environment")),
         ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": ""}, Launch("environment")),
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, Launch("environment")),
@@ -69,15 +90,32 @@ def without(environment: dict[str, str], *names: str) -> dict[str, str]:
         # A step of srun's.
         (SRUN, TASK_3),
         (SRUN | {"SUBMITIT_EXECUTOR": "slurm"}, dataclasses.replace(TASK_3, launcher="submitit")),
-        (SRUN | {"SLURM_TASKS_PER_NODE": "3,1", "SLURM_LOCALID": "0"}, Launch("srun", 3, 4, 0, 1)),
-        (SRUN | {"SLURM_TASKS_PER_NODE": "3,1", "SLURM_NODEID": "0"}, Launch("srun", 3, 4, 1, 3)),
-        (without(SRUN, "SLURM_NODEID") | {"SLURM_TASKS_PER_NODE": "4"}, Launch("srun", 3, 4, 1, 4)),
-        (SRUN | STEP_OF_TWO, Launch("srun", 1, 2, 0, 1)),  # fewer tasks than the allocation holds
+        (SRUN | {"SLURM_TASKS_PER_NODE": "3,1", "SLURM_LOCALID": "0"}, task(3, 4, 0, 1)),
+        (SRUN | {"SLURM_TASKS_PER_NODE": "3,1", "SLURM_NODEID": "0"}, task(3, 4, 1, 3)),
+        (without(SRUN, "SLURM_NODEID") | {"SLURM_TASKS_PER_NODE": "4"}, task(3, 4, 1, 4)),
+        (SRUN | {"SLURM_PTY_PORT": "4711"}, dataclasses.replace(TASK_3, launch_id="")),
+        (
+            SRUN
+            | {
+                "SLURM_JOB_NODELIST": "n[07-09],m1",
+                "SLURM_STEP_NODELIST": "n[08-09]",
+                "SLURM_RESTART_COUNT": "2",
+                "SLURM_CLUSTER_NAME": "alps",
+                "SIGNS_DIST_KILL_SECONDS": "30",
+            },
+            dataclasses.replace(
+                task(3, 4, 1, 2, restarts=2), master_address="n08", kill_seconds=30.0, meeting_name="alps/7.0/2"
+            ),
+        ),
+        (SRUN | STEP_OF_TWO, task(1, 2, 0, 1)),  # fewer tasks than the allocation holds
         (
             SRUN | {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"},
             dataclasses.replace(TASK_3, master_address="node1", master_port=29500),
         ),
-        (SRUN | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_STEP_ID": "2"}, Launch("srun")),  # srun --pty bash
+        (
+            SRUN | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_STEP_ID": "2"},
+            task(0, 1, 0, 1, "2"),
+        ),  # srun --pty bash
         # An allocation, but no step of srun's.
         (SLURM_JOB, NO_STEP),  # the shell that salloc opens
         (SLURM_JOB | {"SLURM_PROCID": "0"}, NO_STEP),  # a batch script
@@ -164,90 +202,6 @@ def test_tasks_per_node(text: str, nodes: list[int | None]) -> None:
     assert [parse_tasks_per_node(text, node) for node in range(len(nodes))] == nodes
 
 
-@pytest.mark.parametrize(
-    ("text", "limit"),
-    [
-        ("max 100000\n", None),
-        ("200000 100000\n", 2.0),
-        ("150000 100000", 1.5),
-        ("50000 100000", 0.5),
-        ("", None),
-        ("100000", None),
-        ("a b", None),
-        ("100000 0", None),
-        ("-1 100000", None),
-    ],
-)
-def test_control_group_limits(text: str, limit: float | None) -> None:
-    assert parse_cgroup_limit(text) == limit
-
-
-@pytest.mark.parametrize(
-    ("affinity", "limit", "cores"), [(8, None, 8), (8, 2.0, 2), (8, 1.5, 2), (8, 0.5, 1), (2, 16.0, 2), (1, None, 1)]
-)
-def test_usable_cores(affinity: int, limit: float | None, cores: int) -> None:
-    assert count_usable_cores(affinity, limit) == cores
-
-
-@pytest.mark.parametrize(
-    ("launcher", "local_world_size", "affinity", "machine_cores", "cpus_per_task", "expected"),
-    [
-        ("python", 1, 96, 96, None, 1),
-        ("torchrun", 4, 96, 96, None, 4),
-        ("torchrun", 4, 8, 96, "8", 4),  # torchrun in one SLURM task: its processes share the task's cores
-        ("environment", 2, 8, 8, None, 2),
-        ("srun", 4, 8, 96, "8", 1),  # each task is bound to its own
-        ("submitit", 4, 8, 96, "8", 1),
-        ("srun", 4, 32, 96, "8", 4),  # the job is confined, its tasks are not bound
-        ("srun", 4, 96, 96, "8", 4),  # nothing is
-        ("srun", 4, 8, 96, None, 4),
-        ("srun", 4, 8, 96, "", 4),
-        ("srun", 4, 1, 96, "8", 1),  # srun forgot --cpus-per-task: one core for each
-        ("srun", 2, 4, 96, "3", 1),  # SLURM rounds up to whole cores of two threads
-        ("srun", 1, 8, 96, "8", 1),
-    ],
-)
-def test_who_shares_the_cores(
-    launcher: str, local_world_size: int, affinity: int, machine_cores: int, cpus_per_task: str | None, expected: int
-) -> None:
-    assert count_sharing(launcher, local_world_size, affinity, machine_cores, cpus_per_task) == expected
-
-
-@pytest.mark.parametrize(("cores", "sharing", "share"), [(8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 4, 1), (1, 1, 1)])
-def test_share_of_cores(cores: int, sharing: int, share: int) -> None:
-    assert share_of_cores(cores, sharing) == share
-
-
-@pytest.mark.parametrize(
-    ("cores", "omp", "launcher", "sharing", "threads"),
-    [
-        (8, None, "python", 1, 8),
-        (8, "4", "python", 1, 4),
-        (8, "1", "python", 1, 1),
-        (8, "96", "python", 1, 8),  # never 96 on 8
-        (8, None, "torchrun", 2, 4),
-        (8, "1", "torchrun", 2, 4),  # never 1 by torchrun's accident
-        (8, "2", "torchrun", 2, 2),
-        (8, "6", "torchrun", 2, 6),
-        (8, "96", "torchrun", 2, 8),
-        (8, "1", "torchrun", 1, 1),  # with one process torchrun sets nothing
-        (8, "1", "torchrun", 16, 1),
-        (8, "1", "environment", 2, 1),
-        (8, "1", "srun", 2, 1),
-        (8, None, "srun", 1, 8),
-        (8, None, "environment", 3, 2),
-        (2, None, "torchrun", 4, 1),
-        (8, "0", "python", 1, 8),
-        (8, "", "python", 1, 8),
-        (8, "-2", "python", 2, 4),
-        (8, "²", "python", 1, 8),
-        (8, "many", "srun", 2, 4),
-    ],
-)
-def test_threads(cores: int, omp: str | None, launcher: str, sharing: int, threads: int) -> None:
-    assert count_threads(cores, omp, launcher, sharing) == threads
-
-
 @pytest.fixture
 def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
@@ -269,6 +223,22 @@ def test_the_context_of_this_process_is_frozen() -> None:
 
 
 @pytest.mark.usefixtures("_no_launcher")
+@pytest.mark.parametrize("launcher", [{}, TORCHRUN, SRUN])
+@pytest.mark.parametrize(("restarts", "is_requeued"), [(None, False), ("0", False), ("2", True)])
+def test_a_requeued_job_is_known_whoever_starts_its_processes(
+    monkeypatch: pytest.MonkeyPatch, launcher: dict[str, str], restarts: str | None, is_requeued: bool
+) -> None:
+    for name, value in {"SLURM_JOB_ID": "7", **launcher}.items():
+        monkeypatch.setenv(name, value)
+    if restarts is not None:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+    assert read_context().is_requeued == is_requeued
+    monkeypatch.delenv("SLURM_JOB_ID")
+    if not launcher:
+        assert not read_context().is_requeued
+
+
+@pytest.mark.usefixtures("_no_launcher")
 def test_the_context_of_one_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
@@ -281,3 +251,33 @@ def test_the_context_of_one_of_several_processes(monkeypatch: pytest.MonkeyPatch
     assert context.error_file == Path("/tmp/error.json")
     assert context.visible_devices == "4, 6"
     assert context.cores_per_process == max(1, context.usable_cores // 2) == context.num_threads
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("", ""),
+        ("node1", "node1"),
+        ("node1,node2", "node1"),
+        ("n[03-05,9],gpu1", "n03"),
+        ("n[9,12-14]", "n9"),
+        ("127.0.1.[1-2]", "127.0.1.1"),
+        ("rack[1-2]-n[01-04]", "rack1-n01"),
+        ("a,b[1-2]", "a"),
+    ],
+)
+def test_the_first_machine_of_a_list(text: str, first: str) -> None:
+    assert first_node(text) == first
+
+
+@pytest.mark.parametrize(
+    ("environment", "mark"),
+    [
+        ({"SLURM_JOB_ID": "7"}, "7.0"),
+        ({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}, "7.2"),
+        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}, "7_3.0"),
+        ({"SUBMITIT_LOCAL_JOB_ID": "4711"}, "local4711.0"),
+    ],
+)
+def test_an_attempt_of_a_job_has_a_name(environment: dict[str, str], mark: str) -> None:
+    assert read_job_attempt(environment).mark == mark

@@ -81,8 +81,8 @@ def test_visible_devices(text: str | None, names: tuple[str, ...] | None) -> Non
         (f"MIG-{GPU}/1", "is no GPU"),
         (f"0,{GPU}", "numbers, GPU-… and MIG-… are mixed"),
         (f"{GPU},{MIG}", "numbers, GPU-… and MIG-… are mixed"),
-        ("1,2,1", "CUDA_VISIBLE_DEVICES=1,2,1: 1 stands there more than once. Type 1,2"),
-        ("1,01", "1 stands there more than once. Type 1"),
+        ("1,2,1", "CUDA_VISIBLE_DEVICES=1,2,1: 1 stands there more than once. Type CUDA_VISIBLE_DEVICES=1,2"),
+        ("1,01", "1 stands there more than once. Type CUDA_VISIBLE_DEVICES=1"),
         (f"{GPU},{GPU}", f"{GPU} stands there more than once"),
     ],
 )
@@ -109,7 +109,7 @@ def test_ids(text: str, ids: tuple[int, ...]) -> None:
         ("1\n", "--device-ids '1\\n': GPUs are numbers from 0"),
         ("cuda:1", "GPUs are numbers from 0"),
         (GPU, "GPUs are numbers from 0"),
-        ("1,3,1", "--device-ids 1,3,1: 1 stands there more than once. Type 1,3"),
+        ("1,3,1", "--device-ids 1,3,1: 1 stands there more than once. Type --device-ids 1,3"),
     ],
 )
 def test_what_are_no_ids_is_refused(text: str, told: str) -> None:
@@ -131,7 +131,7 @@ def test_gpus(text: str, names: tuple[str, ...]) -> None:
         ("", "--gpus '': '' is no GPU"),
         ("-1", "--gpus -1: '-1' is no GPU"),
         ("2,two", "--gpus 2,two: 'two' is no GPU"),
-        ("2,2", "--gpus 2,2: 2 stands there more than once. Type 2"),
+        ("2,2", "--gpus 2,2: 2 stands there more than once. Type --gpus 2"),
         (f"2,{MIG}", "are mixed"),
     ],
 )
@@ -178,7 +178,7 @@ def test_device_flag(text: str, expected: tuple[str, tuple[int, ...] | None]) ->
                 "0",
             )
         ),
-        ("cuda:1,1", "--device cuda:1,1: 1 stands there more than once. Type 1"),
+        ("cuda:1,1", "--device cuda:1,1: 1 stands there more than once. Type --device cuda:1"),
     ],
 )
 def test_what_is_no_device_is_refused(text: str, told: str) -> None:
@@ -222,10 +222,6 @@ def test_what_is_no_device_is_refused(text: str, told: str) -> None:
         ),
         (
             NO_GPU | DP,
-            DevicePlan("cpu", note="this process sees no GPU: --dp runs on the CPU as one process."),
-        ),
-        (
-            NO_GPU | DP | {"device_ids": "1,3"},
             DevicePlan("cpu", note="this process sees no GPU: --dp runs on the CPU as one process."),
         ),
         (
@@ -285,6 +281,14 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
         (NO_GPU | {"device": "cuda", "visible": "-1"}, "CUDA_VISIBLE_DEVICES=-1 hides all GPUs"),
         (NO_GPU | {"device": "cuda", "visible": "9"}, "CUDA_VISIBLE_DEVICES=9 names GPUs, but the driver shows none"),
         (NO_GPU | DP | {"device_ids": "1,x"}, "--device-ids 1,x: GPUs are numbers"),
+        (
+            NO_GPU | DP | {"device_ids": "1,3"},
+            "--device-ids 1,3: this process sees no GPU. Type --dp alone, which takes the CPU then.",
+        ),
+        (
+            FOURTH | NO_GPU | {"device": "cuda", "visible": "9"},
+            "names GPUs, but the driver shows none. Type --device auto, which takes the CPU then. If launch.local set",
+        ),
         (NO_GPU | {"visible": "0,,1"}, "'' is no GPU"),
         (FOURTH | NO_GPU | {"device": "cuda"}, "--device cuda: this process sees no GPU"),
         # Not visible.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -92,7 +94,7 @@ class Meeting:
     """In place of the network: threads of this process leave their tensors here and wait for each other."""
 
     def __init__(self, world_size: int) -> None:
-        self.barrier = threading.Barrier(world_size, timeout=20)
+        self.barrier = threading.Barrier(world_size, timeout=120)
         self.left: dict[int, Any] = {}
 
 
@@ -195,3 +197,13 @@ def test_gradients_are_the_sum_over_micro_batches() -> None:
         expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         torch.testing.assert_close(gradient, expected)
         assert gradient.stride() == parameter.stride()  # fused optimizers want the parameter's own layout
+
+
+def test_a_network_is_freed_when_its_training_is_over() -> None:
+    model = network()
+    step_gradients(model, torch.randn(4, 1, 6, 6), 2, 0, 1, None)
+    parameter = weakref.ref(next(model.parameters()))
+    assert parameter() is not None
+    del model
+    gc.collect()
+    assert parameter() is None

@@ -14,6 +14,8 @@ from signs_dist.failure import (
     FailureCard,
     Kind,
     choose_root,
+    claim_word,
+    clear,
     find_lost_peer,
     find_place,
     hints,
@@ -108,11 +110,11 @@ def test_what_says_only_that_another_has_gone(error: BaseException, is_lost: boo
 
 
 def test_the_place_is_the_innermost_of_ours() -> None:
-    from signs_dist.checkpoint import put_weights
+    from signs_dist.saved import put_weights
 
     with pytest.raises(AttributeError) as caught:
         put_weights(None, {}, Path())  # type: ignore[arg-type]
-    assert find_place(caught.value).startswith("signs_dist/checkpoint.py:")
+    assert find_place(caught.value).startswith("signs_dist/models/weights.py:")
     with pytest.raises(RuntimeError) as deep:
         torch.nn.functional.linear(torch.ones(2), torch.ones(3, 3))
     assert "test_failure.py:" in find_place(deep.value)
@@ -149,17 +151,37 @@ def test_the_suspect_is_found_by_its_heartbeat(
     write_beat(tmp_path, 1, pid=55, **other)  # type: ignore[arg-type]
     write_beat(tmp_path, 2, phase="sum gradients", collective=True)
     own = card(rank=0, told_by=0, world_size=3, host="here", kind="lost_peer")
-    found = find_lost_peer(tmp_path, own, lambda pid: state if pid == 55 else "running")
+    found = find_lost_peer(tmp_path, own, [], lambda pid: state if pid == 55 else "running")
     assert (found.rank, found.kind, found.told_by, found.log) == (1, kind, 0, "rank1.log")
     assert error in found.error
     assert any("rank 2 waits in a collective (sum gradients, epoch 2 step 9) for 7 s" in row for row in found.details)
     assert "rank 0 waited in backward: ValueError: wrong shape" in found.details[-1]
 
 
+def test_who_has_told_of_a_loss_and_ended_is_not_the_one_that_was_lost(tmp_path: Path) -> None:
+    write_beat(tmp_path, 1, phase="forward", collective=False)
+    write_beat(tmp_path, 2, phase="sum gradients", collective=True, pid=55)
+    own = card(rank=0, told_by=0, world_size=3, host="here", kind="lost_peer")
+    other = card(rank=1, told_by=2, world_size=3, host="here", kind="lost_peer")
+    found = find_lost_peer(tmp_path, own, [other], lambda pid: "gone" if pid == 55 else "running")
+    assert (found.rank, found.kind) == (1, "lost_peer")
+    assert (
+        "rank 2 waited in a collective (sum gradients, epoch 2 step 9), and has lost another as well" in found.details
+    )
+
+
+def test_one_process_tells_of_a_loss(tmp_path: Path) -> None:
+    assert claim_word(tmp_path)
+    assert not claim_word(tmp_path)
+    clear(tmp_path)
+    assert claim_word(tmp_path)
+    assert claim_word(tmp_path / "gone")  # what cannot be written must not hide the card
+
+
 def test_without_a_suspect_the_card_is_of_the_one_who_tells(tmp_path: Path) -> None:
     write_beat(tmp_path, 1, phase="backward", collective=True)
     own = card(rank=0, told_by=0, world_size=2, host="here", kind="lost_peer")
-    assert find_lost_peer(tmp_path, own, lambda pid: "running").rank == 0
+    assert find_lost_peer(tmp_path, own, [], lambda pid: "running").rank == 0
 
 
 def test_torchruns_report_shows_the_card_and_the_right_root(tmp_path: Path) -> None:

@@ -95,10 +95,10 @@ class FlagsOnDevice:
 
     def publish(self, flags: Tensor) -> list[float]:
         assert flags.device.type == "cuda"
-        return [0.0, 0.0]
+        return [0.0, 0.0, 0.0]
 
     def flush(self) -> list[float]:
-        return [0.0, 0.0]
+        return [0.0, 0.0, 0.0]
 
 
 class FakeGroup(Group):
@@ -215,7 +215,7 @@ def sync_of(
         return DistributedSync(
             model, micro_batches, strategy.shard, lambda: False, group=strategy.group, wrapper=wrapper
         )
-    return strategy.sync(model, wrapped, micro_batches, lambda: False, exact=exact)
+    return strategy.sync(model, wrapped, micro_batches, (lambda: False, lambda: False), exact=exact)
 
 
 def imitate_backward(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from launch.follow import find_work
 from signs_dist.heartbeat import (
     Beat,
     Heartbeat,
     Identity,
     Pulse,
+    Work,
     beat_path,
     describe_standings,
     end_stopped,
@@ -31,7 +34,7 @@ def identity(rank: int = 0, *, pid: int = 1, host: str = "here", log: str = "") 
     return Identity(rank, 3, host, pid, "cpu", log)
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
@@ -51,6 +54,24 @@ def test_a_beat_says_what_the_process_does(tmp_path: Path) -> None:
     assert abs(beat.time - time.time()) < 5
     heartbeat.stop()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_beat_says_what_its_bar_shows(tmp_path: Path) -> None:
+    work = Work("training", 7, 10, "loss 1.0")
+    heartbeat = Heartbeat(tmp_path, identity(0), Pulse(), stall_seconds=60, end_with=3, find_work=lambda: work)
+    heartbeat.start()
+    wait_until(lambda: 0 in read_beats(tmp_path))
+    assert read_beats(tmp_path)[0].work == work
+    assert find_work(tmp_path) == work
+    heartbeat.stop(keep_beat=True)
+    path = beat_path(tmp_path, 0)
+    old = dataclasses.replace(read_beats(tmp_path)[0], time=time.time() - 40)
+    path.write_text(old.to_json())  # of an attempt that was killed
+    assert find_work(tmp_path) is None
+    path.write_text(dataclasses.replace(old, time=time.time()).to_json().replace("numbers", "other"))
+    assert find_work(tmp_path) is None  # of another version
+    path.unlink()
+    assert find_work(tmp_path) is None
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
@@ -79,7 +100,41 @@ def test_a_full_disk_stops_nothing(tmp_path: Path) -> None:
     heartbeat = Heartbeat(tmp_path / "gone", identity(), Pulse(), stall_seconds=60, end_with=3, interval_seconds=0.02)
     heartbeat.start()
     wait_until(lambda: heartbeat.last_error is not None)
+    (tmp_path / "gone").mkdir()  # there is room again
+    wait_until(lambda: 0 in read_beats(tmp_path / "gone"))
     heartbeat.stop()
+
+
+@pytest.mark.slow
+def test_who_loses_its_launcher_is_asked_to_stop_and_ended_after_a_while(tmp_path: Path) -> None:
+    worker = (
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from signs_dist.heartbeat import *\n"
+        "folder = Path(sys.argv[1])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (folder / 'asked').touch())\n"
+        "times = {'stall_seconds': 60, 'interval_seconds': 0.1, 'orphan_seconds': 1}\n"
+        "me = Identity(0, 2, 'here', 1, 'cpu', str(folder / 'rank0.log'))\n"
+        "Heartbeat(folder, me, Pulse(), end_with=3, launcher_pid=os.getppid(), **times).start()\n"
+        "time.sleep(0.5)\n"
+        "(folder / 'ready').touch()\n"
+        "while True:\n"
+        "    time.sleep(0.1)\n"
+    )
+    launcher = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", launcher, sys.executable, "-c", worker, str(tmp_path)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+    )
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    wait_until((tmp_path / "ready").exists)
+    assert not (tmp_path / "asked").exists()
+    process.kill()
+    process.communicate()
+    wait_until((tmp_path / "asked").exists)
+    assert f"its launcher (process {process.pid}) has gone" in (tmp_path / "rank0.log").read_text()
+    wait_until(lambda: process_state(pid) == "gone")
 
 
 @pytest.mark.slow
@@ -135,11 +190,12 @@ def beat(rank: int, *, phase: str = "backward", collective: bool = True, age: fl
 
 
 @pytest.mark.parametrize(
-    ("beats", "states", "lines"),
+    ("beats", "states", "have_lost", "lines"),
     [
         (
             [beat(0), beat(1, phase="forward", collective=False), beat(2)],
             {},
+            (),
             [
                 "rank 1 is in forward, epoch 1 step 17 for 10 s, not in a collective",
                 "rank 0 waits in a collective (backward, epoch 1 step 17) for 10 s",
@@ -149,6 +205,7 @@ def beat(rank: int, *, phase: str = "backward", collective: bool = True, age: fl
         (
             [beat(0), beat(1), beat(2)],
             {102: "gone", 101: "stopped"},
+            (),
             [
                 "rank 2 is gone (process 102 on here); last seen in backward, epoch 1 step 17",
                 "rank 1 does not answer: process 101 on here is stopped; last seen in backward, epoch 1 step 17",
@@ -158,6 +215,7 @@ def beat(rank: int, *, phase: str = "backward", collective: bool = True, age: fl
         (
             [beat(0), beat(2, host="there", age=12)],
             {102: "gone"},  # a number on another machine says nothing here
+            (),
             [
                 "rank 1 has no heartbeat: it never began to train, or has ended",
                 "rank 2 does not answer: process 102 on there has not been heard of for 12 s; "
@@ -165,15 +223,40 @@ def beat(rank: int, *, phase: str = "backward", collective: bool = True, age: fl
                 "rank 0 waits in a collective (backward, epoch 1 step 17) for 10 s",
             ],
         ),
+        (
+            # Two have told of a loss and have ended, here and elsewhere: neither is the one that was lost.
+            [beat(0, host="there", age=12), beat(1, phase="forward", collective=False), beat(2, collective=False)],
+            {102: "gone"},
+            (0, 2),
+            [
+                "rank 1 is in forward, epoch 1 step 17 for 10 s, not in a collective",
+                "rank 0 waited in a collective (backward, epoch 1 step 17), and has lost another as well",
+                "rank 2 was in backward, epoch 1 step 17, and has lost another as well",
+            ],
+        ),
+        (
+            [beat(0), beat(1, age=12), beat(2)],
+            {},
+            (0, 2),
+            [
+                "rank 1 does not answer: process 101 on here has not been heard of for 12 s; "
+                "last seen in backward, epoch 1 step 17",
+                "rank 0 waits in a collective (backward, epoch 1 step 17) for 10 s",
+                "rank 2 waits in a collective (backward, epoch 1 step 17) for 10 s",
+            ],
+        ),
     ],
 )
-def test_who_waits_and_who_does_not(beats: list[Beat], states: dict[int, str], lines: list[str]) -> None:
+def test_who_waits_and_who_does_not(
+    beats: list[Beat], states: dict[int, str], have_lost: tuple[int, ...], lines: list[str]
+) -> None:
     standings = judge_processes(
         {one.identity.rank: one for one in beats},
         world_size=3,
         now=1000,
         host="here",
         state=lambda pid: states.get(pid, "running"),
+        have_lost=have_lost,
     )
     assert describe_standings(standings) == lines
 

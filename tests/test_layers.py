@@ -19,6 +19,7 @@ LAYERS: dict[str, int] = {
     "signs_dist.config_messages": 0,
     "signs_dist.config_source": 0,
     "signs_dist.context": 0,
+    "signs_dist.cores": 0,
     "signs_dist.devices": 0,
     "signs_dist.rundir": 0,
     "signs_dist.console": 0,
@@ -26,11 +27,16 @@ LAYERS: dict[str, int] = {
     "signs_dist.interrupt": 0,
     "signs_dist.heartbeat": 0,
     "signs_dist.failure": 0,
+    "signs_dist.lease": 0,
+    "signs_dist.samples": 0,
+    "signs_dist.digest": 0,
+    "signs_dist.meeting": 0,
     # L1: images, networks, numbers.
     "signs_dist.data": 1,
     "signs_dist.models": 1,
     "signs_dist.losses": 1,
     "signs_dist.optim": 1,
+    "signs_dist.quick_start": 1,
     "signs_dist.schedule": 1,
     "signs_dist.ema": 1,
     "signs_dist.metrics": 1,
@@ -40,11 +46,17 @@ LAYERS: dict[str, int] = {
     "signs_dist.exact": 2,
     "signs_dist.sync": 2,
     "signs_dist.strategy": 2,
-    "signs_dist.checkpoint": 2,
+    "signs_dist.saved": 2,
+    "signs_dist.store": 2,
     # L3: the five steps of training.
     "signs_dist.loop": 3,
     # L4: entry points and what they share.
     "signs_dist.report": 4,
+    "signs_dist.resume": 4,
+    "signs_dist.attempt": 4,
+    "signs_dist.checkpoint": 4,
+    "signs_dist.drill": 4,
+    "signs_dist.subprocesses": 0,
     "signs_dist.supervise": 4,
     "signs_dist.run": 4,
     "signs_dist.trainer": 4,
@@ -57,6 +69,7 @@ LAYERS: dict[str, int] = {
     "signs_dist.__main__": 4,
     # L5: how a run starts.
     "launch": 5,
+    "slurm": 5,
 }
 
 SINGLE_PLACES = {

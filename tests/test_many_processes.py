@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,8 @@ class Faulty(nn.Module):
             if self.fault in ("KILL", "STOP"):
                 time.sleep(1.2)  # so that a heartbeat has told where it is
                 os.kill(os.getpid(), getattr(signal, "SIG" + self.fault))
+            if self.fault == "nan":
+                return self.layer(images.mean((2, 3))) * float("nan")
             while self.fault == "loop":
                 time.sleep(0.1)
         if self.fault == "slow" and self.training:
@@ -124,7 +127,7 @@ def test_exact_mode_gives_one_result_on_1_to_4_processes(colours: Path, tmp_path
             {
                 name: value
                 for name, value in json.loads(line).items()
-                if name not in ("images_per_second", "data_wait_share")
+                if name not in ("images_per_second", "data_wait_share", "stall_seconds", "last_write_seconds")
             }
             for line in (tmp_path / f"w{world_size}" / "metrics.jsonl").read_text().splitlines()
         ]
@@ -145,6 +148,22 @@ def test_fast_mode_agrees_up_to_rounding_and_parity_shows_it(colours: Path, tmp_
     assert other["loss_difference"] < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--world-sizes", "2"], "error: --world-sizes 2: one number of processes has nothing to be compared with. "),
+        (["--world-sizes", "1,9"], "is 8 micro-batches of 2, too few for 9 processes"),
+        (["--world-sizes", "1,2", "model.name=nope"], "error: model.name=nope"),
+        (["--world-sizes", "1,2", "--steps", "0"], "error: --steps 0: at least 1."),
+    ],
+)
+def test_parity_says_what_is_wrong_in_one_line(colours: Path, tmp_path: Path, arguments: list[str], told: str) -> None:
+    ended = run([sys.executable, "-m", "signs_dist.parity", *settings(colours), *arguments], tmp_path)
+    assert ended.code == 2
+    assert told in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
 def test_parity_sees_a_difference_and_exact_mode_refuses_it(colours: Path, tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(
         "import os\nfrom torch import nn\n\n\n"
@@ -152,8 +171,9 @@ def test_parity_sees_a_difference_and_exact_mode_refuses_it(colours: Path, tmp_p
         "    def __init__(self, num_classes, image_size, how):\n"
         "        super().__init__()\n        self.layer, self.how = nn.Linear(3, num_classes), how\n\n"
         "    def forward(self, images):\n"
-        "        noise = os.urandom(1)[0] if self.how == 'entropy' else int(os.environ.get('WORLD_SIZE', '1'))\n"
-        "        return self.layer(images.mean((2, 3))) * (1 + noise / 256)\n"
+        "        drawn = int.from_bytes(os.urandom(4), 'big') / 2**32\n"
+        "        noise = drawn if self.how == 'entropy' else int(os.environ.get('WORLD_SIZE', '1')) / 256\n"
+        "        return self.layer(images.mean((2, 3))) * (1 + noise)\n"
     )
     arguments = settings(colours, "model.name=wrong:Wrong", "train.precision=float32", "model.args={how: world}")
     command = [sys.executable, "-m", "signs_dist.parity", "--world-sizes", "1,2", "--steps", "2"]
@@ -206,7 +226,7 @@ def test_when_one_breaks_all_end_with_its_card(
         assert "faulty.py:17 in forward" in text
     if fault == "loop":
         assert "not in a collective" in text
-        assert "rank 2 waits in a collective" in text
+        assert re.search("rank [02] (waits|waited) in a collective", text)
         assert "in forward" in (tmp_path / "run" / "logs" / "rank1.log").read_text()  # its stack
 
 
@@ -223,6 +243,27 @@ def test_a_rank_that_never_arrives_is_named(colours: Path, tmp_path: Path) -> No
     alone = run(arguments, tmp_path, rank_environment(1, 2, free_port()))
     assert alone.code == 3
     assert "found no rank 0 at 127.0.0.1:" in alone.err
+
+
+def test_a_loss_that_is_no_number_on_one_rank_stops_all_before_the_weights_move(colours: Path, tmp_path: Path) -> None:
+    more = ["train.micro_batch=8", "checkpoint.every_steps=1", "exact=true"]
+    arguments = ["--run-dir", "run", *faulty(colours, "nan", *more)]
+    path = {"PYTHONPATH": f"{Path(__file__).parent.parent}{os.pathsep}{colours.parent}{os.pathsep}{colours}"}
+    ends = run_ranks(2, train_command(*arguments), tmp_path, path)
+    assert [end.code for end in ends] == [1, 1]
+    # Exact mode tries the first micro-batch twice before: the fifth call is that of the third step.
+    newest = tmp_path / "run" / "checkpoints" / "epoch0000-step000002.pt"
+    assert "is not a finite number at epoch 1, step 3, in micro-batch 1." in ends[0].err
+    assert "the last good state is kept in run/checkpoints/epoch0000-step000002.pt" in ends[0].err
+    last = json.loads((tmp_path / "run" / "attempts.jsonl").read_text().splitlines()[-1])
+    assert last["last_step"] == 2
+    saved = torch.load(newest, weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in saved["model"].values())
+    # One process has no rank 1: the same run goes on from there and ends as one that never broke.
+    assert run(train_command(*arguments), tmp_path, path).code == 0
+    whole = run(train_command("--run-dir", "whole", *arguments[2:]), tmp_path, path)
+    assert whole.code == 0, whole.err
+    assert result(tmp_path / "run")["weights_sha256"] == result(tmp_path / "whole")["weights_sha256"]
 
 
 def test_two_runs_at_once_on_one_machine(colours: Path, tmp_path: Path) -> None:
@@ -259,9 +300,35 @@ def test_ctrl_c_stops_all_at_the_same_step(colours: Path, tmp_path: Path, launch
     assert not left
     saved = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
     last = json.loads((tmp_path / "run" / "attempts.jsonl").read_text().splitlines()[-1])
-    assert last["reason"] == "interrupted"
+    assert last["reason"].startswith("stopped by Ctrl-C after epoch ")
     assert last["last_step"] == saved["cursor"]["epoch"] * 25 + saved["cursor"]["step"]
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize("killed", ["torchrun", "local", "torchrun of local"])
+def test_a_launcher_that_is_killed_takes_all_with_it_and_the_run_can_go_on(
+    colours: Path, tmp_path: Path, killed: str
+) -> None:
+    arguments = ["--run-dir", "run", *faulty(colours, "slow", "train.epochs=1000", "train.micro_batch=1")]
+    arguments += ["train.global_batch=2", "data.num_workers=1"]
+    local = [sys.executable, "-m", "launch.local", "--nproc", "2", "--", *arguments]
+    path = {"PYTHONPATH": f"{Path(__file__).parent.parent}{os.pathsep}{colours.parent}{os.pathsep}{colours}"}
+    with started(torchrun_command(2, *arguments) if killed == "torchrun" else local, tmp_path, path) as process:
+        wait_for(tmp_path / "run" / "metrics.jsonl", '"epoch": 2')
+        children = find_descendants(process.pid)
+        os.kill(children[0] if killed == "torchrun of local" else process.pid, signal.SIGKILL)
+        ended = finish(process, timeout=60)
+        deadline = time.monotonic() + 20
+        while (left := [child for child in children if is_running(child)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not left
+    assert ended.code == (137 if killed == "torchrun of local" else -9)
+    if killed == "torchrun of local":
+        assert "torchrun, which looks after the processes, was ended by signal 9 (SIGKILL)" in ended.err
+    last = json.loads((tmp_path / "run" / "attempts.jsonl").read_text().splitlines()[-1])
+    assert last["reason"].startswith("stopped by SIGTERM after epoch ")
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
+    assert last["last_step"] == saved["cursor"]["epoch"] * 25 + saved["cursor"]["step"]
 
 
 def test_ctrl_c_twice_ends_a_stuck_run_now(colours: Path, tmp_path: Path) -> None:
@@ -295,6 +362,11 @@ def test_what_the_user_got_wrong_is_said_once(colours: Path, tmp_path: Path) -> 
     local = run([sys.executable, "-m", "launch.local", "--nproc", "3", "--", *arguments], tmp_path)
     assert local.code == 2
     assert local.err.count("train.global_batch=16 does not divide into micro-batches of 3") == 1
+    parallel = run(torchrun_command(2, "--dp", "--run-dir", "run", *settings(colours)), tmp_path)
+    assert parallel.code == 1  # torchrun's own, whatever its workers' code is
+    report = parallel.err[parallel.err.rfind("Root Cause") :]
+    assert "exitcode  : 2" in report
+    assert "error: --dp and --device-ids are for one process, and this run has 2." in report
     hand = run_ranks(2, train_command("--run-dir", "run", *settings(colours, "train.epoch=3")), tmp_path)
     assert [end.code for end in hand] == [2, 2]
     assert "Did you mean train.epochs?" in hand[0].err

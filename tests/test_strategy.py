@@ -94,7 +94,9 @@ def train_two_steps(model: nn.Module, strategy: SingleProcess, count: int) -> li
     state = TrainingState(
         model=model,
         forward=wrapped,
-        sync=strategy.sync(model, wrapped, MicroBatches(12 // count, count), lambda: False, exact=False),
+        sync=strategy.sync(
+            model, wrapped, MicroBatches(12 // count, count), (lambda: False, lambda: False), exact=False
+        ),
         num_classes=5,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
@@ -161,6 +163,8 @@ def context(**changes: Any) -> Context:
         "num_threads": 2,
         "host": "here",
         "process_id": 1,
+        "launcher_pid": None,
+        "job": "",
         "is_terminal": False,
         "error_file": None,
         "visible_devices": None,
@@ -205,6 +209,8 @@ def test_planned_devices_are_torchs() -> None:
 
 
 WRAPPING = """
+import sys
+from pathlib import Path
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -214,21 +220,24 @@ from signs_dist.heartbeat import Pulse
 from signs_dist.strategy import DistributedProcesses
 cpu = torch.device("cpu")
 group = join(read_context(), cpu, rendezvous_seconds=60, timeout_seconds=60, pulse=Pulse())
+import torch.distributed.nn.functional  # as a model does that compiles itself
 strategy = DistributedProcesses(cpu, group)
 module = nn.BatchNorm1d(2)
 kinds = [
     isinstance(strategy.wrap(module, for_training=training, exact=exact), DistributedDataParallel)
     for training in (True, False) for exact in (False, True)
 ]
-print(kinds, strategy.is_main, strategy.shard)
 strategy.close()
+threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+print(kinds, strategy.is_main, strategy.shard, [name for name in threads if "gloo" in name])
+assert "torch._dynamo" not in sys.modules  # see quick_start.py
 """
 
 
 @pytest.mark.slow
-def test_only_fast_training_is_wrapped(tmp_path: Path) -> None:
+def test_only_fast_training_is_wrapped_and_no_thread_is_left(tmp_path: Path) -> None:
     ended = run_ranks(2, [sys.executable, "-c", WRAPPING], tmp_path)
     assert [(one.code, one.out.strip()) for one in ended] == [
-        (0, "[True, False, False, False] True Shard(index=0, count=2)"),
-        (0, "[True, False, False, False] False Shard(index=1, count=2)"),
+        (0, "[True, False, False, False] True Shard(index=0, count=2) []"),
+        (0, "[True, False, False, False] False Shard(index=1, count=2) []"),
     ], [one.err for one in ended]

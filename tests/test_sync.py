@@ -182,10 +182,10 @@ def test_late_flags_are_those_of_the_step_before(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("signs_dist.sync.torch.cuda.Event", Event)
     monkeypatch.setattr("signs_dist.sync.torch.empty", lambda *size, pin_memory: real_empty(*size))
     flags = LateFlags()
-    assert flags.publish(torch.tensor([1.0, 0.0])) == [0, 0]
-    assert flags.publish(torch.tensor([0.0, 2.0])) == [1, 0]
-    assert flags.flush() == [0, 2]
-    assert flags.flush() == [0, 0]
+    assert flags.publish(torch.tensor([1.0, 0.0, 0.0])) == [0, 0, 0]
+    assert flags.publish(torch.tensor([0.0, 2.0, 3.0])) == [1, 0, 0]
+    assert flags.flush() == [0, 2, 3]
+    assert flags.flush() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hashlib
 import io
 import shlex
 import sys
@@ -53,6 +52,7 @@ from signs_dist.data.sources import (
     list_source,
 )
 from signs_dist.data.workers import run_batches
+from signs_dist.digest import file_sha256
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import write_json, written_aside
 
@@ -134,7 +134,7 @@ def _build_locked(
     kept = [image for image in plan if image.source.path not in left_out]
     counts = planned_counts(kept)
     check_classes(counts, request.source)
-    doubled = find_doubled({image.output: (image.split, _file_digest(part / image.output)) for image in kept})
+    doubled = find_doubled({image.output: (image.split, file_sha256(part / image.output)) for image in kept})
     quarantine = out.parent / f"{out.name}.quarantine"
     if bad and request.bad_images == "quarantine":
         _copy_to_quarantine(request.source, bad, quarantine)
@@ -257,10 +257,6 @@ def _tell(
             screen.result(line)
     screen.result(f"built {out}: {', '.join(f'{split} {sum(row.values()):,}' for split, row in counts.items())}")
     screen.say(f"train on it: python -m signs_dist.train data.root={shlex.quote(str(out))}")
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _quiet_screen() -> Screen:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,8 +127,29 @@ def _as_is(batch: Any) -> Any:
 def _start_worker(worker: int) -> None:
     """Workers decode with one thread each. They need no seeds: randomness depends on the sample, not on the worker.
 
-    Ctrl-C reaches them too, and is not for them: the main process ends them when it has stopped.
+    Signals that ask a job to stop reach them too, and are not for them: the main process ends them when it has saved.
     """
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    _end_for_parent_only()
     torch.set_num_threads(1)
+
+
+def _end_for_parent_only() -> None:
+    """Let SIGTERM end this worker only if it comes from the process that started it.
+
+    A scheduler sends it to every process of a job: a loader without workers could not give the batch that the main
+    process may be waiting for, and nothing would be saved.
+    """
+    parent = os.getppid()
+    # Blocked in all threads, so that one of them can read who sent it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait_and_end() -> None:
+        while True:
+            info = signal.sigwaitinfo({signal.SIGTERM})
+            if info.si_pid == parent or os.getppid() != parent:
+                os._exit(0)
+
+    threading.Thread(target=wait_and_end, name="terminated", daemon=True).start()

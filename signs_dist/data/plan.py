@@ -117,6 +117,17 @@ def cut_global_batch(
     return MicroBatches(micro_batch, count)
 
 
+def largest_micro_batch(global_batch: int, world_size: int) -> int:
+    """The largest micro-batch that divides the global batch into at least `world_size`. Raises `UserError`."""
+    for size in range(global_batch // world_size, 0, -1):
+        if global_batch % size == 0:
+            return size
+    raise UserError(
+        f"train.global_batch={global_batch} has no {world_size} micro-batches. Type a larger train.global_batch, or "
+        f"use at most {global_batch} processes."
+    )
+
+
 def _ways_out(global_batch: int, num_parts: int, unit: int, *, at_least: int) -> str:
     """What to type instead: a micro-batch for this global batch, or a global batch that is a multiple of `unit`."""
     others = f"train.global_batch={_nearest_multiples(global_batch, unit, at_least=at_least)}"
@@ -155,6 +166,7 @@ class EpochPlan:
         seed: the run's seed.
         micro_batch: samples of a micro-batch, a divisor of G. None: G, a single micro-batch.
         order: which sample is at a position. None: shuffled.
+        max_steps: steps after which an epoch ends, though there are more images. None: no limit.
     """
 
     num_samples: int
@@ -162,6 +174,7 @@ class EpochPlan:
     seed: int
     micro_batch: int | None = None
     order: Order | None = None
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.global_batch > self.num_samples:
@@ -181,12 +194,13 @@ class EpochPlan:
     @property
     def num_steps(self) -> int:
         """Optimizer steps in an epoch."""
-        return self.num_samples // self.global_batch
+        all_steps = self.num_samples // self.global_batch
+        return all_steps if self.max_steps is None else min(all_steps, self.max_steps)
 
     @property
     def num_left_out(self) -> int:
         """Positions that an epoch leaves out."""
-        return self.num_samples % self.global_batch
+        return self.num_samples - self.num_steps * self.global_batch
 
     def samples(self, epoch: int, step: int, shard: Shard) -> Indices:
         """The sample numbers of this shard's micro-batches of a step, one after the other: int64 [at most G]."""

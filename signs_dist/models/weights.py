@@ -18,8 +18,10 @@ from signs_dist.models.trainable import head_name
 
 logger = logging.getLogger(__name__)
 
-WRAPPER_PREFIXES = ("module.", "_orig_mod.")
-"""What DDP or DataParallel and torch.compile put before names."""
+PARALLEL_PREFIX = "module."
+"""What DDP and DataParallel put before names."""
+COMPILED_PREFIX = "_orig_mod."
+"""What torch.compile does."""
 
 
 BROKEN = (
@@ -62,7 +64,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weights: Any = average.get("weights") if isinstance(average, dict) else inner
     if not _is_state_dict(weights):
         raise UserError(f"{path} holds no weights: a model.pt or a file of checkpoints/ is wanted.")
-    return {_plain(name): tensor for name, tensor in weights.items()}
+    return {plain_name(name): tensor for name, tensor in weights.items()}
+
+
+def named_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The model's own parameters and buffers, not copies, under plain names whatever it is wrapped in."""
+    return {plain_name(name): tensor for name, tensor in model.state_dict().items()}
 
 
 def read_file(path: str) -> dict[str, Tensor]:
@@ -126,8 +133,9 @@ def _is_state_dict(content: Any) -> bool:
     )
 
 
-def _plain(name: str) -> str:
-    while name.startswith(WRAPPER_PREFIXES):
-        for prefix in WRAPPER_PREFIXES:
-            name = name.removeprefix(prefix)
+def plain_name(name: str) -> str:
+    """The name without what wrappers put before it; torch.compile may also wrap a part of a model."""
+    name = name.replace(COMPILED_PREFIX, "")
+    while name.startswith(PARALLEL_PREFIX):
+        name = name.removeprefix(PARALLEL_PREFIX)
     return name

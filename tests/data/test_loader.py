@@ -4,6 +4,9 @@ import dataclasses
 import gc
 import itertools
 import multiprocessing
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,3 +200,22 @@ def test_when_memory_is_page_locked(pin_memory: Any, on_gpu: bool, expected: boo
     config = DataConfig(pin_memory=pin_memory)
     settings = choose_loader_settings(config, usable_cores=4, on_gpu=on_gpu, per_sample_work=True)
     assert settings.pin_memory is expected
+
+
+def test_signals_to_the_whole_job_leave_the_workers_alone(source: Dataset[Batch]) -> None:
+    # A scheduler sends SIGTERM to all of a job: without its workers the main process could not finish its step.
+    loader = TrainLoader(source, EpochPlan(30, 2, 0), Shard(), with_workers(2))
+    batches = loader.epoch(0)
+    next(batches)
+    pids = [worker.pid for worker in workers()]
+    sender = "import os, sys; [os.kill(int(pid), int(sys.argv[1])) for pid in sys.argv[2:]]"
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        subprocess.run([sys.executable, "-c", sender, str(int(number)), *map(str, pids)], check=True)
+    assert len(list(batches)) == 14
+    assert [worker.pid for worker in workers()] == pids
+    # From the process that started them it is meant for them.
+    for worker in workers():
+        worker.terminate()
+        worker.join(5)
+        assert worker.exitcode == 0
+    del batches

@@ -38,7 +38,9 @@ def test_layers_without_a_deterministic_kernel(layer: nn.Module, is_unstable: bo
 
 
 def test_a_resnet_is_fine_on_cuda() -> None:
-    require_deterministic(torchvision.models.resnet18(), "cuda")
+    model = torchvision.models.resnet18()
+    assert unstable_on_cuda(model) == []
+    require_deterministic(model, "cuda")
 
 
 class Noise(nn.Module):

@@ -1,0 +1,68 @@
+"""How many cores this process may keep busy: affinity, control groups, and who shares them."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+
+def count_usable_cores(affinity: int, cgroup_limit: float | None) -> int:
+    """Cores that may be kept busy: the affinity mask, or fewer where a control group grants less time."""
+    limit = math.inf if cgroup_limit is None else max(1, math.ceil(cgroup_limit))
+    return int(max(1, min(affinity, limit)))
+
+
+def count_sharing(
+    launcher: str, local_world_size: int, affinity: int, machine_cores: int, slurm_cpus_per_task: str | None
+) -> int:
+    """Processes of a run that may use the same cores: all on the machine, or 1 where SLURM gave each its own.
+
+    Args:
+        launcher: as in `Launch`.
+        local_world_size: processes of the run on this machine.
+        affinity: cores in this process's mask.
+        machine_cores: cores of the machine.
+        slurm_cpus_per_task: SLURM_CPUS_PER_TASK, or None. A mask as large as all tasks' cores together is the whole
+            job's: SLURM confined the job and did not bind its tasks.
+    """
+    cores_of_all = (parse_number(slurm_cpus_per_task) or 0) * local_world_size
+    is_bound = launcher in ("srun", "submitit") and affinity < min(machine_cores, cores_of_all)
+    return 1 if is_bound else local_world_size
+
+
+def share_of_cores(usable_cores: int, num_sharing: int) -> int:
+    """Cores for one of `num_sharing` processes, at least 1."""
+    return max(1, usable_cores // num_sharing)
+
+
+def count_threads(usable_cores: int, omp_num_threads: str | None, launcher: str, num_sharing: int) -> int:
+    """Threads of one operation: OMP_NUM_THREADS where a person set it, else one per core of this process's share.
+
+    torchrun sets that variable to 1 when it starts several processes and finds it unset, which says nothing about
+    what the user wants. Any other value is a person's, and so is 1 with one process.
+    """
+    wanted = parse_number(omp_num_threads)
+    is_by_torchrun = launcher == "torchrun" and num_sharing > 1 and wanted == 1
+    return min(wanted, usable_cores) if wanted and not is_by_torchrun else share_of_cores(usable_cores, num_sharing)
+
+
+def parse_cgroup_limit(text: str) -> float | None:
+    """Cores granted by the text of a cgroup's `cpu.max` (`QUOTA PERIOD`, in µs); None where there is no limit."""
+    words = text.split()
+    if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
+        return None
+    return int(words[0]) / int(words[1])
+
+
+def read_cgroup_limit() -> float | None:
+    """Cores that this process's control group grants; None where it sets no limit, or cannot be read."""
+    try:
+        return parse_cgroup_limit(Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii"))
+    except OSError:
+        return None  # another system, or version 1 of control groups: affinity decides
+
+
+def parse_number(text: str | None) -> int | None:
+    """A whole number from a variable of the environment; None where it is none, or not set."""
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,9}", text) else None

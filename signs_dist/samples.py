@@ -1,0 +1,77 @@
+"""Which images each step trained on, written down by every process, to check that none is lost or repeated.
+
+logs/samples-rank0.jsonl    {"epoch": 1, "step": 3, "micro_batch": 0, "samples": [17, 4, …]}, a line per forward pass
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from signs_dist.files import write_text
+
+Place = tuple[int, int]
+"""Epoch and step, both from 1."""
+
+
+class SampleLog:
+    """The file of one process.
+
+    Args:
+        logs: the run's logs folder.
+        rank: this process's.
+    """
+
+    def __init__(self, logs: Path, rank: int) -> None:
+        self._path = logs / f"samples-rank{rank}.jsonl"
+
+    def write(self, epoch: int, step: int, micro_batch: int, samples: Sequence[int]) -> None:
+        """Add a line; `epoch` and `step` count from 1, `micro_batch` is the first of this forward pass, from 0."""
+        line = {"epoch": epoch, "step": step, "micro_batch": micro_batch, "samples": list(samples)}
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
+def read_samples(logs: Path) -> dict[Place, list[int]]:
+    """Sample numbers of each step in the order of its micro-batches, over all processes; a step done twice shows."""
+    rows = sorted(_read(logs), key=lambda line: (line["epoch"], line["step"], line["micro_batch"]))
+    found: dict[Place, list[int]] = collections.defaultdict(list)
+    for line in rows:
+        found[line["epoch"], line["step"]] += line["samples"]
+    return dict(found)
+
+
+def keep_samples(logs: Path, is_kept: Callable[[Place], bool]) -> None:
+    """Drop the lines of steps that are done again, from the files of all processes."""
+    for path in logs.glob("samples-rank*.jsonl"):
+        lines = [line for line in _read_file(path) if is_kept((line["epoch"], line["step"]))]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def find_repeated(found: dict[Place, list[int]]) -> list[Place]:
+    """Steps with a sample that their epoch has had before, or has twice: none, unless the order is balanced."""
+    seen: dict[int, set[int]] = collections.defaultdict(set)
+    repeated = []
+    for (epoch, step), samples in sorted(found.items()):
+        if len(set(samples)) < len(samples) or seen[epoch] & set(samples):
+            repeated.append((epoch, step))
+        seen[epoch] |= set(samples)
+    return repeated
+
+
+def _read(logs: Path) -> list[dict[str, Any]]:
+    return [line for path in sorted(logs.glob("samples-rank*.jsonl")) for line in _read_file(path)]
+
+
+def _read_file(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file; a last one that was cut off by a kill is left out."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines

@@ -1,0 +1,196 @@
+"""Weights and the state of a run as plain tensors and plain values, under plain names, out of a model and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from io import RawIOBase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signs_dist.errors import UserError
+from signs_dist.files import written_aside
+from signs_dist.models.weights import differences, named_weights
+
+Weights = Mapping[str, Tensor]
+BLOCK_BYTES = 2**22
+"""Written at once."""
+
+
+def save(path: Path, value: Mapping[str, Any]) -> None:
+    """Write tensors and plain values to `path`, so that `torch.load(path, weights_only=True)` reads them back."""
+    with written_aside(path) as aside, aside.open("wb", buffering=0) as file:
+        write_to(file, value)
+
+
+def write_to(file: RawIOBase, value: Mapping[str, Any], at_quarter: Callable[[int], None] | None = None) -> Written:
+    """Write tensors and plain values to an open file, so that `torch.load(…, weights_only=True)` reads them back.
+
+    Args:
+        file: unbuffered, written to from where it is.
+        value: tensors on the CPU and plain values.
+        at_quarter: called with 1 to 4 as each quarter of the bytes has been written.
+
+    Raises:
+        OSError: the file cannot be written; `num_bytes` of it tells how many bytes there would have been.
+    """
+    stream = _DigestingStream(file, max(1, num_tensor_bytes(value)), at_quarter or (lambda number: None))
+    torch.save(dict(value), stream)  # type: ignore[arg-type]
+    return stream.finish()
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What was written: how many bytes, and their SHA-256 (hex)."""
+
+    num_bytes: int
+    sha256: str
+
+
+class _DigestingStream:
+    """Writes and digests in blocks, without Python's global lock, so that training goes on meanwhile.
+
+    torch's writer turns an OSError into a RuntimeError about places in the file, and writes on: the first error is kept
+    here for the end, and what comes after it is only counted.
+    """
+
+    def __init__(self, file: RawIOBase, expected_bytes: int, at_quarter: Callable[[int], None]) -> None:
+        self._file, self._expected_bytes, self._at_quarter = file, expected_bytes, at_quarter
+        self._hasher, self._num_bytes, self._quarter = hashlib.sha256(), 0, 0
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """As in a file."""
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), BLOCK_BYTES):
+            self._write_block(view[start : start + BLOCK_BYTES])
+        return len(view)
+
+    def flush(self) -> None:
+        """As in a file; nothing is held back here."""
+
+    def finish(self) -> Written:
+        """What was written. Raises the first OSError."""
+        if self._error is not None:
+            self._error.num_bytes = self._num_bytes  # type: ignore[attr-defined]
+            raise self._error
+        self._tell_quarters(4)
+        return Written(self._num_bytes, self._hasher.hexdigest())
+
+    def _write_block(self, block: memoryview) -> None:
+        self._num_bytes += len(block)
+        if self._error is not None:
+            return
+        self._hasher.update(block)
+        try:
+            while block:
+                block = block[self._file.write(block) or 0 :]
+        except OSError as error:
+            self._error = error
+        self._tell_quarters(min(4, 4 * self._num_bytes // self._expected_bytes))
+
+    def _tell_quarters(self, number: int) -> None:
+        while self._quarter < number:
+            self._quarter += 1
+            self._at_quarter(self._quarter)
+
+
+def num_tensor_bytes(value: Any) -> int:
+    """Bytes of all tensors in nested dicts, lists and tuples."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(map(num_tensor_bytes, value.values()))
+    return sum(map(num_tensor_bytes, value)) if isinstance(value, (list, tuple)) else 0
+
+
+class Copier:
+    """Copies nested dicts, lists and tuples with every tensor on the CPU, contiguous and apart from the model's.
+
+    Each copy goes into the memory of the one before, which must not be in use any more: fresh memory would take longer
+    to get than to fill.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[Any, ...], Tensor] = {}
+
+    def copy(self, value: Any) -> Any:
+        """The copy."""
+        self._before, self._buffers = self._buffers, {}
+        self._is_on_gpu = False
+        result = self._copy(value, ())
+        if self._is_on_gpu:
+            torch.cuda.synchronize()
+        return result
+
+    def _copy(self, value: Any, place: tuple[Any, ...]) -> Any:
+        if isinstance(value, Tensor):
+            return self._copy_tensor(value.detach(), place)
+        if isinstance(value, Mapping):
+            return {key: self._copy(item, (*place, key)) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._copy(item, (*place, number)) for number, item in enumerate(value))
+        return value
+
+    def _copy_tensor(self, tensor: Tensor, place: tuple[Any, ...]) -> Tensor:
+        buffer = self._before.get(place)
+        on_gpu = tensor.device.type == "cuda"
+        if buffer is None or (buffer.shape, buffer.dtype) != (tensor.shape, tensor.dtype):
+            buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=on_gpu)
+        self._is_on_gpu |= on_gpu
+        self._buffers[place] = buffer
+        return buffer.copy_(tensor, non_blocking=on_gpu)
+
+
+def put_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], source: Path) -> None:
+    """Give an optimizer the state of a saved one; its settings (such as fused kernels) stay its own.
+
+    Raises:
+        UserError: it is of another model or another kind of optimizer.
+    """
+    own = optimizer.state_dict()
+    groups, saved_groups = own["param_groups"], saved["param_groups"]
+    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in saved_groups]:
+        raise UserError(f"{source} has an optimizer over other parameters. Use the config that it was made with.")
+    rates = [{**group, "lr": saved_group["lr"]} for group, saved_group in zip(groups, saved_groups, strict=True)]
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": rates})
+    # Files hold contiguous tensors. Fused kernels walk through memory, so a parameter's state must lie as it does.
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def put_weights(model: nn.Module, weights: Weights, source: Path) -> None:
+    """Copy weights into a model; every name and shape must fit.
+
+    Raises:
+        UserError: they are those of another model.
+    """
+    own = named_weights(model)
+    if misfit := differences(own, weights):
+        raise UserError(f"{source} is of another model: {misfit}. Use the config that it was trained with.")
+    with torch.no_grad():
+        for name, tensor in weights.items():  # all but counters is there
+            own[name].copy_(tensor)
+
+
+def plain_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's weights on the CPU, contiguous, under plain names."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in named_weights(model).items()}
+
+
+def weights_sha256(weights: Weights) -> str:
+    """SHA-256 (hex) over the names, dtypes, shapes and bytes of all tensors, in the order of their names."""
+    hasher = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        hasher.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return hasher.hexdigest()
