@@ -7,7 +7,9 @@ python -m launch.local --gpus 0,2,5,6 -- --config configs/signs.yaml optim.lr=0.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
+import json
 import os
 import re
 import shlex
@@ -18,19 +20,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from signs_dist import train
 from signs_dist.command import CommandParser, run_command
 from signs_dist.context import read_context
 from signs_dist.devices import parse_gpus
-from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UserError
-from signs_dist.interrupt import kill_tree
+from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, UserError
+from signs_dist.heartbeat import ORPHAN_SECONDS, is_alive, process_state, read_birth
+from signs_dist.interrupt import SCHEDULER_SIGNALS, find_descendants, kill_tree
 
 SECOND_SECONDS = 1.0
 """A second Ctrl-C within this time is the first one still."""
 POLL_SECONDS = 0.1
+PR_SET_PDEATHSIG = 1
+"""The number of prctl(2)'s option that sends a process a signal when its parent ends."""
 
 
 def build_parser() -> CommandParser:
@@ -45,8 +51,16 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--gpus", metavar="0,2,5,6", help="which GPUs: numbers as nvidia-smi shows them, or GPU-… names (default: all)"
     )
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="start all again, from the newest checkpoint, when one breaks, so many times (default: 0)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would be started, and stop")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="for signs_dist.train")
+    parser.passes_on = train.build_parser()
     return parser
 
 
@@ -56,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(own)
     if options.arguments:
         raise UserError(
-            f"{' '.join(options.arguments)}: what is for signs_dist.train goes behind --, such as: "
+            f"what is for signs_dist.train goes behind --, such as: "
             f"python -m launch.local --nproc 4 -- {shlex.join(options.arguments)}"
         )
     context = read_context()
@@ -67,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     launch = plan_launch(
         nproc=options.nproc,
         gpus=options.gpus,
+        max_restarts=options.max_restarts,
         arguments=rest,
         usable_cores=context.usable_cores,
         environment=os.environ,
@@ -93,19 +108,27 @@ class Launch:
         num_processes: how many.
         variables: what is added to the environment.
         arguments: of signs_dist.train.
+        max_restarts: how often all are started again when one breaks.
+        rendezvous: torchrun's flags on where it meets those of other machines.
+        program: what each process runs before these arguments.
+        folder: where torchrun is started; None: here.
     """
 
     num_processes: int
     variables: Mapping[str, str]
     arguments: tuple[str, ...]
+    max_restarts: int = 0
+    rendezvous: tuple[str, ...] = ("--standalone",)
+    program: tuple[str, ...] = ("-m", "signs_dist.train")
+    folder: str | None = None
 
     def command(self, log_folder: Path) -> list[str]:
         """The command line of torchrun. Workers' standard error goes to files below `log_folder`, a folder each."""
         return [
             *(sys.executable, "-m", "torch.distributed.run"),
-            *("--standalone", f"--nproc-per-node={self.num_processes}", "--max-restarts=0"),
+            *(*self.rendezvous, f"--nproc-per-node={self.num_processes}", f"--max-restarts={self.max_restarts}"),
             *(f"--log-dir={log_folder}", "--redirects=2"),
-            *("-m", "signs_dist.train", *self.arguments),
+            *(*self.program, *self.arguments),
         ]
 
     def describe(self) -> str:
@@ -115,7 +138,13 @@ class Launch:
 
 
 def plan_launch(
-    *, nproc: int | None, gpus: str | None, arguments: Sequence[str], usable_cores: int, environment: Mapping[str, str]
+    *,
+    nproc: int | None,
+    gpus: str | None,
+    arguments: Sequence[str],
+    usable_cores: int,
+    environment: Mapping[str, str],
+    max_restarts: int = 0,
 ) -> Launch:
     """Decide what to start.
 
@@ -125,6 +154,7 @@ def plan_launch(
         arguments: of signs_dist.train.
         usable_cores: of this machine.
         environment: that of this process.
+        max_restarts: `--max-restarts`.
 
     Raises:
         UserError: numbers that do not fit each other.
@@ -139,20 +169,29 @@ def plan_launch(
             )
         nproc = len(names) if nproc is None else nproc
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(names[:nproc])
+        if not any(argument.partition("=")[0] == "--device" for argument in arguments):
+            arguments = ["--device", "cuda", *arguments]  # GPUs named here are not to be missing without a word
     if nproc is None:
         raise UserError("how many processes? Type --nproc 4, or --gpus 0,1,2,3 for one per GPU.")
     if nproc < 1:
         raise UserError(f"--nproc {nproc}: at least 1.")
+    if max_restarts < 0:
+        raise UserError(f"--max-restarts {max_restarts}: 0 or more.")
     if "--dp" in arguments:
         raise UserError("--dp is one process with several GPUs. Leave it away here: each process has a GPU of its own.")
     # torchrun would set 1 and warn about it.
     if "OMP_NUM_THREADS" not in environment:
         variables["OMP_NUM_THREADS"] = str(max(1, usable_cores // nproc))
-    return Launch(nproc, variables, tuple(arguments))
+    return Launch(nproc, variables, tuple(arguments), max_restarts)
 
 
-def start(launch: Launch) -> int:
-    """Start the processes, pass on what they say and what the user signals, and wait for their end."""
+def start(launch: Launch, on_signal: Callable[[int], None] = lambda number: None) -> int:
+    """Start the processes, pass on what they say and what the user signals, and wait for their end.
+
+    Args:
+        launch: what to start.
+        on_signal: hears the number of the first signal that asks to stop.
+    """
     folder = Path(tempfile.mkdtemp(prefix="signs_dist-launch-"))
     try:
         with (folder / "torchrun.log").open("w") as log:
@@ -160,15 +199,27 @@ def start(launch: Launch) -> int:
             process = subprocess.Popen(
                 launch.command(folder / "processes"),
                 env={**os.environ, **launch.variables},
+                cwd=launch.folder,
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
-        with _passing_signals(process) as signals, _following(folder / "processes"):
+        with _passing_signals(process, on_signal) as signals, _following(folder / "processes"):
             code = _wait(process)
         if code == 0:
             return EXIT_OK
+        if code < 0 and not signals:
+            print(
+                f"error: torchrun, which looks after the processes, was ended by signal {-code} "
+                f"({signal.Signals(-code).name}); they have been stopped as well. Nothing that was saved is lost: the "
+                f"same command with the same --run-dir goes on.",
+                file=sys.stderr,
+            )
+            return 128 - code
         report = (folder / "torchrun.log").read_text(errors="replace")
+        if signals and has_stopped(folder / "processes"):
+            return EXIT_STOPPED
         if signals:
             return EXIT_INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0]
         said = any(path.stat().st_size for path in (folder / "processes").rglob("stderr.log"))
@@ -179,18 +230,44 @@ def start(launch: Launch) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _end_with_parent() -> None:
+    """Called in the new process: torchrun gets SIGTERM if this one is killed, and stops its workers then."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _wait(process: subprocess.Popen[bytes]) -> int:
     """Wait for torchrun; nothing that it started outlives it, whatever happens here."""
+    workers: list[tuple[int, str]] = []
     try:
-        return process.wait()
+        while process.poll() is None:
+            # Asked for while it lives: once it is gone, nothing tells whose children these were.
+            workers = [(pid, read_birth(pid)) for pid in find_descendants(process.pid)] or workers
+            time.sleep(POLL_SECONDS)
+        return process.returncode
     finally:
         kill_tree(process.pid)
         process.wait()
+        _end_orphans(workers)
+
+
+def _end_orphans(workers: Sequence[tuple[int, str]]) -> None:
+    """Wait for what a torchrun that was killed has left behind: it stops by itself, or is killed."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while (left := [one for one in workers if is_alive(*one)]) and time.monotonic() < deadline:
+        if all(process_state(pid) == "stopped" for pid, _ in left):
+            break  # by SIGSTOP: these cannot end by themselves
+        time.sleep(POLL_SECONDS)
+    for pid, _ in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
-def _passing_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Pass SIGINT and SIGTERM on to torchrun, which tells its workers; a second SIGINT ends all at once."""
+def _passing_signals(process: subprocess.Popen[bytes], on_signal: Callable[[int], None]) -> Iterator[list[int]]:
+    """Pass on to torchrun what asks to stop, and it tells its workers; a second SIGINT ends all at once.
+
+    SIGUSR2 is passed on as SIGTERM: torchrun itself would end by it and leave its workers.
+    """
     received: list[int] = []
     times: list[float] = []
 
@@ -200,14 +277,19 @@ def _passing_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             if now - times[0] > SECOND_SECONDS:
                 kill_tree(process.pid)
             return
+        if not received:  # later ones may come from a launcher that ends the tasks which are not yet done
+            on_signal(number)
         received.append(number)
         times.append(now)
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, *SCHEDULER_SIGNALS)}
     try:
         yield received
     finally:
+        if received:
+            # Stopping already: srun sends SIGTERM as soon as one of its tasks has ended, and it may be another's turn.
+            before |= dict.fromkeys(SCHEDULER_SIGNALS, signal.SIG_IGN)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -239,6 +321,15 @@ def _following(folder: Path) -> Iterator[None]:
         done.set()
         thread.join()
         copy()
+
+
+def has_stopped(folder: Path) -> bool:
+    """Whether a process has saved and ended as a scheduler's signal asks: torchrun does not report that."""
+    for path in folder.rglob("error.json"):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            if json.loads(path.read_text(encoding="utf-8"))["message"]["errorCode"] == EXIT_STOPPED:
+                return True
+    return False
 
 
 def find_exit_code(report: str) -> int:

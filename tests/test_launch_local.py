@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launch import local
 from launch.local import find_exit_code, last_words, main, plan_launch, split_arguments
 from signs_dist.command import run_command
 from signs_dist.errors import UserError
+from signs_dist.heartbeat import read_birth
 
 REPORT = """
 ============================================================
@@ -82,7 +86,9 @@ def test_a_dry_run_prints_the_command(capsys: pytest.CaptureFixture[str], monkey
     out = capsys.readouterr().out
     assert "CUDA_VISIBLE_DEVICES=1,3 OMP_NUM_THREADS=1 " in out
     assert "--nproc-per-node=2" in out
-    assert out.endswith("-m signs_dist.train --config 'my config.yaml' optim.lr=0.1\n")
+    assert out.endswith("-m signs_dist.train --device cuda --config 'my config.yaml' optim.lr=0.1\n")
+    assert run_command(main, ["--gpus", "1,3", "--dry-run", "--", "--device=cpu"]) == 0
+    assert capsys.readouterr().out.endswith("-m signs_dist.train --device=cpu\n")
 
 
 def test_settings_without_dashes_are_told_where_to_stand(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,3 +110,13 @@ def test_the_last_words_are_the_roots() -> None:
 def test_it_needs_no_torch() -> None:
     source = Path(__file__).parent.parent / "launch" / "local.py"
     assert "import torch" not in source.read_text()
+
+
+def test_only_what_was_left_behind_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "ORPHAN_SECONDS", 0.3)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        birth = read_birth(process.pid)
+        local._end_orphans([(process.pid, "1")])  # its number was another's when it was written down
+        assert process.poll() is None
+        local._end_orphans([(process.pid, birth)])
+        assert process.wait(timeout=5) == -signal.SIGKILL

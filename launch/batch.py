@@ -1,0 +1,223 @@
+"""The batch script of a job, and handing it over. With job.py the only file that imports submitit."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.cluster import ClusterConfig
+from launch.job import Job
+from signs_dist.context import LAUNCHER_VARIABLES
+from signs_dist.errors import UserError
+
+UNSAFE = frozenset("%\\\"'`$\n\r\t" + os.pathsep)
+"""What SLURM would read something into, in the name of a log file, or Python in its path."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Submission:
+    """What is submitted.
+
+    Attributes:
+        cluster: what it asks for.
+        job: what each task does.
+        folder: of this submission, in the run folder, absolute.
+        name: of the job, for people.
+        run_list: for an array: a file with the run folder of each element on a line.
+    """
+
+    cluster: ClusterConfig
+    job: Job
+    folder: Path
+    name: str
+    run_list: Path | None = None
+
+    @property
+    def python(self) -> str:
+        """The shell command that starts Python on a compute node."""
+        python = shlex.quote(self.cluster.python or sys.executable)
+        return f"{self.cluster.container} {python}" if self.cluster.container else python
+
+
+def setup_lines(submission: Submission) -> list[str]:
+    """Shell before the tasks: where they start and import from, and what SLURM's variables do not tell."""
+    folders = submission.job.import_folders
+    least, most = submission.cluster.num_nodes
+    tasks, _ = task_shape(submission.cluster)
+    counted = f"export SLURM_NTASKS=$((SLURM_JOB_NUM_NODES * {tasks})) SLURM_NTASKS_PER_NODE={tasks}"
+    run = shlex.quote(submission.job.run_folder)
+    if submission.run_list is not None:
+        run = f'$(sed -n "$((${{SLURM_ARRAY_TASK_ID:-0}} + 1))p" {shlex.quote(str(submission.run_list))})'
+    return [
+        "# SLURM may signal this script too; it stays, to see how its tasks end.",
+        "trap : TERM USR2",
+        f"cd {shlex.quote(folders[0])} || exit 2",
+        f"export PYTHONPATH={shlex.quote(os.pathsep.join(folders))}",
+        f"unset {' '.join(LAUNCHER_VARIABLES)}",
+        "export SIGNS_DIST_KILL_SECONDS=$(scontrol show config 2>/dev/null | awk '$1 == \"KillWait\" { print $3 }')",
+        f"run={run}",
+        'echo "$(date +%FT%T) attempt ${SLURM_RESTART_COUNT:-0} of job $SLURM_JOB_ID on $SLURM_JOB_NODELIST: $run"',
+        *([counted] if most > least else []),
+        *submission.cluster.setup,
+    ]
+
+
+def teardown_lines(submission: Submission) -> list[str]:
+    """Shell after the tasks: one place decides on a requeue, when all of them are gone."""
+    cluster = submission.cluster
+    limits = [
+        *("--signal-seconds", str(cluster.signal_seconds)),
+        *("--max-requeues", str(cluster.max_requeues), "--max-timeouts", str(cluster.max_timeouts)),
+    ]
+    return [
+        "code=$?",
+        "# The last element of an array to start has the array's own number, which stands for all of them.",
+        "job_id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}",
+        "job_id=${job_id:-$SLURM_JOB_ID}",
+        'job=$(scontrol --oneliner show job "$job_id" 2>/dev/null)',
+        f'decision=$({submission.python} -m launch.requeue "$run" {shlex.join(limits)} \\',
+        '  --exit-code "$code" --job "$job")',
+        'echo "$(date +%FT%T) exit code $code: $decision"',
+        'case "$decision" in',
+        '  requeue*) scontrol requeue "$job_id" || echo "not requeued here: SLURM may have done so itself" ;;',
+        "esac",
+        'exit "$code"',
+    ]
+
+
+def sbatch_parameters(submission: Submission) -> dict[str, Any]:
+    """What submitit is told, by its own names (submitit.SlurmExecutor)."""
+    cluster = submission.cluster
+    tasks, cpus = task_shape(cluster)
+    kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
+    gpus: dict[str, Any] = {}
+    if cluster.binds_gpus:
+        gpus = {"gpus_per_task": f"{kind}1"}
+    elif cluster.gpus_per_node:
+        gpus = {"gpus_per_node": f"{kind}{cluster.gpus_per_node}"}
+    least, most = cluster.num_nodes
+    extra: dict[str, Any] = {"requeue": True}
+    if most > least:
+        # SLURM takes --ntasks-per-node times the least for the number of tasks, and gives no more nodes than tasks. As
+        # overcommitted, tasks do not count, and --cpus-per-task is a node's.
+        extra |= {"nodes": f"{least}-{most}", "ntasks": most * tasks, "overcommit": True}
+    return {
+        "job_name": submission.name,
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "time": cluster.minutes,
+        "nodes": least,
+        "ntasks_per_node": tasks if most == least else None,
+        "cpus_per_task": cpus if most == least else (cpus or 1) * tasks,
+        "mem": cluster.memory,
+        **gpus,
+        "signal_delay_s": cluster.signal_seconds,
+        "stderr_to_stdout": True,
+        "setup": setup_lines(submission),
+        "teardown": teardown_lines(submission),
+        # A task that dies takes the others with it. srun does not take --cpus-per-task over from sbatch.
+        "srun_args": [
+            "--kill-on-bad-exit=1",
+            *([f"--cpus-per-task={cpus or 1}"] if cpus or most > least else []),
+            *cluster.srun_args,
+        ],
+        "additional_parameters": {**extra, **{name.lstrip("-"): value for name, value in cluster.extra.items()}},
+    }
+
+
+def task_shape(cluster: ClusterConfig) -> tuple[int, int | None]:
+    """(tasks on each node, cores of each or None): with torchrun one task that has the cores of all its processes."""
+    if cluster.agent == "torchrun":
+        return 1, cluster.cpus_per_task and cluster.cpus_per_task * cluster.num_local_processes
+    return cluster.num_local_processes, cluster.cpus_per_task
+
+
+def make_executor(submission: Submission) -> Any:
+    """submitit's executor for a submission. Raises `UserError` where SLURM is not there, or a name would mislead it."""
+    import submitit
+
+    folder = submission.folder / "submitit"
+    if wrong := sorted(UNSAFE & set(str(folder))):
+        raise UserError(
+            f"--run-dir {submission.job.run_folder!r}: SLURM or Python would read something into "
+            f"{' '.join(map(repr, wrong))}. Take letters, digits, spaces, and . _ - + , ; = ( )"
+        )
+    if shutil.which("srun") is None or shutil.which("sbatch") is None:
+        raise UserError(
+            "there is no SLURM on this machine (no sbatch). Submit from a login node; or type --cluster local, which "
+            "starts the same job on this machine."
+        )
+    executor = submitit.SlurmExecutor(folder=folder, python=submission.python)
+    given = {name: value for name, value in sbatch_parameters(submission).items() if value is not None}
+    executor.update_parameters(**given)
+    return executor
+
+
+def batch_script(submission: Submission) -> str:
+    """The whole script that sbatch gets."""
+    executor = make_executor(submission)
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    return text
+
+
+def test_only(script: str) -> str:
+    """Ask SLURM whether it would take the script: its estimate of when it would start. Raises `UserError` if not."""
+    ended = subprocess.run(
+        ["sbatch", "--test-only"], input=script, capture_output=True, text=True, timeout=60, check=False
+    )
+    told = " ".join(ended.stderr.replace("sbatch:", "").split())
+    if ended.returncode:
+        raise UserError(f"SLURM does not take this job: {told}")
+    return told
+
+
+def submit(submission: Submission) -> str:
+    """Hand the job over to SLURM and return its id. Raises `UserError` if it is refused."""
+    import submitit
+
+    executor = make_executor(submission)
+    try:
+        job = executor.submit(submission.job)
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+        raise UserError(f"SLURM does not take this job: {' '.join(str(error).split())}") from error
+    return str(job.job_id)
+
+
+def submit_here(submission: Submission) -> str:
+    """Start the job on this machine by submitit's local executor, in the background; its id, a process id."""
+    import submitit
+
+    cluster = submission.cluster
+    executor = submitit.LocalExecutor(folder=submission.folder / "submitit")
+    executor.update_parameters(
+        tasks_per_node=cluster.num_local_processes,
+        gpus_per_node=cluster.gpus_per_node,
+        timeout_min=cluster.minutes,
+        signal_delay_s=cluster.signal_seconds,
+        stderr_to_stdout=True,
+        setup=[
+            f"cd {shlex.quote(submission.job.import_folders[0])}",
+            f"export PYTHONPATH={shlex.quote(os.pathsep.join(submission.job.import_folders))}",
+            f"unset {' '.join(LAUNCHER_VARIABLES)}",
+            *cluster.setup,
+        ],
+    )
+    return str(executor.submit(submission.job).job_id)
+
+
+def submit_array(submission: Submission, jobs: Sequence[Job], parallel: int) -> list[str]:
+    """Hand over an array, a job each, of which so many run at once; their ids."""
+    executor = make_executor(submission)
+    executor.update_parameters(array_parallelism=parallel)
+    with executor.batch():
+        handles = [executor.submit(job) for job in jobs]
+    return [str(handle.job_id) for handle in handles]

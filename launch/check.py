@@ -1,0 +1,239 @@
+"""What would end a job in its first minute, looked for before it is submitted, with the code that the job runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launch.cluster import ClusterConfig
+from launch.requeue import parse_duration
+from signs_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from signs_dist.config import Config
+
+TRIAL_IMAGES = 4
+"""Images of the step that is tried: enough for a BatchNorm."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A run that is to be submitted.
+
+    Attributes:
+        config_path, overrides: as signs_dist.train takes them.
+        config: what they make.
+        run_path: the run folder.
+        accepted: settings that may differ from an earlier attempt's.
+        cluster: what the job asks for.
+        data_on_nodes: only the compute nodes see the images.
+    """
+
+    config_path: Path | None
+    overrides: tuple[str, ...]
+    config: Config
+    run_path: Path
+    accepted: frozenset[str]
+    cluster: ClusterConfig
+    data_on_nodes: bool
+
+
+def check_batches(config: Config, world_sizes: Collection[int]) -> list[str]:
+    """The arithmetic of a step for every number of processes that the queue may give. Raises `UserError`."""
+    from signs_dist.data.plan import cut_global_batch, largest_micro_batch
+
+    if min(world_sizes) != max(world_sizes) and config.train.micro_batch is None:
+        raise UserError(
+            f"the queue may give {min(world_sizes)} to {max(world_sizes)} processes, and train.micro_batch is not set: "
+            f"each number would cut the batch in another way. Add train.micro_batch="
+            f"{largest_micro_batch(config.train.global_batch, max(world_sizes))}"
+        )
+    lines = []
+    for world_size in sorted(world_sizes):
+        cut = cut_global_batch(config.train.global_batch, config.train.micro_batch, world_size)
+        lines.append(cut.describe(world_size))
+    return lines
+
+
+def check_run_folder(request: Request) -> list[str]:
+    """Make the run folder, and see that it can be written to, is free, and can be gone on with. Raises `UserError`."""
+    from signs_dist.files import cannot_make
+    from signs_dist.lease import find_holder
+    from signs_dist.rundir import RunFolder, require_run_or_empty
+
+    path = request.run_path
+    require_run_or_empty(path)
+    busy = find_holder(path, host=socket.gethostname(), takeover_seconds=request.config.checkpoint.takeover_seconds)
+    if busy:
+        raise UserError(busy)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise cannot_make(error, path) from error
+    folder = RunFolder(path)
+    if not folder.is_begun:
+        return []
+    from signs_dist.errors import CheckpointError
+    from signs_dist.resume import changed_settings, describe_changes, refuse_changes
+    from signs_dist.store import CheckpointStore, read_checkpoint
+
+    newest = CheckpointStore(folder.checkpoints, request.config.checkpoint.keep).newest()
+    if newest is None:
+        return ["the run was begun, and nothing was saved yet: it begins again"]
+    try:
+        content = read_checkpoint(newest)
+    except CheckpointError as error:
+        return [f"{error} The job will set it aside and go on from the one before it."]
+    differences = changed_settings(content["config"], request.config)
+    refuse_changes(differences, request.accepted, data=None)
+    return [f"goes on from {newest}", *(f"changed since: {line}" for line in describe_changes(differences))]
+
+
+def check_training(request: Request) -> list[str]:
+    """Open the data, make the model, and try one step on this machine's CPU. Raises `UserError`."""
+    import torch
+
+    from signs_dist.config_source import load_config
+    from signs_dist.console import Screen
+    from signs_dist.context import read_context
+    from signs_dist.heartbeat import Pulse
+    from signs_dist.strategy import SingleProcess
+
+    images = min(TRIAL_IMAGES, request.config.train.micro_batch or TRIAL_IMAGES)
+    small = [*request.overrides, f"train.global_batch={images}", f"train.micro_batch={images}", "data.num_workers=0"]
+    config = load_config(request.config_path, small).config
+    if request.data_on_nodes:
+        return [_try_model(config)]
+    screen, pulse = Screen(is_terminal=False, quiet=True), Pulse()
+    strategy = SingleProcess(torch.device("cpu"))
+    with _told_in_one_line(), tempfile.TemporaryDirectory(prefix="signs_dist-check-") as folder:
+        from signs_dist import loop
+        from signs_dist.run import prepare_run
+        from signs_dist.trainer import Trainer
+
+        parts, about = prepare_run(
+            config,
+            Path(folder),
+            strategy=strategy,
+            devices="cpu",
+            context=read_context(),
+            screen=screen,
+            pulse=pulse,
+        )
+        _require_enough_images(request.config, len(parts.data.splits["train"]))
+        trainer = Trainer(parts)
+        if config.exact:
+            trainer.require_same_bits()
+        steps = loop.train_epoch(
+            trainer.state, trainer.train_loader.epoch(0), trainer.prepare_train, first_step=0, first_run_step=0
+        )
+        next(iter(steps))
+        steps.close()  # type: ignore[attr-defined]
+    data, marks = about["data"], about["data"]["fingerprints"]
+    counts = ", ".join(f"{len(index):,} {name}" for name, index in parts.data.splits.items())
+    return [
+        f"{data['name']}: {counts} images, fingerprint {marks['train'][:12]}",
+        f"{config.model.name}: one step tried on this machine's CPU",
+    ]
+
+
+def _require_enough_images(config: Config, num_images: int) -> None:
+    if config.train.global_batch > num_images:
+        raise UserError(
+            f"train.global_batch={config.train.global_batch} is more than the {num_images:,} training images. "
+            f"Type train.global_batch={num_images} at most."
+        )
+
+
+def _try_model(config: Config) -> str:
+    """Where the data are not here: one forward and backward pass of random pixels."""
+    import torch
+
+    from signs_dist.run import build_model
+
+    with _told_in_one_line():
+        model = build_model(config, 2, torch.device("cpu"))
+        side = config.data.image_size
+        model(torch.randn(TRIAL_IMAGES, 3, side, side)).sum().backward()
+    return f"{config.model.name}: tried with random pixels; the data are looked for on the nodes only"
+
+
+@contextlib.contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    """What a model of the user's raises becomes a line for the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        from signs_dist.failure import find_place
+
+        place = find_place(error)
+        at = f" at {place}" if place else ""
+        raise UserError(f"a first step on this machine's CPU fails: {type(error).__name__}: {error}{at}") from error
+
+
+def check_signal(request: Request, kill_seconds: float | None) -> list[str]:
+    """Compare how long a save takes, if the run has saved before, with the time that there is for it."""
+    from signs_dist.rundir import RunFolder
+
+    folder = RunFolder(request.run_path)
+    took = [line["last_write_seconds"] for line in folder.read_lines(folder.metrics) if line.get("last_write_seconds")]
+    if not took:
+        return []
+    lead, last = request.cluster.signal_seconds, took[-1]
+    if last > lead / 2:
+        raise UserError(
+            f"the last save of this run took {last:.0f} s, and --signal-seconds {lead} is too close: type "
+            f"--signal-seconds {int(4 * last) + 1}"
+        )
+    lines = [f"the last save took {last:.1f} s; the signal comes {lead} s before the time limit"]
+    if kill_seconds is not None and last > kill_seconds:
+        lines.append(
+            f"SLURM kills {kill_seconds:g} s after SIGTERM: preempted without notice, the run goes on from its last "
+            f"periodic save (checkpoint.every_seconds={request.config.checkpoint.every_seconds})"
+        )
+    return lines
+
+
+def check_partition(cluster: ClusterConfig, partition: Mapping[str, str]) -> None:
+    """Compare the time with what a partition allows: SLURM itself takes such a job, and never starts it.
+
+    Args:
+        cluster: what the job asks for.
+        partition: of `scontrol show partition`.
+
+    Raises:
+        UserError: it is too long.
+    """
+    allowed = parse_duration(partition.get("MaxTime", ""))
+    if allowed is not None and cluster.minutes * 60 > allowed:
+        minutes = int(allowed // 60)
+        raise UserError(
+            f"--time {cluster.time}: partition {partition['PartitionName']} allows at most {partition['MaxTime']}. "
+            f"Type --time {minutes}, or another --partition."
+        )
+
+
+def describe_devices(cluster: ClusterConfig) -> str:
+    """Which process will compute on what, for people."""
+    least, most = cluster.num_nodes
+    nodes = f"{least}" if least == most else f"{least} to {most}"
+    plural = "" if most == 1 else "s"
+    each = cluster.num_local_processes
+    processes = f"{each} process{'es' if each > 1 else ''} on each, started by {cluster.agent}"
+    if not cluster.gpus_per_node:
+        return f"{nodes} node{plural}, {processes}, on the CPU"
+    shown = (
+        "its own GPU only, as cuda:0"
+        if cluster.binds_gpus
+        else "all of the job's GPUs there; local rank N takes cuda:N"
+    )
+    return f"{nodes} node{plural}, {processes}; each sees {shown}"

@@ -1,0 +1,201 @@
+"""The jobs of a run: which were submitted for it, and what SLURM says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from launch.cluster import ClusterConfig
+from signs_dist.errors import UserError
+from signs_dist.heartbeat import process_state
+from signs_dist.interrupt import find_descendants
+from signs_dist.rundir import RunFolder, timestamp
+
+SUBMIT = "submit"
+"""Folder in a run folder."""
+JOBS = "jobs.jsonl"
+ANSWER_SECONDS = 30.0
+"""How long the controller may take to answer; without one, SLURM's commands try for minutes."""
+WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
+RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT")
+
+
+@dataclasses.dataclass(frozen=True)
+class JobState:
+    """What SLURM says of a job: `state` such as RUNNING (squeue(1), JOB STATE CODES), "" for one it does not know."""
+
+    job: str
+    state: str
+    reason: str = ""
+    nodes: str = ""
+    restarts: int = 0
+    exit_code: int = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in the queue."""
+        return self.state in WAITING
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in (*WAITING, *RUNNING)
+
+    def describe(self) -> str:
+        """In a few words."""
+        if not self.state:
+            return "not known to SLURM any more"
+        why = f" ({self.reason})" if self.is_waiting and self.reason not in ("", "None") else ""
+        where = f" on {self.nodes}" if self.state in RUNNING and self.nodes else ""
+        again = f", requeued {self.restarts} time{'s' if self.restarts > 1 else ''}" if self.restarts else ""
+        return f"{self.state.lower()}{why}{where}{again}"
+
+
+def note_job(run_path: Path, job: str, submission: str) -> None:
+    """Write down that a job was submitted for a run."""
+    folder = RunFolder(run_path)
+    (run_path / SUBMIT).mkdir(exist_ok=True)
+    folder.append(run_path / SUBMIT / JOBS, {"job": job, "submission": submission, "time": timestamp()})
+
+
+def jobs_of(run_path: Path) -> list[str]:
+    """The jobs that were submitted for a run, the last at the end."""
+    return [str(line["job"]) for line in RunFolder(run_path).read_lines(run_path / SUBMIT / JOBS) if "job" in line]
+
+
+def ask_state(job: str) -> JobState:
+    """What the controller says of a job; one it has forgotten, the accounting, where there is one.
+
+    A job of `--cluster local` is a process of this machine.
+
+    Raises:
+        UserError: SLURM does not answer: whether the job lives is not known then.
+    """
+    if job.startswith("local"):
+        return JobState(job, "RUNNING" if _is_local_job(job) else "COMPLETED")
+    ended, problem = _ask("scontrol", "--oneliner", "show", "job", job)
+    if ended is not None:
+        return parse_job(job, ended)
+    # "not found" is said of an array's element that the controller has forgotten while others are still there.
+    if "Invalid job id" not in problem and "not found" not in problem:
+        raise UserError(f"SLURM does not answer about job {job}: {problem}. Type the command again when it does.")
+    ended = _run("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", job, "--format", "State")
+    state = ended.split("\n")[0].split(" ")[0] if ended else ""
+    return JobState(job, state if re.fullmatch(r"[A-Z_]+", state) else "")
+
+
+def parse_job(job: str, text: str) -> JobState:
+    """From one line of `scontrol --oneliner show job`."""
+    fields = dict(re.findall(r"(?:^| )(JobState|Reason|NodeList|Restarts|ExitCode)=([^ ]*)", text.split("\n")[0]))
+    nodes = fields.get("NodeList", "")
+    return JobState(
+        job,
+        fields.get("JobState", ""),
+        fields.get("Reason", ""),
+        "" if nodes == "(null)" else nodes,
+        int(fields.get("Restarts") or 0),
+        int(fields.get("ExitCode", "0:0").split(":")[0] or 0),
+    )
+
+
+def find_run_of_job(job: str) -> Path | None:
+    """The run folder of a job that SLURM still knows, by where its batch script writes."""
+    found = re.search(
+        rf" StdOut=(.+?)/{SUBMIT}/[0-9]+/submitit/", _run("scontrol", "--oneliner", "show", "job", job) or ""
+    )
+    return Path(found[1]) if found else None
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """The settings of `scontrol show config`."""
+    return {
+        name.strip(): value.strip()
+        for name, found, value in (line.partition("=") for line in text.split("\n"))
+        if found
+    }
+
+
+def read_slurm_config() -> dict[str, str]:
+    """The cluster's settings; empty where SLURM does not tell."""
+    return parse_config(_run("scontrol", "show", "config") or "")
+
+
+def find_partition(name: str | None) -> dict[str, str]:
+    """The settings of a partition, or of the default one; empty where SLURM does not tell."""
+    lines = (_run("scontrol", "--oneliner", "show", "partition") or "").split("\n")
+    for line in lines:
+        fields = dict(word.partition("=")[::2] for word in line.split())
+        if fields.get("PartitionName") == name or (name is None and fields.get("Default") == "YES"):
+            return fields
+    return {}
+
+
+def describe_requeue(slurm: Mapping[str, str], partition: Mapping[str, str], cluster: ClusterConfig) -> list[str]:
+    """What will happen when the job has to go: at its time limit, and when another needs its nodes.
+
+    Args:
+        slurm: settings of `scontrol show config`.
+        partition: settings of the job's partition.
+        cluster: what the job asks for.
+    """
+    lines = [
+        f"at the time limit: saved and requeued {cluster.signal_seconds} s before it, at most {cluster.max_timeouts} "
+        f"times; {cluster.max_requeues} requeues in all"
+    ]
+    mode = partition.get("PreemptMode", slurm.get("PreemptMode", "OFF"))
+    kill, grace = slurm.get("KillWait", "30 sec").split(" ")[0], partition.get("GraceTime", "0")
+    if slurm.get("PreemptType", "preempt/none") == "preempt/none" or mode == "OFF":
+        lines.append("preemption: never on this partition")
+    elif mode != "REQUEUE":
+        lines.append(f"preemption: SLURM does {mode} here, and the job does not come back by itself")
+    elif "preempt_send_user_signal" in slurm.get("SlurmctldParameters", "") and grace != "0":
+        lines.append(f"preemption: signalled {grace} s before, saved and requeued")
+    else:
+        lines.append(f"preemption: SIGTERM, saved within {kill} s if that is enough, and requeued by SLURM")
+    return lines
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Take jobs out of the queue, or end them. Raises `UserError` if SLURM refuses."""
+    for job in jobs:
+        if job.startswith("local") and _is_local_job(job):
+            with contextlib.suppress(ProcessLookupError):
+                for pid in find_descendants(int(job.removeprefix("local"))):
+                    os.kill(pid, signal.SIGTERM)
+    jobs = [job for job in jobs if not job.startswith("local")]
+    if not jobs:
+        return
+    ended = subprocess.run(["scancel", *jobs], capture_output=True, text=True, timeout=60, check=False)
+    if ended.returncode:
+        raise UserError(f"scancel {' '.join(jobs)} failed: {' '.join(ended.stderr.split())}")
+
+
+def _is_local_job(job: str) -> bool:
+    """Whether the process of that number is submitit's local executor: long after the job it may be any other."""
+    pid = int(job.removeprefix("local"))
+    with contextlib.suppress(OSError):
+        return process_state(pid) != "gone" and b"submitit.local" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def _run(*command: str) -> str | None:
+    """What a command of SLURM's says; None where it fails, is not there, or finds no controller in time."""
+    return _ask(*command)[0]
+
+
+def _ask(*command: str) -> tuple[str | None, str]:
+    """(what a command of SLURM's says, or None; what is wrong)."""
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return None, f"{command[0]} found no controller within {ANSWER_SECONDS:g} s"
+    except OSError as error:
+        return None, f"{command[0]}: {error.strerror}"
+    problem = " ".join(ended.stderr.split())
+    return (ended.stdout.strip(), "") if ended.returncode == 0 else (None, problem or f"exit code {ended.returncode}")

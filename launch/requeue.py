@@ -1,0 +1,243 @@
+"""Whether a job that has ended is to be requeued: asked once, by its batch script, when all its tasks are gone.
+
+SLURM itself requeues what it ends with SIGTERM to make room at once, what is on a node that fails, and what `scontrol
+requeue` names. The signal that a job asked for beforehand (SIGUSR2) is this toolkit's to answer, and so is a SIGTERM
+with some time of grace: SLURM would requeue at its end, but a job that has ended by itself has ended. So there is one
+owner for each of them.
+
+python -m launch.requeue RUN_DIR --exit-code CODE …          (internal: prints `requeue` or `end` and why)
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from signs_dist.command import CommandParser, run_command
+from signs_dist.context import JobAttempt, read_job_attempt
+from signs_dist.errors import EXIT_OK, EXIT_STOPPED
+from signs_dist.rundir import RunFolder, timestamp
+
+NOTICES = Path("submit") / "notices"
+"""Where a task leaves that it was signalled, in the run folder: before training, nothing else tells."""
+EVENT = "requeue"
+"""The line in attempts.jsonl."""
+NEAR_SECONDS = 90.0
+"""A job that ends this near to where its signal was due has run out of time."""
+EXIT_TERMINATED = 128 + signal.SIGTERM
+"""Of a task that srun has ended because another had ended: after a signal these are the last that were still at it."""
+EXIT_SIGNALLED = 128 + signal.SIGUSR2
+"""Of a task that the job's signal met before it had a handler: in launch.job's first half second, and in the templates
+until it trains."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How an attempt has ended.
+
+    Attributes:
+        exit_code: of its tasks, the highest.
+        signals: names of those that it got.
+        seconds_left: until its time limit; None where it has none.
+        is_preempted: whether it has some time of grace to make room for another job.
+        job_state: of the job, as SLURM calls it: while it is ours to decide, RUNNING; "" where SLURM does not answer.
+        signal_seconds: how long before that limit its signal is due.
+        restart_count: how often it was requeued before.
+        timeouts: how often of these by us, for running out of time.
+        idle_attempts: how many attempts in a row, this one included, have made no step.
+    """
+
+    exit_code: int
+    signals: frozenset[str]
+    seconds_left: float | None
+    signal_seconds: float
+    restart_count: int
+    timeouts: int
+    idle_attempts: int
+    is_preempted: bool = False
+    job_state: str = "RUNNING"
+
+    @property
+    def is_timeout(self) -> bool:
+        """Whether it was signalled because its time was nearly over."""
+        near = self.seconds_left is not None and self.seconds_left <= self.signal_seconds + NEAR_SECONDS
+        return near and not self.is_preempted
+
+    @property
+    def cause(self) -> str:
+        """Why it was signalled, for people."""
+        if self.is_preempted:
+            return "it was preempted"
+        return "its time was nearly over" if self.is_timeout else "it was signalled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """Whether to requeue, and why, in one line."""
+
+    is_requeue: bool
+    why: str
+
+
+def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
+    """Whether this toolkit requeues the job.
+
+    Args:
+        ending: how the attempt has ended.
+        max_requeues: how often a job may be requeued in all.
+        max_timeouts: how often because its time was over.
+    """
+    if ending.exit_code == EXIT_OK:
+        return Decision(False, "finished")
+    if ending.exit_code not in (EXIT_STOPPED, EXIT_TERMINATED, EXIT_SIGNALLED):
+        return Decision(False, f"the attempt failed by itself (exit code {ending.exit_code})")
+    if signal.SIGTERM.name in ending.signals and not ending.is_preempted:
+        return Decision(False, "stopped by SIGTERM: SLURM ends the job, or has requeued it already")
+    if not ending.signals:
+        if ending.exit_code == EXIT_TERMINATED:
+            return Decision(False, "a task failed by itself, or was killed, and srun ended the others")
+        return Decision(False, "stopped by a person")
+    if ending.job_state not in ("RUNNING", ""):
+        return Decision(False, f"SLURM is at it already: the job is {ending.job_state.lower()}")
+    cause = ending.cause
+    if ending.restart_count >= max_requeues:
+        return Decision(False, f"{cause}, but it was requeued {_times(max_requeues)}: max_requeues")
+    if ending.is_timeout and ending.timeouts >= max_timeouts:
+        return Decision(False, f"{cause}, but that was so {_times(max_timeouts)} before: max_timeouts")
+    if ending.idle_attempts >= 2:
+        return Decision(False, f"{cause}, but two attempts in a row made no step")
+    return Decision(True, cause)
+
+
+def _times(count: int) -> str:
+    return {0: "0 times", 1: "once"}.get(count, f"{count} times")
+
+
+def count_idle(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> int:
+    """How many attempts of a job in a row, counted back from this one, have made no step.
+
+    Args:
+        lines: of attempts.jsonl. An attempt that was signalled or killed before it began to train has none.
+        attempt: the one that has just ended.
+    """
+    counts = range(attempt.restart_count, -1, -1)
+    made = (count_steps(lines, JobAttempt(attempt.job, count)) for count in counts)
+    return len(list(itertools.takewhile(lambda steps: steps == 0, made)))
+
+
+def count_steps(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> int:
+    """The steps that an attempt of a job has made and that count. torchrun may have begun several times in it.
+
+    What was killed has no line at its end: the first step of what began next tells how far it had saved.
+    """
+    starts = [line for line in lines if line.get("event") == "start"]
+    own = [number for number, line in enumerate(starts) if line.get("job") == attempt.mark]
+    if not own:
+        return 0
+    ends = _ends_of(lines, attempt)
+    following = starts[own[-1] + 1 : own[-1] + 2]
+    first = int(starts[own[0]].get("first_step", 0))
+    reached = [int(line.get("last_step", 0)) for line in ends] + [int(line.get("first_step", 0)) for line in following]
+    return max(0, max(reached, default=first) - first)
+
+
+def stop_signals(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> set[str]:
+    """Names of the signals by which an attempt was stopped while it trained, by its last line at an end."""
+    reasons = [str(line.get("reason", "")) for line in _ends_of(lines, attempt)]
+    names = (signal.SIGTERM.name, signal.SIGUSR2.name)
+    return {name for reason in reasons[-1:] for name in names if reason.startswith(f"stopped by {name} ")}
+
+
+def _ends_of(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> list[Mapping[str, Any]]:
+    starts = [line for line in lines if line.get("event") == "start" and line.get("job") == attempt.mark]
+    numbers = {line.get("attempt") for line in starts}
+    return [line for line in lines if line.get("event") == "end" and line.get("attempt") in numbers]
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds of a time as SLURM writes it, such as `1-02:03:04` or `59:30`; None for UNLIMITED and the like."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip(), re.ASCII)
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(group or 0) for group in found.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def read_ending(
+    folder: RunFolder, exit_code: int, environment: Mapping[str, str], *, job: str, signal_seconds: float
+) -> Ending:
+    """Put together what is known of the attempt that has just ended.
+
+    Args:
+        folder: the run folder.
+        exit_code: of its tasks.
+        environment: of the batch script.
+        job: what `scontrol --oneliner show job` says.
+        signal_seconds: how long before the time limit the job's signal is due.
+    """
+    lines = folder.read_lines(folder.attempts)
+    attempt = read_job_attempt(environment)
+    met = {signal.SIGUSR2.name} if exit_code == EXIT_SIGNALLED else set()
+    noticed = {path.name.rpartition(".")[2] for path in (folder.path / NOTICES).glob(f"{attempt.mark}.*")}
+    shown = dict(re.findall(r" (JobState|RunTime|TimeLimit|PreemptTime)=(\S*)", job))
+    limit, ran = parse_duration(shown.get("TimeLimit", "")), parse_duration(shown.get("RunTime", ""))
+    return Ending(
+        exit_code=exit_code,
+        # What tasks noted themselves comes first: torchrun says SIGTERM to its processes whatever it was told, and so
+        # does srun to those that are still at work when another has ended.
+        signals=frozenset((met | noticed) or stop_signals(lines, attempt)),
+        seconds_left=limit - ran if limit is not None and ran is not None else None,
+        signal_seconds=signal_seconds,
+        restart_count=attempt.restart_count,
+        timeouts=sum(
+            line.get("event") == EVENT and line.get("job") == attempt.job and bool(line.get("is_timeout"))
+            for line in lines
+        ),
+        idle_attempts=count_idle(lines, attempt),
+        is_preempted=shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") not in ("None", ""),
+        job_state=shown.get("JobState", ""),
+    )
+
+
+def leave_notice(run_path: Path, environment: Mapping[str, str], rank: int, number: int) -> None:
+    """Note down that a task got a signal."""
+    folder = run_path / NOTICES
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{read_job_attempt(environment).mark}.{rank}.{signal.Signals(number).name}").touch()
+
+
+def build_parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(prog="python -m launch.requeue", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the job's run folder")
+    parser.add_argument("--exit-code", type=int, required=True, metavar="CODE", help="of the job's tasks")
+    parser.add_argument("--signal-seconds", type=float, default=0.0, help="how long before the limit the signal is due")
+    parser.add_argument("--job", default="", metavar="TEXT", help="what `scontrol --oneliner show job` says")
+    parser.add_argument("--max-requeues", type=int, default=50, metavar="N")
+    parser.add_argument("--max-timeouts", type=int, default=20, metavar="N")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the decision: its first word is `requeue` or `end`. A requeue is written to attempts.jsonl."""
+    options: argparse.Namespace = build_parser().parse_args(arguments)
+    folder = RunFolder(options.folder)
+    ending = read_ending(folder, options.exit_code, os.environ, job=options.job, signal_seconds=options.signal_seconds)
+    decision = decide(ending, max_requeues=options.max_requeues, max_timeouts=options.max_timeouts)
+    if decision.is_requeue:
+        line = {"event": EVENT, "time": timestamp(), "why": decision.why, "is_timeout": ending.is_timeout}
+        folder.append(folder.attempts, line | {"job": read_job_attempt(os.environ).job, "before": ending.restart_count})
+    print("requeue" if decision.is_requeue else "end", decision.why)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

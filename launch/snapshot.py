@@ -1,0 +1,134 @@
+"""A copy of the code as it is when a job is submitted: what is edited afterwards changes nothing for the job."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import signs_dist
+from signs_dist.errors import UserError
+
+PACKAGES = ("signs_dist", "launch")
+"""What a job imports of this toolkit."""
+MOST_BYTES = 200 * 2**20
+SUFFIXES = (".py", ".yaml", ".yml", ".toml")
+"""What is copied of a working folder that git does not know."""
+SKIPPED = ("runs", "data", "__pycache__", "node_modules", "site-packages")
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """Where a job imports from.
+
+    Attributes:
+        import_folders: folders for Python's path, the first also the folder that the job's Python starts in.
+        about: commit, whether there were changes, number of files and bytes; for people.
+        diff: what had not been committed, as git tells it.
+    """
+
+    import_folders: tuple[Path, ...]
+    about: dict[str, Any]
+    diff: bytes = b""
+
+
+def toolkit_folder() -> Path:
+    """The folder that this toolkit's packages lie in."""
+    return Path(signs_dist.__file__).resolve().parent.parent
+
+
+def without_snapshot(working_folder: Path) -> Snapshot:
+    """Import from where the code lies now."""
+    return Snapshot((toolkit_folder(), working_folder), {"snapshot": False} | _describe(working_folder)[0])
+
+
+def take_snapshot(working_folder: Path, target: Path) -> Snapshot:
+    """Copy the working tree of `working_folder`, and this toolkit if it lies elsewhere.
+
+    What git ignores, and submodules, are not copied, and found where they lie; where there is no git, only the folder's
+    Python and YAML files are copied.
+
+    Args:
+        working_folder: where the job was submitted; modules of the user's are found from there.
+        target: the folder to make.
+
+    Raises:
+        UserError: there is too much of it.
+    """
+    root = _git_root(working_folder) or working_folder
+    files = {target / "tree" / path: root / path for path in _list_files(root)}
+    toolkit = toolkit_folder()
+    if toolkit == root or root in toolkit.parents:
+        imported = target / "tree" / toolkit.relative_to(root)
+    else:
+        imported = target / "toolkit"
+        for package in PACKAGES:
+            files |= {
+                imported / package / path: toolkit / package / path for path in _list_plain(toolkit / package, (".py",))
+            }
+    num_bytes = sum(source.lstat().st_size for source in files.values())
+    if num_bytes > MOST_BYTES:
+        largest = max(files.values(), key=lambda source: source.lstat().st_size)
+        raise UserError(
+            f"the working tree {root} has {num_bytes / 2**20:,.0f} MiB that git does not ignore, too much to copy for "
+            f"each job (at most {MOST_BYTES / 2**20:.0f} MiB); the largest is {largest}. Let git ignore what is no "
+            f"code, or add --no-snapshot."
+        )
+    for copy, source in files.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, copy, follow_symlinks=False)
+    about, diff = _describe(working_folder)
+    here = target / "tree" / working_folder.relative_to(root)
+    here.mkdir(parents=True, exist_ok=True)
+    counts = {"snapshot": True, "files": len(files), "bytes": num_bytes}
+    return Snapshot(tuple(dict.fromkeys((imported, here))), counts | about, diff)
+
+
+def _list_files(root: Path) -> Iterator[Path]:
+    """The files of a working tree, relative to it: those that git knows or would know."""
+    listed = _git(root, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    if listed is None:
+        yield from _list_plain(root, SUFFIXES)
+        return
+    for name in listed.split(b"\0"):
+        path = Path(os.fsdecode(name))
+        if name and ((root / path).is_symlink() or (root / path).is_file()):  # not what was deleted, nor submodules
+            yield path
+
+
+def _list_plain(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [
+            name
+            for name in sorted(subfolders)
+            if not name.startswith(".") and name not in SKIPPED and not (Path(folder) / name / "pyvenv.cfg").exists()
+        ]
+        for name in sorted(names):
+            if name.endswith(suffixes):
+                yield (Path(folder) / name).relative_to(root)
+
+
+def _git_root(folder: Path) -> Path | None:
+    told = _git(folder, "rev-parse", "--show-toplevel")
+    return Path(os.fsdecode(told.removesuffix(b"\n"))) if told else None
+
+
+def _describe(folder: Path) -> tuple[dict[str, Any], bytes]:
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "dirty": None}, b""
+    diff = _git(folder, "diff", "HEAD", "--binary") or b""
+    return {"commit": commit.decode().strip(), "dirty": bool(diff)}, diff
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        ended = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=60, check=False)
+        if ended.returncode == 0:
+            return ended.stdout
+    return None
