@@ -8,7 +8,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-quick chaos check lint types format clean
+.PHONY: help train test test-quick test-gpu chaos check lint types format clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test: .venv/installed-dev  ## install what tests need and run them all
 
 test-quick: .venv/installed-dev  ## the tests that are not marked slow
 	@$(PYTEST) -m 'not slow' $(ARGS)
+
+test-gpu: .venv/installed-dev  ## the tests that need a GPU; the others hide it from themselves
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
 chaos: .venv/installed  ## kill runs a hundred times, and compare (a quarter of an hour; other settings: ARGS="data.root=PHOTOS")
 	@$(BIN)/python -m signs_dist.drill --world-size 2 --kills 100 --runs 10 train.epochs=6 $(ARGS)

@@ -2,16 +2,18 @@
 
     python benchmarks/loop_overhead.py --config configs/signs.yaml data.root=PHOTOS
 
-Both sides use one model, optimizer, precision and memory order, and take turns step by step, so that a machine whose
-speed drifts treats them alike. Ours fetches, converts, augments and normalises a batch of
-photos, and counts losses and hits.
+Both sides use one model, optimizer, precision and memory order, and take turns, so that a machine whose speed drifts
+treats them alike: step by step on the CPU; epoch by epoch on a GPU, which works on while the host prepares the next
+step. Ours fetches, converts, augments and normalises a batch of photos, and counts losses and hits.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -50,7 +52,7 @@ def main() -> None:
     model = build_model(config, num_classes, strategy.device)
     loss_function = build_loss(config.loss, num_classes)
     forward = loop.ForwardWithLoss(model, loss_function, precision)
-    sync = strategy.sync(model, forward, plan.micro_batches, lambda: False, exact=False)
+    sync = strategy.sync(model, forward, plan.micro_batches, (lambda: False, lambda: False), exact=False)
     state = loop.TrainingState(
         model=model,
         forward=forward,
@@ -67,7 +69,8 @@ def main() -> None:
     augment = None if options.no_augment else BatchAugmenter(config.augment, config.seed)
     channels_last = config.train.channels_last
     prepare = loop.ImagePreparer.create(config.data, strategy.device, channels_last=channels_last, augment=augment)
-    loader = TrainLoader(source, plan, strategy.shard, LoaderSettings(0, 2, pin_memory=False))
+    on_gpu = strategy.device.type == "cuda"
+    loader = TrainLoader(source, plan, strategy.shard, LoaderSettings(0, 2, pin_memory=on_gpu))
     side = config.data.image_size
     layout = torch.channels_last if channels_last else torch.contiguous_format
     images = torch.randn(plan.global_batch, 3, side, side, device=strategy.device).contiguous(memory_format=layout)
@@ -81,22 +84,38 @@ def main() -> None:
         loss.backward()
         state.optimizer.step()
 
-    ours, alone = [], []
-    for epoch in range(options.epochs + 1):
+    def take_turns(epoch: int) -> tuple[float, float]:
+        """Seconds of an epoch of ours, and of as many steps alone."""
+        seconds = [0.0, 0.0]
         steps = loop.train_epoch(state, loader.epoch(epoch), prepare, first_step=0, first_run_step=0)
-        ours_seconds = alone_seconds = 0.0
-        for step in range(plan.num_steps):
-            started = time.perf_counter()
+
+        def own_step(step: int) -> None:
             report = next(steps)
             if (step + 1) % config.log.every_steps == 0:
                 strategy.total(report.sums.tensors())
-            between = time.perf_counter()
-            step_alone()
-            ours_seconds += between - started
-            alone_seconds += time.perf_counter() - between
-        if epoch > 0:  # the first warms up
-            ours.append(ours_seconds)
-            alone.append(alone_seconds)
+
+        def measure(side: int, action: Callable[[], None]) -> None:
+            started = time.perf_counter()
+            action()
+            if on_gpu:
+                torch.cuda.synchronize()
+            seconds[side] += time.perf_counter() - started
+
+        def repeat(action: Callable[[int], None]) -> None:
+            for step in range(plan.num_steps):
+                action(step)
+
+        if on_gpu:
+            measure(0, lambda: repeat(own_step))
+            measure(1, lambda: repeat(lambda _: step_alone()))
+        else:
+            for step in range(plan.num_steps):
+                measure(0, functools.partial(own_step, step))
+                measure(1, step_alone)
+        return seconds[0], seconds[1]
+
+    take_turns(0)  # warms up
+    ours, alone = zip(*(take_turns(1 + number) for number in range(options.epochs)), strict=True)
     num_images = plan.num_steps * plan.global_batch
     ratios = [own / bare for own, bare in zip(ours, alone, strict=True)]
     print(f"network alone on random tensors   {num_images / statistics.median(alone):8,.0f} images/s")

@@ -217,12 +217,13 @@ def train_epoch(
         if state.clip_norm is not None:
             state.scaler.unscale_(optimizer)
             clip_gradients(state.model.parameters(), state.clip_norm)
-        sync.guard(optimizer)
+        if not state.scaler.is_enabled():  # it leaves such a step out by itself, with the same two attributes
+            sync.guard(optimizer)
         state.scaler.step(optimizer)
         state.scaler.update()
 
         if state.average is not None:
-            state.average.update(state.model)
+            state.average.update()
         yield StepReport(step + 1, sums, rate, wait_seconds)
         pulse.enter("load")
 

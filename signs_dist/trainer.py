@@ -7,7 +7,7 @@ import functools
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -282,17 +282,21 @@ class Trainer:
             first_run_step=epoch * num_steps + first_step,
             sums=sums,
         )
-        for step in self._watched(steps):
-            self.steps_done = epoch * num_steps + step.step
-            self.steps_done_here += 1
-            at_end = step.step == num_steps
-            if at_end or self.steps_done % self.config.log.every_steps == 0:
-                seconds = time.perf_counter() - started
-                numbers = self._numbers(epoch, step.step, sums, step.step - first_step, step.wait_seconds, seconds)
-                if not at_end:
-                    progress(self.steps_done, self.step_line(numbers))
-                    self.folder.append(self.folder.metrics, {"kind": "step", **numbers})
-            self._look_around(epoch, step.step, sums)
+        try:
+            for step in steps:
+                self.steps_done = epoch * num_steps + step.step
+                self.steps_done_here += 1
+                at_end = step.step == num_steps
+                if at_end or self.steps_done % self.config.log.every_steps == 0:
+                    self.state.sync.settle()  # the numbers of a step whose loss is not finite are never written
+                    seconds = time.perf_counter() - started
+                    numbers = self._numbers(epoch, step.step, sums, step.step - first_step, step.wait_seconds, seconds)
+                    if not at_end:
+                        progress(self.steps_done, self.step_line(numbers))
+                        self.folder.append(self.folder.metrics, {"kind": "step", **numbers})
+                self._look_around(epoch, step.step, sums)
+        except NonFiniteLossError as error:  # of a step, or of `settle` here or before a save
+            self._end_non_finite(error)
         self.step_seconds += time.perf_counter() - started
         return numbers
 
@@ -330,14 +334,6 @@ class Trainer:
     def train_seconds(self) -> float:
         """Seconds of training, those of earlier attempts included."""
         return self.train_seconds_before + time.perf_counter() - self.started
-
-    def _watched(self, steps: Iterator[loop.StepReport]) -> Iterator[loop.StepReport]:
-        """The same steps; if a loss is not finite, the run ends with the images of its micro-batches written down."""
-        try:
-            yield from steps
-            self.state.sync.settle()
-        except NonFiniteLossError as error:
-            self._end_non_finite(error)
 
     def _total(self, sums: RunningSums) -> Score:
         before = self.pulse.phase

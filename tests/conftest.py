@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from slurm.cluster_plan import ClusterPlan
@@ -28,6 +29,12 @@ LONGEST = (
     "test_many_processes",
 )
 """Begun first, so that no worker is left alone with them at the end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from the tests that know nothing of them: some imitate GPUs, all expect a run on the CPU."""
+    if "gpu" not in config.option.markexpr and torch.cuda.device_count():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

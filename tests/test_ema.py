@@ -33,9 +33,9 @@ def test_the_average_follows_by_hand_arithmetic() -> None:
     fill(model, 0)
     average = WeightAverage(model, decay=0.15)
     fill(model, 1)
-    average.update(model)  # decay 1 / 10
+    average.update()  # decay 1 / 10
     assert average.weights()["0.weight"].flatten()[0].item() == pytest.approx(0.9)
-    average.update(model)  # (1 + 1) / (10 + 1) is above 0.15
+    average.update()  # (1 + 1) / (10 + 1) is above 0.15
     assert average.weights()["0.weight"].flatten()[0].item() == pytest.approx(1 - 0.1 * 0.15)
 
 
@@ -52,7 +52,7 @@ def test_float_buffers_are_averaged_and_counters_copied() -> None:
     model.train()
     model(torch.randn(8, 3, 4, 4) + 5)
     before = average.weights()["1.running_mean"].clone()
-    average.update(model)
+    average.update()
     after, now = average.weights()["1.running_mean"], model.state_dict()["1.running_mean"]
     assert torch.allclose(after, before * 0.1 + now * 0.9)
     assert average.weights()["1.num_batches_tracked"].item() == 1
@@ -62,7 +62,7 @@ def test_swapped_in_and_back_bit_for_bit() -> None:
     model = small_model()
     average = WeightAverage(model, decay=0.9)
     fill(model, 3)
-    average.update(model)
+    average.update()
     own = snapshot(model)
     parameter = next(model.parameters())
     with average.swapped_into(model):
@@ -94,12 +94,12 @@ def test_resumed_from_its_state_it_goes_on_the_same() -> None:
     model = small_model()
     average = WeightAverage(model, decay=0.9)
     fill(model, 1)
-    average.update(model)
-    resumed = WeightAverage(small_model(), decay=0.9)
+    average.update()
+    resumed = WeightAverage(model, decay=0.9)
     resumed.load_state_dict(copy.deepcopy(average.state_dict()))
     fill(model, 2)
-    average.update(model)
-    resumed.update(model)
+    average.update()
+    resumed.update()
     assert resumed.num_updates == 2
     assert same(resumed.weights(), average.weights())
 

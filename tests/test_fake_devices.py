@@ -35,7 +35,7 @@ FIRST, SECOND = torch.device("cuda", 0), torch.device("cuda", 1)
 FLOAT32 = Precision("float32", "cuda")
 NUM_CLASSES = 5
 NUM_IMAGES = 12
-MIXED = "Expected all tensors to be on the same device"
+MIXED = "Expected all tensors to be on the same device|found two different devices"
 ALL_AUGMENTATIONS = AugmentConfig(
     flip=0.5, rotate_degrees=20, shift=0.1, scale=0.1, brightness=0.2, contrast=0.2, cutout=0.3
 )
@@ -240,12 +240,17 @@ def train_steps(
     count: int,
     exact: bool = False,
     optimizer: str = "adamw",
+    precision: Precision = FLOAT32,
+    clip_norm: float | None = 1.0,
 ) -> TrainingState:
     """Two steps with everything on; returns what was trained."""
     device = strategy.device
     model = network(device)
     wrapped = wrapped_by(
-        strategy, ForwardWithLoss(model, build_loss(LossConfig(), NUM_CLASSES), FLOAT32), for_training=True, exact=exact
+        strategy,
+        ForwardWithLoss(model, build_loss(LossConfig(), NUM_CLASSES), precision),
+        for_training=True,
+        exact=exact,
     )
     micro_batches = MicroBatches(NUM_IMAGES // count, count)
     state = TrainingState(
@@ -254,9 +259,9 @@ def train_steps(
         sync=sync_of(strategy, model, wrapped, micro_batches, exact=exact),
         num_classes=NUM_CLASSES,
         optimizer=build_optimizer(model, OptimConfig(name=optimizer)),  # type: ignore[arg-type]
-        scaler=FLOAT32.scaler(),
+        scaler=precision.scaler(),
         learning_rate=lambda images_seen: 0.1,
-        clip_norm=1.0,
+        clip_norm=clip_norm,
         average=WeightAverage(model, 0.99),
         seed=3,
         pulse=Pulse(),
@@ -304,6 +309,16 @@ def test_one_process_trains_on_its_device(
 ) -> None:
     train_steps(SingleProcess(device), monkeypatch, count=count, exact=exact, optimizer=optimizer)
     assert seeded == [device] * 2 * count
+
+
+@each_device
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_half_precision_trains_with_its_scaler(
+    device: torch.device, clip_norm: float | None, monkeypatch: pytest.MonkeyPatch, seeded: list[torch.device]
+) -> None:
+    monkeypatch.setattr("torch.amp.grad_scaler.torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    half = Precision("float16", "cuda")
+    train_steps(SingleProcess(device), monkeypatch, count=3, precision=half, clip_norm=clip_norm)
 
 
 @each_device

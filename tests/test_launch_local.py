@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_a_dry_run_prints_the_command(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert run_command(main, ["--gpus", "1,3", "--dry-run", "--", "--config", "my config.yaml", "optim.lr=0.1"]) == 0
     out = capsys.readouterr().out
-    assert "CUDA_VISIBLE_DEVICES=1,3 OMP_NUM_THREADS=1 " in out
+    assert re.match(r".*CUDA_VISIBLE_DEVICES=1,3 OMP_NUM_THREADS=[1-9][0-9]* ", out)
     assert "--nproc-per-node=2" in out
     assert out.endswith("-m signs_dist.train --device cuda --config 'my config.yaml' optim.lr=0.1\n")
     assert run_command(main, ["--gpus", "1,3", "--dry-run", "--", "--device=cpu"]) == 0

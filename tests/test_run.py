@@ -293,6 +293,36 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert read_lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("TrainingFailedError")
 
 
+class FlagsOfTheStepBefore:
+    """As on a GPU, where a step's flags are read when the next one has been queued."""
+
+    def __init__(self) -> None:
+        self.under_way = [0.0, 0.0, 0.0]
+
+    def publish(self, flags: torch.Tensor) -> list[float]:
+        before, self.under_way = self.under_way, flags.tolist()
+        return before
+
+    def flush(self) -> list[float]:
+        before, self.under_way = self.under_way, [0.0, 0.0, 0.0]
+        return before
+
+
+@pytest.mark.parametrize("at_once", ["log.every_steps=1", "checkpoint.every_steps=1", "train.epoch_steps=2"])
+def test_a_loss_that_is_no_number_is_never_written(
+    colours: Path, tmp_path: Path, at_once: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signs_dist.sync.PromptFlags", FlagsOfTheStepBefore)
+    run = tmp_path / "run"
+    unlogged = [setting for setting in settings(colours) if not setting.startswith("log.")]
+    arguments = ["--run-dir", str(run), *unlogged, "optim.lr=1e30", "train.precision=float32", at_once]
+    assert run_command(train, arguments) == 1
+    assert "the training loss is not a finite number at epoch 1, step 2, in micro-batch 0." in capsys.readouterr().err
+    assert [row["step"] for row in read_json(run / "non_finite_loss.json")["micro_batches"]] == [2]
+    written = read_lines(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
+    assert all(line["step"] < 2 for line in written)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "code", "reason"), [(signal.SIGINT, 130, "stopped by Ctrl-C after epoch "), (signal.SIGKILL, -9, None)]
