@@ -57,7 +57,10 @@ def build_parser() -> CommandParser:
     )
     add_config_arguments(parser)
     parser.add_argument(
-        "--world-size", type=int, default=2, metavar="N", help="processes of the uninterrupted run (default: 2)"
+        "--world-size",
+        type=int,
+        metavar="N",
+        help="processes of the uninterrupted run (default: 2, or 1 where there is one GPU)",
     )
     parser.add_argument("--kills", type=int, default=5, metavar="N", help="how often to kill (default: 5)")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="over how many runs (default: 1)")
@@ -70,13 +73,15 @@ def build_parser() -> CommandParser:
 def main(arguments: Sequence[str]) -> int:
     """Drill as the arguments say."""
     if arguments and arguments[0] == "--break-off":
-        return train_and_break_off(arguments[1], int(arguments[2]), arguments[3:])
+        return train_and_break_off(arguments[1], int(arguments[2]), Path(arguments[3]), arguments[4:])
     options = build_parser().parse_intermixed_args(arguments)
     for name in ("world_size", "kills", "runs"):
-        if getattr(options, name) < 1:
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1.")
     if options.dir is not None and options.dir.exists():
         raise UserError(f"--dir {options.dir} exists. Name a new folder, or leave --dir away.")
+
+    import torch
 
     from signs_dist.config_source import load_config
     from signs_dist.context import read_context
@@ -84,10 +89,12 @@ def main(arguments: Sequence[str]) -> int:
     if read_context().world_size > 1:
         raise UserError("the drill starts its own processes: start it with plain python, without torchrun or srun.")
     config = load_config(options.config, options.overrides).config
-    settings = drill_settings(config, options.overrides, options.world_size)
+    num_gpus = torch.cuda.device_count()
+    world_size = options.world_size or min(2, num_gpus or 2)
+    settings = drill_settings(config, options.overrides, world_size)
     overrides = [*options.overrides, *settings]
     config = load_config(options.config, overrides).config
-    sizes = choose_sizes(config, options.world_size)
+    sizes = choose_sizes(config, world_size, num_gpus)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
 
     print(f"settings: {' '.join(settings)}; choices by --seed {seed}", flush=True)
@@ -96,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     config_arguments = (["--config", str(options.config)] if options.config else []) + overrides
     drill = Drill(root, config_arguments, sizes, random.Random(seed), is_balanced=config.data.order == "balanced")
     try:
-        verdicts = drill.run(options.world_size, options.kills, options.runs)
+        verdicts = drill.run(world_size, options.kills, options.runs)
     except TrainingFailedError:
         print(f"the runs are in {root}")
         raise
@@ -136,8 +143,9 @@ def drill_settings(config: Config, overrides: Sequence[str], world_size: int) ->
     return [f"{name}={value}" for name, value in wanted.items() if name not in given]
 
 
-def choose_sizes(config: Config, world_size: int) -> list[int]:
-    """The numbers of processes to go on with: 1 to one more than `world_size`, as far as there are micro-batches."""
+def choose_sizes(config: Config, world_size: int, num_gpus: int) -> list[int]:
+    """The numbers of processes to go on with: 1 to one more than `world_size`, as far as there are micro-batches, and
+    GPUs where there are any."""
     if not config.exact or not config.log.samples or config.log.every_steps != 1:
         raise UserError("the drill needs exact=true, log.samples=true and log.every_steps=1: leave these away.")
     assert config.train.micro_batch is not None
@@ -147,7 +155,12 @@ def choose_sizes(config: Config, world_size: int) -> list[int]:
             f"--world-size {world_size}: train.global_batch={config.train.global_batch} has {count} micro-batches of "
             f"{config.train.micro_batch}. Type --world-size {count}, or a smaller train.micro_batch."
         )
-    return list(range(1, min(world_size + 1, count) + 1))
+    if world_size > (num_gpus or world_size):
+        raise UserError(
+            f"--world-size {world_size}: each process takes a GPU, and this machine shows {num_gpus}. "
+            f"Type --world-size {num_gpus}, or set CUDA_VISIBLE_DEVICES to nothing for a drill on the CPU."
+        )
+    return list(range(1, min(world_size + 1, count, num_gpus or count) + 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,16 +287,17 @@ class Drill:
         begun, first = time.monotonic(), _last_saved(folder)
         train = ["--run-dir", str(folder.path), "--quiet", *self.arguments]
         reach = max(1, min(total - first - 1, 2 * (total - first) // (num_later + 2)))  # leaves some for later kills
+        output = self.root / f"run{run}-attempt{attempt}.log"
+        mark = output.with_suffix(".killed").absolute()  # the processes may stand elsewhere
         module, told = "signs_dist.train", means or "finished"
         if means == "KILL in a save":
             stage, number = self.choose.choice(STAGES), self.choose.randint(1, max(1, reach // 3))
-            module, train = "signs_dist.drill", ["--break-off", stage, str(number), *train]
+            module, train = "signs_dist.drill", ["--break-off", stage, str(number), str(mark), *train]
             told = f"KILL in save {number} ({stage})"
         # A place to be killed at that is not reached any more ends the run; that is found out below.
         target = first + self.choose.randint(1, reach)
         patience = self.choose.uniform(0.5, 5) if self.choose.random() < SHARE_AT_START else START_SECONDS
         starts = _num_starts(folder)
-        output = self.root / f"run{run}-attempt{attempt}.log"
         with started(launch_command(module, world_size, train), output) as process:
             if means not in (None, "KILL in a save"):
                 begun_at = time.monotonic()
@@ -300,6 +314,7 @@ class Drill:
                 tree = [process.pid, *find_descendants(process.pid)]
                 if process.poll() is None:
                     told = self._strike(folder, tree, str(means))
+                    mark.touch()
                 _wait_until(lambda: process.poll() is not None, END_SECONDS, output)
                 process.wait()
                 _wait_until(lambda: all(process_state(pid) == "gone" for pid in tree), END_SECONDS, output)
@@ -308,7 +323,7 @@ class Drill:
             code = process.wait()
         if folder.is_finished:
             told = "finished"
-        elif told == "finished" or code in (0, 2):
+        elif not mark.exists() or code in (0, 2):  # nobody killed it, or it does not look so
             raise failure_of(f"attempt {attempt} of run {run}" if run else "the run", code, output)
         return Kill(run, attempt, world_size, told, first, _last_step(folder), code, round(time.monotonic() - begun, 1))
 
@@ -323,8 +338,8 @@ class Drill:
         return f"{word} to {'all processes' if rank is None else f'rank {rank}'}"
 
 
-def train_and_break_off(stage: str, number: int, arguments: Sequence[str]) -> int:
-    """Be a process of a run that is killed at a stage of its save of some number."""
+def train_and_break_off(stage: str, number: int, mark: Path, arguments: Sequence[str]) -> int:
+    """Be a process of a run that is killed at a stage of its save of some number; `mark` is a file made before that."""
     from signs_dist.train import main as train
 
     seen = 0
@@ -333,6 +348,7 @@ def train_and_break_off(stage: str, number: int, arguments: Sequence[str]) -> in
         nonlocal seen
         seen += now == stage
         if seen == number:
+            mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
     return train(arguments, at_stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import sys
 import time
@@ -57,17 +58,38 @@ def drilled(**train: Any) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("micro_batch", "world_size", "expected"), [(2, 2, [1, 2, 3]), (2, 4, [1, 2, 3, 4]), (8, 1, [1]), (4, 2, [1, 2])]
+    ("micro_batch", "world_size", "num_gpus", "expected"),
+    [
+        (2, 2, 0, [1, 2, 3]),
+        (2, 4, 0, [1, 2, 3, 4]),
+        (8, 1, 0, [1]),
+        (4, 2, 0, [1, 2]),
+        (2, 1, 1, [1]),
+        (2, 2, 2, [1, 2]),
+        (2, 2, 8, [1, 2, 3]),
+    ],
 )
-def test_sizes_are_1_to_one_more(micro_batch: int, world_size: int, expected: list[int]) -> None:
-    assert choose_sizes(drilled(micro_batch=micro_batch), world_size) == expected
+def test_sizes_are_1_to_one_more(micro_batch: int, world_size: int, num_gpus: int, expected: list[int]) -> None:
+    assert choose_sizes(drilled(micro_batch=micro_batch), world_size, num_gpus) == expected
 
 
 def test_more_processes_than_micro_batches() -> None:
     with pytest.raises(UserError, match=r"has 4 micro-batches of 2\. Type --world-size 4"):
-        choose_sizes(drilled(micro_batch=2), 5)
+        choose_sizes(drilled(micro_batch=2), 5, 0)
     with pytest.raises(UserError, match="leave these away"):
-        choose_sizes(config(), 2)
+        choose_sizes(config(), 2, 0)
+    with pytest.raises(UserError, match=r"this machine shows 1\. Type --world-size 1, or set CUDA_VISIBLE_DEVICES"):
+        choose_sizes(drilled(micro_batch=2), 2, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("means", ["KILL in a save", "TERM all"])
+def test_an_attempt_that_fails_by_itself_is_no_kill(tmp_path: Path, means: str) -> None:
+    # As where a second process finds no GPU: torchrun's exit code does not tell.
+    broken = ["data.root=nowhere"]
+    doomed = Drill(tmp_path, broken, [1, 2], random.Random(0), is_balanced=False)
+    with pytest.raises(UserError, match="nowhere"):
+        doomed._attempt(RunFolder(tmp_path / "run"), 1, 1, 2, means, total=10)
 
 
 def make_run(folder: Path, **changes: Any) -> RunFolder:
