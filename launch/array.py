@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from launch.jobs import ask_state, jobs_of, note_job
+from launch.jobs import ask_state, end_claim, jobs_of, note_job
 from signs_dist.config_messages import PlainLoader, format_value
 from signs_dist.console import columns, percent
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
@@ -100,7 +100,16 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Check an array, and hand over what is not finished of it."""
     from launch import check
     from launch.batch import Submission, submit_array
-    from launch.submit import check_request, check_script, make_folder, make_job, read_request, taken_back, tell
+    from launch.submit import (
+        check_request,
+        check_script,
+        handed_over,
+        make_folder,
+        make_job,
+        read_request,
+        taken_back,
+        tell,
+    )
     from signs_dist.config_source import load_config
 
     grid = parse_grid(options.array)
@@ -122,10 +131,9 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     if not missing:
         print(describe_array(folder))
         return EXIT_OK
-    with taken_back(folder) as made:
+    with taken_back(folder, *(trial.path for trial in missing)) as made:
         check_request(requests[missing[0]])
-        submission_folder, snapshot = make_folder(folder, first.cluster, options, rest)
-        made.append(submission_folder)
+        submission_folder, snapshot = make_folder(folder, first.cluster, options, rest, made)
         jobs = []
         for trial in missing:
             check.check_run_folder(requests[trial])
@@ -138,11 +146,12 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
             print(f"\n{script}\n\ndry run: everything is in order, nothing was submitted")
             return EXIT_OK
         write_json(folder / ARRAY, {"trials": [{"name": one.path.name, "settings": one.settings} for one in trials]})
-        ids = submit_array(submission, jobs, options.parallel)
-        made.clear()
-        for trial, job in zip(missing, ids, strict=True):
-            note_job(trial.path, job, submission_folder.name)
-        note_job(folder, ids[0].partition("_")[0], submission_folder.name)
+        with handed_over(made):
+            ids = submit_array(submission, jobs, options.parallel)
+            for trial, job in zip(missing, ids, strict=True):
+                note_job(trial.path, job, submission_folder.name)
+            note_job(folder, ids[0].partition("_")[0], submission_folder.name)
+            end_claim(submission_folder)
     tell("job", [f"{ids[0]} to {ids[-1]}, at most {options.parallel} at once"])
     tell("then", [f"python launch/submit.py status {folder}    (or wait, logs, cancel)"])
     return follow_array(folder) if options.wait else EXIT_OK

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from signs_dist.config_messages import PlainLoader
+from signs_dist.config import Config
+from signs_dist.config_messages import describe_field, find_setting, format_value
+from signs_dist.config_source import read_flat
 from signs_dist.errors import UserError
 
 FOLDER = Path("configs") / "cluster"
@@ -21,11 +22,25 @@ KINDS = ("slurm", "local", "debug")
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Word = Annotated[str, Field(min_length=1, max_length=200)]
 
-_UNITS = {"days": 24 * 60, "hours": 60, "minutes": 1}
 _TIME = re.compile(
     r"(?:(?P<days>[0-9]+)-)?(?P<first>[0-9]+)(?::(?P<second>[0-9]{1,2}))?(?::(?P<third>[0-9]{1,2}))?", re.ASCII
 )
 _MEMORY = re.compile(r"[0-9]+[KMGT]?", re.ASCII)
+_OTHER_FLAGS = {
+    "nodes": "--nodes",
+    **dict.fromkeys(("ntasks", "ntasks-per-node", "ntasks-per-gpu", "tasks-per-node"), "--tasks-per-node"),
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-socket"), "--gpus-per-node"),
+    **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), "--memory"),
+    "signal": "--signal-seconds",
+    **{name: f"--{name}" for name in ("partition", "account", "qos", "constraint", "time", "cpus-per-task")},
+    **{name: f"--{name}" for name in ("gpus-per-task", "array")},
+}
+"""Parameters of sbatch that have a flag here, which is checked: in `extra` they would go unseen."""
+_OWN = (
+    *("output", "error", "open-mode", "job-name", "requeue", "no-requeue", "wrap", "chdir", "overcommit", "export"),
+    *("export-file", "test-only", "wait", "parsable", "kill-on-invalid-dep"),
+)
+"""Those that a run which is requeued depends on."""
 _NODES = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 
@@ -60,7 +75,7 @@ class ClusterConfig(BaseModel):
     """Of each node, such as 64G."""
     time: str = "1:00:00"
     """Time limit, as sbatch takes it: minutes, hours:minutes:seconds, days-hours."""
-    signal_seconds: Annotated[int, Field(ge=0, le=65535)] = 120
+    signal_seconds: Annotated[int, Field(ge=1, le=65535)] = 120
     """How long before the time limit SLURM sends the signal at which the run saves and is requeued."""
     max_requeues: Annotated[int, Field(ge=0)] = 50
     """How often a job may be requeued in all."""
@@ -79,7 +94,7 @@ class ClusterConfig(BaseModel):
     srun_args: tuple[str, ...] = ()
     """Further arguments of srun."""
     extra: dict[str, str | int | bool] = {}
-    """Further parameters of sbatch by their long names, such as `reservation: course`."""
+    """Further parameters of sbatch by their long names, such as `reservation: course`; none that has a setting here."""
 
     @field_validator("nodes", mode="before")
     @classmethod
@@ -126,6 +141,8 @@ class ClusterConfig(BaseModel):
         for text in self._texts():
             if not text.isprintable():
                 raise ValueError(f"{text!r}: line breaks and other control characters cannot stand in a batch script")
+        for name, value in self.extra.items():
+            _refuse_owned(name, value)
         return self
 
     def _texts(self) -> list[str]:
@@ -164,12 +181,25 @@ def parse_nodes(text: str) -> tuple[int, int]:
     return least, most
 
 
+def _refuse_owned(name: str, value: object) -> None:
+    """Raise ValueError for a parameter of sbatch that is not to be set by the side."""
+    plain = name.lstrip("-").replace("_", "-").lower()
+    is_gpu = plain == "gres" and str(value).startswith("gpu")
+    if plain in _OTHER_FLAGS or is_gpu:
+        flag = "--gpus-per-node" if is_gpu else _OTHER_FLAGS[plain]
+        raise ValueError(f"extra {name}={value}: that has a flag of its own. Type {flag}")
+    if plain in _OWN:
+        raise ValueError(f"extra {name}={value}: the job's script sets that itself, and depends on it. Leave it away")
+
+
 def parse_minutes(text: str) -> int:
     """Minutes of a time as sbatch takes it (sbatch(1), --time), rounded up. Raises ValueError."""
     found = _TIME.fullmatch(text)
     if found is None:
         raise ValueError(f"time={text}: minutes, hours:minutes:seconds or days-hours, such as 4:00:00 or 1-12")
     first, second, third = int(found["first"]), int(found["second"] or 0), int(found["third"] or 0)
+    if second >= 60 or third >= 60 or (found["days"] is not None and first >= 24):
+        raise ValueError(f"time={text}: at most 59 minutes and seconds behind a colon, and 23 hours behind days")
     if found["days"] is not None:
         seconds = int(found["days"]) * 86400 + first * 3600 + second * 60 + third
     elif found["third"] is not None:
@@ -179,6 +209,17 @@ def parse_minutes(text: str) -> int:
     if seconds < 60:
         raise ValueError(f"time={text}: at least one minute")
     return -(-seconds // 60)
+
+
+def describe_minutes(text: str) -> str:
+    """A time limit in words; where SLURM may read it otherwise than it is meant, with a hint."""
+    minutes = parse_minutes(text)
+    hours, rest = divmod(minutes, 60)
+    parts = [f"{hours:,} h" if hours else "", f"{rest} min" if rest else ""]
+    words = " ".join(part for part in parts if part)
+    if "-" not in text and text.count(":") == 1:
+        words += f" (SLURM reads {text} as minutes:seconds; as hours it is {text}:00)"
+    return words
 
 
 def load_cluster(name: str, flags: Mapping[str, Any]) -> ClusterConfig:
@@ -191,50 +232,57 @@ def load_cluster(name: str, flags: Mapping[str, Any]) -> ClusterConfig:
     Raises:
         UserError: no such cluster, an unknown setting, or a value that is not legal.
     """
-    values, origin = _read_file(name)
+    values, origins = _read_file(name)
     given = {key: value for key, value in flags.items() if value is not None}
     if "extra" in given and isinstance(values.get("extra"), dict):
         given["extra"] = values["extra"] | given["extra"]
     try:
         return ClusterConfig.model_validate(values | given)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(dict(item), origin, given) for item in error.errors())) from None
+        raise UserError("\n".join(_explain(dict(item), origins, given) for item in error.errors())) from None
 
 
-def _read_file(name: str) -> tuple[dict[str, Any], str]:
+def _read_file(name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings of a cluster, and where each stands."""
     if name in KINDS:
-        return {"kind": name}, f"--cluster {name}"
+        return {"kind": name}, {}
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), PlainLoader)
-    except FileNotFoundError:
+    if not path.exists():
         known = [*KINDS, *sorted(file.stem for file in FOLDER.glob("*.yaml"))]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"--cluster {name}: there is no {path}.{hint} It is one of {', '.join(known)}, or a YAML file."
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--cluster {path} cannot be read: {' '.join(str(error).split())}") from None
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: a cluster's settings are a mapping such as `partition: gpu`.")
-    return values, str(path)
+        raise UserError(f"--cluster {name}: there is no {path}.{hint} It is one of {', '.join(known)}, or a YAML file.")
+    return read_flat(path, "--cluster")
 
 
-def _explain(item: dict[str, Any], origin: str, given: Mapping[str, Any]) -> str:
-    """One line for one of pydantic's errors."""
+def _explain(item: dict[str, Any], origins: Mapping[str, str], given: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's errors: where it was set, what was given, what is legal."""
     key = str(item["loc"][0]) if item["loc"] else ""
-    where = f"--{key.replace('_', '-')}" if key in given else f"{origin}: {key}" if key else ""
+    flag = f"--{key.replace('_', '-')}"
+    where = flag if key in given else f"{origins[key]}: {key}" if key in origins else key
     if item["type"] == "extra_forbidden":
-        legal = list(ClusterConfig.model_fields)
-        near = difflib.get_close_matches(key, legal, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return (
-            f"{origin}: unknown setting {key}.{hint} Legal: {', '.join(legal)}; other parameters of sbatch go in extra."
-        )
-    message = str(item["msg"]).removeprefix("Value error, ")
+        return f"{origins.get(key, flag)}: {_explain_unknown(key)}"
     if item["type"] == "value_error":
-        return f"{message}."
-    return f"{where}: {item.get('input')!r} is not legal. {message}."
+        message = str(item["msg"]).removeprefix("Value error, ")
+        # It begins with the setting, as it stands in a file: where it was typed, that is the flag.
+        name, _, rest = message.partition("=")
+        if name in given:
+            return f"--{name.replace('_', '-')} {rest}."
+        return f"{origins[name]}: {message}." if name in origins else f"{message}."
+    legal = describe_field(ClusterConfig.model_fields[key])
+    inner = f" {item['loc'][1]}:" if len(item["loc"]) > 1 else ""
+    return f"{where}:{inner} {format_value(item.get('input'))} is not legal. It takes {legal}."
+
+
+def _explain_unknown(key: str) -> str:
+    legal = list(ClusterConfig.model_fields)
+    is_section = key in Config.model_fields
+    near = [] if is_section else difflib.get_close_matches(key, legal, n=1)
+    setting = key if is_section else find_setting(key, cutoff=0.9)
+    if setting and not near:
+        return (
+            f"{key} is about training, and not about the cluster. Put {setting} into the run's config, or type it "
+            f"behind --"
+        )
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"unknown setting {key}.{hint} Legal: {', '.join(legal)}; other parameters of sbatch go in extra."

@@ -6,6 +6,7 @@ python -m launch.job WORKING_FOLDER IMPORT_FOLDERS …         (internal: a proc
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -14,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 from signs_dist.context import find_launch, read_job_attempt
-from signs_dist.errors import EXIT_STOPPED
-from signs_dist.interrupt import SCHEDULER_SIGNALS, end_now
+from signs_dist.errors import EXIT_FAILED, EXIT_STOPPED
+from signs_dist.interrupt import SCHEDULER_SIGNALS, call_at_end, end_now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,14 @@ class Job:
         run_path = Path(self.run_folder)
         rank = find_launch(os.environ).rank
         _notice_signals(run_path, rank)
+        call_at_end(functools.partial(_note_code, run_path, rank))
         _speak_into_own_log(run_path, rank)
-        code = self._launch_agent(run_path) if self.processes_per_node else self._train()
+        try:
+            code = self._launch_agent(run_path) if self.processes_per_node else self._train()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else EXIT_FAILED
         if code:
+            _note_code(run_path, rank, code)
             sys.exit(code)
         return self.run_folder
 
@@ -121,6 +127,12 @@ def _speak_into_own_log(run_path: Path, rank: int) -> None:
         for standard in (sys.stdout, sys.stderr):
             standard.flush()
             os.dup2(stream.fileno(), standard.fileno())
+
+
+def _note_code(run_path: Path, rank: int, code: int) -> None:
+    from launch.agent import note_code
+
+    note_code(run_path, rank, code)
 
 
 def _notice_signals(run_path: Path, rank: int) -> None:

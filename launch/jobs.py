@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +24,9 @@ from signs_dist.rundir import RunFolder, timestamp
 SUBMIT = "submit"
 """Folder in a run folder."""
 JOBS = "jobs.jsonl"
+CLAIM = "claim.json"
+"""In the folder of a submission that is under way: whose it is."""
+CLAIM_SECONDS = 600.0
 ANSWER_SECONDS = 30.0
 """How long the controller may take to answer; without one, SLURM's commands try for minutes."""
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
@@ -55,6 +62,56 @@ class JobState:
         where = f" on {self.nodes}" if self.state in RUNNING and self.nodes else ""
         again = f", requeued {self.restarts} time{'s' if self.restarts > 1 else ''}" if self.restarts else ""
         return f"{self.state.lower()}{why}{where}{again}"
+
+
+def claim_folder(root: Path) -> Path:
+    """Make the next folder for a submission, `root`/001 and so on, and claim the run for it until `end_claim`.
+
+    Making a folder is one step on every file system, a shared one as well: of two submissions at the same moment the
+    one with the lower number goes on. A claim whose process is gone counts no more; one on another machine, for
+    CLAIM_SECONDS.
+
+    Raises:
+        UserError: another submission has claimed the run.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    while True:
+        numbers = [int(path.name) for path in root.glob("[0-9]*") if path.name.isdigit()]
+        folder = root / f"{max(numbers, default=0) + 1:03d}"
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            continue
+    (folder / CLAIM).write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8")
+    for other in sorted(root.glob("[0-9]*")):
+        if other < folder and _is_claimed(other):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise UserError(
+                f"another submission for {root.parent} is under way (it is {other}). Wait for it, or type another "
+                f"--run-dir."
+            )
+    return folder
+
+
+def end_claim(folder: Path) -> None:
+    """The submission is done: what was submitted says so itself from now on."""
+    (folder / CLAIM).unlink(missing_ok=True)
+
+
+def _is_claimed(folder: Path) -> bool:
+    claim = folder / CLAIM
+    try:
+        age = time.time() - folder.stat().st_mtime
+        written = json.loads(claim.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        # Between making the folder and claiming it lies no more than a moment.
+        return folder.exists() and not any(folder.iterdir()) and age < 5
+    except (OSError, ValueError):
+        return age < CLAIM_SECONDS
+    if written.get("host") == socket.gethostname():
+        return process_state(int(written.get("pid", 0))) != "gone"
+    return age < CLAIM_SECONDS
 
 
 def note_job(run_path: Path, job: str, submission: str) -> None:

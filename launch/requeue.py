@@ -5,7 +5,8 @@ requeue` names. The signal that a job asked for beforehand (SIGUSR2) is this too
 with some time of grace: SLURM would requeue at its end, but a job that has ended by itself has ended. So there is one
 owner for each of them.
 
-python -m launch.requeue RUN_DIR --exit-code CODE …          (internal: prints `requeue` or `end` and why)
+python -m launch.requeue RUN_DIR --exit-code CODE …          (internal: prints `requeue` or `end` and why; its own exit
+                                                              code is the one that the job is to end with)
 """
 
 from __future__ import annotations
@@ -17,23 +18,28 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from signs_dist.command import CommandParser, run_command
 from signs_dist.context import JobAttempt, read_job_attempt
-from signs_dist.errors import EXIT_OK, EXIT_STOPPED
+from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_PEER_LOST, EXIT_STOPPED
+from signs_dist.failure import FailureCard, choose_root, read_failures
 from signs_dist.rundir import RunFolder, timestamp
 
 NOTICES = Path("submit") / "notices"
-"""Where a task leaves that it was signalled, in the run folder: before training, nothing else tells."""
+"""Where a task leaves that it was signalled, in the run folder, and its exit code: often nothing else tells."""
+CODE = "code"
+"""Before the exit code in such a file's name."""
 EVENT = "requeue"
 """The line in attempts.jsonl."""
 NEAR_SECONDS = 90.0
 """A job that ends this near to where its signal was due has run out of time."""
 EXIT_TERMINATED = 128 + signal.SIGTERM
 """Of a task that srun has ended because another had ended: after a signal these are the last that were still at it."""
+EXIT_KILLED = 128 + signal.SIGKILL
+"""Of a task that was killed: by the kernel, when memory runs out, or by a person."""
 EXIT_SIGNALLED = 128 + signal.SIGUSR2
 """Of a task that the job's signal met before it had a handler: in launch.job's first half second, and in the templates
 until it trains."""
@@ -44,7 +50,7 @@ class Ending:
     """How an attempt has ended.
 
     Attributes:
-        exit_code: of its tasks, the highest.
+        exit_code: of its tasks: the highest, or that of the one that failed by itself and had srun end the others.
         signals: names of those that it got.
         seconds_left: until its time limit; None where it has none.
         is_preempted: whether it has some time of grace to make room for another job.
@@ -81,10 +87,11 @@ class Ending:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """Whether to requeue, and why, in one line."""
+    """Whether to requeue, and why, in one line; `exit_code` is what the job ends with, if not with its tasks' own."""
 
     is_requeue: bool
     why: str
+    exit_code: int | None = None
 
 
 def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
@@ -101,9 +108,9 @@ def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
         return Decision(False, f"the attempt failed by itself (exit code {ending.exit_code})")
     if signal.SIGTERM.name in ending.signals and not ending.is_preempted:
         return Decision(False, "stopped by SIGTERM: SLURM ends the job, or has requeued it already")
-    if not ending.signals:
+    if not ending.signals and not (ending.is_preempted and ending.exit_code == EXIT_TERMINATED):
         if ending.exit_code == EXIT_TERMINATED:
-            return Decision(False, "a task failed by itself, or was killed, and srun ended the others")
+            return Decision(False, "a task was killed, and srun ended the others", EXIT_KILLED)
         return Decision(False, "stopped by a person")
     if ending.job_state not in ("RUNNING", ""):
         return Decision(False, f"SLURM is at it already: the job is {ending.job_state.lower()}")
@@ -186,14 +193,18 @@ def read_ending(
     lines = folder.read_lines(folder.attempts)
     attempt = read_job_attempt(environment)
     met = {signal.SIGUSR2.name} if exit_code == EXIT_SIGNALLED else set()
-    noticed = {path.name.rpartition(".")[2] for path in (folder.path / NOTICES).glob(f"{attempt.mark}.*")}
+    left = {path.name.rpartition(".")[2] for path in (folder.path / NOTICES).glob(f"{attempt.mark}.*")}
+    noticed = {name for name in left if not name.startswith(CODE)}
+    # What tasks noted themselves comes first: torchrun says SIGTERM to its processes whatever it was told, and so does
+    # srun to those that are still at work when another has ended.
+    signals = frozenset((met | noticed) or stop_signals(lines, attempt))
+    if exit_code in (EXIT_TERMINATED, EXIT_PEER_LOST) and not signals:
+        exit_code = find_own_code(left - noticed, read_failures(folder.logs)) or exit_code
     shown = dict(re.findall(r" (JobState|RunTime|TimeLimit|PreemptTime)=(\S*)", job))
     limit, ran = parse_duration(shown.get("TimeLimit", "")), parse_duration(shown.get("RunTime", ""))
     return Ending(
         exit_code=exit_code,
-        # What tasks noted themselves comes first: torchrun says SIGTERM to its processes whatever it was told, and so
-        # does srun to those that are still at work when another has ended.
-        signals=frozenset((met | noticed) or stop_signals(lines, attempt)),
+        signals=signals,
         seconds_left=limit - ran if limit is not None and ran is not None else None,
         signal_seconds=signal_seconds,
         restart_count=attempt.restart_count,
@@ -207,11 +218,29 @@ def read_ending(
     )
 
 
-def leave_notice(run_path: Path, environment: Mapping[str, str], rank: int, number: int) -> None:
-    """Note down that a task got a signal."""
+def find_own_code(notices: Collection[str], cards: Sequence[FailureCard]) -> int | None:
+    """The exit code of the task that failed by itself, where srun has ended the others; None where it cannot be told.
+
+    Args:
+        notices: what tasks have left, such as `code2`.
+        cards: of the attempt.
+    """
+    codes = {int(name.removeprefix(CODE)) for name in notices}
+    # A task that lost another, or was stopped, ends for another's sake.
+    own = codes - {EXIT_OK, EXIT_PEER_LOST, EXIT_STOPPED, EXIT_TERMINATED}
+    if own:
+        return min(own)
+    root = choose_root(cards)
+    if root is None:
+        return None
+    return {"error": root.exit_code, "killed": EXIT_KILLED}.get(root.kind, EXIT_FAILED)
+
+
+def leave_notice(run_path: Path, environment: Mapping[str, str], rank: int, what: str) -> None:
+    """Note down what has come to a task: a signal's name, or its exit code as `code2`."""
     folder = run_path / NOTICES
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{read_job_attempt(environment).mark}.{rank}.{signal.Signals(number).name}").touch()
+    (folder / f"{read_job_attempt(environment).mark}.{rank}.{what}").touch()
 
 
 def build_parser() -> CommandParser:
@@ -227,7 +256,10 @@ def build_parser() -> CommandParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the decision: its first word is `requeue` or `end`. A requeue is written to attempts.jsonl."""
+    """Print the decision: its first word is `requeue` or `end`. A requeue is written to attempts.jsonl.
+
+    Returns what the job is to end with.
+    """
     options: argparse.Namespace = build_parser().parse_args(arguments)
     folder = RunFolder(options.folder)
     ending = read_ending(folder, options.exit_code, os.environ, job=options.job, signal_seconds=options.signal_seconds)
@@ -236,7 +268,7 @@ def main(arguments: Sequence[str]) -> int:
         line = {"event": EVENT, "time": timestamp(), "why": decision.why, "is_timeout": ending.is_timeout}
         folder.append(folder.attempts, line | {"job": read_job_attempt(os.environ).job, "before": ending.restart_count})
     print("requeue" if decision.is_requeue else "end", decision.why)
-    return EXIT_OK
+    return ending.exit_code if decision.exit_code is None else decision.exit_code
 
 
 if __name__ == "__main__":

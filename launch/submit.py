@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # as `python launch/submit.py`, which puts launch
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from launch.cluster import FOLDER, KINDS, ClusterConfig, load_cluster
-from launch.jobs import SUBMIT
+from launch.jobs import SUBMIT, claim_folder, end_claim
 from launch.local import split_arguments
 from signs_dist import train
 from signs_dist.command import CommandParser, run_command
@@ -143,8 +143,7 @@ def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     refuse_busy(run_path)
     with taken_back(run_path) as made:
         check_request(request)
-        folder, snapshot = make_folder(run_path, cluster, options, rest)
-        made.append(folder)
+        folder, snapshot = make_folder(run_path, cluster, options, rest, made)
         submission = Submission(cluster, make_job(request, given, folder, snapshot), folder, run_path.name)
         script = check_script(submission)
         if options.dry_run:
@@ -153,10 +152,12 @@ def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
             return EXIT_OK
         if cluster.kind == "debug":
             made.clear()
+            end_claim(folder)
             return train.main(submission.job.arguments)
-        job = submit(submission) if cluster.kind == "slurm" else f"local{submit_here(submission)}"
-        made.clear()
-        note_job(run_path, job, folder.name)
+        with handed_over(made):
+            job = submit(submission) if cluster.kind == "slurm" else f"local{submit_here(submission)}"
+            note_job(run_path, job, folder.name)
+            end_claim(folder)
     tell("job", [job if cluster.kind == "slurm" else f"{job}, a process of this machine"])
     number = job.removeprefix("local")
     tell("logs", [f"{run_path}/logs/*{number}.*, {folder}/submitit/{number}_0_log.out"])
@@ -240,14 +241,42 @@ def check_script(submission: Submission) -> str:
 
 
 @contextlib.contextmanager
-def taken_back(run_path: Path) -> Iterator[list[Path]]:
-    """Yield the folders that are made, a new run folder first. Those that the list holds at the end are removed."""
-    made = [] if run_path.exists() else [run_path]
+def taken_back(*run_paths: Path) -> Iterator[list[Path]]:
+    """Yield a list for the submission's own folders: those that it holds at the end are removed.
+
+    What else was made for new run folders goes if it is empty: another submission may have come into it meanwhile.
+    """
+    made: list[Path] = []
+    wanted = {each for path in run_paths for each in (path / SUBMIT, path, *path.parents)}
+    missing = sorted((path for path in wanted if not path.exists()), reverse=True)  # what is in a folder before it
     try:
         yield made
     finally:
         for path in made:
             shutil.rmtree(path, ignore_errors=True)
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def handed_over(made: list[Path]) -> Iterator[None]:
+    """Around the call of sbatch: from here on the submission's folders stay, unless SLURM refuses the job.
+
+    Raises:
+        UserError: also at Ctrl-C, when nobody knows whether SLURM has taken the job.
+    """
+    kept = list(made)
+    made.clear()
+    try:
+        yield
+    except UserError:
+        made.extend(kept)
+        raise
+    except KeyboardInterrupt:
+        raise UserError(
+            "interrupted while SLURM was asked to take the job: it may have done so. Look with: squeue --me"
+        ) from None
 
 
 def _refuse_for_jobs(given: argparse.Namespace, cluster: ClusterConfig) -> None:
@@ -265,16 +294,25 @@ def _refuse_for_jobs(given: argparse.Namespace, cluster: ClusterConfig) -> None:
 
 
 def make_folder(
-    run_path: Path, cluster: ClusterConfig, options: argparse.Namespace, arguments: Sequence[str]
+    run_path: Path, cluster: ClusterConfig, options: argparse.Namespace, arguments: Sequence[str], made: list[Path]
 ) -> tuple[Path, Snapshot]:
-    """A folder for this submission in the run folder: how it was submitted, and a snapshot of the code."""
+    """A folder for this submission in the run folder: how it was submitted, and a snapshot of the code.
+
+    Args:
+        run_path: the run folder.
+        cluster, options, arguments: what was asked for.
+        made: gets the folder, as soon as it is there.
+
+    Raises:
+        UserError: another submission for this run folder is under way, or has just ended.
+    """
     from launch.snapshot import take_snapshot, without_snapshot
     from signs_dist.files import write_json
     from signs_dist.rundir import timestamp
 
-    earlier = [path for path in (run_path / SUBMIT).glob("[0-9]*") if path.is_dir()]
-    folder = run_path / SUBMIT / f"{len(earlier) + 1:03d}"
-    folder.mkdir(parents=True)
+    folder = claim_folder(run_path / SUBMIT)
+    made.append(folder)
+    refuse_busy(run_path)  # now that no other can come in between
     working_folder = Path.cwd()
     snapshot = (
         without_snapshot(working_folder) if options.no_snapshot else take_snapshot(working_folder, folder / "code")

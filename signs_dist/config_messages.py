@@ -142,7 +142,7 @@ def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
         where = mentioned[0] if mentioned else origin
         return f"{where}: {message}" if where else message
     given = item.get("input")
-    legal = _describe(field) if field is not None else message
+    legal = describe_field(field) if field is not None else message
     near = difflib.get_close_matches(str(given), _choices(field.annotation), n=1) if field is not None else []
     hint = f" Did you mean {near[0]}?" if near and near[0] != given else ""
     where = origin or dotted
@@ -179,7 +179,7 @@ def _choices(annotation: Any) -> list[str]:
     return [choice for part in typing.get_args(annotation) if not isinstance(part, str) for choice in _choices(part)]
 
 
-def _describe(field: Any) -> str:
+def describe_field(field: Any) -> str:
     """What a field takes, in words: `a whole number, at least 1`."""
     words = _describe_type(field.annotation, list(field.metadata))
     return words or "another type"

@@ -112,24 +112,54 @@ def _lists_for_tuples(value: Any) -> Any:
     return [_lists_for_tuples(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def read_flat(path: Path, flag: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings of a YAML file without sections, and where each stands (`file:line`).
+
+    Raises:
+        UserError: no such file, no YAML, no mapping, or a key that stands twice.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    node = _read_tree(path, flag)
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value if node is not None else ():
+        where = f"{path}:{key_node.start_mark.line + 1}"
+        try:
+            key = _check_key(key_node, seen)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        values[key], origins[key] = _construct(value_node, f"{where}: {key}"), where
+    return values, origins
+
+
 def _read_file(path: Path, values: dict[str, Any], origins: dict[str, str]) -> None:
+    node = _read_tree(path, "--config")
+    if node is not None:
+        _read_mapping(node, Config, "", path, values, origins)
+
+
+def _read_tree(path: Path, flag: str) -> yaml.MappingNode | None:
+    """The mapping that a file holds; None for an empty one. Raises `UserError`."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         nearest = _nearest_file(path)
         hint = f" Did you mean {nearest}?" if nearest else ""
-        raise UserError(f"--config {path}: no such file.{hint}") from None
+        raise UserError(f"{flag} {path}: no such file.{hint}") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"{path}:{line}: not UTF-8 text ({error.reason}). Save the file as UTF-8.") from None
     except OSError as error:
-        raise UserError(f"--config {path} cannot be read: {error.strerror}. Give a YAML file.") from None
+        raise UserError(f"{flag} {path} cannot be read: {error.strerror}. Give a YAML file.") from None
     node = _compose(text, str(path))
     if node is None or _is_null(node):
-        return
+        return None
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}:1: a config is a mapping such as `train: {{epochs: 10}}`, not a list or a value.")
-    _read_mapping(node, Config, "", path, values, origins)
+        wanted = "a config is a mapping such as `train: {epochs: 10}`"
+        if flag != "--config":
+            wanted = "settings are a mapping such as `partition: gpu`"
+        raise UserError(f"{path}:1: {wanted}, not a list or a value.")
+    return node
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:

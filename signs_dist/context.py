@@ -95,7 +95,7 @@ class Context(Launch):
     Attributes:
         error_file: where torchrun looks for this process's error, or None.
         visible_devices: CUDA_VISIBLE_DEVICES as it is, or None where it is not set.
-        usable_cores: CPU cores this process may use (affinity and control group), at least 1.
+        usable_cores: CPU cores this process may use (affinity, control group and SLURM), at least 1.
         num_sharing_cores: processes of this run that may use the same cores, this one included.
         num_threads: threads of one operation on the CPU: this process's share of the usable cores, or
             OMP_NUM_THREADS where a person set it.
@@ -138,7 +138,9 @@ def read_context() -> Context:
     launch = find_launch(os.environ)
     machine_cores = os.cpu_count() or 1
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine_cores
-    usable_cores = count_usable_cores(affinity, read_cgroup_limit())
+    in_job = "SLURM_PROCID" in os.environ
+    slurm_cpus = parse_number(os.environ.get("SLURM_CPUS_ON_NODE")) if in_job else None
+    usable_cores = count_usable_cores(affinity, read_cgroup_limit(), slurm_cpus)
     num_sharing = count_sharing(
         launch.launcher, launch.local_world_size, affinity, machine_cores, os.environ.get("SLURM_CPUS_PER_TASK")
     )

@@ -7,10 +7,17 @@ import re
 from pathlib import Path
 
 
-def count_usable_cores(affinity: int, cgroup_limit: float | None) -> int:
-    """Cores that may be kept busy: the affinity mask, or fewer where a control group grants less time."""
+def count_usable_cores(affinity: int, cgroup_limit: float | None, slurm_cpus: int | None) -> int:
+    """Cores that may be kept busy: the affinity mask, or fewer where a control group or SLURM grants less.
+
+    Args:
+        affinity: cores in this process's mask.
+        cgroup_limit: of a control group, or None.
+        slurm_cpus: that the job has on this node (SLURM_CPUS_ON_NODE), or None outside of a job's step. Where a site
+            does not confine jobs, nothing else says it.
+    """
     limit = math.inf if cgroup_limit is None else max(1, math.ceil(cgroup_limit))
-    return int(max(1, min(affinity, limit)))
+    return int(max(1, min(affinity, limit, slurm_cpus or math.inf)))
 
 
 def count_sharing(

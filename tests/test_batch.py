@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,18 @@ from launch.batch import Submission, make_executor, sbatch_parameters
 from launch.check import check_partition, describe_devices
 from launch.cluster import ClusterConfig
 from launch.job import Job
-from launch.jobs import JobState, ask_state, cancel, describe_requeue, parse_config, parse_job
+from launch.jobs import (
+    JobState,
+    ask_state,
+    cancel,
+    claim_folder,
+    describe_requeue,
+    end_claim,
+    parse_config,
+    parse_job,
+)
 from launch.snapshot import take_snapshot, without_snapshot
+from launch.submit import handed_over, taken_back
 from signs_dist.errors import UserError
 from tests.processes import REPOSITORY, environment
 
@@ -77,9 +91,14 @@ job=$(scontrol --oneliner show job "$job_id" 2>/dev/null)
 decision=$(apptainer exec --nv image.sif /opt/python -m launch.requeue "$run" --signal-seconds 180 --max-requeues 7 \
 --max-timeouts 3 \\
   --exit-code "$code" --job "$job")
+code=$?
 echo "$(date +%FT%T) exit code $code: $decision"
 case "$decision" in
-  requeue*) scontrol requeue "$job_id" || echo "not requeued here: SLURM may have done so itself" ;;
+  requeue*) for pause in 5 15 45 0; do
+      # Incomplete: a job that was cancelled in this very moment stays cancelled.
+      scontrol requeue Incomplete "$job_id" && break
+      echo "not requeued: SLURM may have done so itself, or does not answer"; sleep $pause
+    done ;;
 esac
 exit "$code\""""
 
@@ -458,3 +477,82 @@ def test_an_element_without_a_line_of_its_own_trains_nothing(tmp_path: Path, num
     assert told.returncode == 2
     assert f"error: {name} has no line {number or 0}: sbatch --array=1-N for a file of N lines" in told.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["trials.txt"]
+
+
+def test_of_two_submissions_at_once_one_goes_on(tmp_path: Path) -> None:
+    first = claim_folder(tmp_path / "submit")
+    assert first.name == "001"
+    with pytest.raises(UserError, match=r"another submission for .* is under way \(it is .*/submit/001\)"):
+        claim_folder(tmp_path / "submit")
+    assert [path.name for path in first.parent.iterdir()] == ["001"]
+    (first / "submission.json").touch()
+    end_claim(first)
+    second = claim_folder(tmp_path / "submit")
+    assert second.name == "002"
+    # It was killed: its claim counts no more.
+    process = subprocess.Popen(["true"])
+    process.wait()
+    (second / "claim.json").write_text(json.dumps({"host": socket.gethostname(), "pid": process.pid}))
+    third = claim_folder(tmp_path / "submit")
+    # On another machine nobody can look: it counts for ten minutes.
+    (third / "claim.json").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    with pytest.raises(UserError, match="under way"):
+        claim_folder(tmp_path / "submit")
+    long_ago = time.time() - 601
+    os.utime(third, (long_ago, long_ago))
+    assert claim_folder(tmp_path / "submit").name == "004"
+
+
+def test_a_folder_that_is_just_being_made_counts_as_claimed(tmp_path: Path) -> None:
+    (tmp_path / "submit" / "001").mkdir(parents=True)
+    with pytest.raises(UserError, match="under way"):
+        claim_folder(tmp_path / "submit")
+
+
+def test_many_claims_at_once_leave_one(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from launch.jobs import claim_folder; claim_folder(Path(sys.argv[1]))"
+    code += "; print('claimed', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / "submit")]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    processes = [subprocess.Popen(command, text=True, env=environment(), **pipes) for _ in range(6)]
+    # All are asked to end only when each has claimed or given up.
+    firsts = [process.stdout.readline() for process in processes]  # type: ignore[union-attr]
+    for process in processes:
+        process.communicate()
+    assert firsts.count("claimed\n") == 1
+    assert len(list((tmp_path / "submit").iterdir())) == 1
+
+
+def fail_with(error: BaseException, run: Path, name: str, *, at_sbatch: bool = False) -> None:
+    """A submission that makes its folder and then ends."""
+    with taken_back(run) as made:
+        own = run / "submit" / name
+        own.mkdir(parents=True)
+        made.append(own)
+        with handed_over(made) if at_sbatch else contextlib.nullcontext():
+            raise error
+
+
+def test_what_a_submission_made_is_taken_back_and_nothing_else(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "new"
+    with pytest.raises(UserError, match="later"):
+        fail_with(UserError("later"), run, "001")
+    assert not (tmp_path / "runs").exists()
+    theirs = run / "submit" / "001" / "submission.json"
+    with taken_back(run):
+        theirs.parent.mkdir(parents=True)
+        theirs.touch()
+    assert theirs.exists()
+    with pytest.raises(UserError, match="later"):
+        fail_with(UserError("later"), run, "002")
+    assert theirs.exists()
+    assert not (run / "submit" / "002").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"), [(KeyboardInterrupt(), True), (UserError("SLURM does not take this job"), False)]
+)
+def test_the_folder_of_a_job_that_slurm_may_have_taken_stays(tmp_path: Path, error: BaseException, stays: bool) -> None:
+    with pytest.raises(UserError, match="SLURM"):
+        fail_with(error, tmp_path / "run", "001", at_sbatch=True)
+    assert (tmp_path / "run" / "submit" / "001").exists() == stays

@@ -32,10 +32,21 @@ def test_control_group_limits(text: str, limit: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("affinity", "limit", "cores"), [(8, None, 8), (8, 2.0, 2), (8, 1.5, 2), (8, 0.5, 1), (2, 16.0, 2), (1, None, 1)]
+    ("affinity", "limit", "slurm_cpus", "cores"),
+    [
+        (8, None, None, 8),
+        (8, 2.0, None, 2),
+        (8, 1.5, None, 2),
+        (8, 0.5, None, 1),
+        (2, 16.0, None, 2),
+        (1, None, None, 1),
+        (96, None, 8, 8),  # SLURM granted some, and confined nothing
+        (4, None, 32, 4),  # bound to its own share
+        (8, 2.0, 4, 2),
+    ],
 )
-def test_usable_cores(affinity: int, limit: float | None, cores: int) -> None:
-    assert count_usable_cores(affinity, limit) == cores
+def test_usable_cores(affinity: int, limit: float | None, slurm_cpus: int | None, cores: int) -> None:
+    assert count_usable_cores(affinity, limit, slurm_cpus) == cores
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from launch.requeue import (
 )
 from signs_dist.command import run_command
 from signs_dist.context import JobAttempt, read_job_attempt
+from signs_dist.failure import FailureCard
 from signs_dist.rundir import RunFolder
 
 STOPPED = Ending(
@@ -44,7 +44,8 @@ STOPPED = Ending(
         ({"exit_code": 1}, False, "the attempt failed by itself (exit code 1)"),
         ({"exit_code": 137}, False, "the attempt failed by itself (exit code 137)"),
         ({"exit_code": 143}, True, "it was signalled"),  # srun ended a task that was slower than another
-        ({"exit_code": 143, "signals": frozenset()}, False, "a task failed by itself, or was killed"),
+        ({"exit_code": 143, "signals": frozenset()}, False, "a task was killed, and srun ended the others"),
+        ({"exit_code": 143, "signals": frozenset(), "is_preempted": True}, True, "it was preempted"),
         ({"exit_code": 140}, True, "it was signalled"),  # before a task had a handler
         ({"exit_code": 74}, False, "the attempt failed by itself (exit code 74)"),
         # SLURM says TERM when it ends a job: it requeues what is to come back, and what was cancelled is not.
@@ -140,10 +141,10 @@ def test_what_is_known_of_an_attempt_is_put_together(tmp_path: Path) -> None:
     later = environment | {"SLURM_RESTART_COUNT": "3"}
     assert read_ending(folder, 140, later, job="", signal_seconds=0).signals == {"SIGUSR2"}
     # A signal before training leaves a notice; that of an earlier attempt is not this one's.
-    leave_notice(tmp_path, {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}, 0, signal.SIGTERM)
-    leave_notice(tmp_path, environment, 3, signal.SIGUSR2)
+    leave_notice(tmp_path, {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}, 0, "SIGTERM")
+    leave_notice(tmp_path, environment, 3, "SIGUSR2")
     assert read_ending(folder, 75, environment, job="", signal_seconds=0).signals == {"SIGUSR2"}
-    leave_notice(tmp_path, environment, 1, signal.SIGTERM)
+    leave_notice(tmp_path, environment, 1, "SIGTERM")
     assert read_ending(folder, 75, environment, job="", signal_seconds=0).signals == {"SIGUSR2", "SIGTERM"}
 
 
@@ -161,7 +162,7 @@ def test_what_a_task_noted_outranks_what_its_launcher_made_of_it(tmp_path: Path)
 
     assert not decision(shown)[0]  # nothing but the run's own word
     for rank in (0, 1):
-        leave_notice(tmp_path, environment, rank, signal.SIGUSR2)
+        leave_notice(tmp_path, environment, rank, "SIGUSR2")
     assert decision(shown) == (True, "it was signalled")
     assert decision(shown.replace("RUNNING", "COMPLETING")) == (
         False,
@@ -186,7 +187,7 @@ def test_a_requeue_is_written_down(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
-    leave_notice(tmp_path, {"SLURM_JOB_ID": "7"}, 0, signal.SIGUSR2)
+    leave_notice(tmp_path, {"SLURM_JOB_ID": "7"}, 0, "SIGUSR2")
     flags = [
         "--exit-code",
         "75",
@@ -197,10 +198,65 @@ def test_a_requeue_is_written_down(
         "--max-timeouts",
         "1",
     ]
-    assert run_command(main, [str(tmp_path), *flags]) == 0
+    assert run_command(main, [str(tmp_path), *flags]) == 75
     assert capsys.readouterr().out == "requeue its time was nearly over\n"
     line = json.loads((tmp_path / "attempts.jsonl").read_text())
     assert (line["event"], line["why"], line["is_timeout"]) == ("requeue", "its time was nearly over", True)
-    assert run_command(main, [str(tmp_path), *flags]) == 0
+    assert run_command(main, [str(tmp_path), *flags]) == 75
     assert capsys.readouterr().out.startswith("end its time was nearly over, but that was so once before")
     assert len((tmp_path / "attempts.jsonl").read_text().splitlines()) == 1
+
+
+def card(rank: int, kind: str, exit_code: int) -> FailureCard:
+    return FailureCard(
+        **dict.fromkeys(("host", "device", "log", "phase", "place"), ""),
+        rank=rank,
+        world_size=2,
+        epoch=1,
+        step=1,
+        error="broken",
+        kind=kind,
+        time=0.0,
+        told_by=0,
+        exit_code=exit_code,
+    )
+
+
+@pytest.mark.parametrize(
+    ("codes", "cards", "expected"),
+    [
+        ({0: 2, 1: 3}, [], 2),  # the other only lost it
+        ({0: 75, 1: 74}, [], 74),
+        ({0: 143, 1: 1}, [], 1),
+        ({}, [], None),  # killed before it could leave anything
+        ({0: 3}, [card(1, "killed", 3)], 137),
+        ({0: 3}, [card(1, "lost_peer", 3)], 1),
+        ({}, [card(1, "error", 2)], 2),  # the templates' tasks leave no codes
+        ({}, [card(1, "lost_peer", 3), card(0, "error", 74)], 74),
+    ],
+)
+@pytest.mark.parametrize("highest", [143, 3])
+def test_a_job_ends_with_the_code_of_the_task_that_failed_by_itself(
+    tmp_path: Path, highest: int, codes: dict[int, int], cards: list[FailureCard], expected: int | None
+) -> None:
+    environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
+    leave_notice(tmp_path, {"SLURM_JOB_ID": "6"}, 0, "code9")  # of another job
+    for rank, code in codes.items():
+        leave_notice(tmp_path, environment, rank, f"code{code}")
+    folder = RunFolder(tmp_path)
+    folder.logs.mkdir()
+    for each in cards:
+        (folder.logs / f"failure-rank{each.rank}.json").write_text(each.to_json())
+    ending = read_ending(folder, highest, environment, job="", signal_seconds=0)
+    assert ending.exit_code == (highest if expected is None else expected)
+    assert ending.signals == frozenset()
+    assert not decide(ending, max_requeues=50, max_timeouts=3).is_requeue
+
+
+def test_after_a_signal_the_codes_of_tasks_do_not_count(tmp_path: Path) -> None:
+    environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
+    leave_notice(tmp_path, environment, 0, "SIGUSR2")
+    leave_notice(tmp_path, environment, 1, "code1")  # as where srun ended one in the middle of its last words
+    ending = read_ending(RunFolder(tmp_path), 143, environment, job="", signal_seconds=0)
+    assert (ending.exit_code, ending.signals) == (143, frozenset({"SIGUSR2"}))
+    assert decide(ending, max_requeues=50, max_timeouts=3).is_requeue

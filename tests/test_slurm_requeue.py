@@ -134,7 +134,7 @@ def test_a_rank_that_is_killed_ends_the_job_with_its_card_or_is_started_again(
         assert site.result("run")["weights_sha256"] == one_process
         assert [line["attempt"] for line in site.attempts("run") if line["event"] == "start"] == [1, 2]
         return
-    assert ended.returncode not in (0, 2), said
+    assert ended.returncode == 128 + signal.SIGKILL, said
     assert "rank 1 of 2 was killed" in ended.stderr
     assert site.show(job)["JobState"] == "FAILED"
     assert "rank 1 of 2 was killed" in site.type_in("status", "run").stdout
@@ -144,6 +144,29 @@ def test_a_rank_that_is_killed_ends_the_job_with_its_card_or_is_started_again(
     assert again.returncode == 0, again.stdout + again.stderr
     assert site.result("run")["weights_sha256"] == one_process
     assert len(list((site.folder / "run" / "logs").glob("job*.rank1.txt"))) == 2  # nothing is overwritten
+
+
+def test_a_rank_that_fails_by_itself_gives_the_job_its_exit_code(site: Site) -> None:
+    (site.folder / "mine.py").write_text(
+        "import os\n"
+        "from torch import nn\n"
+        "class Network(nn.Sequential):\n"
+        "    def forward(self, images):\n"
+        "        if os.environ.get('SLURM_PROCID') == '1':\n"
+        "            raise ValueError('planted')\n"
+        "        return super().forward(images)\n"
+        "def network(num_classes, image_size):\n"
+        "    return Network(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))\n"
+    )
+    arguments = site.settings("model.name=mine:network", "model.args={}", "train.epochs=1")
+    ended = site.type_in("--nodes", "2", "--wait", "--", "--run-dir", "run", *arguments)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "ValueError: planted" in ended.stderr
+    found = re.search(r"^ +job +(\d+)$", ended.stdout, re.MULTILINE)
+    assert found is not None
+    assert site.show(found[1])["ExitCode"] == "1:0"
+    # Nobody bound the tasks: SLURM's word for the cores they were given counts.
+    assert "cpu, 1 thread a process" in ended.stdout
 
 
 def test_a_requeue_takes_the_nodes_that_there_are(site: Site, one_process: str) -> None:
