@@ -142,6 +142,7 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         runs.write_text("".join(f"{trial.path}\n" for trial in missing), encoding="utf-8")
         submission = Submission(first.cluster, jobs[0], submission_folder, folder.name, runs)
         script = check_script(submission)
+        tell("model", check.check_training(requests[missing[0]]))
         if options.dry_run:
             print(f"\n{script}\n\ndry run: everything is in order, nothing was submitted")
             return EXIT_OK

@@ -25,6 +25,7 @@ Word = Annotated[str, Field(min_length=1, max_length=200)]
 _TIME = re.compile(
     r"(?:(?P<days>[0-9]+)-)?(?P<first>[0-9]+)(?::(?P<second>[0-9]{1,2}))?(?::(?P<third>[0-9]{1,2}))?", re.ASCII
 )
+_BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _MEMORY = re.compile(r"[0-9]+[KMGT]?", re.ASCII)
 _OTHER_FLAGS = {
     "nodes": "--nodes",
@@ -165,6 +166,14 @@ class ClusterConfig(BaseModel):
         """Every number of processes that the job may get."""
         least, most = self.num_nodes
         return [count * self.num_local_processes for count in range(least, most + 1)]
+
+    @property
+    def megabytes(self) -> int:
+        """Memory of each node, in MiB as SLURM counts it; 0 where it is not asked for."""
+        if self.memory is None:
+            return 0
+        number, unit = (self.memory[:-1], self.memory[-1]) if self.memory[-1] in _BYTES else (self.memory, "M")
+        return -(-int(number) * _BYTES[unit] // _BYTES["M"])
 
     @property
     def minutes(self) -> int:

@@ -183,14 +183,20 @@ def read_slurm_config() -> dict[str, str]:
     return parse_config(_run("scontrol", "show", "config") or "")
 
 
-def find_partition(name: str | None) -> dict[str, str]:
-    """The settings of a partition, or of the default one; empty where SLURM does not tell."""
-    lines = (_run("scontrol", "--oneliner", "show", "partition") or "").split("\n")
-    for line in lines:
-        fields = dict(word.partition("=")[::2] for word in line.split())
-        if fields.get("PartitionName") == name or (name is None and fields.get("Default") == "YES"):
-            return fields
-    return {}
+def read_partitions() -> list[dict[str, str]]:
+    """The settings of each partition; empty where SLURM does not tell."""
+    return parse_lines(_run("scontrol", "--oneliner", "show", "partition") or "")
+
+
+def read_nodes() -> list[dict[str, str]]:
+    """What is known of each node; empty where SLURM does not tell."""
+    return parse_lines(_run("scontrol", "--oneliner", "show", "nodes") or "")
+
+
+def parse_lines(text: str) -> list[dict[str, str]]:
+    """The fields of each line of `scontrol --oneliner`: words with a = in them."""
+    lines = [re.findall(r"(?:^| )(\w+)=(\S*)", line) for line in text.split("\n")]
+    return [dict(fields) for fields in lines if fields]
 
 
 def describe_requeue(slurm: Mapping[str, str], partition: Mapping[str, str], cluster: ClusterConfig) -> list[str]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # as `python launch/submit.py`, which puts launch/ on the path in place of its parent
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from launch.cluster import FOLDER, KINDS, ClusterConfig, load_cluster
+from launch.cluster import FOLDER, KINDS, ClusterConfig, describe_minutes, load_cluster
 from launch.jobs import SUBMIT, claim_folder, end_claim
 from launch.local import split_arguments
 from signs_dist import train
@@ -131,6 +131,7 @@ def read_flags(options: argparse.Namespace) -> dict[str, Any]:
 
 def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Check a run, and hand it over."""
+    from launch import check
     from launch.batch import Submission, submit, submit_here
     from launch.jobs import note_job
     from signs_dist.rundir import RunFolder
@@ -146,6 +147,7 @@ def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         folder, snapshot = make_folder(run_path, cluster, options, rest, made)
         submission = Submission(cluster, make_job(request, given, folder, snapshot), folder, run_path.name)
         script = check_script(submission)
+        tell("model", check.check_training(request))  # takes longest: after what SLURM may refuse
         if options.dry_run:
             print(f"\n{script}\n" if script else "", end="")
             print("dry run: everything is in order, nothing was submitted")
@@ -206,14 +208,22 @@ def refuse_busy(run_path: Path) -> None:
 
 
 def check_request(request: Request) -> None:
-    """Look for what would end the job in its first minute, and tell what was found. Raises `UserError`."""
+    """Look for what would end the job in its first minute, but for the model, and tell what was found.
+
+    Raises:
+        UserError: it was found.
+    """
     from launch import check
-    from launch.jobs import describe_requeue, find_partition, read_slurm_config
+    from launch.jobs import describe_requeue, read_nodes, read_partitions, read_slurm_config
 
     cluster = request.cluster
     tell("batch", check.check_batches(request.config, cluster.world_sizes))
     tell("run", [str(request.run_path), *check.check_run_folder(request)])
     tell("devices", [check.describe_devices(cluster)])
+    if cluster.kind != "slurm" and cluster.gpus_per_node:
+        import torch
+
+        check.check_gpus_here(cluster, torch.cuda.device_count())
     if cluster.kind == "slurm":
         slurm = read_slurm_config()
         if not slurm:
@@ -221,12 +231,14 @@ def check_request(request: Request) -> None:
                 "no SLURM answers on this machine (scontrol show config). Submit from a login node; or type "
                 "--cluster local, which starts the same job on this machine."
             )
-        partition = find_partition(cluster.partition)
+        partitions = read_partitions()
+        partition = check.choose_partition(cluster.partition, partitions)
         check.check_partition(cluster, partition)
+        check.check_nodes(cluster, partition, read_nodes())
+        tell("time", [describe_minutes(cluster.time)])
         kill = slurm.get("KillWait", "").split(" ")[0]
         tell("signal", check.check_signal(request, float(kill) if kill.isdigit() else None))
         tell("requeue", describe_requeue(slurm, partition, cluster))
-    tell("model", check.check_training(request))
 
 
 def check_script(submission: Submission) -> str:
