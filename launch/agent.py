@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from launch.local import Launch, split_arguments, start
-from launch.requeue import CODE, leave_notice
+from launch.notices import note_signal
 from signs_dist.command import CommandParser, run_command
 from signs_dist.context import read_context
 from signs_dist.errors import UserError
@@ -79,18 +78,6 @@ def start_agent(
             folder=folder,
         )
         return start(launch, on_signal=lambda number: note_signal(run_path, context.rank, number))
-
-
-def note_signal(run_path: Path, rank: int, number: int) -> None:
-    """Note down that a task got a signal, if that can be."""
-    with contextlib.suppress(OSError, UserError):
-        leave_notice(run_path, os.environ, rank, signal.Signals(number).name)
-
-
-def note_code(run_path: Path, rank: int, code: int) -> None:
-    """Note down how a task has ended, if that can be: srun tells the highest exit code of all."""
-    with contextlib.suppress(OSError, UserError):
-        leave_notice(run_path, os.environ, rank, f"{CODE}{code}")
 
 
 def build_parser() -> CommandParser:

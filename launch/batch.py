@@ -15,6 +15,7 @@ from typing import Any
 from launch.cluster import ClusterConfig
 from launch.job import Job
 from signs_dist.context import LAUNCHER_VARIABLES
+from signs_dist.devices import parse_visible
 from signs_dist.errors import UserError
 
 UNSAFE = frozenset("%\\\"'`$\n\r\t" + os.pathsep)
@@ -198,25 +199,50 @@ def submit(submission: Submission) -> str:
 
 
 def submit_here(submission: Submission) -> str:
-    """Start the job on this machine by submitit's local executor, in the background; its id, a process id."""
+    """Start the job on this machine by submitit's local executor, in the background; its id, a process id.
+
+    It has a session of its own: neither Ctrl-C in this terminal nor its end reaches the job.
+    """
     import submitit
 
-    cluster = submission.cluster
-    executor = submitit.LocalExecutor(folder=submission.folder / "submitit")
+    cluster, folder = submission.cluster, submission.folder / "submitit"
+    executor = submitit.LocalExecutor(folder=folder)
     executor.update_parameters(
         tasks_per_node=cluster.num_local_processes,
         gpus_per_node=cluster.gpus_per_node,
         timeout_min=cluster.minutes,
         signal_delay_s=cluster.signal_seconds,
         stderr_to_stdout=True,
-        setup=[
-            f"cd {shlex.quote(submission.job.import_folders[0])}",
-            f"export PYTHONPATH={shlex.quote(os.pathsep.join(submission.job.import_folders))}",
-            f"unset {' '.join(LAUNCHER_VARIABLES)}",
-            *cluster.setup,
-        ],
+        setup=[_in_own_session(local_lines(submission, os.environ.get("CUDA_VISIBLE_DEVICES")), folder)],
     )
     return str(executor.submit(submission.job).job_id)
+
+
+def local_lines(submission: Submission, visible: str | None) -> list[str]:
+    """Shell before the tasks on this machine; `visible` is CUDA_VISIBLE_DEVICES here, which submitit overlooks."""
+    cluster, folders = submission.cluster, submission.job.import_folders
+    names = parse_visible(visible)
+    gpus = [f"export CUDA_VISIBLE_DEVICES={','.join(names[: cluster.gpus_per_node])}"] if names else []
+    return [
+        f"cd {shlex.quote(folders[0])}",
+        f"export PYTHONPATH={shlex.quote(os.pathsep.join(folders))}",
+        f"unset {' '.join(LAUNCHER_VARIABLES)}",
+        *gpus,
+        *cluster.setup,
+    ]
+
+
+def _in_own_session(lines: Sequence[str], folder: Path) -> str:
+    """One line of shell that does `lines` and then what submitit's local executor does, in a session of its own.
+
+    submitit starts its controller as `LINES && CONTROLLER` in a shell, and takes the shell's process id for the job's:
+    the shell becomes the leader of a new session, and keeps its id. What submitit puts behind is not reached.
+    """
+    controller = shlex.join([sys.executable, "-m", "submitit.local._local", str(folder)])
+    enter = "import os, sys; os.setsid(); os.execvp('/bin/sh', ['/bin/sh', '-c', sys.argv[1]])"
+    said = shlex.quote(str(folder / "controller.log"))
+    start = shlex.join([sys.executable, "-c", enter, " && ".join([*lines, controller])])
+    return f"exec {start} < /dev/null >> {said} 2>&1"
 
 
 def submit_array(submission: Submission, jobs: Sequence[Job], parallel: int) -> list[str]:

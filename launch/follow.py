@@ -12,6 +12,8 @@ from typing import Any
 
 from launch.array import Trial, describe_array, follow_array, read_trials
 from launch.jobs import JOBS, SUBMIT, WAITING, JobState, ask_state, cancel, find_run_of_job, jobs_of
+from launch.notices import last_attempt, own_failures, read_notices
+from launch.requeue import read_own_code
 from signs_dist.command import CommandParser
 from signs_dist.console import Screen, columns, percent
 from signs_dist.context import is_watched
@@ -177,7 +179,9 @@ def last_words(run_path: Path, job: str) -> str:
     root = choose_root(read_failures(run_path / "logs"))
     if root is not None:
         return render(root)
-    said = [line for path in job_logs(run_path, job) for line in _last_lines(path, 5)]
+    # A task that failed before it trained has left no card: its own log tells.
+    ranks = [rank for rank, _ in own_failures(read_notices(run_path, last_attempt(run_path, job)))] or [0]
+    said = [line for path in job_logs(run_path, job, ranks[0]) for line in _last_lines(path, 8)]
     return "\n".join(said) or f"it has said nothing; its logs are in {run_path}/logs and {run_path}/{SUBMIT}"
 
 
@@ -247,7 +251,7 @@ def follow(run_path: Path, job: str) -> int:
         return EXIT_OK
     print(last_words(run_path, job), file=sys.stderr)
     print(f"not finished: job {job} is {state.describe()}", file=sys.stderr)
-    return state.exit_code or EXIT_FAILED
+    return state.exit_code or read_own_code(folder, job) or EXIT_FAILED
 
 
 def find_work(logs: Path) -> Work | None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from launch.notices import note_code, note_signal
 from signs_dist.context import find_launch, read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_STOPPED
 from signs_dist.interrupt import SCHEDULER_SIGNALS, call_at_end, end_now
@@ -49,14 +50,14 @@ class Job:
         run_path = Path(self.run_folder)
         rank = find_launch(os.environ).rank
         _notice_signals(run_path, rank)
-        call_at_end(functools.partial(_note_code, run_path, rank))
+        call_at_end(functools.partial(note_code, run_path, rank))
         _speak_into_own_log(run_path, rank)
         try:
             code = self._launch_agent(run_path) if self.processes_per_node else self._train()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else EXIT_FAILED
         if code:
-            _note_code(run_path, rank, code)
+            note_code(run_path, rank, code)
             sys.exit(code)
         return self.run_folder
 
@@ -129,12 +130,6 @@ def _speak_into_own_log(run_path: Path, rank: int) -> None:
             os.dup2(stream.fileno(), standard.fileno())
 
 
-def _note_code(run_path: Path, rank: int, code: int) -> None:
-    from launch.agent import note_code
-
-    note_code(run_path, rank, code)
-
-
 def _notice_signals(run_path: Path, rank: int) -> None:
     """From now on a stop signal outside of training ends this task at once: there is nothing to save.
 
@@ -151,8 +146,6 @@ def _notice_signals(run_path: Path, rank: int) -> None:
 
 
 def _end_untrained(run_path: Path, rank: int, number: int) -> None:
-    from launch.agent import note_signal
-
     note_signal(run_path, rank, number)
     print(f"stopped by {signal.Signals(number).name}, and not training", file=sys.stderr, flush=True)
     end_now(EXIT_STOPPED)

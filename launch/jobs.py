@@ -135,7 +135,7 @@ def ask_state(job: str) -> JobState:
         UserError: SLURM does not answer: whether the job lives is not known then.
     """
     if job.startswith("local"):
-        return JobState(job, "RUNNING" if _is_local_job(job) else "COMPLETED")
+        return JobState(job, "RUNNING" if _is_local_job(job) else "ENDED")
     ended, problem = _ask("scontrol", "--oneliner", "show", "job", job)
     if ended is not None:
         return parse_job(job, ended)

@@ -22,22 +22,17 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.notices import CODE, EXIT_TERMINATED, FOR_ANOTHERS_SAKE, last_attempt, own_failures, read_notices
 from signs_dist.command import CommandParser, run_command
 from signs_dist.context import JobAttempt, read_job_attempt
-from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_PEER_LOST, EXIT_STOPPED
+from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from signs_dist.failure import FailureCard, choose_root, read_failures
 from signs_dist.rundir import RunFolder, timestamp
 
-NOTICES = Path("submit") / "notices"
-"""Where a task leaves that it was signalled, in the run folder, and its exit code: often nothing else tells."""
-CODE = "code"
-"""Before the exit code in such a file's name."""
 EVENT = "requeue"
 """The line in attempts.jsonl."""
 NEAR_SECONDS = 90.0
 """A job that ends this near to where its signal was due has run out of time."""
-EXIT_TERMINATED = 128 + signal.SIGTERM
-"""Of a task that srun has ended because another had ended: after a signal these are the last that were still at it."""
 EXIT_KILLED = 128 + signal.SIGKILL
 """Of a task that was killed: by the kernel, when memory runs out, or by a person."""
 EXIT_SIGNALLED = 128 + signal.SIGUSR2
@@ -193,14 +188,16 @@ def read_ending(
     lines = folder.read_lines(folder.attempts)
     attempt = read_job_attempt(environment)
     met = {signal.SIGUSR2.name} if exit_code == EXIT_SIGNALLED else set()
-    left = {path.name.rpartition(".")[2] for path in (folder.path / NOTICES).glob(f"{attempt.mark}.*")}
-    noticed = {name for name in left if not name.startswith(CODE)}
+    notices = read_notices(folder.path, attempt.mark)
+    noticed = {what for _, what in notices if not what.startswith(CODE)}
     # What tasks noted themselves comes first: torchrun says SIGTERM to its processes whatever it was told, and so does
     # srun to those that are still at work when another has ended.
     signals = frozenset((met | noticed) or stop_signals(lines, attempt))
-    if exit_code in (EXIT_TERMINATED, EXIT_PEER_LOST) and not signals:
-        exit_code = find_own_code(left - noticed, read_failures(folder.logs)) or exit_code
     shown = dict(re.findall(r" (JobState|RunTime|TimeLimit|PreemptTime)=(\S*)", job))
+    is_preempted = shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") not in ("None", "")
+    # A SIGTERM may be srun's own, to the tasks that were left when one had failed.
+    if exit_code in FOR_ANOTHERS_SAKE - {EXIT_OK} and signals <= {signal.SIGTERM.name} and not is_preempted:
+        exit_code = find_own_code(notices, [] if signals else read_failures(folder.logs)) or exit_code
     limit, ran = parse_duration(shown.get("TimeLimit", "")), parse_duration(shown.get("RunTime", ""))
     return Ending(
         exit_code=exit_code,
@@ -213,34 +210,30 @@ def read_ending(
             for line in lines
         ),
         idle_attempts=count_idle(lines, attempt),
-        is_preempted=shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") not in ("None", ""),
+        is_preempted=is_preempted,
         job_state=shown.get("JobState", ""),
     )
 
 
-def find_own_code(notices: Collection[str], cards: Sequence[FailureCard]) -> int | None:
+def find_own_code(notices: Collection[tuple[int, str]], cards: Sequence[FailureCard]) -> int | None:
     """The exit code of the task that failed by itself, where srun has ended the others; None where it cannot be told.
 
     Args:
-        notices: what tasks have left, such as `code2`.
+        notices: what tasks have left, by `read_notices`.
         cards: of the attempt.
     """
-    codes = {int(name.removeprefix(CODE)) for name in notices}
-    # A task that lost another, or was stopped, ends for another's sake.
-    own = codes - {EXIT_OK, EXIT_PEER_LOST, EXIT_STOPPED, EXIT_TERMINATED}
-    if own:
-        return min(own)
+    if own := own_failures(notices):
+        return min(code for _, code in own)
     root = choose_root(cards)
     if root is None:
         return None
     return {"error": root.exit_code, "killed": EXIT_KILLED}.get(root.kind, EXIT_FAILED)
 
 
-def leave_notice(run_path: Path, environment: Mapping[str, str], rank: int, what: str) -> None:
-    """Note down what has come to a task: a signal's name, or its exit code as `code2`."""
-    folder = run_path / NOTICES
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{read_job_attempt(environment).mark}.{rank}.{what}").touch()
+def read_own_code(folder: RunFolder, job: str) -> int | None:
+    """`find_own_code` of a job's last attempt, by what its tasks have left; None where nothing tells."""
+    notices = read_notices(folder.path, last_attempt(folder.path, job))
+    return find_own_code(notices, read_failures(folder.logs))
 
 
 def build_parser() -> CommandParser:

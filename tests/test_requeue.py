@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from launch.notices import leave_notice
 from launch.requeue import (
     Ending,
     count_idle,
     decide,
-    leave_notice,
     main,
     parse_duration,
     read_ending,
@@ -251,6 +251,20 @@ def test_a_job_ends_with_the_code_of_the_task_that_failed_by_itself(
     assert ending.exit_code == (highest if expected is None else expected)
     assert ending.signals == frozenset()
     assert not decide(ending, max_requeues=50, max_timeouts=3).is_requeue
+
+
+def test_a_task_that_failed_while_others_prepared_is_not_taken_for_a_cancelled_job(tmp_path: Path) -> None:
+    environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
+    leave_notice(tmp_path, environment, 1, "code1")
+    leave_notice(tmp_path, environment, 0, "SIGTERM")  # from srun, which ends the others
+    leave_notice(tmp_path, environment, 0, "code75")
+    ending = read_ending(RunFolder(tmp_path), 75, environment, job="", signal_seconds=0)
+    assert ending.exit_code == 1
+    assert decide(ending, max_requeues=50, max_timeouts=3).why == "the attempt failed by itself (exit code 1)"
+    # With time of grace it is a preemption, whatever became of a task in it.
+    shown = " JobState=RUNNING PreemptTime=2026-11-25T22:00:00"
+    ending = read_ending(RunFolder(tmp_path), 75, environment, job=shown, signal_seconds=0)
+    assert decide(ending, max_requeues=50, max_timeouts=3).is_requeue
 
 
 def test_after_a_signal_the_codes_of_tasks_do_not_count(tmp_path: Path) -> None:
