@@ -30,6 +30,7 @@ def start_agent(
     max_restarts: int,
     program: tuple[str, ...] = ("-m", "signs_dist.train"),
     folder: str | None = None,
+    shutdown_seconds: int | None = None,
 ) -> int:
     """Start torchrun for this node, and return the exit code of its processes.
 
@@ -40,6 +41,7 @@ def start_agent(
         max_restarts: how often torchrun may start the processes anew.
         program: what each process runs before its arguments.
         folder: where torchrun is started; None: here.
+        shutdown_seconds: how long processes may take to save and end after a stop signal; None: torchrun's default.
 
     Raises:
         UserError: SLURM has not started this process, or more than one on this node.
@@ -76,6 +78,7 @@ def start_agent(
             ),
             program=program,
             folder=folder,
+            shutdown_seconds=shutdown_seconds,
         )
         return start(launch, on_signal=lambda number: note_signal(run_path, context.rank, number))
 

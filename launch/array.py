@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from launch.jobs import ask_state, end_claim, jobs_of, note_job
+from launch.jobs import ask_state, end_claim, find_alive, jobs_of, note_job
 from signs_dist.config_messages import PlainLoader, format_value
 from signs_dist.console import columns, percent
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
@@ -192,7 +192,7 @@ def follow_array(folder: Path) -> int:
     while True:
         trials = read_trials(folder)
         try:
-            alive = sum(trial.is_alive for trial in trials)
+            alive = count_alive(trials)
             line = f"{sum(trial.is_finished for trial in trials)} of {len(trials)} trials finished, {alive} wait or run"
         except UserError as error:  # a controller that is restarted is back soon
             alive, line = len(trials), str(error)
@@ -204,6 +204,14 @@ def follow_array(folder: Path) -> int:
         time.sleep(POLL_SECONDS)
     print(describe_array(folder))
     return EXIT_OK if all(trial.is_finished for trial in trials) else EXIT_FAILED
+
+
+def count_alive(trials: Sequence[Trial]) -> int:
+    """How many trials have a job that waits or runs. Raises `UserError` where SLURM does not answer."""
+    last = [job for trial in trials if not trial.is_finished for job in jobs_of(trial.path)[-1:]]
+    known = find_alive(last) if last else set()
+    # Where all of an array is forgotten, squeue fails: each is asked for, and found ended.
+    return sum(ask_state(job).is_alive for job in last) if known is None else len(known)
 
 
 def _read_result(folder: RunFolder) -> dict[str, Any]:

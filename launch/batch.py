@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,27 +176,55 @@ def batch_script(submission: Submission) -> str:
     return text
 
 
+@contextlib.contextmanager
+def outside_of_any_job() -> Iterator[None]:
+    """Within the block the environment does not tell of a SLURM job that this process runs in.
+
+    sbatch hands its environment on: what it does not set anew, such as SLURM_CPUS_PER_TASK, would reach the new job's
+    tasks. Where the cluster is, and a person's defaults for sbatch (SBATCH_…), stay.
+    """
+    hidden = {}
+    if "SLURM_JOB_ID" in os.environ:
+        names = [name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))]
+        hidden = {name: os.environ.pop(name) for name in names if name not in ("SLURM_CONF", "SLURM_CLUSTERS")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def test_only(script: str) -> str:
     """Ask SLURM whether it would take the script: its estimate of when it would start. Raises `UserError` if not."""
-    ended = subprocess.run(
-        ["sbatch", "--test-only"], input=script, capture_output=True, text=True, timeout=60, check=False
-    )
+    try:
+        with outside_of_any_job():
+            ended = subprocess.run(
+                ["sbatch", "--test-only"], input=script, capture_output=True, text=True, timeout=60, check=False
+            )
+    except subprocess.TimeoutExpired:
+        raise UserError("SLURM does not answer (sbatch --test-only, within 60 s). Try again when it does.") from None
     told = " ".join(ended.stderr.replace("sbatch:", "").split())
     if ended.returncode:
         raise UserError(f"SLURM does not take this job: {told}")
     return told
 
 
-def submit(submission: Submission) -> str:
-    """Hand the job over to SLURM and return its id. Raises `UserError` if it is refused."""
+@contextlib.contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Around the call of sbatch: what SLURM refuses becomes a line for the user."""
     import submitit
 
-    executor = make_executor(submission)
     try:
-        job = executor.submit(submission.job)
+        with outside_of_any_job():
+            yield
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         raise UserError(f"SLURM does not take this job: {' '.join(str(error).split())}") from error
-    return str(job.job_id)
+
+
+def submit(submission: Submission) -> str:
+    """Hand the job over to SLURM and return its id. Raises `UserError` if it is refused."""
+    executor = make_executor(submission)
+    with _refusals_told():
+        return str(executor.submit(submission.job).job_id)
 
 
 def submit_here(submission: Submission) -> str:
@@ -246,9 +275,9 @@ def _in_own_session(lines: Sequence[str], folder: Path) -> str:
 
 
 def submit_array(submission: Submission, jobs: Sequence[Job], parallel: int) -> list[str]:
-    """Hand over an array, a job each, of which so many run at once; their ids."""
+    """Hand over an array, a job each, of which so many run at once; their ids. Raises `UserError` if it is refused."""
     executor = make_executor(submission)
     executor.update_parameters(array_parallelism=parallel)
-    with executor.batch():
+    with _refusals_told(), executor.batch():
         handles = [executor.submit(job) for job in jobs]
     return [str(handle.job_id) for handle in handles]

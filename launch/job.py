@@ -31,6 +31,7 @@ class Job:
         import_folders: what the code is imported from.
         processes_per_node: with torchrun as agent: how many it starts on each node; 0 where this task trains itself.
         max_restarts: with torchrun: how often it may start them anew.
+        signal_seconds: with torchrun: how long before the job's end its signal comes, and so may a save take.
         port: of rank 0, for tasks that no SLURM started; None for those of SLURM, which find it by themselves.
     """
 
@@ -40,6 +41,7 @@ class Job:
     import_folders: tuple[str, ...]
     processes_per_node: int = 0
     max_restarts: int = 0
+    signal_seconds: int = 0
     port: int | None = None
 
     def __call__(self) -> str:
@@ -88,6 +90,7 @@ class Job:
                 # Python begins in the snapshot's folder, and looks for modules there.
                 program=("-m", "launch.job", self.working_folder, os.pathsep.join(self.import_folders)),
                 folder=self.import_folders[0],
+                shutdown_seconds=self.signal_seconds or None,
             )
 
         return run_command(launch, self.arguments)

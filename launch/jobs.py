@@ -31,6 +31,12 @@ ANSWER_SECONDS = 30.0
 """How long the controller may take to answer; without one, SLURM's commands try for minutes."""
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
 RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT")
+ENDED = (
+    *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"),
+    *("OUT_OF_MEMORY", "LAUNCH_FAILED", "RECONFIG_FAIL", "REVOKED"),
+    "ENDED",  # ours, of a job on this machine
+)
+"""squeue(1), JOB STATE CODES. A state that is in none of these lists is of a release to come: such a job lives."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +58,7 @@ class JobState:
     @property
     def is_alive(self) -> bool:
         """Whether it waits or runs."""
-        return self.state in (*WAITING, *RUNNING)
+        return bool(self.state) and self.state not in ENDED
 
     def describe(self) -> str:
         """In a few words."""
@@ -144,7 +150,18 @@ def ask_state(job: str) -> JobState:
         raise UserError(f"SLURM does not answer about job {job}: {problem}. Type the command again when it does.")
     ended = _run("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", job, "--format", "State")
     state = ended.split("\n")[0].split(" ")[0] if ended else ""
-    return JobState(job, state if re.fullmatch(r"[A-Z_]+", state) else "")
+    # What the controller has forgotten has ended, even where the accounting was never told so.
+    return JobState(job, state if state in ENDED else "")
+
+
+def find_alive(jobs: Sequence[str]) -> set[str] | None:
+    """Which elements of arrays, such as 7_3, wait or run, by one question to SLURM; None where it does not tell."""
+    arrays = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    told = _run("squeue", "--noheader", "--array", "--states=all", "--jobs", arrays, "--format=%F_%K %T")
+    if told is None:
+        return None
+    states = dict(line.split(" ", 1) for line in told.split("\n") if " " in line)
+    return {job for job in jobs if JobState(job, states.get(job, "").strip()).is_alive}
 
 
 def parse_job(job: str, text: str) -> JobState:
@@ -215,8 +232,12 @@ def describe_requeue(slurm: Mapping[str, str], partition: Mapping[str, str], clu
     kill, grace = slurm.get("KillWait", "30 sec").split(" ")[0], partition.get("GraceTime", "0")
     if slurm.get("PreemptType", "preempt/none") == "preempt/none" or mode == "OFF":
         lines.append("preemption: never on this partition")
-    elif mode != "REQUEUE":
+    elif mode.startswith(("SUSPEND", "GANG")):
+        lines.append("preemption: the job is suspended, and goes on where it was")
+    elif mode != "REQUEUE" and grace == "0":
         lines.append(f"preemption: SLURM does {mode} here, and the job does not come back by itself")
+    elif mode != "REQUEUE":
+        lines.append(f"preemption: told {grace} s before, saved and requeued by its own script: SLURM does {mode} here")
     elif "preempt_send_user_signal" in slurm.get("SlurmctldParameters", "") and grace != "0":
         lines.append(f"preemption: signalled {grace} s before, saved and requeued")
     else:
@@ -234,9 +255,9 @@ def cancel(jobs: Sequence[str]) -> None:
     jobs = [job for job in jobs if not job.startswith("local")]
     if not jobs:
         return
-    ended = subprocess.run(["scancel", *jobs], capture_output=True, text=True, timeout=60, check=False)
-    if ended.returncode:
-        raise UserError(f"scancel {' '.join(jobs)} failed: {' '.join(ended.stderr.split())}")
+    told, problem = _ask("scancel", *jobs)
+    if told is None:
+        raise UserError(f"scancel {' '.join(jobs)} failed: {problem}")
 
 
 def _is_local_job(job: str) -> bool:

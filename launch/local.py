@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import functools
+import importlib.util
 import json
 import os
 import re
@@ -35,6 +37,8 @@ from signs_dist.interrupt import SCHEDULER_SIGNALS, find_descendants, kill_tree
 SECOND_SECONDS = 1.0
 """A second Ctrl-C within this time is the first one still."""
 POLL_SECONDS = 0.1
+HANDLED_SIGNALS = "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
+"""torchrun's flag (torch 2.14 has it): what it passes on to its processes. By default SIGUSR2 is not among them."""
 PR_SET_PDEATHSIG = 1
 """The number of prctl(2)'s option that sends a process a signal when its parent ends."""
 
@@ -112,6 +116,7 @@ class Launch:
         rendezvous: torchrun's flags on where it meets those of other machines.
         program: what each process runs before these arguments.
         folder: where torchrun is started; None: here.
+        shutdown_seconds: after a stop signal, until torchrun kills processes that have not ended; None: its default.
     """
 
     num_processes: int
@@ -121,11 +126,21 @@ class Launch:
     rendezvous: tuple[str, ...] = ("--standalone",)
     program: tuple[str, ...] = ("-m", "signs_dist.train")
     folder: str | None = None
+    shutdown_seconds: int | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What torchrun is to find in its environment beside what is there."""
+        given = dict(self.variables)
+        if self.shutdown_seconds is not None:
+            given["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(self.shutdown_seconds)
+        return given
 
     def command(self, log_folder: Path) -> list[str]:
         """The command line of torchrun. Workers' standard error goes to files below `log_folder`, a folder each."""
         return [
             *(sys.executable, "-m", "torch.distributed.run"),
+            *([HANDLED_SIGNALS] if torchrun_forwards_usr2() else []),
             *(*self.rendezvous, f"--nproc-per-node={self.num_processes}", f"--max-restarts={self.max_restarts}"),
             *(f"--log-dir={log_folder}", "--redirects=2"),
             *(*self.program, *self.arguments),
@@ -198,7 +213,7 @@ def start(launch: Launch, on_signal: Callable[[int], None] = lambda number: None
             # A session of its own: Ctrl-C then reaches this process alone, which passes it on once.
             process = subprocess.Popen(
                 launch.command(folder / "processes"),
-                env={**os.environ, **launch.variables},
+                env={**os.environ, **launch.environment},
                 cwd=launch.folder,
                 stdin=subprocess.DEVNULL,
                 stderr=log,
@@ -228,6 +243,17 @@ def start(launch: Launch, on_signal: Callable[[int], None] = lambda number: None
         return find_exit_code(report)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def torchrun_forwards_usr2() -> bool:
+    """Whether this release of torchrun takes `HANDLED_SIGNALS`; told without importing torch, which takes seconds."""
+    found = importlib.util.find_spec("torch")
+    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+        with contextlib.suppress(OSError):
+            source = (Path(folder) / "distributed" / "run.py").read_text(encoding="utf-8")
+            return HANDLED_SIGNALS.partition("=")[0] in source
+    return False
 
 
 def _end_with_parent() -> None:
@@ -266,8 +292,9 @@ def _end_orphans(workers: Sequence[tuple[int, str]]) -> None:
 def _passing_signals(process: subprocess.Popen[bytes], on_signal: Callable[[int], None]) -> Iterator[list[int]]:
     """Pass on to torchrun what asks to stop, and it tells its workers; a second SIGINT ends all at once.
 
-    SIGUSR2 is passed on as SIGTERM: torchrun itself would end by it and leave its workers.
+    SIGUSR2 is passed on as SIGTERM to a torchrun that would end by it and leave its workers.
     """
+    forwards = torchrun_forwards_usr2()
     received: list[int] = []
     times: list[float] = []
 
@@ -281,7 +308,8 @@ def _passing_signals(process: subprocess.Popen[bytes], on_signal: Callable[[int]
             on_signal(number)
         received.append(number)
         times.append(now)
-        process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+        is_known = number != signal.SIGUSR2 or forwards
+        process.send_signal(number if is_known else signal.SIGTERM)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, *SCHEDULER_SIGNALS)}
     try:

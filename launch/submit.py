@@ -366,6 +366,7 @@ def make_job(request: Request, given: argparse.Namespace, folder: Path, snapshot
         import_folders=tuple(str(path) for path in snapshot.import_folders),
         processes_per_node=cluster.num_local_processes if by_agent else 0,
         max_restarts=cluster.max_restarts if by_agent else 0,
+        signal_seconds=cluster.signal_seconds if by_agent else 0,
         port=find_free_port() if cluster.kind == "local" and cluster.num_local_processes > 1 else None,
     )
 

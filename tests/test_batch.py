@@ -16,7 +16,7 @@ import pytest
 
 from launch import follow
 from launch.array import parse_grid, trial_name
-from launch.batch import Submission, make_executor, sbatch_parameters
+from launch.batch import Submission, local_lines, make_executor, outside_of_any_job, sbatch_parameters
 from launch.check import check_gpus_here, check_nodes, check_partition, choose_partition, describe_devices
 from launch.cluster import ClusterConfig
 from launch.job import Job
@@ -27,6 +27,7 @@ from launch.jobs import (
     claim_folder,
     describe_requeue,
     end_claim,
+    find_alive,
     parse_config,
     parse_job,
     parse_lines,
@@ -240,7 +241,8 @@ SlurmctldParameters     = enable_configless,preempt_send_user_signal
         ({}, {"PreemptMode": "OFF"}, "never on this partition"),
         ({"PreemptType": "preempt/none"}, {}, "never on this partition"),
         ({}, {"PreemptMode": "CANCEL"}, "SLURM does CANCEL here, and the job does not come back by itself"),
-        ({}, {"PreemptMode": "SUSPEND,GANG"}, "SLURM does SUSPEND,GANG here"),
+        ({}, {"PreemptMode": "CANCEL", "GraceTime": "9"}, "told 9 s before, saved and requeued by its own script"),
+        ({}, {"PreemptMode": "SUSPEND,GANG"}, "the job is suspended, and goes on where it was"),
     ],
 )
 def test_what_a_requeue_will_do(changes: dict[str, str], partition: dict[str, str], told: str) -> None:
@@ -484,6 +486,57 @@ def test_one_who_waits_goes_on_when_the_controller_answers_again(
         "job 7: failed, requeued 2 times",
     ]
     assert "not finished: job 7 is failed" in told.err
+
+
+@pytest.mark.parametrize(
+    ("state", "waits", "lives"),
+    [
+        *(("PENDING", True, True), ("REQUEUE_HOLD", True, True), ("RUNNING", False, True), ("COMPLETING", False, True)),
+        *(("A_STATE_TO_COME", False, True), ("OUT_OF_MEMORY", False, False), ("ENDED", False, False)),
+        ("", False, False),
+    ],
+)
+def test_which_states_are_alive(state: str, waits: bool, lives: bool) -> None:
+    assert (JobState("7", state).is_waiting, JobState("7", state).is_alive) == (waits, lives)
+
+
+def answer_with(folder: Path, name: str, text: str, code: int = 0) -> None:
+    (folder / name).write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {code}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_an_array_is_asked_for_at_once(some_slurm: Path) -> None:
+    answer_with(some_slurm, "squeue", "7_0 RUNNING\n7_1 COMPLETED\n7_2 PENDING\n8_0 FAILED")
+    assert find_alive(["7_0", "7_1", "7_2", "7_3", "8_0"]) == {"7_0", "7_2"}
+    answer_with(some_slurm, "squeue", "", code=1)
+    assert find_alive(["7_0"]) is None
+
+
+def test_what_the_controller_has_forgotten_has_ended_whatever_the_accounting_says(some_slurm: Path) -> None:
+    (some_slurm / "scontrol").write_text("#!/bin/sh\necho 'Invalid job id specified' >&2\nexit 1\n")
+    (some_slurm / "scontrol").chmod(0o755)
+    answer_with(some_slurm, "sacct", "RUNNING")
+    assert ask_state("7").describe() == "not known to SLURM any more"
+    answer_with(some_slurm, "sacct", "CANCELLED by 0")
+    assert ask_state("7").describe() == "cancelled"
+
+
+def test_a_job_that_submits_hands_on_nothing_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "4", "SLURM_CONF": "/etc/x", "SBATCH_ACCOUNT": "mine"}
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    with outside_of_any_job():
+        assert [name for name in mine if name in os.environ] == ["SLURM_CONF", "SBATCH_ACCOUNT"]
+    assert all(os.environ[name] == value for name, value in mine.items())
+    monkeypatch.delenv("SLURM_JOB_ID")
+    with outside_of_any_job():
+        assert os.environ["SLURM_CPUS_PER_TASK"] == "4"  # a person's, in a shell of a login node
+
+
+def test_a_local_job_keeps_the_gpus_that_its_shell_was_given() -> None:
+    submission = Submission(ClusterConfig(kind="local", gpus_per_node=2), JOB, Path(RUN) / "submit" / "001", "signs-1")
+    assert "export CUDA_VISIBLE_DEVICES=4,6" in local_lines(submission, "4,6,7")
+    assert not any("CUDA" in line for line in local_lines(submission, None))
 
 
 def test_another_process_is_not_a_local_job() -> None:
