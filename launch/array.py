@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ ARRAY = "array.json"
 """In the array's folder: the settings of each trial."""
 OTHER_NAMES = {"seeds": "seed"}
 MOST_TRIALS = 1000
+DEFAULT_PARALLEL = 8
 LONGEST_NAME = 80
 POLL_SECONDS = 3.0
 
@@ -53,7 +55,10 @@ def parse_grid(entries: Sequence[str]) -> list[tuple[str, ...]]:
         if name in names:
             raise UserError(f"--array: {name} stands there twice. Type {name}= once, with all values.")
         names.append(name)
-        choices.append(list(dict.fromkeys(format_value(value) for value in values)))
+        texts = [format_value(value) for value in values]
+        if twice := next((text for number, text in enumerate(texts) if text in texts[:number]), None):
+            raise UserError(f"--array {entry!r}: {twice} stands there twice. Each value is one run: type it once.")
+        choices.append(texts)
     trials = [
         tuple(f"{name}={value}" for name, value in zip(names, values, strict=True))
         for values in itertools.product(*choices)
@@ -120,6 +125,9 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     trials = [Trial(folder / trial_name(number, settings), settings) for number, settings in enumerate(grid)]
     _require_same(folder, trials)
     overrides = [*given.overrides][: -len(grid[0])]
+    names = {setting.partition("=")[0] for setting in grid[0]}
+    if both := sorted(names & {override.partition("=")[0] for override in overrides}):
+        raise UserError(f"{both[0]} stands behind -- and in --array, which would win. Leave one of the two away.")
     requests = {}
     for trial in trials:
         every = (*overrides, *trial.settings)
@@ -127,6 +135,7 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         requests[trial] = dataclasses.replace(first, overrides=every, config=config, run_path=trial.path)
         check.check_batches(config, first.cluster.world_sizes)
     missing = [trial for trial in trials if not trial.is_finished and not trial.is_alive]
+    parallel = DEFAULT_PARALLEL if options.parallel is None else options.parallel
     tell("array", [f"{len(trials)} trials in {folder}, {len(missing)} to submit"])
     if not missing:
         print(describe_array(folder))
@@ -148,13 +157,14 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
             return EXIT_OK
         write_json(folder / ARRAY, {"trials": [{"name": one.path.name, "settings": one.settings} for one in trials]})
         with handed_over(made):
-            ids = submit_array(submission, jobs, options.parallel)
+            ids = submit_array(submission, jobs, parallel)
             for trial, job in zip(missing, ids, strict=True):
                 note_job(trial.path, job, submission_folder.name)
             note_job(folder, ids[0].partition("_")[0], submission_folder.name)
             end_claim(submission_folder)
-    tell("job", [f"{ids[0]} to {ids[-1]}, at most {options.parallel} at once"])
-    tell("then", [f"python launch/submit.py status {folder}    (or wait, logs, cancel)"])
+    tell("job", [f"{ids[0]} to {ids[-1]}, at most {parallel} at once"])
+    shown = shlex.quote(str(given.run_dir or folder.relative_to(Path.cwd())))
+    tell("then", [f"python launch/submit.py status {shown}    (or wait, logs, cancel)"])
     return follow_array(folder) if options.wait else EXIT_OK
 
 

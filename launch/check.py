@@ -104,7 +104,7 @@ def check_training(request: Request) -> list[str]:
 
     from signs_dist.config_source import load_config
     from signs_dist.console import Screen
-    from signs_dist.context import read_context
+    from signs_dist.context import is_watched, read_context
     from signs_dist.heartbeat import Pulse
     from signs_dist.strategy import SingleProcess
 
@@ -113,7 +113,7 @@ def check_training(request: Request) -> list[str]:
     config = load_config(request.config_path, small).config
     if request.data_on_nodes:
         return [_try_model(config)]
-    screen, pulse = Screen(is_terminal=False, quiet=True), Pulse()
+    screen, pulse = Screen(is_terminal=is_watched()), Pulse()  # drawing or packing images may take minutes
     strategy = SingleProcess(torch.device("cpu"))
     with _told_in_one_line(), tempfile.TemporaryDirectory(prefix="signs_dist-check-") as folder:
         from signs_dist import loop
@@ -330,7 +330,11 @@ def describe_devices(cluster: ClusterConfig) -> str:
     nodes = f"{least}" if least == most else f"{least} to {most}"
     plural = "" if most == 1 else "s"
     each = cluster.num_local_processes
-    processes = f"{each} process{'es' if each > 1 else ''} on each, started by {cluster.agent}"
+    by = f", started by {cluster.agent}" if cluster.kind == "slurm" else ""
+    processes = f"{each} process{'es' if each > 1 else ''}{' on each' if cluster.kind == 'slurm' else ''}{by}"
+    if cluster.kind != "slurm":
+        on = f", each with one of {cluster.gpus_per_node} GPUs" if cluster.gpus_per_node else ", on the CPU"
+        return f"this machine, {processes}{on}"
     if not cluster.gpus_per_node:
         return f"{nodes} node{plural}, {processes}, on the CPU"
     shown = (

@@ -95,6 +95,8 @@ def find_runs(root: Path) -> Iterator[Path]:
 
 def find_run(name: str) -> Path:
     """The run folder of a name: its path, or the id of a job of it. Raises `UserError`."""
+    if not name:
+        raise UserError("which run? Type its folder, or its job's id.")
     path = Path(name)
     if (path / SUBMIT / JOBS).is_file():
         return path
@@ -140,7 +142,11 @@ def describe_all(paths: Sequence[Path]) -> str:
             rows.append((str(path), jobs_of(path)[-1], f"array: {done} of {len(trials)} finished", ""))
             continue
         folder, job = RunFolder(path), jobs_of(path)[-1]
-        rows.append((str(path), job, describe_state(folder, job), describe_progress(folder)))
+        try:
+            state = describe_state(folder, job)
+        except UserError:
+            state = "not known: SLURM does not answer"
+        rows.append((str(path), job, state, describe_progress(folder)))
     return columns(rows)
 
 
@@ -161,7 +167,7 @@ def describe_run(run_path: Path, jobs: Sequence[str]) -> str:
     for line in folder.read_lines(folder.attempts):
         if line.get("event") == "start":
             lines.append(
-                f"  attempt {line['attempt']}  {line['time']}  {line.get('world_size')} processes, "
+                f"  attempt {line['attempt']}  {line['time']}  {plural(line.get('world_size', 0), 'process')}, "
                 f"from step {line.get('first_step', 0):,}"
             )
         elif line.get("event") == "end":
@@ -204,8 +210,18 @@ def job_logs(run_path: Path, job: str, rank: int = 0) -> list[Path]:
     return [*batch, *own]
 
 
+def known_ranks(run_path: Path, job: str) -> list[int]:
+    """The ranks of a job that have a log of their own."""
+    name = job if job.startswith("local") else f"job{job}"
+    found = (re.search(r"\.rank(\d+)\.txt$", path.name) for path in (run_path / "logs").glob(f"{name}.*.rank*.txt"))
+    return sorted({int(each[1]) for each in found if each is not None})
+
+
 def print_logs(run_path: Path, jobs: Sequence[str], options: argparse.Namespace) -> None:
     """Show what a job has said."""
+    ranks = known_ranks(run_path, jobs[-1])
+    if ranks and options.rank not in ranks:
+        raise UserError(f"--rank {options.rank}: job {jobs[-1]} has the ranks {', '.join(map(str, ranks))}.")
     paths = job_logs(run_path, jobs[-1], options.rank)
     if not paths:
         raise UserError(f"job {jobs[-1]} has said nothing yet: it is {ask_state(jobs[-1]).describe()}.")
@@ -252,6 +268,11 @@ def follow(run_path: Path, job: str) -> int:
     print(last_words(run_path, job), file=sys.stderr)
     print(f"not finished: job {job} is {state.describe()}", file=sys.stderr)
     return state.exit_code or read_own_code(folder, job) or EXIT_FAILED
+
+
+def plural(count: int, word: str) -> str:
+    """`1 process`, `2 processes`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}es"
 
 
 def find_work(logs: Path) -> Work | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import difflib
 import shlex
 import shutil
 import sys
@@ -87,7 +88,7 @@ def build_parser() -> CommandParser:
         metavar="NAME=V1,V2",
         help="a run for each combination, such as seeds=0,1,2 optim.lr=0.1,0.03",
     )
-    parser.add_argument("--parallel", type=int, default=8, metavar="N", help="runs of an array at once (default: 8)")
+    parser.add_argument("--parallel", type=int, metavar="N", help="runs of an array at once (default: 8)")
     parser.add_argument("--wait", action="store_true", help="follow the run to its end, and exit as it does")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="for signs_dist.train")
     parser.passes_on = train.build_parser()
@@ -101,13 +102,17 @@ def main(arguments: Sequence[str]) -> int:
         from launch.follow import look_after
 
         return look_after(own)
+    if own and (near := difflib.get_close_matches(own[0], COMMANDS, n=1)):
+        raise UserError(f"there is no command {own[0]}. Did you mean {near[0]}? They are {', '.join(COMMANDS)}.")
     options = build_parser().parse_args(own)
     if options.arguments:
         raise UserError(
             f"what is for signs_dist.train goes behind --, such as: python launch/submit.py --nodes 1 -- "
             f"{shlex.join(options.arguments)}"
         )
-    if options.parallel < 1:
+    if options.parallel is not None and not options.array:
+        raise UserError("--parallel is for --array: how many of its runs there are at once. Leave it away.")
+    if options.parallel is not None and options.parallel < 1:
         raise UserError(f"--parallel {options.parallel}: at least 1.")
     if options.array:
         from launch.array import submit_array_run
@@ -163,7 +168,8 @@ def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     tell("job", [job if cluster.kind == "slurm" else f"{job}, a process of this machine"])
     number = job.removeprefix("local")
     tell("logs", [f"{run_path}/logs/*{number}.*, {folder}/submitit/{number}_0_log.out"])
-    tell("then", [f"python launch/submit.py wait {job}    (or status, logs, cancel)"])
+    shown = shlex.quote(str(given.run_dir or run_path.relative_to(Path.cwd())))
+    tell("then", [f"python launch/submit.py wait {shown}    (or status, logs, cancel)"])
     if options.wait:
         from launch.follow import follow
 
@@ -184,6 +190,11 @@ def read_request(options: argparse.Namespace, rest: Sequence[str]) -> tuple[Requ
     from signs_dist.rundir import default_run_path
 
     cluster = load_cluster(options.cluster, read_flags(options))
+    if options.max_restarts is not None and cluster.agent != "torchrun":
+        raise UserError(
+            "--max-restarts is for --agent torchrun, which starts processes anew within an allocation. Add that, or "
+            "leave it away: --max-requeues is how often the job itself comes back."
+        )
     given = train.build_parser().parse_intermixed_args(list(rest))
     _refuse_for_jobs(given, cluster)
     name = given.config.stem if given.config else "default"
@@ -300,7 +311,9 @@ def _refuse_for_jobs(given: argparse.Namespace, cluster: ClusterConfig) -> None:
     if given.device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {given.device}: leave it away, each process takes the GPU that SLURM gave it.")
     if given.run_dir == Path():
-        raise UserError("--run-dir is empty. Give a name for the folder, or leave --run-dir away.")
+        raise UserError(
+            "--run-dir is this very folder. Give a name for a folder of the run's own, or leave --run-dir away."
+        )
     if cluster.kind == "slurm" and not cluster.gpus_per_node and given.device == "cuda":
         raise UserError("--device cuda with --gpus-per-node 0. Ask for GPUs, such as --gpus-per-node 4")
 

@@ -153,15 +153,19 @@ class Screen:
             yield report
 
     @contextlib.contextmanager
-    def training(self, total_steps: int) -> Iterator[Callable[[int, str], None]]:
-        """Yield a function to call with (steps done, numbers to show) while training."""
+    def training(self, total_steps: int) -> Iterator[Callable[[int, str, str], None]]:
+        """Yield a function to call with (steps done, numbers to show, time left) while training.
+
+        The bar has a time left of its own.
+        """
         with self._bars() as show:
             show(Work("training", 0, total_steps, ""))
             self._let_steps_wait()
 
-            def report(done: int, numbers: str) -> None:
+            def report(done: int, numbers: str, left: str) -> None:
                 if not show(Work("training", done, total_steps, numbers)) and not self.quiet:
-                    self._plain("a long epoch", done, total_steps, f"step {done:,}/{total_steps:,} | {numbers}")
+                    line = f"step {done:,}/{total_steps:,} | {numbers} | {left} left"
+                    self._plain("a long epoch", done, total_steps, line)
 
             yield report
 

@@ -75,7 +75,9 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet, is_silent=context.rank != 0)
     name = options.config.stem if options.config else "default"
     if options.run_dir == Path():
-        raise UserError("--run-dir is empty. Give a name for the folder, or leave --run-dir away.")
+        raise UserError(
+            "--run-dir is this very folder. Give a name for a folder of the run's own, or leave --run-dir away."
+        )
     if options.run_dir is None and context.max_restarts and not context.launch_id:
         raise UserError(
             f"torchrun may start this run again (--max-restarts={context.max_restarts}), and must find its folder "

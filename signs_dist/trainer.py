@@ -263,7 +263,7 @@ class Trainer:
         self.writer.wait()
         return self.finish(score, self.best, train_seconds, run_started)
 
-    def train_one(self, epoch: int, first_step: int, progress: Callable[[int, str], None]) -> dict[str, Any]:
+    def train_one(self, epoch: int, first_step: int, progress: Callable[[int, str, str], None]) -> dict[str, Any]:
         """Train one epoch from one of its steps on; returns its numbers."""
         num_steps = self.plan.num_steps
         sums = RunningSums(self.state.num_classes, self.strategy.device)
@@ -292,7 +292,7 @@ class Trainer:
                     seconds = time.perf_counter() - started
                     numbers = self._numbers(epoch, step.step, sums, step.step - first_step, step.wait_seconds, seconds)
                     if not at_end:
-                        progress(self.steps_done, self.step_line(numbers))
+                        progress(self.steps_done, self.step_line(numbers), self.time_left())
                         self.folder.append(self.folder.metrics, {"kind": "step", **numbers})
                 self._look_around(epoch, step.step, sums)
         except NonFiniteLossError as error:  # of a step, or of `settle` here or before a save
@@ -511,12 +511,15 @@ class Trainer:
 
     def step_line(self, numbers: dict[str, Any]) -> str:
         """The numbers beside the progress bar."""
-        remaining = self._seconds_per_step() * (self.num_steps - self.steps_done)
         return (
             f"epoch {numbers['epoch']}/{self.config.train.epochs} | "
             f"loss {numbers['train_loss']:.3f}  {percent(numbers['train_accuracy'])} | "
-            f"{numbers['images_per_second']:,.0f} images/s | {duration(remaining)} left"
+            f"{numbers['images_per_second']:,.0f} images/s"
         )
+
+    def time_left(self) -> str:
+        """Until the last step, at this attempt's speed."""
+        return duration(self._seconds_per_step() * (self.num_steps - self.steps_done))
 
     def epoch_line(self, numbers: dict[str, Any], val: Score | None) -> str:
         """One line about an epoch."""

@@ -321,6 +321,8 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     cluster = DevCluster(options.folder)
     if options.command == "down":
+        if not options.folder.exists():
+            print(f"{options.folder} is not there: nothing to end.")
         cluster.down(keep=options.keep)
     elif options.command == "status":
         print(cluster.status())

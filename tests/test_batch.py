@@ -350,7 +350,7 @@ def test_the_devices_are_told() -> None:
             ],
         ),
         (["optim.lr=1e-4"], [("optim.lr=0.0001",)]),
-        (["model.name=mlp,signs_net", "seed=7,7"], [("model.name=mlp", "seed=7"), ("model.name=signs_net", "seed=7")]),
+        (["model.name=mlp,signs_net", "seed=7"], [("model.name=mlp", "seed=7"), ("model.name=signs_net", "seed=7")]),
         (["data.mean=[0.1, 0.2],[0.3, 0.4]"], [("data.mean=[0.1, 0.2]",), ("data.mean=[0.3, 0.4]",)]),
     ],
 )
@@ -358,7 +358,7 @@ def test_a_grid(entries: list[str], trials: list[tuple[str, ...]]) -> None:
     assert parse_grid(entries) == trials
 
 
-@pytest.mark.parametrize("entries", [["seeds"], ["=1"], ["seeds="], ["a=["], ["seed=1", "seeds=2"]])
+@pytest.mark.parametrize("entries", [["seeds"], ["=1"], ["seeds="], ["a=["], ["seed=1", "seeds=2"], ["seed=7,7"]])
 def test_what_is_no_grid(entries: list[str]) -> None:
     with pytest.raises(UserError, match="--array"):
         parse_grid(entries)

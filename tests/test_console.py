@@ -84,7 +84,7 @@ def everything(screen: Screen, title: str = "val") -> None:
             report("packing val", done, 100)
     with screen.training(1000) as progress:
         for step in range(1, 1001):
-            progress(step, "loss 1.0")
+            progress(step, "loss 1.0", "9 s")
             if step % 100 == 0:
                 screen.epoch(step // 100, 10, f"epoch {step // 100}/10")
     screen.table(class_table(title, ["0", "1"], [[3, 1], [0, 0]], [0.75, float("nan")]))
@@ -193,7 +193,7 @@ from signs_dist.context import read_context
 screen = Screen(is_terminal=read_context().is_terminal)
 with screen.training(10) as progress:
     for step in range(1, 10):
-        progress(step, "loss 0.5")
+        progress(step, "loss 0.5", "9 s")
         time.sleep(0.03)
     screen.epoch(1, 1, "epoch 1/1 done")
 screen.table(class_table("val", ["0", "1"], [[3, 1], [0, 4]], [0.75, 1.0]))
@@ -263,7 +263,7 @@ def test_what_is_under_way_is_known_to_those_who_watch_from_elsewhere() -> None:
         assert screen.work is None
         with screen.training(1000) as progress:
             assert screen.work == Work("training", 0, 1000, "")
-            progress(7, "loss 1.0")
+            progress(7, "loss 1.0", "9 s")
             assert screen.work == Work("training", 7, 1000, "loss 1.0")
         assert screen.work is None
 
