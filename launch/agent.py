@@ -75,6 +75,8 @@ def start_agent(
                 "--rdzv-backend=c10d",
                 f"--rdzv-endpoint={address}:{port}",
                 f"--rdzv-id={context.launch_id}.{context.restart_count}",
+                # Else torchrun compares names and addresses, which on machines with several networks finds nobody.
+                f"--rdzv-conf=is_host={'true' if context.rank == 0 else 'false'}",
             ),
             program=program,
             folder=folder,

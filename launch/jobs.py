@@ -155,13 +155,15 @@ def ask_state(job: str) -> JobState:
 
 
 def find_alive(jobs: Sequence[str]) -> set[str] | None:
-    """Which elements of arrays, such as 7_3, wait or run, by one question to SLURM; None where it does not tell."""
+    """Which jobs and elements of arrays, such as 7 and 8_3, wait or run, by one question to SLURM; None where it does
+    not tell."""
     arrays = ",".join(sorted({job.partition("_")[0] for job in jobs}))
     told = _run("squeue", "--noheader", "--array", "--states=all", "--jobs", arrays, "--format=%F_%K %T")
     if told is None:
         return None
-    states = dict(line.split(" ", 1) for line in told.split("\n") if " " in line)
-    return {job for job in jobs if JobState(job, states.get(job, "").strip()).is_alive}
+    lines = [line.split() for line in told.split("\n")]
+    states = {name.removesuffix("_N/A"): state for name, state in (line for line in lines if len(line) == 2)}
+    return {job for job in jobs if JobState(job, states.get(job, "")).is_alive}
 
 
 def parse_job(job: str, text: str) -> JobState:

@@ -19,6 +19,7 @@ from signs_dist.heartbeat import (
     Identity,
     Pulse,
     describe_standings,
+    failed_path,
     judge_processes,
     process_state,
     read_beats,
@@ -259,10 +260,10 @@ def _card_of(beat: Beat, kind: str, own: FailureCard, lines: tuple[str, ...]) ->
     )
 
 
-def record(folder: Path, card: FailureCard) -> None:
-    """Leave the card of this process in the logs folder, where the others look."""
+def record(folder: Path, card: FailureCard, attempt: int) -> None:
+    """Leave the card of this process in the logs folder, where the others of the run's attempt look."""
     write_text(folder / f"failure-rank{card.told_by}.json", card.to_json())
-    (folder / FAILED).touch()
+    failed_path(folder, attempt).touch()
 
 
 def claim_word(folder: Path) -> bool:
@@ -278,7 +279,8 @@ def claim_word(folder: Path) -> bool:
 
 def clear(folder: Path) -> None:
     """Remove what an earlier attempt has left in the logs folder for its own processes to read."""
-    for path in (*folder.glob("failure-rank*.json"), *folder.glob("rank*.beat"), folder / FAILED, folder / TOLD):
+    left = (*folder.glob("failure-rank*.json"), *folder.glob("rank*.beat"), *folder.glob(f"{FAILED}*"), folder / TOLD)
+    for path in left:
         path.unlink(missing_ok=True)
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from signs_dist.interrupt import end_now
 
 FAILED = "failed"
-"""File in a run's logs folder that is there as soon as a process has failed."""
+"""With the attempt's number behind it: a file in a run's logs folder, there as soon as a process of it has failed. That
+of an earlier attempt may still be seen by another machine after it was removed: NFS remembers for a minute."""
 ORPHAN_SECONDS = 30.0
 """How long a process has to save and end when its launcher has gone; as long as torchrun gives after a stop signal."""
 
@@ -119,6 +120,7 @@ class Heartbeat:
         identity: which process this is.
         pulse: what it does.
         stall_seconds: without progress, after which all threads' stacks are written to the log, once per stall.
+        attempt: number of the run's attempt.
         end_with: exit code with which this process is ended when another has failed and this one is still here.
         grace_seconds: how long it has for an end of its own.
         launcher_pid: the parent process, if this one is to end with it.
@@ -136,6 +138,7 @@ class Heartbeat:
         *,
         stall_seconds: float,
         end_with: int,
+        attempt: int = 1,
         grace_seconds: float = 5.0,
         launcher_pid: int | None = None,
         orphan_seconds: float = ORPHAN_SECONDS,
@@ -148,7 +151,7 @@ class Heartbeat:
         self._launcher_pid, self._orphan_seconds = launcher_pid, orphan_seconds
         self._interval_seconds, self._on_beat = interval_seconds, on_beat
         self._find_work = find_work
-        self._path = beat_path(folder, identity.rank)
+        self._path, self._failed = beat_path(folder, identity.rank), failed_path(folder, attempt)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._seen_beats = -1
@@ -206,7 +209,7 @@ class Heartbeat:
 
     def _end_with_others(self, now: float) -> None:
         if self._failed_since is None:
-            self._failed_since = now if (self._folder / FAILED).exists() else None
+            self._failed_since = now if self._failed.exists() else None
         elif now - self._failed_since > self._grace_seconds:
             self._write_stacks("another process has failed, and this one did not end")
             end_now(self._end_with)
@@ -249,6 +252,11 @@ def end_stopped(identity: Identity, own: Identity) -> bool:
     except OSError:
         return False
     return same
+
+
+def failed_path(folder: Path, attempt: int) -> Path:
+    """The file that is there as soon as a process of an attempt has failed."""
+    return folder / f"{FAILED}.{attempt}"
 
 
 def beat_path(folder: Path, rank: int) -> Path:

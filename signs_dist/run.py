@@ -119,7 +119,7 @@ def train(
         parts.folder.write_config(dump_config(config))  # last: from now on a run was begun here
         attempt = begin_attempt(parts, trainer, resumed, about, context)
         log = parts.folder.logs / f"rank{context.rank}.log"
-        with screen.logging_to(log), supervisor.watching(parts.folder.logs, log):
+        with screen.logging_to(log), supervisor.watching(parts.folder.logs, log, attempt):
             screen.banner(describe_run(parts, resumed.describe(trainer, attempt)))
             for note in resumed.notes:
                 screen.result(note)

@@ -72,6 +72,7 @@ class Supervisor:
         self._context, self._config, self._screen = context, config, screen
         self._identity = self._make_identity(device, "")
         self._folder: Path | None = None
+        self._attempt = 1
 
     def run(self, action: Callable[[], None]) -> None:
         """Do it. What the user can mend, or has asked for, is raised on; anything else ends in a card.
@@ -89,8 +90,9 @@ class Supervisor:
             self._end(error)
 
     @contextlib.contextmanager
-    def watching(self, folder: Path, log: Path) -> Iterator[None]:
-        """Within the block, keep a heartbeat in `folder`, and end this process when another has failed."""
+    def watching(self, folder: Path, log: Path, attempt: int) -> Iterator[None]:
+        """Within the block, keep a heartbeat in `folder`, and end this process when another of the attempt failed."""
+        self._attempt = attempt
         self._identity = self._make_identity(self._identity.device, str(log))
         heartbeat = Heartbeat(
             folder,
@@ -99,6 +101,7 @@ class Supervisor:
             stall_seconds=self._config.stall_seconds,
             grace_seconds=GRACE_SECONDS,
             end_with=EXIT_PEER_LOST,
+            attempt=attempt,
             launcher_pid=self._context.launcher_pid,
             on_beat=self._fill_error_file,
             find_work=lambda: self._screen.work,
@@ -170,7 +173,7 @@ class Supervisor:
 
     def _record(self, folder: Path, card: FailureCard) -> None:
         with contextlib.suppress(OSError, UserError):  # a full disk must not hide the card
-            record(folder, card)
+            record(folder, card, self._attempt)
             self._write_error_card(card)
 
     def _write_error_card(self, card: FailureCard) -> None:

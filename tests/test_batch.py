@@ -506,8 +506,8 @@ def answer_with(folder: Path, name: str, text: str, code: int = 0) -> None:
 
 
 def test_an_array_is_asked_for_at_once(some_slurm: Path) -> None:
-    answer_with(some_slurm, "squeue", "7_0 RUNNING\n7_1 COMPLETED\n7_2 PENDING\n8_0 FAILED")
-    assert find_alive(["7_0", "7_1", "7_2", "7_3", "8_0"]) == {"7_0", "7_2"}
+    answer_with(some_slurm, "squeue", "7_0 RUNNING\n7_1 COMPLETED\n7_2 PENDING\n8_0 FAILED\n9_N/A PENDING")
+    assert find_alive(["7_0", "7_1", "7_2", "7_3", "8_0", "9"]) == {"7_0", "7_2", "9"}
     answer_with(some_slurm, "squeue", "", code=1)
     assert find_alive(["7_0"]) is None
 

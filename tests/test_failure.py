@@ -70,10 +70,12 @@ def test_a_single_process_has_no_rank() -> None:
 def test_cards_survive_the_disk(tmp_path: Path) -> None:
     one = card(details=("a", "b"))
     assert FailureCard.from_json(one.to_json()) == one
-    record(tmp_path, one)
+    record(tmp_path, one, 3)
     (tmp_path / "failure-rank9.json").write_text("{half")
     assert read_failures(tmp_path) == [one]
-    assert (tmp_path / "failed").exists()
+    assert (tmp_path / "failed.3").exists()
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_stuck_process_ends_when_another_has_failed(tmp_path: Path) -> None:
         "child.start()\n"
         "me = Identity(0, 2, 'here', 1, 'cpu', str(folder / 'rank0.log'))\n"
         "times = {'stall_seconds': 60, 'grace_seconds': 0.5, 'interval_seconds': 0.1}\n"
-        "Heartbeat(folder, me, Pulse(), end_with=3, **times).start()\n"
+        "Heartbeat(folder, me, Pulse(), end_with=3, attempt=2, **times).start()\n"
         "print(child.pid, flush=True)\n"
         "while True:\n"
         "    try:\n"
@@ -160,9 +160,10 @@ def test_a_stuck_process_ends_when_another_has_failed(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     assert process.stdout is not None
     child = int(process.stdout.readline())
+    (tmp_path / "failed.1").touch()  # of the attempt before, as another machine may still see it
     time.sleep(1)
     assert process.poll() is None
-    (tmp_path / "failed").touch()
+    (tmp_path / "failed.2").touch()
     assert process.wait(timeout=10) == 3
     wait_until(lambda: process_state(child) == "gone")
     assert "another process has failed, and this one did not end" in (tmp_path / "rank0.log").read_text()

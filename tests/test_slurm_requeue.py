@@ -165,8 +165,6 @@ def test_a_rank_that_fails_by_itself_gives_the_job_its_exit_code(site: Site) -> 
     found = re.search(r"^ +job +(\d+)$", ended.stdout, re.MULTILINE)
     assert found is not None
     assert site.show(found[1])["ExitCode"] == "1:0"
-    # Nobody bound the tasks: SLURM's word for the cores they were given counts.
-    assert "cpu, 1 thread a process" in ended.stdout
 
 
 def test_a_requeue_takes_the_nodes_that_there_are(site: Site, one_process: str) -> None:
@@ -187,6 +185,8 @@ def test_a_requeue_takes_the_nodes_that_there_are(site: Site, one_process: str) 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert site.result("run")["weights_sha256"] == one_process
     assert [line["world_size"] for line in site.attempts("run") if line["event"] == "start"] == [2, 1]
+    # Nobody bound the task to a core: SLURM's word for what it was given counts.
+    assert json.loads((site.folder / "run" / "manifest.json").read_text())["usable_cores"] == 1
 
 
 def test_the_time_limit_requeues_and_is_counted(site: Site, one_process: str) -> None:
@@ -377,5 +377,7 @@ def test_the_templates_run_and_requeue(site: Site, one_process: str, template: s
         time.sleep(0.3)
     assert site.result(run)["weights_sha256"] == one_process
     assert [line["why"] for line in site.attempts(run) if line["event"] == "requeue"] == ["it was signalled"]
+    ends = [line["reason"] for line in site.attempts(run) if line["event"] == "end"]
+    assert ends[0].startswith("stopped by SIGUSR2 after epoch ")  # torchrun passes it on as itself
     if template == "array":
         assert site.show(f"{job}_1")["Restarts"] == "0"

@@ -50,14 +50,23 @@ def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None
 @pytest.mark.parametrize(
     ("flags", "arguments", "told"),
     [
-        (["--partition", "gpus"], [], "SLURM does not take this job: .*[Ii]nvalid partition name specified"),
-        (["--gpus-per-node", "4"], [], "SLURM does not take this job: .*Requested node configuration is not available"),
+        (
+            ["--partition", "gpus"],
+            [],
+            "--partition gpus: this cluster has none of that name. It has main, short, low, high",
+        ),
+        (
+            ["--gpus-per-node", "4"],
+            [],
+            "--gpus-per-node 4: the nodes of partition main have 2 at most. Type --gpus-per-node 2",
+        ),
         (
             ["--partition", "short", "--time", "31"],
             [],
             "partition short allows at most 00:30:00. Type --time 30",
         ),
-        (["--nodes", "9"], ["train.micro_batch=2"], "SLURM does not take this job"),
+        (["--nodes", "9"], ["train.micro_batch=2"], "--nodes 9: partition main gives at most 4 nodes. Type --nodes 4"),
+        (["--constraint", "fast"], [], "SLURM does not take this job: .*Invalid feature specification"),
         (["--nodes", "3"], ["train.global_batch=32", "train.micro_batch=16"], "too few for 3 processes"),
         (
             ["--tasks-per-node", "3"],
