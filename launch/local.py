@@ -39,6 +39,8 @@ SECOND_SECONDS = 1.0
 POLL_SECONDS = 0.1
 HANDLED_SIGNALS = "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
 """torchrun's flag (torch 2.14 has it): what it passes on to its processes. By default SIGUSR2 is not among them."""
+OWN_SIGNAL_SECONDS = 1.5
+"""After a signal to this process: by then it is seen whether torchrun has got it as well."""
 PR_SET_PDEATHSIG = 1
 """The number of prctl(2)'s option that sends a process a signal when its parent ends."""
 
@@ -220,7 +222,7 @@ def start(launch: Launch, on_signal: Callable[[int], None] = lambda number: None
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
-        with _passing_signals(process, on_signal) as signals, _following(folder / "processes"):
+        with _passing_signals(process, on_signal, folder / "torchrun.log") as signals, _following(folder / "processes"):
             code = _wait(process)
         if code == 0:
             return EXIT_OK
@@ -289,10 +291,17 @@ def _end_orphans(workers: Sequence[tuple[int, str]]) -> None:
 
 
 @contextlib.contextmanager
-def _passing_signals(process: subprocess.Popen[bytes], on_signal: Callable[[int], None]) -> Iterator[list[int]]:
+def _passing_signals(
+    process: subprocess.Popen[bytes], on_signal: Callable[[int], None], log: Path
+) -> Iterator[list[int]]:
     """Pass on to torchrun what asks to stop, and it tells its workers; a second SIGINT ends all at once.
 
     SIGUSR2 is passed on as SIGTERM to a torchrun that would end by it and leave its workers.
+
+    Args:
+        process: torchrun.
+        on_signal: hears the number of the first one.
+        log: what torchrun says.
     """
     forwards = torchrun_forwards_usr2()
     received: list[int] = []
@@ -308,8 +317,18 @@ def _passing_signals(process: subprocess.Popen[bytes], on_signal: Callable[[int]
             on_signal(number)
         received.append(number)
         times.append(now)
-        is_known = number != signal.SIGUSR2 or forwards
-        process.send_signal(number if is_known else signal.SIGTERM)
+        if number == signal.SIGUSR2 and forwards:
+            timer = threading.Timer(OWN_SIGNAL_SECONDS, pass_on_unless_known)
+            timer.daemon = True
+            timer.start()
+        else:
+            process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+
+    def pass_on_unless_known() -> None:
+        # SLURM signals every process of a step. A second SIGUSR2 would break off what torchrun does at the first, and
+        # it would go on with SIGTERM, and with its default for how long processes may take.
+        if b"death signal" not in log.read_bytes():
+            process.send_signal(signal.SIGUSR2)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, *SCHEDULER_SIGNALS)}
     try:

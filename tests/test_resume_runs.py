@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from launch.local import torchrun_forwards_usr2
 from signs_dist.digest import find_damage
 from signs_dist.interrupt import find_descendants
 from tests.processes import finish, run, started, torchrun_command, train_command, wait_for
@@ -147,6 +148,21 @@ def test_a_signal_to_the_whole_group_stops_at_a_step_and_loses_nothing(
     assert ended.code == 0, ended.err
     assert lines(tmp_path / "run" / "attempts.jsonl")[2]["first_step"] == end["last_step"]
     assert_same(tmp_path / "run", whole)
+
+
+@pytest.mark.skipif(not torchrun_forwards_usr2(), reason="this release of torchrun knows no --signals-to-handle")
+@pytest.mark.parametrize("to", ["launcher", "every process"])
+def test_torchruns_processes_hear_sigusr2_as_itself(colours: Path, tmp_path: Path, to: str) -> None:
+    """So that a save may take as long as the scheduler's notice, and not as long as torchrun gives after SIGTERM."""
+    arguments = ["--run-dir", "run", *settings(colours, "checkpoint.every_steps=null", "train.epochs=40")]
+    with started(launch(2, *arguments), tmp_path) as process:
+        wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 15,')
+        others = find_descendants(process.pid) if to == "every process" else []  # as SLURM does
+        for pid in (process.pid, *others):
+            os.kill(pid, signal.SIGUSR2)
+        ended = finish(process)
+    assert ended.code == 75, ended.out + ended.err
+    assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("stopped by SIGUSR2 after epoch ")
 
 
 def test_a_signal_to_one_rank_stops_all(colours: Path, whole: Path, tmp_path: Path) -> None:

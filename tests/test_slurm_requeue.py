@@ -377,7 +377,5 @@ def test_the_templates_run_and_requeue(site: Site, one_process: str, template: s
         time.sleep(0.3)
     assert site.result(run)["weights_sha256"] == one_process
     assert [line["why"] for line in site.attempts(run) if line["event"] == "requeue"] == ["it was signalled"]
-    ends = [line["reason"] for line in site.attempts(run) if line["event"] == "end"]
-    assert ends[0].startswith("stopped by SIGUSR2 after epoch ")  # torchrun passes it on as itself
     if template == "array":
         assert site.show(f"{job}_1")["Restarts"] == "0"

@@ -53,12 +53,12 @@ def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None
         (
             ["--partition", "gpus"],
             [],
-            "--partition gpus: this cluster has none of that name. It has main, short, low, high",
+            "this cluster has none of that name. It has main, short, low, high",
         ),
         (
             ["--gpus-per-node", "4"],
             [],
-            "--gpus-per-node 4: the nodes of partition main have 2 at most. Type --gpus-per-node 2",
+            "--gpus-per-node 4: the nodes of partition main have 2 at most.",
         ),
         (
             ["--partition", "short", "--time", "31"],
