@@ -96,6 +96,12 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--max-restarts", type=int, default=3, metavar="N", help="start all anew, so many times (default: 3)"
     )
+    parser.add_argument(
+        "--shutdown-seconds",
+        type=int,
+        metavar="N",
+        help="how long processes may save after a stop signal (default: torchrun's own 30)",
+    )
     return parser
 
 
@@ -110,7 +116,13 @@ def main(arguments: Sequence[str]) -> int:
     run_path = train.build_parser().parse_intermixed_args(rest).run_dir
     if run_path is None:
         raise UserError("a job that may be started again must find its run: add --run-dir behind --.")
-    return start_agent(options.nproc, rest, run_path, max_restarts=options.max_restarts)
+    return start_agent(
+        options.nproc,
+        rest,
+        run_path,
+        max_restarts=options.max_restarts,
+        shutdown_seconds=options.shutdown_seconds,
+    )
 
 
 if __name__ == "__main__":

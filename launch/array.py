@@ -136,13 +136,16 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         check.check_batches(config, first.cluster.world_sizes)
     missing = [trial for trial in trials if not trial.is_finished and not trial.is_alive]
     parallel = DEFAULT_PARALLEL if options.parallel is None else options.parallel
-    tell("array", [f"{len(trials)} trials in {folder}, {len(missing)} to submit"])
+    tell("array", [f"{len(trials)} trial{'' if len(trials) == 1 else 's'} in {folder}, {len(missing)} to submit"])
     if not missing:
         print(describe_array(folder))
         return EXIT_OK
     with taken_back(folder, *(trial.path for trial in missing)) as made:
-        check_request(requests[missing[0]])
+        doubt = check_request(requests[missing[0]])
         submission_folder, snapshot = make_folder(folder, first.cluster, options, rest, made)
+        # Once more, now that no other submission can come in between.
+        if any(trial.is_finished or trial.is_alive for trial in missing):
+            raise UserError(f"another submission for {folder} has just ended. Type the command again.")
         jobs = []
         for trial in missing:
             check.check_run_folder(requests[trial])
@@ -150,13 +153,13 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         runs = submission_folder / "runs.txt"
         runs.write_text("".join(f"{trial.path}\n" for trial in missing), encoding="utf-8")
         submission = Submission(first.cluster, jobs[0], submission_folder, folder.name, runs)
-        script = check_script(submission)
+        script = check_script(submission, doubt)
         tell("model", check.check_training(requests[missing[0]]))
         if options.dry_run:
             print(f"\n{script}\n\ndry run: everything is in order, nothing was submitted")
             return EXIT_OK
         write_json(folder / ARRAY, {"trials": [{"name": one.path.name, "settings": one.settings} for one in trials]})
-        with handed_over(made):
+        with handed_over(made, first.cluster.kind):
             ids = submit_array(submission, jobs, parallel)
             for trial, job in zip(missing, ids, strict=True):
                 note_job(trial.path, job, submission_folder.name)

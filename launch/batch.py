@@ -15,7 +15,7 @@ from typing import Any
 
 from launch.cluster import ClusterConfig
 from launch.job import Job
-from signs_dist.context import LAUNCHER_VARIABLES
+from signs_dist.context import LAUNCHER_VARIABLES, job_variables, read_context
 from signs_dist.devices import parse_visible
 from signs_dist.errors import UserError
 
@@ -86,7 +86,8 @@ def teardown_lines(submission: Submission) -> list[str]:
         'job=$(scontrol --oneliner show job "$job_id" 2>/dev/null)',
         f'decision=$({submission.python} -m launch.requeue "$run" {shlex.join(limits)} \\',
         '  --exit-code "$code" --job "$job")',
-        "code=$?",
+        "own=$?",
+        '[ -n "$decision" ] && code=$own',
         'echo "$(date +%FT%T) exit code $code: $decision"',
         'case "$decision" in',
         "  requeue*) for pause in 5 15 45 0; do",
@@ -183,10 +184,7 @@ def outside_of_any_job() -> Iterator[None]:
     sbatch hands its environment on: what it does not set anew, such as SLURM_CPUS_PER_TASK, would reach the new job's
     tasks. Where the cluster is, and a person's defaults for sbatch (SBATCH_…), stay.
     """
-    hidden = {}
-    if "SLURM_JOB_ID" in os.environ:
-        names = [name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))]
-        hidden = {name: os.environ.pop(name) for name in names if name not in ("SLURM_CONF", "SLURM_CLUSTERS")}
+    hidden = {name: os.environ.pop(name) for name in job_variables(os.environ)}
     try:
         yield
     finally:
@@ -242,7 +240,7 @@ def submit_here(submission: Submission) -> str:
         timeout_min=cluster.minutes,
         signal_delay_s=cluster.signal_seconds,
         stderr_to_stdout=True,
-        setup=[_in_own_session(local_lines(submission, os.environ.get("CUDA_VISIBLE_DEVICES")), folder)],
+        setup=[_in_own_session(local_lines(submission, read_context().visible_devices), folder)],
     )
     return str(executor.submit(submission.job).job_id)
 

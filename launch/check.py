@@ -17,6 +17,8 @@ from launch.requeue import parse_duration
 from signs_dist.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from signs_dist.config import Config
 
 TRIAL_IMAGES = 4
@@ -131,6 +133,8 @@ def check_training(request: Request) -> list[str]:
         )
         _require_enough_images(request.config, len(parts.data.splits["train"]))
         trainer = Trainer(parts)
+        pixels, _ = trainer.prepare_evaluation(next(iter(trainer.train_loader.epoch(0))))
+        _require_logits(parts.model, pixels, len(parts.data.classes), config.model.name)
         if config.exact:
             trainer.require_same_bits()
         steps = loop.train_epoch(
@@ -154,6 +158,20 @@ def _require_enough_images(config: Config, num_images: int) -> None:
         )
 
 
+def _require_logits(model: nn.Module, images: Tensor, num_classes: int, name: str) -> None:
+    """Raise `UserError` if the model does not give a logit for each class: some labels would be out of its range."""
+    import torch
+
+    model.eval()
+    with torch.inference_mode():
+        shape = tuple(model(images).shape)
+    if shape != (len(images), num_classes):
+        raise UserError(
+            f"model.name={name} gives {list(shape)} for {len(images)} images of {num_classes} classes: it must give "
+            f"[{len(images)}, {num_classes}], a logit for each class."
+        )
+
+
 def _try_model(config: Config) -> str:
     """Where the data are not here: one forward and backward pass of random pixels."""
     import torch
@@ -174,6 +192,11 @@ def _told_in_one_line() -> Iterator[None]:
         yield
     except UserError:
         raise
+    except SystemExit as error:
+        raise UserError(
+            f"a first step on this machine's CPU ends Python: sys.exit({error.code!r}) is called by the model, or by "
+            f"what it imports."
+        ) from error
     except Exception as error:
         from signs_dist.failure import find_place
 
@@ -205,23 +228,49 @@ def check_signal(request: Request, kill_seconds: float | None) -> list[str]:
     return lines
 
 
-def choose_partition(name: str | None, partitions: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
-    """The settings of a partition, or of the default one; empty where SLURM does not tell of any.
+def choose_partitions(text: str | None, partitions: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The settings of the partitions that may run the job: the default one, or those of a list such as `gpu,long`.
+
+    Args:
+        text: `--partition`, or None.
+        partitions: all, of `scontrol show partition`; empty where SLURM does not tell.
 
     Raises:
-        UserError: there is none of that name, or no default one.
+        UserError: there is none of a name.
     """
+    known = {partition.get("PartitionName", ""): partition for partition in partitions}
+    if not known:
+        return []
+    if text is None:
+        return [partition for partition in partitions if partition.get("Default") == "YES"]
+    for name in text.split(","):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"--partition {text}: this cluster has no {name}.{hint} It has {', '.join(known)}.")
+    return [known[name] for name in text.split(",")]
+
+
+def choose_fitting(
+    cluster: ClusterConfig, partitions: Sequence[Mapping[str, str]], nodes: Sequence[Mapping[str, str]]
+) -> Mapping[str, str]:
+    """The first partition on which the job fits; empty without any partition.
+
+    Raises:
+        UserError: it fits on none; what is wrong with the first.
+    """
+    problems = []
     for partition in partitions:
-        if partition.get("PartitionName") == name or (name is None and partition.get("Default") == "YES"):
+        try:
+            check_partition(cluster, partition)
+            check_nodes(cluster, partition, nodes)
+        except UserError as error:
+            problems.append(error)
+        else:
             return partition
-    names = [partition.get("PartitionName", "") for partition in partitions]
-    if not names:
-        return {}
-    if name is None:
-        raise UserError(f"this cluster has no default partition. Type --partition and one of {', '.join(names)}")
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise UserError(f"--partition {name}: this cluster has none of that name.{hint} It has {', '.join(names)}.")
+    if problems:
+        raise problems[0]
+    return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,6 +337,8 @@ def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Seq
     ]
     limit = partition.get("MaxNodes", "")
     most_nodes = min(len(fitting), int(limit)) if limit.isdigit() else len(fitting)
+    if not fitting:
+        raise UserError(f"no node of partition {name} has all that is asked for at once: cores, memory and GPUs.")
     if cluster.num_nodes[0] > most_nodes:
         such = ("such " if len(fitting) < len(own) else "") + ("node" if most_nodes == 1 else "nodes")
         raise UserError(

@@ -231,6 +231,12 @@ def describe_minutes(text: str) -> str:
     return words
 
 
+def describe_memory(text: str) -> str:
+    """Memory of a node, with a hint where SLURM may read it otherwise than it is meant."""
+    hint = "" if text[-1] in _BYTES else f" (SLURM reads {text} as megabytes; as gigabytes it is {text}G)"
+    return f"{text} of each node{hint}"
+
+
 def load_cluster(name: str, flags: Mapping[str, Any]) -> ClusterConfig:
     """The settings of a cluster, with flags that win over them.
 
@@ -255,7 +261,8 @@ def _read_file(name: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The settings of a cluster, and where each stands."""
     if name in KINDS:
         return {"kind": name}, {}
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    is_path = name.endswith((".yaml", ".yml")) or "/" in name
+    path = Path(name) if is_path else FOLDER / f"{name}.yaml"
     if not path.exists():
         known = [*KINDS, *sorted(file.stem for file in FOLDER.glob("*.yaml"))]
         near = difflib.get_close_matches(name, known, n=1)

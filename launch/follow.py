@@ -11,14 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from launch.array import Trial, describe_array, follow_array, read_trials
-from launch.jobs import JOBS, SUBMIT, WAITING, JobState, ask_state, cancel, find_run_of_job, jobs_of
+from launch.jobs import (
+    JOBS,
+    SUBMIT,
+    WAITING,
+    JobState,
+    ask_state,
+    cancel,
+    find_run_of_job,
+    jobs_of,
+    submission_time,
+)
 from launch.notices import last_attempt, own_failures, read_notices
 from launch.requeue import read_own_code
 from signs_dist.command import CommandParser
 from signs_dist.console import Screen, columns, percent
 from signs_dist.context import is_watched
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
-from signs_dist.failure import choose_root, read_failures, render
+from signs_dist.failure import FailureCard, choose_root, read_failures, render
 from signs_dist.heartbeat import Work, read_beats
 from signs_dist.rundir import RunFolder
 
@@ -28,6 +38,8 @@ ASK_SECONDS = 2.0
 """How often the controller is asked: it serves the whole site."""
 SILENT_SECONDS = 30.0
 """A heartbeat older than this is that of a process that has ended; the machines' clocks may differ by less."""
+CLOCK_SECONDS = 60.0
+"""By which the clocks of machines may differ."""
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ?")
 TAIL_LINES = 40
 
@@ -134,7 +146,7 @@ def describe_progress(folder: RunFolder) -> str:
 def describe_all(paths: Sequence[Path]) -> str:
     """A table of runs."""
     if not paths:
-        return f"nothing was submitted from here: no run below {RUNS}/ has a job"
+        return f"no run below {RUNS}/ has a job; of one that is elsewhere, type the folder"
     rows = [("run", "job", "state", "progress")]
     for path in paths:
         if trials := read_trials(path):
@@ -182,13 +194,20 @@ def describe_run(run_path: Path, jobs: Sequence[str]) -> str:
 
 def last_words(run_path: Path, job: str) -> str:
     """Why a run has ended: the card, or where there is none, the last lines of its logs."""
-    root = choose_root(read_failures(run_path / "logs"))
+    root = choose_root(cards_of(run_path, job))
     if root is not None:
         return render(root)
     # A task that failed before it trained has left no card: its own log tells.
     ranks = [rank for rank, _ in own_failures(read_notices(run_path, last_attempt(run_path, job)))] or [0]
     said = [line for path in job_logs(run_path, job, ranks[0]) for line in _last_lines(path, 8)]
     return "\n".join(said) or f"it has said nothing; its logs are in {run_path}/logs and {run_path}/{SUBMIT}"
+
+
+def cards_of(run_path: Path, job: str) -> list[FailureCard]:
+    """The cards of a job's processes: those of an earlier job are there until the next one trains."""
+    submitted = submission_time(run_path, job)
+    cards = read_failures(run_path / "logs")
+    return [card for card in cards if submitted is None or card.time > submitted - CLOCK_SECONDS]
 
 
 def last_error(run_path: Path, job: str) -> str:
@@ -205,6 +224,8 @@ def job_logs(run_path: Path, job: str, rank: int = 0) -> list[Path]:
     number = job.removeprefix("local")
     folders = [run_path / SUBMIT, run_path.absolute().parent / SUBMIT]  # an array's own, for one of its runs
     batch = [path for folder in folders for path in sorted(folder.glob(f"*/submitit/{number}_0_log.out"))]
+    if job.startswith("local"):  # what is said before a task says anything, and where none does
+        batch = [*sorted((run_path / SUBMIT).glob("*/submitit/controller.log"))[-1:], *batch]
     name = job if job.startswith("local") else f"job{job}"
     own = sorted((run_path / "logs").glob(f"{name}.*.rank{rank}.txt"), key=lambda path: path.stat().st_mtime)
     return [*batch, *own]
@@ -267,7 +288,7 @@ def follow(run_path: Path, job: str) -> int:
         return EXIT_OK
     print(last_words(run_path, job), file=sys.stderr)
     print(f"not finished: job {job} is {state.describe()}", file=sys.stderr)
-    return state.exit_code or read_own_code(folder, job) or EXIT_FAILED
+    return state.exit_code or read_own_code(folder, job, cards_of(run_path, job)) or EXIT_FAILED
 
 
 def plural(count: int, word: str) -> str:

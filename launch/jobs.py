@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from launch.cluster import ClusterConfig
 from signs_dist.errors import UserError
-from signs_dist.heartbeat import process_state
+from signs_dist.files import write_json
+from signs_dist.heartbeat import is_alive, process_state, read_birth
 from signs_dist.interrupt import find_descendants
 from signs_dist.rundir import RunFolder, timestamp
 
@@ -27,6 +29,8 @@ JOBS = "jobs.jsonl"
 CLAIM = "claim.json"
 """In the folder of a submission that is under way: whose it is."""
 CLAIM_SECONDS = 600.0
+MAKING_SECONDS = 5.0
+"""Between making the folder and claiming it lies no more than a moment."""
 ANSWER_SECONDS = 30.0
 """How long the controller may take to answer; without one, SLURM's commands try for minutes."""
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
@@ -81,15 +85,17 @@ def claim_folder(root: Path) -> Path:
         UserError: another submission has claimed the run.
     """
     root.mkdir(parents=True, exist_ok=True)
+    number = max((int(path.name) for path in root.glob("[0-9]*") if path.name.isdigit()), default=0)
     while True:
-        numbers = [int(path.name) for path in root.glob("[0-9]*") if path.name.isdigit()]
-        folder = root / f"{max(numbers, default=0) + 1:03d}"
+        number += 1
+        folder = root / f"{number:03d}"
         try:
             folder.mkdir()
             break
-        except FileExistsError:
+        except FileExistsError:  # another machine's list of the folder may be old
             continue
-    (folder / CLAIM).write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8")
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "birth": read_birth(os.getpid())}
+    write_json(folder / CLAIM, mine)
     for other in sorted(root.glob("[0-9]*")):
         if other < folder and _is_claimed(other):
             shutil.rmtree(folder, ignore_errors=True)
@@ -106,18 +112,26 @@ def end_claim(folder: Path) -> None:
 
 
 def _is_claimed(folder: Path) -> bool:
-    claim = folder / CLAIM
-    try:
-        age = time.time() - folder.stat().st_mtime
-        written = json.loads(claim.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        # Between making the folder and claiming it lies no more than a moment.
-        return folder.exists() and not any(folder.iterdir()) and age < 5
-    except (OSError, ValueError):
+    """Whether the submission of a folder is under way."""
+    age, is_empty = 0.0, True
+    deadline = time.monotonic() + MAKING_SECONDS
+    while True:
+        try:
+            age = time.time() - folder.stat().st_mtime
+            is_empty = not any(folder.iterdir())  # asked first: what comes in after that is found below
+            written = json.loads((folder / CLAIM).read_text(encoding="utf-8"))
+            break
+        except FileNotFoundError:
+            if not folder.exists() or not is_empty:
+                return False  # taken back, or done
+        except (OSError, ValueError):
+            return age < CLAIM_SECONDS
+        if age > MAKING_SECONDS or time.monotonic() > deadline:
+            return False  # its process ended between making the folder and claiming it
+        time.sleep(0.1)
+    if not isinstance(written, dict) or written.get("host") != socket.gethostname():
         return age < CLAIM_SECONDS
-    if written.get("host") == socket.gethostname():
-        return process_state(int(written.get("pid", 0))) != "gone"
-    return age < CLAIM_SECONDS
+    return is_alive(int(written["pid"]), str(written["birth"]))
 
 
 def note_job(run_path: Path, job: str, submission: str) -> None:
@@ -130,6 +144,15 @@ def note_job(run_path: Path, job: str, submission: str) -> None:
 def jobs_of(run_path: Path) -> list[str]:
     """The jobs that were submitted for a run, the last at the end."""
     return [str(line["job"]) for line in RunFolder(run_path).read_lines(run_path / SUBMIT / JOBS) if "job" in line]
+
+
+def submission_time(run_path: Path, job: str) -> float | None:
+    """When a job was submitted, in seconds since 1970; None where that is not written down."""
+    for line in RunFolder(run_path).read_lines(run_path / SUBMIT / JOBS):
+        if line.get("job") == job:
+            with contextlib.suppress(LookupError, ValueError, TypeError):
+                return datetime.datetime.fromisoformat(line["time"]).timestamp()
+    return None
 
 
 def ask_state(job: str) -> JobState:
@@ -204,7 +227,7 @@ def read_slurm_config() -> dict[str, str]:
 
 def read_partitions() -> list[dict[str, str]]:
     """The settings of each partition; empty where SLURM does not tell."""
-    return parse_lines(_run("scontrol", "--oneliner", "show", "partition") or "")
+    return parse_lines(_run("scontrol", "--all", "--oneliner", "show", "partition") or "")
 
 
 def read_nodes() -> list[dict[str, str]]:
@@ -250,10 +273,9 @@ def describe_requeue(slurm: Mapping[str, str], partition: Mapping[str, str], clu
 def cancel(jobs: Sequence[str]) -> None:
     """Take jobs out of the queue, or end them. Raises `UserError` if SLURM refuses."""
     for job in jobs:
-        if job.startswith("local") and _is_local_job(job):
+        for pid in _local_processes(job) if job.startswith("local") else ():
             with contextlib.suppress(ProcessLookupError):
-                for pid in find_descendants(int(job.removeprefix("local"))):
-                    os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGTERM)
     jobs = [job for job in jobs if not job.startswith("local")]
     if not jobs:
         return
@@ -263,11 +285,27 @@ def cancel(jobs: Sequence[str]) -> None:
 
 
 def _is_local_job(job: str) -> bool:
-    """Whether the process of that number is submitit's local executor: long after the job it may be any other."""
-    pid = int(job.removeprefix("local"))
-    with contextlib.suppress(OSError):
-        return process_state(pid) != "gone" and b"submitit.local" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
+    """Whether a job of submitit's local executor still runs."""
+    return bool(_local_processes(job))
+
+
+def _local_processes(job: str) -> list[int]:
+    """The tasks of a job of submitit's local executor, and all below; what looks after them may be gone.
+
+    They are known by a variable of their environment. While none is there yet, what starts them counts, by its command:
+    long after the job its number may be any other process's.
+    """
+    number = job.removeprefix("local")
+    mark = f"SUBMITIT_LOCAL_JOB_ID={number}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    with contextlib.suppress(OSError, ValueError):
+        if not found and b"submitit.local" in Path(f"/proc/{int(number)}/cmdline").read_bytes():
+            found = [int(number), *find_descendants(int(number))]
+    return [pid for pid in found if process_state(pid) != "gone"]
 
 
 def _run(*command: str) -> str | None:

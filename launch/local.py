@@ -37,6 +37,8 @@ from signs_dist.interrupt import SCHEDULER_SIGNALS, find_descendants, kill_tree
 SECOND_SECONDS = 1.0
 """A second Ctrl-C within this time is the first one still."""
 POLL_SECONDS = 0.1
+SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""torchrun's variable (torch 2.14 has it): seconds that processes have after a stop signal; without it, 30."""
 HANDLED_SIGNALS = "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
 """torchrun's flag (torch 2.14 has it): what it passes on to its processes. By default SIGUSR2 is not among them."""
 OWN_SIGNAL_SECONDS = 1.5
@@ -73,7 +75,9 @@ def build_parser() -> CommandParser:
 def main(arguments: Sequence[str]) -> int:
     """Launch as the arguments say."""
     own, rest = split_arguments(arguments)
-    options = build_parser().parse_args(own)
+    parser = build_parser()
+    options = parser.parse_args(own)
+    require_on_its_side(parser, rest)
     if options.arguments:
         raise UserError(
             f"what is for signs_dist.train goes behind --, such as: "
@@ -106,6 +110,20 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(arguments[:place]), list(arguments[place + 1 :])
 
 
+def require_on_its_side(parser: CommandParser, rest: Sequence[str]) -> None:
+    """Refuse flags of `parser` behind the first `--`, where those of the command that it starts belong.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    assert parser.passes_on is not None
+    own = set(parser.flags()) - set(parser.passes_on.flags())
+    wrong = next((word for word in rest if word.partition("=")[0] in own), None)
+    if wrong is not None:
+        name = wrong.partition("=")[0]
+        raise UserError(f"{name} is a flag of this command: type it before --, as in {parser.prog} {name} … -- …")
+
+
 @dataclasses.dataclass(frozen=True)
 class Launch:
     """What is to be started.
@@ -134,15 +152,19 @@ class Launch:
     def environment(self) -> dict[str, str]:
         """What torchrun is to find in its environment beside what is there."""
         given = dict(self.variables)
-        if self.shutdown_seconds is not None:
-            given["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(self.shutdown_seconds)
+        # What torchrun warns of is read here.
+        if os.environ.get("LOGLEVEL", "WARNING").upper() not in ("DEBUG", "INFO", "WARNING"):
+            given["LOGLEVEL"] = "WARNING"
+        # An older release does not look at it, and its processes would rely on it.
+        if self.shutdown_seconds is not None and torchrun_knows(SHUTDOWN_TIMEOUT):
+            given[SHUTDOWN_TIMEOUT] = str(self.shutdown_seconds)
         return given
 
     def command(self, log_folder: Path) -> list[str]:
         """The command line of torchrun. Workers' standard error goes to files below `log_folder`, a folder each."""
         return [
             *(sys.executable, "-m", "torch.distributed.run"),
-            *([HANDLED_SIGNALS] if torchrun_forwards_usr2() else []),
+            *([HANDLED_SIGNALS] if torchrun_knows(HANDLED_SIGNALS.partition("=")[0]) else []),
             *(*self.rendezvous, f"--nproc-per-node={self.num_processes}", f"--max-restarts={self.max_restarts}"),
             *(f"--log-dir={log_folder}", "--redirects=2"),
             *(*self.program, *self.arguments),
@@ -248,13 +270,13 @@ def start(launch: Launch, on_signal: Callable[[int], None] = lambda number: None
 
 
 @functools.cache
-def torchrun_forwards_usr2() -> bool:
-    """Whether this release of torchrun takes `HANDLED_SIGNALS`; told without importing torch, which takes seconds."""
+def torchrun_knows(word: str) -> bool:
+    """Whether this release of torchrun knows a flag or a variable. torch is not imported for it: that takes seconds."""
     found = importlib.util.find_spec("torch")
     for folder in (found.submodule_search_locations or ()) if found is not None else ():
         with contextlib.suppress(OSError):
             source = (Path(folder) / "distributed" / "run.py").read_text(encoding="utf-8")
-            return HANDLED_SIGNALS.partition("=")[0] in source
+            return word in source
     return False
 
 
@@ -303,7 +325,8 @@ def _passing_signals(
         on_signal: hears the number of the first one.
         log: what torchrun says.
     """
-    forwards = torchrun_forwards_usr2()
+    forwards = torchrun_knows(HANDLED_SIGNALS.partition("=")[0])
+    timers: list[threading.Timer] = []
     received: list[int] = []
     times: list[float] = []
 
@@ -320,6 +343,7 @@ def _passing_signals(
         if number == signal.SIGUSR2 and forwards:
             timer = threading.Timer(OWN_SIGNAL_SECONDS, pass_on_unless_known)
             timer.daemon = True
+            timers.append(timer)
             timer.start()
         else:
             process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
@@ -327,13 +351,16 @@ def _passing_signals(
     def pass_on_unless_known() -> None:
         # SLURM signals every process of a step. A second SIGUSR2 would break off what torchrun does at the first, and
         # it would go on with SIGTERM, and with its default for how long processes may take.
-        if b"death signal" not in log.read_bytes():
-            process.send_signal(signal.SIGUSR2)
+        with contextlib.suppress(OSError):
+            if b"death signal" not in log.read_bytes():
+                process.send_signal(signal.SIGUSR2)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, *SCHEDULER_SIGNALS)}
     try:
         yield received
     finally:
+        for timer in timers:
+            timer.cancel()
         if received:
             # Stopping already: srun sends SIGTERM as soon as one of its tasks has ended, and it may be another's turn.
             before |= dict.fromkeys(SCHEDULER_SIGNALS, signal.SIG_IGN)

@@ -195,9 +195,12 @@ def read_ending(
     signals = frozenset((met | noticed) or stop_signals(lines, attempt))
     shown = dict(re.findall(r" (JobState|RunTime|TimeLimit|PreemptTime)=(\S*)", job))
     is_preempted = shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") not in ("None", "")
+    # The cards of an earlier attempt are there until the next one trains.
+    has_trained = any(line.get("event") == "start" and line.get("job") == attempt.mark for line in lines)
+    cards = read_failures(folder.logs) if has_trained else []
     # A SIGTERM may be srun's own, to the tasks that were left when one had failed.
     if exit_code in FOR_ANOTHERS_SAKE - {EXIT_OK} and signals <= {signal.SIGTERM.name} and not is_preempted:
-        exit_code = find_own_code(notices, [] if signals else read_failures(folder.logs)) or exit_code
+        exit_code = find_own_code(notices, [] if signals else cards) or exit_code
     limit, ran = parse_duration(shown.get("TimeLimit", "")), parse_duration(shown.get("RunTime", ""))
     return Ending(
         exit_code=exit_code,
@@ -230,10 +233,14 @@ def find_own_code(notices: Collection[tuple[int, str]], cards: Sequence[FailureC
     return {"error": root.exit_code, "killed": EXIT_KILLED}.get(root.kind, EXIT_FAILED)
 
 
-def read_own_code(folder: RunFolder, job: str) -> int | None:
-    """`find_own_code` of a job's last attempt, by what its tasks have left; None where nothing tells."""
+def read_own_code(folder: RunFolder, job: str, cards: Sequence[FailureCard]) -> int | None:
+    """The exit code of a job's last attempt by what its tasks have left, or None where nothing tells.
+
+    That of a task which failed by itself, or else the highest.
+    """
     notices = read_notices(folder.path, last_attempt(folder.path, job))
-    return find_own_code(notices, read_failures(folder.logs))
+    codes = [int(what.removeprefix(CODE)) for _, what in notices if what.startswith(CODE)]
+    return find_own_code(notices, cards) or max(codes, default=None)
 
 
 def build_parser() -> CommandParser:

@@ -11,19 +11,20 @@ import argparse
 import contextlib
 import datetime
 import difflib
+import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # as `python launch/submit.py`, which puts launch/ on the path in place of its parent
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from launch.cluster import FOLDER, KINDS, ClusterConfig, describe_minutes, load_cluster
+from launch.cluster import FOLDER, KINDS, ClusterConfig, describe_memory, describe_minutes, load_cluster
 from launch.jobs import SUBMIT, claim_folder, end_claim
-from launch.local import split_arguments
+from launch.local import require_on_its_side, split_arguments
 from signs_dist import train
 from signs_dist.command import CommandParser, run_command
 from signs_dist.errors import EXIT_OK, UserError
@@ -102,9 +103,12 @@ def main(arguments: Sequence[str]) -> int:
         from launch.follow import look_after
 
         return look_after(own)
-    if own and (near := difflib.get_close_matches(own[0], COMMANDS, n=1)):
+    is_word = bool(own) and not own[0].startswith("-")
+    if is_word and (near := difflib.get_close_matches(own[0], COMMANDS, n=1)):
         raise UserError(f"there is no command {own[0]}. Did you mean {near[0]}? They are {', '.join(COMMANDS)}.")
-    options = build_parser().parse_args(own)
+    parser = build_parser()
+    options = parser.parse_args(own)
+    require_on_its_side(parser, rest)
     if options.arguments:
         raise UserError(
             f"what is for signs_dist.train goes behind --, such as: python launch/submit.py --nodes 1 -- "
@@ -139,19 +143,22 @@ def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from launch import check
     from launch.batch import Submission, submit, submit_here
     from launch.jobs import note_job
+    from signs_dist.resume import refuse_other_settings
     from signs_dist.rundir import RunFolder
 
     request, given = read_request(options, rest)
     cluster, run_path = request.cluster, request.run_path
     if RunFolder(run_path).is_finished:
+        refuse_other_settings(RunFolder(run_path), request.config, request.accepted)
         print(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
         return EXIT_OK
     refuse_busy(run_path)
     with taken_back(run_path) as made:
-        check_request(request)
+        doubt = check_request(request)
         folder, snapshot = make_folder(run_path, cluster, options, rest, made)
+        refuse_busy(run_path)  # once more, now that no other submission can come in between
         submission = Submission(cluster, make_job(request, given, folder, snapshot), folder, run_path.name)
-        script = check_script(submission)
+        script = check_script(submission, doubt)
         tell("model", check.check_training(request))  # takes longest: after what SLURM may refuse
         if options.dry_run:
             print(f"\n{script}\n" if script else "", end="")
@@ -161,7 +168,7 @@ def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
             made.clear()
             end_claim(folder)
             return train.main(submission.job.arguments)
-        with handed_over(made):
+        with handed_over(made, cluster.kind):
             job = submit(submission) if cluster.kind == "slurm" else f"local{submit_here(submission)}"
             note_job(run_path, job, folder.name)
             end_claim(folder)
@@ -199,6 +206,8 @@ def read_request(options: argparse.Namespace, rest: Sequence[str]) -> tuple[Requ
     _refuse_for_jobs(given, cluster)
     name = given.config.stem if given.config else "default"
     run_path = Path(given.run_dir or default_run_path(name, datetime.datetime.now())).absolute()
+    if run_path.exists() and not run_path.is_dir():
+        raise UserError(f"--run-dir {given.run_dir} is a file. Name a folder.")
     config = load_config(given.config, given.overrides).config
     accepted = frozenset(accepted_names(given.accept_change))
     request = Request(given.config, tuple(given.overrides), config, run_path, accepted, cluster, options.data_on_nodes)
@@ -218,8 +227,11 @@ def refuse_busy(run_path: Path) -> None:
             )
 
 
-def check_request(request: Request) -> None:
+def check_request(request: Request) -> UserError | None:
     """Look for what would end the job in its first minute, but for the model, and tell what was found.
+
+    Returns:
+        Why SLURM may refuse the job, if that is not certain.
 
     Raises:
         UserError: it was found.
@@ -228,13 +240,9 @@ def check_request(request: Request) -> None:
     from launch.jobs import describe_requeue, read_nodes, read_partitions, read_slurm_config
 
     cluster = request.cluster
-    tell("batch", check.check_batches(request.config, cluster.world_sizes))
-    tell("run", [str(request.run_path), *check.check_run_folder(request)])
-    tell("devices", [check.describe_devices(cluster)])
-    if cluster.kind != "slurm" and cluster.gpus_per_node:
-        import torch
-
-        check.check_gpus_here(cluster, torch.cuda.device_count())
+    slurm: Mapping[str, str] = {}
+    partition: Mapping[str, str] = {}
+    doubt: UserError | None = None
     if cluster.kind == "slurm":
         slurm = read_slurm_config()
         if not slurm:
@@ -242,24 +250,47 @@ def check_request(request: Request) -> None:
                 "no SLURM answers on this machine (scontrol show config). Submit from a login node; or type "
                 "--cluster local, which starts the same job on this machine."
             )
-        partitions = read_partitions()
-        partition = check.choose_partition(cluster.partition, partitions)
-        check.check_partition(cluster, partition)
-        check.check_nodes(cluster, partition, read_nodes())
+        wanted = cluster.partition or os.environ.get("SBATCH_PARTITION")
+        partitions = check.choose_partitions(wanted, read_partitions())
+        try:
+            partition = check.choose_fitting(cluster, partitions, read_nodes())
+        except UserError as error:
+            if wanted:
+                raise
+            # A site may route jobs to other partitions than the default one: SLURM's own answer counts.
+            doubt, partition = error, partitions[0]
+    elif cluster.gpus_per_node:
+        import torch
+
+        check.check_gpus_here(cluster, torch.cuda.device_count())
+    tell("batch", check.check_batches(request.config, cluster.world_sizes))
+    tell("run", [str(request.run_path), *check.check_run_folder(request)])
+    tell("devices", [check.describe_devices(cluster)])
+    if cluster.kind == "slurm":
         tell("time", [describe_minutes(cluster.time)])
+        if cluster.memory is not None:
+            tell("memory", [describe_memory(cluster.memory)])
         kill = slurm.get("KillWait", "").split(" ")[0]
         tell("signal", check.check_signal(request, float(kill) if kill.isdigit() else None))
         tell("requeue", describe_requeue(slurm, partition, cluster))
+    return doubt
 
 
-def check_script(submission: Submission) -> str:
-    """The batch script, which SLURM has been asked about; "" without SLURM. Raises `UserError`."""
+def check_script(submission: Submission, doubt: UserError | None) -> str:
+    """The batch script, which SLURM has been asked about; "" without SLURM.
+
+    Raises:
+        UserError: SLURM refuses it; `doubt` where that tells why.
+    """
     from launch.batch import batch_script, test_only
 
     if submission.cluster.kind != "slurm":
         return ""
     script = batch_script(submission)
-    tell("slurm", [test_only(script)])
+    try:
+        tell("slurm", [test_only(script)])
+    except UserError as error:
+        raise doubt or error from error
     return script
 
 
@@ -283,7 +314,7 @@ def taken_back(*run_paths: Path) -> Iterator[list[Path]]:
 
 
 @contextlib.contextmanager
-def handed_over(made: list[Path]) -> Iterator[None]:
+def handed_over(made: list[Path], kind: str) -> Iterator[None]:
     """Around the call of sbatch: from here on the submission's folders stay, unless SLURM refuses the job.
 
     Raises:
@@ -297,9 +328,8 @@ def handed_over(made: list[Path]) -> Iterator[None]:
         made.extend(kept)
         raise
     except KeyboardInterrupt:
-        raise UserError(
-            "interrupted while SLURM was asked to take the job: it may have done so. Look with: squeue --me"
-        ) from None
+        look = "squeue --me" if kind == "slurm" else "ps aux | grep submitit"
+        raise UserError(f"interrupted while the job was handed over: it may have begun. Look with: {look}") from None
 
 
 def _refuse_for_jobs(given: argparse.Namespace, cluster: ClusterConfig) -> None:
@@ -329,7 +359,7 @@ def make_folder(
         made: gets the folder, as soon as it is there.
 
     Raises:
-        UserError: another submission for this run folder is under way, or has just ended.
+        UserError: another submission for this run folder is under way.
     """
     from launch.snapshot import take_snapshot, without_snapshot
     from signs_dist.files import write_json
@@ -337,7 +367,6 @@ def make_folder(
 
     folder = claim_folder(run_path / SUBMIT)
     made.append(folder)
-    refuse_busy(run_path)  # now that no other can come in between
     working_folder = Path.cwd()
     snapshot = (
         without_snapshot(working_folder) if options.no_snapshot else take_snapshot(working_folder, folder / "code")

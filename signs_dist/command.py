@@ -45,6 +45,10 @@ class CommandParser(argparse.ArgumentParser):
     passes_on: CommandParser | None = None
     _given: tuple[str, ...] = ()
 
+    def flags(self) -> list[str]:
+        """Every flag, as it is typed."""
+        return list(self._option_string_actions)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in ArgumentParser; what was given is kept for the message of an error."""
         self._given = self._given or tuple(sys.argv[1:] if args is None else args)

@@ -291,6 +291,17 @@ def read_job_attempt(environment: Mapping[str, str]) -> JobAttempt:
     )
 
 
+def job_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables that a SLURM job gives its processes; none outside of a job, where a person has set them.
+
+    Where the cluster is and who asks are no matter of the job: these are left out.
+    """
+    if "SLURM_JOB_ID" not in environment:
+        return []
+    prefixes, kept = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"), ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+    return [name for name in environment if name.startswith(prefixes) and name not in kept]
+
+
 def first_node(text: str) -> str:
     """The first machine of a node list in SLURM's short form, such as `n[03-05,9],gpu1`; "" for an empty one."""
     first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", text)

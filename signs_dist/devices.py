@@ -190,7 +190,9 @@ def _refuse_for_several(device: str, numbers: tuple[int, ...] | None, is_paralle
 def _plan_without_gpu(wanted: _Wanted, seen: _Seen) -> DevicePlan:
     if wanted.kind == "cuda" or wanted.ids:
         way_out = "--dp alone" if wanted.is_parallel and wanted.kind == "auto" else "--device auto"
-        named = " If launch.local set that: leave --gpus away." if seen.names and not wanted.ids else ""
+        named = ""
+        if seen.names and not wanted.ids:
+            named = " If a launcher set that (launch.local --gpus, SLURM): on fake GPUs, add --device cpu behind --."
         raise UserError(f"{wanted.flag}: {_why_no_gpu(seen)}. Type {way_out}, which takes the CPU then.{named}")
     if seen.names is None and not wanted.is_parallel:
         return DevicePlan("cpu")  # what anybody expects: no flag and no variable speaks of GPUs

@@ -128,6 +128,7 @@ def _watch(reader: socket.socket, clock: Callable[[], float]) -> None:
                 return
 
 
+LAST_WORD_SECONDS = 1.0
 _last_callers: list[Callable[[int], None]] = []
 
 
@@ -138,11 +139,15 @@ def call_at_end(tell: Callable[[int], None]) -> None:
 
 def end_now(code: int) -> None:
     """End this process and its workers at once; nothing more of it runs but what `call_at_end` was given."""
-    for tell in _last_callers:
-        tell(code)
-    for child in multiprocessing.active_children():
-        child.kill()
-    os._exit(code)
+    try:
+        if _last_callers:  # a file system that hangs must not keep this process
+            thread = threading.Thread(target=lambda: [tell(code) for tell in _last_callers], daemon=True)
+            thread.start()
+            thread.join(LAST_WORD_SECONDS)
+        for child in multiprocessing.active_children():
+            child.kill()
+    finally:
+        os._exit(code)
 
 
 def kill_tree(pid: int) -> None:

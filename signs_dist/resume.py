@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.config import Config, flatten
+from signs_dist.config_source import load_config
 from signs_dist.errors import CheckpointError, UserError
+from signs_dist.rundir import RunFolder
 from signs_dist.store import CheckpointStore, Cursor, read_checkpoint
 
 FREE = (
@@ -110,6 +112,15 @@ def refuse_changes(
             f"this run was made otherwise, and would not give the result it promises: {'; '.join(lines)}. "
             f"Put that back, take another --run-dir, or type --accept-change {','.join(names)}"
         )
+
+
+def refuse_other_settings(folder: RunFolder, config: Config, accepted: Collection[str]) -> None:
+    """For a finished run: refuse settings that would have given another result, as `refuse_changes` does."""
+    try:
+        before = load_config(folder.config).config
+    except UserError:
+        return  # of another release, whose settings cannot be compared
+    refuse_changes(changed_settings(before.model_dump(mode="json"), config), accepted, data=None)
 
 
 def move_cursor(cursor: Cursor, batch_before: int, batch_now: int) -> Cursor:

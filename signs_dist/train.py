@@ -85,7 +85,11 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
         )
     launch_id = context.launch_id if context.may_restart else ""
     run_path = options.run_dir or default_run_path(name, datetime.datetime.now(), launch_id=launch_id)
+    accepted = accepted_names(options.accept_change)
     if RunFolder(run_path).is_finished:
+        from signs_dist.resume import refuse_other_settings
+
+        refuse_other_settings(RunFolder(run_path), config, accepted)
         screen.result(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
         return EXIT_OK
     if context.rank == 0 and not context.is_requeued:  # of a requeued job the attempt before may be just ending
@@ -109,7 +113,6 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
             f"type torchrun --nproc_per_node={len(plan.indices)} -m signs_dist.train"
         )
     devices = describe_devices(plan)
-    accepted = accepted_names(options.accept_change)
     supervisor = Supervisor(context, config.processes, devices, screen)
 
     def work() -> None:

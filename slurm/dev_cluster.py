@@ -146,6 +146,10 @@ class DevCluster:
         length = len(str(self.folder / "munge" / "socket"))
         if length > LONGEST_SOCKET_PATH:
             raise UserError(f"{self.folder} is too long for a socket ({length} characters). Take such as /tmp/slurm")
+        if self._daemons():
+            raise UserError(
+                f"{self.folder} holds a cluster that runs: python -m slurm.dev_cluster status {self.folder}"
+            )
         if self.folder.exists() and any(self.folder.iterdir()):
             raise UserError(
                 f"{self.folder} is not empty. If it is an old cluster: python -m slurm.dev_cluster down {self.folder}"
@@ -332,7 +336,8 @@ def main(arguments: Sequence[str]) -> int:
         print(
             f"{options.nodes} nodes with {options.gpus} fake GPUs each, up in {time.monotonic() - begun:.1f} s.\n"
             f"To use it:  . {cluster.folder}/env.sh\n"
-            f"To end it:  python -m slurm.dev_cluster down {cluster.folder}"
+            + ("            CUDA knows no fake GPUs: submit with -- --device cpu …\n" if options.gpus else "")
+            + f"To end it:  python -m slurm.dev_cluster down {cluster.folder}"
         )
     return EXIT_OK
 

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from launch import follow
 from launch.array import parse_grid, trial_name
 from launch.batch import Submission, local_lines, make_executor, outside_of_any_job, sbatch_parameters
-from launch.check import check_gpus_here, check_nodes, check_partition, choose_partition, describe_devices
+from launch.check import check_gpus_here, check_partition, choose_fitting, choose_partitions, describe_devices
 from launch.cluster import ClusterConfig
 from launch.job import Job
 from launch.jobs import (
@@ -35,6 +36,7 @@ from launch.jobs import (
 from launch.snapshot import take_snapshot, without_snapshot
 from launch.submit import handed_over, taken_back
 from signs_dist.errors import UserError
+from signs_dist.heartbeat import read_birth
 from tests.processes import REPOSITORY, environment
 
 RUN = "/home/someone/my runs/signs-1"
@@ -93,7 +95,8 @@ job=$(scontrol --oneliner show job "$job_id" 2>/dev/null)
 decision=$(apptainer exec --nv image.sif /opt/python -m launch.requeue "$run" --signal-seconds 180 --max-requeues 7 \
 --max-timeouts 3 \\
   --exit-code "$code" --job "$job")
-code=$?
+own=$?
+[ -n "$decision" ] && code=$own
 echo "$(date +%FT%T) exit code $code: $decision"
 case "$decision" in
   requeue*) for pause in 5 15 45 0; do
@@ -282,7 +285,7 @@ NODES = parse_lines(
         ({"partition": "cpu", "tasks_per_node": 64}, None),
         (
             {"partition": "gpus"},
-            "--partition gpus: this cluster has none of that name. Did you mean gpu? It has gpu, cpu.",
+            "--partition gpus: this cluster has no gpus. Did you mean gpu? It has gpu, cpu.",
         ),
         ({"gpus_per_node": 8}, "--gpus-per-node 8: the nodes of partition gpu have 6 at most. Type --gpus-per-node 6,"),
         ({"partition": "cpu", "gpus_per_node": 1}, "have 0 at most. Name another --partition."),
@@ -295,6 +298,7 @@ NODES = parse_lines(
         ({"tasks_per_node": 2, "cpus_per_task": 40}, "have 64 cores at most. Type --cpus-per-task 32."),
         ({"tasks_per_node": 65}, "have 64 cores at most. Type --tasks-per-node 64."),
         ({"memory": "1T"}, "--memory 1T: the nodes of partition gpu have 512000M at most. Type --memory 512000M."),
+        ({"gpus_per_node": 4, "tasks_per_node": 4, "memory": "400G"}, "no node of partition gpu has all that is asked"),
         ({"nodes": "4"}, "--nodes 4: partition gpu gives at most 3 nodes. Type --nodes 3."),
         ({"nodes": "3", "gpus_per_node": 4}, "--nodes 3: partition gpu gives at most 2 such nodes. Type --nodes 2."),
         ({"nodes": "2", "gpus_per_node": 6}, "gives at most 1 such node. Type --nodes 1."),
@@ -305,7 +309,7 @@ def test_what_does_not_fit_on_the_nodes_is_told(values: dict[str, Any], told: st
     cluster = ClusterConfig(**values)
 
     def check() -> None:
-        check_nodes(cluster, choose_partition(cluster.partition, PARTITIONS), NODES)
+        choose_fitting(cluster, choose_partitions(cluster.partition, PARTITIONS), NODES)
 
     if told is None:
         check()
@@ -316,10 +320,10 @@ def test_what_does_not_fit_on_the_nodes_is_told(values: dict[str, Any], told: st
 
 
 def test_without_a_word_from_slurm_nothing_is_refused() -> None:
-    assert choose_partition("gpu", []) == {}
-    check_nodes(ClusterConfig(gpus_per_node=4), {}, [])
-    with pytest.raises(UserError, match=r"no default partition\. Type --partition and one of cpu"):
-        choose_partition(None, PARTITIONS[1:])
+    assert choose_partitions("gpu", []) == []
+    assert choose_fitting(ClusterConfig(gpus_per_node=4), [], []) == {}
+    assert choose_fitting(ClusterConfig(gpus_per_node=4), PARTITIONS[:1], []) == PARTITIONS[0]
+    assert choose_partitions(None, PARTITIONS[1:]) == []  # a site may choose by other means
 
 
 def test_gpus_that_this_machine_does_not_have() -> None:
@@ -616,7 +620,7 @@ def test_of_two_submissions_at_once_one_goes_on(tmp_path: Path) -> None:
     # It was killed: its claim counts no more.
     process = subprocess.Popen(["true"])
     process.wait()
-    (second / "claim.json").write_text(json.dumps({"host": socket.gethostname(), "pid": process.pid}))
+    (second / "claim.json").write_text(json.dumps({"host": socket.gethostname(), "pid": process.pid, "birth": "1"}))
     third = claim_folder(tmp_path / "submit")
     # On another machine nobody can look: it counts for ten minutes.
     (third / "claim.json").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
@@ -628,9 +632,22 @@ def test_of_two_submissions_at_once_one_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_just_being_made_counts_as_claimed(tmp_path: Path) -> None:
-    (tmp_path / "submit" / "001").mkdir(parents=True)
+    other = tmp_path / "submit" / "001"
+    other.mkdir(parents=True)
+    claim = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "birth": read_birth(os.getpid())})
+    writer = threading.Timer(0.5, lambda: (other / "claim.json").write_text(claim))
+    writer.start()
     with pytest.raises(UserError, match="under way"):
         claim_folder(tmp_path / "submit")
+    writer.join()
+
+
+def test_one_that_was_killed_before_it_claimed_its_folder_counts_no_more(tmp_path: Path) -> None:
+    other = tmp_path / "submit" / "001"
+    other.mkdir(parents=True)
+    long_ago = time.time() - 6
+    os.utime(other, (long_ago, long_ago))
+    assert claim_folder(tmp_path / "submit").name == "002"
 
 
 def test_many_claims_at_once_leave_one(tmp_path: Path) -> None:
@@ -653,7 +670,7 @@ def fail_with(error: BaseException, run: Path, name: str, *, at_sbatch: bool = F
         own = run / "submit" / name
         own.mkdir(parents=True)
         made.append(own)
-        with handed_over(made) if at_sbatch else contextlib.nullcontext():
+        with handed_over(made, "slurm") if at_sbatch else contextlib.nullcontext():
             raise error
 
 
@@ -677,6 +694,6 @@ def test_what_a_submission_made_is_taken_back_and_nothing_else(tmp_path: Path) -
     ("error", "stays"), [(KeyboardInterrupt(), True), (UserError("SLURM does not take this job"), False)]
 )
 def test_the_folder_of_a_job_that_slurm_may_have_taken_stays(tmp_path: Path, error: BaseException, stays: bool) -> None:
-    with pytest.raises(UserError, match="SLURM"):
+    with pytest.raises(UserError, match=r"SLURM|squeue --me"):
         fail_with(error, tmp_path / "run", "001", at_sbatch=True)
     assert (tmp_path / "run" / "submit" / "001").exists() == stays

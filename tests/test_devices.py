@@ -287,7 +287,7 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
         ),
         (
             FOURTH | NO_GPU | {"device": "cuda", "visible": "9"},
-            "names GPUs, but the driver shows none. Type --device auto, which takes the CPU then. If launch.local set",
+            "names GPUs, but the driver shows none. Type --device auto, which takes the CPU then. If a launcher set",
         ),
         (NO_GPU | {"visible": "0,,1"}, "'' is no GPU"),
         (FOURTH | NO_GPU | {"device": "cuda"}, "--device cuda: this process sees no GPU"),

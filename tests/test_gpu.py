@@ -125,8 +125,8 @@ NUM_IMAGES = 12
 AUGMENTATIONS = AugmentConfig(
     flip=0.5, rotate_degrees=20, shift=0.1, scale=0.1, brightness=0.2, contrast=0.2, cutout=0.3
 )
-SLEEP_CYCLES = 10**9
-"""Half a second or so on any GPU."""
+SLEEP_CYCLES = 2 * 10**9
+"""A second or so on any GPU."""
 
 
 def network(*, norm: bool = True, dropout: float = 0.5) -> nn.Module:

@@ -245,12 +245,22 @@ def test_a_job_ends_with_the_code_of_the_task_that_failed_by_itself(
         leave_notice(tmp_path, environment, rank, f"code{code}")
     folder = RunFolder(tmp_path)
     folder.logs.mkdir()
+    folder.append(folder.attempts, start(1, 0, "7.0"))
     for each in cards:
         (folder.logs / f"failure-rank{each.rank}.json").write_text(each.to_json())
     ending = read_ending(folder, highest, environment, job="", signal_seconds=0)
     assert ending.exit_code == (highest if expected is None else expected)
     assert ending.signals == frozenset()
     assert not decide(ending, max_requeues=50, max_timeouts=3).is_requeue
+
+
+def test_the_card_of_an_earlier_job_says_nothing_of_this_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.logs.mkdir()
+    folder.append(folder.attempts, start(1, 0, "6.0"))
+    (folder.logs / "failure-rank0.json").write_text(card(0, "error", 2).to_json())
+    environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
+    assert read_ending(folder, 3, environment, job="", signal_seconds=0).exit_code == 3
 
 
 def test_a_task_that_failed_while_others_prepared_is_not_taken_for_a_cancelled_job(tmp_path: Path) -> None:

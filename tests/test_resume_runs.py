@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from launch.local import torchrun_forwards_usr2
+from launch.local import OWN_SIGNAL_SECONDS, torchrun_knows
 from signs_dist.digest import find_damage
+from signs_dist.heartbeat import read_beats
 from signs_dist.interrupt import find_descendants
 from tests.processes import finish, run, started, torchrun_command, train_command, wait_for
 from tests.sets import write_colour_set
@@ -150,16 +151,24 @@ def test_a_signal_to_the_whole_group_stops_at_a_step_and_loses_nothing(
     assert_same(tmp_path / "run", whole)
 
 
-@pytest.mark.skipif(not torchrun_forwards_usr2(), reason="this release of torchrun knows no --signals-to-handle")
+@pytest.mark.skipif(
+    not torchrun_knows("--signals-to-handle"), reason="this release of torchrun knows no --signals-to-handle"
+)
 @pytest.mark.parametrize("to", ["launcher", "every process"])
 def test_torchruns_processes_hear_sigusr2_as_itself(colours: Path, tmp_path: Path, to: str) -> None:
     """So that a save may take as long as the scheduler's notice, and not as long as torchrun gives after SIGTERM."""
     arguments = ["--run-dir", "run", *settings(colours, "checkpoint.every_steps=null", "train.epochs=40")]
     with started(launch(2, *arguments), tmp_path) as process:
         wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 15,')
+        ranks = [beat.identity.pid for beat in read_beats(tmp_path / "run" / "logs").values()]
+        for pid in ranks:
+            os.kill(pid, signal.SIGSTOP)  # as slow as those that save for long
         others = find_descendants(process.pid) if to == "every process" else []  # as SLURM does
         for pid in (process.pid, *others):
             os.kill(pid, signal.SIGUSR2)
+        time.sleep(OWN_SIGNAL_SECONDS + 2)
+        for pid in ranks:
+            os.kill(pid, signal.SIGCONT)
         ended = finish(process)
     assert ended.code == 75, ended.out + ended.err
     assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("stopped by SIGUSR2 after epoch ")

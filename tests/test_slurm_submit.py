@@ -53,7 +53,7 @@ def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None
         (
             ["--partition", "gpus"],
             [],
-            "this cluster has none of that name. It has main, short, low, high",
+            "this cluster has no gpus. It has main, short, low, high",
         ),
         (
             ["--gpus-per-node", "4"],
@@ -146,6 +146,18 @@ def test_an_array_reruns_what_has_failed_and_nothing_else(site: Site) -> None:
     other = site.type_in("--array", "seeds=0,1", *arguments)
     assert other.returncode == 2
     assert "grid holds another array: 6 trials" in other.stderr
+
+
+def test_what_is_missing_of_an_array_is_submitted_while_others_wait(site: Site) -> None:
+    arguments = ["--array", "seeds=0,1", "--extra", "hold", "--", "--run-dir", "grid", *site.settings(*TRIVIAL)]
+    assert site.type_in(*arguments).returncode == 0
+    assert "0 to submit" in site.type_in(*arguments).stdout
+    assert site.type_in("cancel", "grid/000-seed=0").returncode == 0
+    again = site.type_in(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "2 trials in" in again.stdout
+    assert "1 to submit" in again.stdout
+    assert "cancelled" in site.type_in("cancel", "grid").stdout
 
 
 def test_of_an_array_one_element_comes_back_alone(site: Site) -> None:

@@ -43,6 +43,8 @@ def build(name: str, *, num_classes: int, image_size: int, args: dict[str, Any])
     sizes = {"image_size": image_size} if "image_size" in parameters else {}
     try:
         model = builder(num_classes=num_classes, **sizes, **args)
+    except SystemExit as error:
+        raise UserError(f"model.name={name} ends Python when it is made: it calls sys.exit.") from error
     except TypeError as error:
         # A `**arguments` in the signature can pass an argument on to something that does not take it.
         if "unexpected keyword argument" not in str(error):
@@ -66,6 +68,11 @@ def _find(name: str) -> Any:
         raise UserError(
             f"model.name={name}: there is no module {error.name}. Looked in the current folder and in the "
             f"installed packages; the form is package.module:Class."
+        ) from error
+    except SystemExit as error:  # it would end the run without a word, and with its own exit code
+        raise UserError(
+            f"model.name={name}: importing {module_name} ends Python (sys.exit). Put what it runs as a script below "
+            f'`if __name__ == "__main__":`.'
         ) from error
     except (ImportError, SyntaxError) as error:
         raise UserError(f"model.name={name}: importing {module_name} failed: {error}.") from error
