@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.local import Launch, split_arguments, start
+from launch.local import split_arguments
 from launch.notices import note_signal
+from launch.torchrun import Launch, start
 from signs_dist.command import CommandParser, run_command
 from signs_dist.context import read_context
 from signs_dist.errors import UserError

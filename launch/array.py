@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from launch.jobs import ask_state, end_claim, find_alive, jobs_of, note_job
+from launch.claim import end_claim
+from launch.jobs import ask_state, find_alive, jobs_of, note_job
 from signs_dist.config_messages import PlainLoader, format_value
 from signs_dist.console import columns, percent
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError

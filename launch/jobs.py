@@ -5,32 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launch.cluster import ClusterConfig
 from signs_dist.errors import UserError
-from signs_dist.files import write_json
-from signs_dist.heartbeat import is_alive, process_state, read_birth
+from signs_dist.heartbeat import process_state
 from signs_dist.interrupt import find_descendants
 from signs_dist.rundir import RunFolder, timestamp
 
 SUBMIT = "submit"
 """Folder in a run folder."""
 JOBS = "jobs.jsonl"
-CLAIM = "claim.json"
-"""In the folder of a submission that is under way: whose it is."""
-CLAIM_SECONDS = 600.0
-MAKING_SECONDS = 5.0
-"""Between making the folder and claiming it lies no more than a moment."""
 ANSWER_SECONDS = 30.0
 """How long the controller may take to answer; without one, SLURM's commands try for minutes."""
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
@@ -72,66 +62,6 @@ class JobState:
         where = f" on {self.nodes}" if self.state in RUNNING and self.nodes else ""
         again = f", requeued {self.restarts} time{'s' if self.restarts > 1 else ''}" if self.restarts else ""
         return f"{self.state.lower()}{why}{where}{again}"
-
-
-def claim_folder(root: Path) -> Path:
-    """Make the next folder for a submission, `root`/001 and so on, and claim the run for it until `end_claim`.
-
-    Making a folder is one step on every file system, a shared one as well: of two submissions at the same moment the
-    one with the lower number goes on. A claim whose process is gone counts no more; one on another machine, for
-    CLAIM_SECONDS.
-
-    Raises:
-        UserError: another submission has claimed the run.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    number = max((int(path.name) for path in root.glob("[0-9]*") if path.name.isdigit()), default=0)
-    while True:
-        number += 1
-        folder = root / f"{number:03d}"
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:  # another machine's list of the folder may be old
-            continue
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "birth": read_birth(os.getpid())}
-    write_json(folder / CLAIM, mine)
-    for other in sorted(root.glob("[0-9]*")):
-        if other < folder and _is_claimed(other):
-            shutil.rmtree(folder, ignore_errors=True)
-            raise UserError(
-                f"another submission for {root.parent} is under way (it is {other}). Wait for it, or type another "
-                f"--run-dir."
-            )
-    return folder
-
-
-def end_claim(folder: Path) -> None:
-    """The submission is done: what was submitted says so itself from now on."""
-    (folder / CLAIM).unlink(missing_ok=True)
-
-
-def _is_claimed(folder: Path) -> bool:
-    """Whether the submission of a folder is under way."""
-    age, is_empty = 0.0, True
-    deadline = time.monotonic() + MAKING_SECONDS
-    while True:
-        try:
-            age = time.time() - folder.stat().st_mtime
-            is_empty = not any(folder.iterdir())  # asked first: what comes in after that is found below
-            written = json.loads((folder / CLAIM).read_text(encoding="utf-8"))
-            break
-        except FileNotFoundError:
-            if not folder.exists() or not is_empty:
-                return False  # taken back, or done
-        except (OSError, ValueError):
-            return age < CLAIM_SECONDS
-        if age > MAKING_SECONDS or time.monotonic() > deadline:
-            return False  # its process ended between making the folder and claiming it
-        time.sleep(0.1)
-    if not isinstance(written, dict) or written.get("host") != socket.gethostname():
-        return age < CLAIM_SECONDS
-    return is_alive(int(written["pid"]), str(written["birth"]))
 
 
 def note_job(run_path: Path, job: str, submission: str) -> None:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # as `python launch/submit.py`, which puts launch/ on the path in place of its parent
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from launch.claim import claim_folder, end_claim
 from launch.cluster import FOLDER, KINDS, ClusterConfig, describe_memory, describe_minutes, load_cluster
-from launch.jobs import SUBMIT, claim_folder, end_claim
+from launch.jobs import SUBMIT
 from launch.local import require_on_its_side, split_arguments
 from signs_dist import train
 from signs_dist.command import CommandParser, run_command
@@ -238,6 +239,7 @@ def check_request(request: Request) -> UserError | None:
     """
     from launch import check
     from launch.jobs import describe_requeue, read_nodes, read_partitions, read_slurm_config
+    from launch.nodes import check_gpus_here, choose_fitting, choose_partitions
 
     cluster = request.cluster
     slurm: Mapping[str, str] = {}
@@ -251,9 +253,9 @@ def check_request(request: Request) -> UserError | None:
                 "--cluster local, which starts the same job on this machine."
             )
         wanted = cluster.partition or os.environ.get("SBATCH_PARTITION")
-        partitions = check.choose_partitions(wanted, read_partitions())
+        partitions = choose_partitions(wanted, read_partitions())
         try:
-            partition = check.choose_fitting(cluster, partitions, read_nodes())
+            partition = choose_fitting(cluster, partitions, read_nodes())
         except UserError as error:
             if wanted:
                 raise
@@ -262,7 +264,7 @@ def check_request(request: Request) -> UserError | None:
     elif cluster.gpus_per_node:
         import torch
 
-        check.check_gpus_here(cluster, torch.cuda.device_count())
+        check_gpus_here(cluster, torch.cuda.device_count())
     tell("batch", check.check_batches(request.config, cluster.world_sizes))
     tell("run", [str(request.run_path), *check.check_run_folder(request)])
     tell("devices", [check.describe_devices(cluster)])

@@ -133,3 +133,15 @@ def one_process(tmp_path_factory: pytest.TempPathFactory, real_photos: Path) -> 
             ended = subprocess.run(command, cwd=shared, env=environment(), capture_output=True, text=True, check=False)
             assert ended.returncode == 0, ended.stderr
     return str(site.result("run")["weights_sha256"])
+
+
+@pytest.fixture
+def some_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Programs by SLURM's names: submitit looks whether they are there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("srun", "sbatch"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder

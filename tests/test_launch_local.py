@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from launch import local
-from launch.local import find_exit_code, last_words, main, plan_launch, split_arguments
+from launch import torchrun
+from launch.local import main, plan_launch, split_arguments
+from launch.torchrun import _end_orphans, find_exit_code, last_words
 from signs_dist.command import run_command
 from signs_dist.errors import UserError
 from signs_dist.heartbeat import read_birth
@@ -109,15 +110,16 @@ def test_the_last_words_are_the_roots() -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    source = Path(__file__).parent.parent / "launch" / "local.py"
-    assert "import torch" not in source.read_text()
+    for name in ("local.py", "torchrun.py"):
+        source = Path(__file__).parent.parent / "launch" / name
+        assert not re.search(r"^\s*(import|from) torch\b", source.read_text(), re.MULTILINE)
 
 
 def test_only_what_was_left_behind_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "ORPHAN_SECONDS", 0.3)
+    monkeypatch.setattr(torchrun, "ORPHAN_SECONDS", 0.3)
     with subprocess.Popen(["sleep", "60"]) as process:
         birth = read_birth(process.pid)
-        local._end_orphans([(process.pid, "1")])  # its number was another's when it was written down
+        _end_orphans([(process.pid, "1")])  # its number was another's when it was written down
         assert process.poll() is None
-        local._end_orphans([(process.pid, birth)])
+        _end_orphans([(process.pid, birth)])
         assert process.wait(timeout=5) == -signal.SIGKILL

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from launch.local import OWN_SIGNAL_SECONDS, torchrun_knows
+from launch.torchrun import OWN_SIGNAL_SECONDS, torchrun_knows
 from signs_dist.digest import find_damage
 from signs_dist.heartbeat import read_beats
 from signs_dist.interrupt import find_descendants

@@ -1,0 +1,159 @@
+"""Whether a job fits on the nodes of a partition, or of this machine: what is asked for beside what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+
+from launch.cluster import ClusterConfig
+from launch.requeue import parse_duration
+from signs_dist.errors import UserError
+
+
+def choose_partitions(text: str | None, partitions: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The settings of the partitions that may run the job: the default one, or those of a list such as `gpu,long`.
+
+    Args:
+        text: `--partition`, or None.
+        partitions: all, of `scontrol show partition`; empty where SLURM does not tell.
+
+    Raises:
+        UserError: there is none of a name.
+    """
+    known = {partition.get("PartitionName", ""): partition for partition in partitions}
+    if not known:
+        return []
+    if text is None:
+        return [partition for partition in partitions if partition.get("Default") == "YES"]
+    for name in text.split(","):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"--partition {text}: this cluster has no {name}.{hint} It has {', '.join(known)}.")
+    return [known[name] for name in text.split(",")]
+
+
+def choose_fitting(
+    cluster: ClusterConfig, partitions: Sequence[Mapping[str, str]], nodes: Sequence[Mapping[str, str]]
+) -> Mapping[str, str]:
+    """The first partition on which the job fits; empty without any partition.
+
+    Raises:
+        UserError: it fits on none; what is wrong with the first.
+    """
+    problems = []
+    for partition in partitions:
+        try:
+            check_partition(cluster, partition)
+            check_nodes(cluster, partition, nodes)
+        except UserError as error:
+            problems.append(error)
+        else:
+            return partition
+    if problems:
+        raise problems[0]
+    return {}
+
+
+def check_partition(cluster: ClusterConfig, partition: Mapping[str, str]) -> None:
+    """Compare the time with what a partition allows: SLURM itself takes such a job, and never starts it.
+
+    Args:
+        cluster: what the job asks for.
+        partition: of `scontrol show partition`.
+
+    Raises:
+        UserError: it is too long.
+    """
+    allowed = parse_duration(partition.get("MaxTime", ""))
+    if allowed is not None and cluster.minutes * 60 > allowed:
+        minutes = int(allowed // 60)
+        raise UserError(
+            f"--time {cluster.time}: partition {partition['PartitionName']} allows at most {partition['MaxTime']}. "
+            f"Type --time {minutes}, or another --partition."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Node:
+    """What a node has: cores, memory in MiB, GPUs by their kind ("" where SLURM does not tell it)."""
+
+    cores: int
+    megabytes: int
+    gpus: Mapping[str, int]
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> _Node:
+        """From those of `scontrol show nodes`."""
+        gpus: dict[str, int] = {}
+        for kind, count in re.findall(r"(?:^|,)gpu:(?:([^:,(]+):)?(\d+)", fields.get("Gres", "")):
+            gpus[kind] = gpus.get(kind, 0) + int(count)
+        return cls(int(fields.get("CPUTot", 0)), int(fields.get("RealMemory", 0)), gpus)
+
+    def num_gpus(self, kind: str | None) -> int:
+        """Its GPUs of a kind, or all of them."""
+        return sum(self.gpus.values()) if kind is None else self.gpus.get(kind, 0)
+
+
+def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Sequence[Mapping[str, str]]) -> None:
+    """Compare what is asked of each node with what those of the partition have: SLURM only says that it does not fit.
+
+    Args:
+        cluster: what the job asks for.
+        partition: of `scontrol show partition`.
+        nodes: of `scontrol show nodes`; those of other partitions are passed over.
+
+    Raises:
+        UserError: no node has so many cores, so much memory or such GPUs, or too few nodes have all of it.
+    """
+    name = partition.get("PartitionName", "")
+    own = [_Node.from_fields(node) for node in nodes if name in node.get("Partitions", "").split(",")]
+    if not own:
+        return
+    where, kind = f"the nodes of partition {name}", cluster.gpu_type
+    kinds = sorted({each for node in own for each in node.gpus if each})
+    if kind is not None and kind not in kinds:
+        raise UserError(f"--gpu-type {kind}: {where} have {', '.join(kinds) or 'no kinds of GPU'}.")
+    most_gpus = max(node.num_gpus(kind) for node in own)
+    if cluster.gpus_per_node > most_gpus:
+        way_out = (
+            f"Type --gpus-per-node {most_gpus}, or another --partition" if most_gpus else "Name another --partition"
+        )
+        raise UserError(f"--gpus-per-node {cluster.gpus_per_node}: {where} have {most_gpus} at most. {way_out}.")
+    tasks, cores = cluster.num_local_processes, cluster.cpus_per_task or 1
+    most_cores = max(node.cores for node in own)
+    if tasks * cores > most_cores:
+        flag = f"--cpus-per-task {most_cores // tasks}" if most_cores >= tasks else f"--tasks-per-node {most_cores}"
+        each = f"{tasks} process{'es' if tasks > 1 else ''} of {cores} core{'s' if cores > 1 else ''}"
+        raise UserError(f"{each} on each node: {where} have {most_cores} cores at most. Type {flag}.")
+    wanted, most_megabytes = cluster.megabytes, max(node.megabytes for node in own)
+    if wanted > most_megabytes:
+        raise UserError(
+            f"--memory {cluster.memory}: {where} have {most_megabytes}M at most. Type --memory {most_megabytes}M."
+        )
+    fitting = [
+        node
+        for node in own
+        if node.num_gpus(kind) >= cluster.gpus_per_node and node.cores >= tasks * cores and node.megabytes >= wanted
+    ]
+    limit = partition.get("MaxNodes", "")
+    most_nodes = min(len(fitting), int(limit)) if limit.isdigit() else len(fitting)
+    if not fitting:
+        raise UserError(f"no node of partition {name} has all that is asked for at once: cores, memory and GPUs.")
+    if cluster.num_nodes[0] > most_nodes:
+        such = ("such " if len(fitting) < len(own) else "") + ("node" if most_nodes == 1 else "nodes")
+        raise UserError(
+            f"--nodes {cluster.nodes}: partition {name} gives at most {most_nodes} {such}. Type --nodes {most_nodes}."
+        )
+
+
+def check_gpus_here(cluster: ClusterConfig, num_gpus: int) -> None:
+    """For a job on this machine: whether it has as many GPUs as are asked for. Raises `UserError`."""
+    if cluster.gpus_per_node > num_gpus:
+        way_out = f"Type --gpus-per-node {num_gpus}" if num_gpus else "Type --gpus-per-node 0 --tasks-per-node 2"
+        raise UserError(
+            f"--gpus-per-node {cluster.gpus_per_node}: this machine shows {num_gpus or 'no'} GPU"
+            f"{'' if num_gpus == 1 else 's'}. {way_out}."
+        )
