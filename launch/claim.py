@@ -13,6 +13,8 @@ from signs_dist.errors import UserError
 from signs_dist.files import write_json
 from signs_dist.heartbeat import is_alive, read_birth
 
+SUBMISSION = "submission.json"
+"""In a submission's folder: how it was submitted."""
 CLAIM = "claim.json"
 """In the folder of a submission that is under way: whose it is."""
 CLAIM_SECONDS = 600.0
@@ -59,16 +61,16 @@ def end_claim(folder: Path) -> None:
 
 def _is_claimed(folder: Path) -> bool:
     """Whether the submission of a folder is under way."""
-    age, is_empty = 0.0, True
+    age, is_made = 0.0, False
     deadline = time.monotonic() + MAKING_SECONDS
     while True:
         try:
             age = time.time() - folder.stat().st_mtime
-            is_empty = not any(folder.iterdir())  # asked first: what comes in after that is found below
+            is_made = (folder / SUBMISSION).exists()  # written when it has been claimed, so it is asked for first
             written = json.loads((folder / CLAIM).read_text(encoding="utf-8"))
             break
         except FileNotFoundError:
-            if not folder.exists() or not is_empty:
+            if not folder.exists() or is_made:
                 return False  # taken back, or done
         except (OSError, ValueError):
             return age < CLAIM_SECONDS

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # as `python launch/submit.py`, which puts launch/ on the path in place of its parent
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from launch.claim import claim_folder, end_claim
+from launch.claim import SUBMISSION, claim_folder, end_claim
 from launch.cluster import FOLDER, KINDS, ClusterConfig, describe_memory, describe_minutes, load_cluster
 from launch.jobs import SUBMIT
 from launch.local import require_on_its_side, split_arguments
@@ -381,7 +381,7 @@ def make_folder(
         "cluster": cluster.model_dump(mode="json"),
         "code": snapshot.about,
     }
-    write_json(folder / "submission.json", about)
+    write_json(folder / SUBMISSION, about)
     if snapshot.diff:
         (folder / "code.diff").write_bytes(snapshot.diff)
     return folder, snapshot

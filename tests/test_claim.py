@@ -66,8 +66,8 @@ def test_one_that_was_killed_before_it_claimed_its_folder_counts_no_more(tmp_pat
 
 
 def test_many_claims_at_once_leave_one(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from launch.claim import claim_folder; claim_folder(Path(sys.argv[1]))"
-    code += "; print('claimed', flush=True); sys.stdin.read()"
+    code = "import sys; from pathlib import Path; from launch.claim import claim_folder"
+    code += "; claim_folder(Path(sys.argv[1])); print('claimed', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "submit")]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     processes = [subprocess.Popen(command, text=True, env=environment(), **pipes) for _ in range(6)]
