@@ -251,5 +251,5 @@ def _ask(*command: str) -> tuple[str | None, str]:
         return None, f"{command[0]} found no controller within {ANSWER_SECONDS:g} s"
     except OSError as error:
         return None, f"{command[0]}: {error.strerror}"
-    problem = " ".join(ended.stderr.split())
+    problem = " ".join((ended.stderr or ended.stdout).split())  # "Job 7_0 not found" comes on standard output
     return (ended.stdout.strip(), "") if ended.returncode == 0 else (None, problem or f"exit code {ended.returncode}")

@@ -113,7 +113,7 @@ def put_scontrol(folder: Path, *answers: str) -> None:
     """A scontrol that does one after the other, and the last again and again."""
     lines = "\n".join(f"  {number}) {answer} ;;" for number, answer in enumerate(answers[:-1]))
     (folder / "scontrol").write_text(
-        f"#!/bin/sh\nn=$(wc -l < {folder}/calls 2>/dev/null || echo 0)\necho >> {folder}/calls\n"
+        f"#!/bin/sh\ntouch {folder}/calls\nn=$(wc -l < {folder}/calls)\necho >> {folder}/calls\n"
         f"case $n in\n{lines}\n  *) {answers[-1]} ;;\nesac\n"
     )
     (folder / "scontrol").chmod(0o755)

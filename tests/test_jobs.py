@@ -125,9 +125,9 @@ def test_an_array_is_asked_for_at_once(some_slurm: Path) -> None:
     assert find_alive(["7_0"]) is None
 
 
-def test_what_the_controller_has_forgotten_has_ended_whatever_the_accounting_says(some_slurm: Path) -> None:
-    (some_slurm / "scontrol").write_text("#!/bin/sh\necho 'Invalid job id specified' >&2\nexit 1\n")
-    (some_slurm / "scontrol").chmod(0o755)
+@pytest.mark.parametrize("said", ["echo 'Invalid job id specified' >&2", "echo 'Job 7_0 not found'"])
+def test_what_the_controller_has_forgotten_has_ended_whatever_the_accounting_says(some_slurm: Path, said: str) -> None:
+    put_scontrol(some_slurm, f"{said}; exit 1")
     answer_with(some_slurm, "sacct", "RUNNING")
     assert ask_state("7").describe() == "not known to SLURM any more"
     answer_with(some_slurm, "sacct", "CANCELLED by 0")
