@@ -18,6 +18,7 @@ SUBMISSION = "submission.json"
 CLAIM = "claim.json"
 """In the folder of a submission that is under way: whose it is."""
 CLAIM_SECONDS = 600.0
+"""How long a claim counts whose process cannot be looked for."""
 MAKING_SECONDS = 5.0
 """Between making the folder and claiming it lies no more than a moment."""
 
@@ -44,8 +45,8 @@ def claim_folder(root: Path) -> Path:
             continue
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "birth": read_birth(os.getpid())}
     write_json(folder / CLAIM, mine)
-    for other in sorted(root.glob("[0-9]*")):
-        if other < folder and _is_claimed(other):
+    for other in (root / f"{earlier:03d}" for earlier in range(1, number)):
+        if _is_claimed(other):
             shutil.rmtree(folder, ignore_errors=True)
             raise UserError(
                 f"another submission for {root.parent} is under way (it is {other}). Wait for it, or type another "
@@ -79,4 +80,4 @@ def _is_claimed(folder: Path) -> bool:
         time.sleep(0.1)
     if not isinstance(written, dict) or written.get("host") != socket.gethostname():
         return age < CLAIM_SECONDS
-    return is_alive(int(written["pid"]), str(written["birth"]))
+    return is_alive(int(written.get("pid", 0)), str(written.get("birth")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -178,8 +179,9 @@ def describe_run(run_path: Path, jobs: Sequence[str]) -> str:
         lines.append(progress)
     for line in folder.read_lines(folder.attempts):
         if line.get("event") == "start":
+            count = line.get("world_size")
             lines.append(
-                f"  attempt {line['attempt']}  {line['time']}  {plural(line.get('world_size', 0), 'process')}, "
+                f"  attempt {line['attempt']}  {line['time']}  {count} process{'' if count == 1 else 'es'}, "
                 f"from step {line.get('first_step', 0):,}"
             )
         elif line.get("event") == "end":
@@ -226,15 +228,17 @@ def job_logs(run_path: Path, job: str, rank: int = 0) -> list[Path]:
     batch = [path for folder in folders for path in sorted(folder.glob(f"*/submitit/{number}_0_log.out"))]
     if job.startswith("local"):  # what is said before a task says anything, and where none does
         batch = [*sorted((run_path / SUBMIT).glob("*/submitit/controller.log"))[-1:], *batch]
+    return [*batch, *sorted(_rank_logs(run_path, job, str(rank)), key=lambda path: path.stat().st_mtime)]
+
+
+def _rank_logs(run_path: Path, job: str, rank: str) -> Iterator[Path]:
     name = job if job.startswith("local") else f"job{job}"
-    own = sorted((run_path / "logs").glob(f"{name}.*.rank{rank}.txt"), key=lambda path: path.stat().st_mtime)
-    return [*batch, *own]
+    return (run_path / "logs").glob(f"{name}.*.rank{rank}.txt")
 
 
 def known_ranks(run_path: Path, job: str) -> list[int]:
     """The ranks of a job that have a log of their own."""
-    name = job if job.startswith("local") else f"job{job}"
-    found = (re.search(r"\.rank(\d+)\.txt$", path.name) for path in (run_path / "logs").glob(f"{name}.*.rank*.txt"))
+    found = (re.search(r"\.rank(\d+)\.txt$", path.name) for path in _rank_logs(run_path, job, "*"))
     return sorted({int(each[1]) for each in found if each is not None})
 
 
@@ -280,7 +284,8 @@ def follow(run_path: Path, job: str) -> int:
                     break
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        print(f"\nthe job goes on; python launch/submit.py wait {job} follows it again", file=sys.stderr)
+        shown = shlex.quote(str(run_path))
+        print(f"\nthe job goes on; python launch/submit.py wait {shown} follows it again", file=sys.stderr)
         raise
     _show_new(log, place, screen)
     if folder.is_finished:
@@ -289,11 +294,6 @@ def follow(run_path: Path, job: str) -> int:
     print(last_words(run_path, job), file=sys.stderr)
     print(f"not finished: job {job} is {state.describe()}", file=sys.stderr)
     return state.exit_code or read_own_code(folder, job, cards_of(run_path, job)) or EXIT_FAILED
-
-
-def plural(count: int, word: str) -> str:
-    """`1 process`, `2 processes`."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}es"
 
 
 def find_work(logs: Path) -> Work | None:

@@ -94,7 +94,7 @@ def ask_state(job: str) -> JobState:
         UserError: SLURM does not answer: whether the job lives is not known then.
     """
     if job.startswith("local"):
-        return JobState(job, "RUNNING" if _is_local_job(job) else "ENDED")
+        return JobState(job, "RUNNING" if _local_processes(job) else "ENDED")
     ended, problem = _ask("scontrol", "--oneliner", "show", "job", job)
     if ended is not None:
         return parse_job(job, ended)
@@ -212,11 +212,6 @@ def cancel(jobs: Sequence[str]) -> None:
     told, problem = _ask("scancel", *jobs)
     if told is None:
         raise UserError(f"scancel {' '.join(jobs)} failed: {problem}")
-
-
-def _is_local_job(job: str) -> bool:
-    """Whether a job of submitit's local executor still runs."""
-    return bool(_local_processes(job))
 
 
 def _local_processes(job: str) -> list[int]:

@@ -6,6 +6,7 @@ python -m launch.local --gpus 0,2,5,6 -- --config configs/signs.yaml optim.lr=0.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -46,15 +47,7 @@ def build_parser() -> CommandParser:
 
 def main(arguments: Sequence[str]) -> int:
     """Launch as the arguments say."""
-    own, rest = split_arguments(arguments)
-    parser = build_parser()
-    options = parser.parse_args(own)
-    require_on_its_side(parser, rest)
-    if options.arguments:
-        raise UserError(
-            f"what is for signs_dist.train goes behind --, such as: "
-            f"python -m launch.local --nproc 4 -- {shlex.join(options.arguments)}"
-        )
+    options, rest = read_sides(build_parser(), arguments, example="--nproc 4")
     context = read_context()
     if context.launcher != "python":
         raise UserError(
@@ -80,6 +73,30 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         return list(arguments), []
     place = list(arguments).index("--")
     return list(arguments[:place]), list(arguments[place + 1 :])
+
+
+def read_sides(
+    parser: CommandParser, arguments: Sequence[str], *, example: str
+) -> tuple[argparse.Namespace, list[str]]:
+    """A launcher's own flags, and what is behind the first `--`, for the command that it starts.
+
+    Args:
+        parser: of the launcher; its `arguments` are those that belong behind `--`.
+        arguments: as typed.
+        example: flags for the message.
+
+    Raises:
+        UserError: something stands on the wrong side.
+    """
+    own, rest = split_arguments(arguments)
+    options = parser.parse_args(own)
+    require_on_its_side(parser, rest)
+    if options.arguments:
+        raise UserError(
+            f"what is for signs_dist.train goes behind --, such as: {parser.prog} {example} -- "
+            f"{shlex.join(options.arguments)}"
+        )
+    return options, rest
 
 
 def require_on_its_side(parser: CommandParser, rest: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ if __package__ in (None, ""):  # as `python launch/submit.py`, which puts launch
 from launch.claim import SUBMISSION, claim_folder, end_claim
 from launch.cluster import FOLDER, KINDS, ClusterConfig, describe_memory, describe_minutes, load_cluster
 from launch.jobs import SUBMIT
-from launch.local import require_on_its_side, split_arguments
+from launch.local import read_sides
 from signs_dist import train
 from signs_dist.command import CommandParser, run_command
 from signs_dist.errors import EXIT_OK, UserError
@@ -99,22 +99,14 @@ def build_parser() -> CommandParser:
 
 def main(arguments: Sequence[str]) -> int:
     """Submit, or look after what was submitted."""
-    own, rest = split_arguments(arguments)
-    if own and own[0] in COMMANDS:
+    first = arguments[0] if arguments else ""
+    if first in COMMANDS:
         from launch.follow import look_after
 
-        return look_after(own)
-    is_word = bool(own) and not own[0].startswith("-")
-    if is_word and (near := difflib.get_close_matches(own[0], COMMANDS, n=1)):
-        raise UserError(f"there is no command {own[0]}. Did you mean {near[0]}? They are {', '.join(COMMANDS)}.")
-    parser = build_parser()
-    options = parser.parse_args(own)
-    require_on_its_side(parser, rest)
-    if options.arguments:
-        raise UserError(
-            f"what is for signs_dist.train goes behind --, such as: python launch/submit.py --nodes 1 -- "
-            f"{shlex.join(options.arguments)}"
-        )
+        return look_after(arguments)
+    if not first.startswith("-") and (near := difflib.get_close_matches(first, COMMANDS, n=1)):
+        raise UserError(f"there is no command {first}. Did you mean {near[0]}? They are {', '.join(COMMANDS)}.")
+    options, rest = read_sides(build_parser(), arguments, example="--nodes 1")
     if options.parallel is not None and not options.array:
         raise UserError("--parallel is for --array: how many of its runs there are at once. Leave it away.")
     if options.parallel is not None and options.parallel < 1:
@@ -144,12 +136,13 @@ def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from launch import check
     from launch.batch import Submission, submit, submit_here
     from launch.jobs import note_job
-    from signs_dist.resume import refuse_other_settings
     from signs_dist.rundir import RunFolder
 
     request, given = read_request(options, rest)
     cluster, run_path = request.cluster, request.run_path
     if RunFolder(run_path).is_finished:
+        from signs_dist.resume import refuse_other_settings
+
         refuse_other_settings(RunFolder(run_path), request.config, request.accepted)
         print(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
         return EXIT_OK
@@ -224,7 +217,7 @@ def refuse_busy(run_path: Path) -> None:
         if state.is_alive:
             raise UserError(
                 f"{run_path} has a job already: {job} is {state.describe()}. To end it: "
-                f"python launch/submit.py cancel {job}. Another --run-dir begins another run."
+                f"python launch/submit.py cancel {shlex.quote(str(run_path))}. Another --run-dir begins another run."
             )
 
 

@@ -99,7 +99,7 @@ def test_a_run_folder_in_use_is_refused(site: Site) -> None:
     ended = site.type_in(*arguments)
     assert ended.returncode == 2
     assert f"has a job already: {job} is pending (JobHeldUser)" in ended.stderr
-    assert f"python launch/submit.py cancel {job}" in ended.stderr
+    assert f"python launch/submit.py cancel {site.folder}/run. Another" in ended.stderr
     assert f"cancelled {job}" in site.type_in("cancel", "run").stdout
     assert site.submit("--extra", "hold", *arguments) != job
 
