@@ -279,12 +279,13 @@ def small_site(tmp_path: Path, real_photos: Path) -> Iterator[Site]:
 def train_and_lose_the_node(site: Site, *, freeze: bool = False) -> tuple[str, int]:
     """(job, rank 0's process) after step 30, saved every 10 steps; the node's daemon has been killed.
 
-    With `freeze` the run is stopped as soon as step 30 has been saved: so it cannot be in the middle of a later save.
+    With `freeze` the run is stopped some steps after that save: so it cannot be in the middle of a later one.
     """
     settings = site.settings("checkpoint.every_steps=10", "checkpoint.takeover_seconds=200")
     job = site.submit("--", "--run-dir", "run", *settings)
     wait_for(site.folder / "run" / "checkpoints" / "epoch0001-step000003.pt.sha256")  # of step 30, and written
     if freeze:
+        site.await_step("run", 32)
         os.kill(ranks_of(site, "run")[0], signal.SIGSTOP)
     node = site.show(job)["BatchHost"]
     os.kill(int(json.loads((site.cluster.folder / DAEMONS).read_text())[f"slurmd.{node}"][0]), signal.SIGKILL)
