@@ -18,19 +18,19 @@ from pathlib import Path
 
 import torch
 
-from signs_dist import loop
-from signs_dist.config_source import load_config
-from signs_dist.context import read_context
+from signs_dist.config.reading import load_config
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.loader import LoaderSettings, TrainLoader
 from signs_dist.data.plan import EpochPlan
 from signs_dist.data.sets import open_data_set, open_split
-from signs_dist.heartbeat import Pulse
-from signs_dist.losses import build_loss
-from signs_dist.optim import build_optimizer
-from signs_dist.precision import choose_precision, find_capability
-from signs_dist.run import build_model
-from signs_dist.strategy import SingleProcess, choose_device
+from signs_dist.distributed.strategy import SingleProcess, choose_device
+from signs_dist.environment.context import read_context
+from signs_dist.learning.losses import build_loss
+from signs_dist.learning.optim import build_optimizer
+from signs_dist.learning.precision import choose_precision, find_capability
+from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.training import loop
+from signs_dist.training.run import build_model
 
 
 def main() -> None:

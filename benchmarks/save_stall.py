@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from signs_dist.store import CheckpointStore, Cursor, read_checkpoint
+from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 
 STEPS = 2000 if torch.cuda.is_available() else 25
 """From save to save: time enough to have written the one before, for which the next one would wait."""

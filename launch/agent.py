@@ -14,10 +14,10 @@ from pathlib import Path
 from launch.local import split_arguments
 from launch.notices import note_signal
 from launch.torchrun import Launch, start
-from signs_dist.command import CommandParser, run_command
-from signs_dist.context import read_context
+from signs_dist.console.command import CommandParser, run_command
+from signs_dist.environment.context import read_context
+from signs_dist.environment.port_exchange import ask, find_free_port, hosted
 from signs_dist.errors import UserError
-from signs_dist.meeting import ask, find_free_port, hosted
 
 MEETING_SECONDS = 120.0
 """How long the agent of a node waits for that of the first."""

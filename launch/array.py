@@ -20,12 +20,12 @@ import yaml
 
 from launch.claim import end_claim
 from launch.jobs import ask_state, find_alive, jobs_of, note_job
-from signs_dist.config_messages import PlainLoader, format_value
-from signs_dist.console import columns, percent
+from signs_dist.config.messages import PlainLoader, format_value
+from signs_dist.console.screen import columns, percent
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
-from signs_dist.failure import choose_root, read_failures
 from signs_dist.files import write_json
-from signs_dist.rundir import RunFolder
+from signs_dist.monitoring.failure_card import choose_root, read_failures
+from signs_dist.run_folder.folder import RunFolder
 
 ARRAY = "array.json"
 """In the array's folder: the settings of each trial."""
@@ -116,7 +116,7 @@ def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
         taken_back,
         tell,
     )
-    from signs_dist.config_source import load_config
+    from signs_dist.config.reading import load_config
 
     grid = parse_grid(options.array)
     first, given = read_request(options, [*rest, *grid[0]])

@@ -16,7 +16,7 @@ from signs_dist.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from signs_dist.config import Config
+    from signs_dist.config.settings import Config
 
 TRIAL_IMAGES = 4
 """Images of the step that is tried: enough for a BatchNorm."""
@@ -64,8 +64,8 @@ def check_batches(config: Config, world_sizes: Collection[int]) -> list[str]:
 def check_run_folder(request: Request) -> list[str]:
     """Make the run folder, and see that it can be written to, is free, and can be gone on with. Raises `UserError`."""
     from signs_dist.files import cannot_make
-    from signs_dist.lease import find_holder
-    from signs_dist.rundir import RunFolder, require_run_or_empty
+    from signs_dist.run_folder.folder import RunFolder, require_run_or_empty
+    from signs_dist.run_folder.lease import find_holder
 
     path = request.run_path
     require_run_or_empty(path)
@@ -81,9 +81,9 @@ def check_run_folder(request: Request) -> list[str]:
     folder = RunFolder(path)
     if not folder.is_begun:
         return []
+    from signs_dist.checkpointing.resume_rules import changed_settings, describe_changes, refuse_changes
+    from signs_dist.checkpointing.store import CheckpointStore, read_checkpoint
     from signs_dist.errors import CheckpointError
-    from signs_dist.resume import changed_settings, describe_changes, refuse_changes
-    from signs_dist.store import CheckpointStore, read_checkpoint
 
     newest = CheckpointStore(folder.checkpoints, request.config.checkpoint.keep).newest()
     if newest is None:
@@ -101,11 +101,11 @@ def check_training(request: Request) -> list[str]:
     """Open the data, make the model, and try one step on this machine's CPU. Raises `UserError`."""
     import torch
 
-    from signs_dist.config_source import load_config
-    from signs_dist.console import Screen
-    from signs_dist.context import is_watched, read_context
-    from signs_dist.heartbeat import Pulse
-    from signs_dist.strategy import SingleProcess
+    from signs_dist.config.reading import load_config
+    from signs_dist.console.screen import Screen
+    from signs_dist.distributed.strategy import SingleProcess
+    from signs_dist.environment.context import is_watched, read_context
+    from signs_dist.monitoring.heartbeat import Pulse
 
     images = min(TRIAL_IMAGES, request.config.train.micro_batch or TRIAL_IMAGES)
     small = [*request.overrides, f"train.global_batch={images}", f"train.micro_batch={images}", "data.num_workers=0"]
@@ -115,9 +115,9 @@ def check_training(request: Request) -> list[str]:
     screen, pulse = Screen(is_terminal=is_watched()), Pulse()  # drawing or packing images may take minutes
     strategy = SingleProcess(torch.device("cpu"))
     with _told_in_one_line(), tempfile.TemporaryDirectory(prefix="signs_dist-check-") as folder:
-        from signs_dist import loop
-        from signs_dist.run import prepare_run
-        from signs_dist.trainer import Trainer
+        from signs_dist.training import loop
+        from signs_dist.training.run import prepare_run
+        from signs_dist.training.trainer import Trainer
 
         parts, about = prepare_run(
             config,
@@ -173,7 +173,7 @@ def _try_model(config: Config) -> str:
     """Where the data are not here: one forward and backward pass of random pixels."""
     import torch
 
-    from signs_dist.run import build_model
+    from signs_dist.training.run import build_model
 
     with _told_in_one_line():
         model = build_model(config, 2, torch.device("cpu"))
@@ -195,7 +195,7 @@ def _told_in_one_line() -> Iterator[None]:
             f"what it imports."
         ) from error
     except Exception as error:
-        from signs_dist.failure import find_place
+        from signs_dist.monitoring.failure_card import find_place
 
         place = find_place(error)
         at = f" at {place}" if place else ""
@@ -204,7 +204,7 @@ def _told_in_one_line() -> Iterator[None]:
 
 def check_signal(request: Request, kill_seconds: float | None) -> list[str]:
     """Compare how long a save takes, if the run has saved before, with the time that there is for it."""
-    from signs_dist.rundir import RunFolder
+    from signs_dist.run_folder.folder import RunFolder
 
     folder = RunFolder(request.run_path)
     took = [line["last_write_seconds"] for line in folder.read_lines(folder.metrics) if line.get("last_write_seconds")]

@@ -25,13 +25,13 @@ from launch.jobs import (
 )
 from launch.notices import last_attempt, own_failures, read_notices
 from launch.requeue import read_own_code
-from signs_dist.command import CommandParser
-from signs_dist.console import Screen, columns, percent
-from signs_dist.context import is_watched
+from signs_dist.console.command import CommandParser
+from signs_dist.console.screen import Screen, columns, percent
+from signs_dist.environment.context import is_watched
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
-from signs_dist.failure import FailureCard, choose_root, read_failures, render
-from signs_dist.heartbeat import Work, read_beats
-from signs_dist.rundir import RunFolder
+from signs_dist.monitoring.failure_card import FailureCard, choose_root, read_failures, render
+from signs_dist.monitoring.heartbeat import Work, read_beats
+from signs_dist.run_folder.folder import RunFolder
 
 RUNS = Path("runs")
 POLL_SECONDS = 0.5

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 
 from launch.notices import note_code, note_signal
-from signs_dist.context import find_launch, read_job_attempt
+from signs_dist.environment.context import find_launch, read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_STOPPED
-from signs_dist.interrupt import SCHEDULER_SIGNALS, call_at_end, end_now
+from signs_dist.monitoring.signals import SCHEDULER_SIGNALS, call_at_end, end_now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +72,14 @@ class Job:
 
     def _train(self) -> int:
         from signs_dist import train
-        from signs_dist.command import run_command
+        from signs_dist.console.command import run_command
 
         return run_command(train.main, self.arguments)
 
     def _launch_agent(self, run_path: Path) -> int:
         """Start torchrun on this node, which meets those of the job's other nodes."""
         from launch.agent import start_agent
-        from signs_dist.command import run_command
+        from signs_dist.console.command import run_command
 
         def launch(arguments: Sequence[str]) -> int:
             return start_agent(
@@ -157,6 +157,6 @@ def _end_untrained(run_path: Path, rank: int, number: int) -> None:
 if __name__ == "__main__":
     _enter(sys.argv[1], sys.argv[2].split(os.pathsep))
     from signs_dist import train
-    from signs_dist.command import run_command
+    from signs_dist.console.command import run_command
 
     sys.exit(run_command(train.main, sys.argv[3:]))

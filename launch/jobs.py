@@ -14,9 +14,9 @@ from pathlib import Path
 
 from launch.cluster import ClusterConfig
 from signs_dist.errors import UserError
-from signs_dist.heartbeat import process_state
-from signs_dist.interrupt import find_descendants
-from signs_dist.rundir import RunFolder, timestamp
+from signs_dist.monitoring.heartbeat import process_state
+from signs_dist.monitoring.signals import find_descendants
+from signs_dist.run_folder.folder import RunFolder, timestamp
 
 SUBMIT = "submit"
 """Folder in a run folder."""

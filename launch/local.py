@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from launch.torchrun import Launch, start
 from signs_dist import train
-from signs_dist.command import CommandParser, run_command
-from signs_dist.context import read_context
-from signs_dist.devices import parse_gpus
+from signs_dist.console.command import CommandParser, run_command
+from signs_dist.environment.context import read_context
+from signs_dist.environment.devices import parse_gpus
 from signs_dist.errors import EXIT_OK, UserError
 
 

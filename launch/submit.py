@@ -27,7 +27,7 @@ from launch.cluster import FOLDER, KINDS, ClusterConfig, describe_memory, descri
 from launch.jobs import SUBMIT
 from launch.local import read_sides
 from signs_dist import train
-from signs_dist.command import CommandParser, run_command
+from signs_dist.console.command import CommandParser, run_command
 from signs_dist.errors import EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -136,12 +136,12 @@ def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     from launch import check
     from launch.batch import Submission, submit, submit_here
     from launch.jobs import note_job
-    from signs_dist.rundir import RunFolder
+    from signs_dist.run_folder.folder import RunFolder
 
     request, given = read_request(options, rest)
     cluster, run_path = request.cluster, request.run_path
     if RunFolder(run_path).is_finished:
-        from signs_dist.resume import refuse_other_settings
+        from signs_dist.checkpointing.resume_rules import refuse_other_settings
 
         refuse_other_settings(RunFolder(run_path), request.config, request.accepted)
         print(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
@@ -187,8 +187,8 @@ def tell(what: str, lines: Sequence[str]) -> None:
 def read_request(options: argparse.Namespace, rest: Sequence[str]) -> tuple[Request, argparse.Namespace]:
     """The run that is asked for, and the arguments of signs_dist.train. Raises `UserError`."""
     from launch.check import Request
-    from signs_dist.config_source import accepted_names, load_config
-    from signs_dist.rundir import default_run_path
+    from signs_dist.config.reading import accepted_names, load_config
+    from signs_dist.run_folder.folder import default_run_path
 
     cluster = load_cluster(options.cluster, read_flags(options))
     if options.max_restarts is not None and cluster.agent != "torchrun":
@@ -358,7 +358,7 @@ def make_folder(
     """
     from launch.snapshot import take_snapshot, without_snapshot
     from signs_dist.files import write_json
-    from signs_dist.rundir import timestamp
+    from signs_dist.run_folder.folder import timestamp
 
     folder = claim_folder(run_path / SUBMIT)
     made.append(folder)
@@ -383,8 +383,8 @@ def make_folder(
 def make_job(request: Request, given: argparse.Namespace, folder: Path, snapshot: Snapshot) -> Job:
     """What the tasks of a run are to do; its config is written to `folder`, so that later edits change nothing."""
     from launch.job import Job
-    from signs_dist.config_source import dump_config
-    from signs_dist.meeting import find_free_port
+    from signs_dist.config.reading import dump_config
+    from signs_dist.environment.port_exchange import find_free_port
 
     cluster = request.cluster
     folder.mkdir(parents=True, exist_ok=True)

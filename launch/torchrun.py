@@ -23,8 +23,8 @@ from pathlib import Path
 from types import FrameType
 
 from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED
-from signs_dist.heartbeat import ORPHAN_SECONDS, is_alive, process_state, read_birth
-from signs_dist.interrupt import SCHEDULER_SIGNALS, find_descendants, kill_tree
+from signs_dist.monitoring.heartbeat import ORPHAN_SECONDS, is_alive, process_state, read_birth
+from signs_dist.monitoring.signals import SCHEDULER_SIGNALS, find_descendants, kill_tree
 
 SECOND_SECONDS = 1.0
 """A second Ctrl-C within this time is the first one still."""

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from signs_dist.command import CommandParser, run_command
-from signs_dist.digest import find_damage
+from signs_dist.console.command import CommandParser, run_command
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
-from signs_dist.rundir import RunFolder, timestamp
+from signs_dist.run_folder.digest import find_damage
+from signs_dist.run_folder.folder import RunFolder, timestamp
 
 
 def build_parser() -> CommandParser:

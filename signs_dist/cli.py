@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from signs_dist import __version__
-from signs_dist.command import run_command
+from signs_dist.console.command import run_command
 from signs_dist.errors import EXIT_OK, UserError
 
 COMMANDS: dict[str, tuple[str, str]] = {

@@ -18,16 +18,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signs_dist.command import CommandParser, add_config_arguments, run_command
+from signs_dist.console.command import CommandParser, add_config_arguments, run_command
+from signs_dist.environment.subprocesses import TAIL_LINES, failure_of, launch_command, started
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, TrainingFailedError, UserError
-from signs_dist.heartbeat import process_state, read_beats
-from signs_dist.interrupt import find_descendants
-from signs_dist.rundir import RunFolder
-from signs_dist.samples import find_repeated, read_samples
-from signs_dist.subprocesses import TAIL_LINES, failure_of, launch_command, started
+from signs_dist.monitoring.heartbeat import process_state, read_beats
+from signs_dist.monitoring.signals import find_descendants
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.sample_log import find_repeated, read_samples
 
 if TYPE_CHECKING:
-    from signs_dist.config import Config
+    from signs_dist.config.settings import Config
 
 START_SECONDS = 600.0
 """For an attempt to do its next step; a large data set takes long to open."""
@@ -83,8 +83,8 @@ def main(arguments: Sequence[str]) -> int:
 
     import torch
 
-    from signs_dist.config_source import load_config
-    from signs_dist.context import read_context
+    from signs_dist.config.reading import load_config
+    from signs_dist.environment.context import read_context
 
     if read_context().world_size > 1:
         raise UserError("the drill starts its own processes: start it with plain python, without torchrun or srun.")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from signs_dist.command import CommandParser, run_command
+from signs_dist.console.command import CommandParser, run_command
 from signs_dist.errors import EXIT_OK, UserError
 
 
@@ -37,25 +37,25 @@ def main(arguments: Sequence[str]) -> int:
     """Evaluate as the arguments say."""
     options = build_parser().parse_args(arguments)
 
-    from signs_dist.console import Screen
-    from signs_dist.context import read_context
-    from signs_dist.rundir import RunFolder
+    from signs_dist.console.screen import Screen
+    from signs_dist.environment.context import read_context
+    from signs_dist.run_folder.folder import RunFolder
 
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
     RunFolder.open(options.run_dir)
 
-    from signs_dist import loop
-    from signs_dist.config import LossConfig
+    from signs_dist.config.settings import LossConfig
     from signs_dist.data.folder import has_split, index_split
     from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
     from signs_dist.data.sets import open_split, prepare_synthetic
+    from signs_dist.distributed.strategy import SingleProcess, choose_device
     from signs_dist.files import write_json
-    from signs_dist.losses import build_loss
-    from signs_dist.metrics import Score
-    from signs_dist.report import score_fields, show_score
-    from signs_dist.strategy import SingleProcess, choose_device
-    from signs_dist.trained import open_trained
+    from signs_dist.learning.losses import build_loss
+    from signs_dist.learning.metrics import Score
+    from signs_dist.training import loop
+    from signs_dist.training.score_table import score_fields, show_score
+    from signs_dist.training.trained_model import open_trained
 
     strategy = SingleProcess(choose_device(context, options.device))
     trained = open_trained(options.run_dir, options.weights, strategy.device, context)

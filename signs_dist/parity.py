@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signs_dist.command import CommandParser, add_config_arguments, run_command
+from signs_dist.console.command import CommandParser, add_config_arguments, run_command
+from signs_dist.environment.subprocesses import failure_of, launch_command, started
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
-from signs_dist.subprocesses import failure_of, launch_command, started
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from signs_dist.config import Config
+    from signs_dist.config.settings import Config
     from signs_dist.data.batches import Batch
 
 LOSS_BOUND = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 5e-2}
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     """Compare as the arguments say."""
     options = build_parser().parse_intermixed_args(arguments)
 
-    from signs_dist.config_source import load_config
+    from signs_dist.config.reading import load_config
     from signs_dist.data.plan import cut_global_batch, largest_micro_batch
 
     world_sizes = parse_world_sizes(options.world_sizes)
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
         return _record(config, options.record, options.steps, options.device, nudge=options.nudge)
 
-    from signs_dist.context import read_context
+    from signs_dist.environment.context import read_context
 
     context = read_context()
     if context.world_size > 1:
@@ -263,8 +263,8 @@ def describe_rows(rows: Sequence[Row], first: Record, bounds: Sequence[float] | 
 
 def read_record(folder: Path, world_size: int) -> Record:
     """Put together what all ranks recorded."""
+    from signs_dist.checkpointing.tensors import weights_sha256
     from signs_dist.models.weights import read_weights
-    from signs_dist.saved import weights_sha256
 
     passes: dict[tuple[int, int], Mapping[str, Any]] = {}
     for rank in range(world_size):
@@ -286,10 +286,10 @@ def read_record(folder: Path, world_size: int) -> Record:
 
 def _record(config: Config, folder: Path, num_steps: int, device: str, *, nudge: int) -> int:
     """Train some steps as one of the processes, and write down what was seen."""
-    from signs_dist.console import Screen
-    from signs_dist.context import read_context
-    from signs_dist.strategy import describe_devices, make_strategy, plan_process
-    from signs_dist.supervise import Supervisor
+    from signs_dist.console.screen import Screen
+    from signs_dist.distributed.strategy import describe_devices, make_strategy, plan_process
+    from signs_dist.environment.context import read_context
+    from signs_dist.training.supervisor import Supervisor
 
     context = read_context()
     screen = Screen(is_terminal=False, quiet=True, is_silent=context.rank != 0)
@@ -297,9 +297,10 @@ def _record(config: Config, folder: Path, num_steps: int, device: str, *, nudge:
     supervisor = Supervisor(context, config.processes, describe_devices(plan), screen)
 
     def work() -> None:
-        from signs_dist import loop, saved
-        from signs_dist.run import prepare_run
-        from signs_dist.trainer import Trainer
+        from signs_dist.checkpointing import tensors as saved
+        from signs_dist.training import loop
+        from signs_dist.training.run import prepare_run
+        from signs_dist.training.trainer import Trainer
 
         strategy = make_strategy(plan, context, config.processes, supervisor.pulse)
         parts, _ = strategy.all_succeed(

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signs_dist.command import CommandParser, run_command
-from signs_dist.console import Screen, percent
+from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.screen import Screen, percent
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import write_json, written_aside
 
 if TYPE_CHECKING:
-    from signs_dist.trained import TrainedModel
+    from signs_dist.training.trained_model import TrainedModel
 
 Prediction = dict[str, Any]
 
@@ -48,16 +48,16 @@ def main(arguments: Sequence[str]) -> int:
     """Predict as the arguments say."""
     options = build_parser().parse_args(arguments)
 
-    from signs_dist.context import read_context
-    from signs_dist.rundir import RunFolder
+    from signs_dist.environment.context import read_context
+    from signs_dist.run_folder.folder import RunFolder
 
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
     RunFolder.open(options.run_dir)
     paths = find_images(options.images)
 
-    from signs_dist.strategy import choose_device
-    from signs_dist.trained import open_trained
+    from signs_dist.distributed.strategy import choose_device
+    from signs_dist.training.trained_model import open_trained
 
     trained = open_trained(options.run_dir, options.weights, choose_device(context, options.device), context)
     if trained.data["name"] == "synthetic":
@@ -117,7 +117,7 @@ def predict(trained: TrainedModel, paths: Sequence[Path], *, skip_bad: bool) -> 
 
     from signs_dist.data.batches import Batch
     from signs_dist.data.images import BadImageError, load_rgb
-    from signs_dist.loop import predict_logits
+    from signs_dist.training.loop import predict_logits
 
     config = trained.config
     for start in range(0, len(paths), config.evaluate.batch):

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from signs_dist.command import CommandParser, add_config_arguments, run_command
+from signs_dist.console.command import CommandParser, add_config_arguments, run_command
 from signs_dist.errors import EXIT_OK, UserError
 
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
     """Train as the arguments say; `at_stage` is called with the name of each stage of a save."""
     options = build_parser().parse_intermixed_args(arguments)
 
-    from signs_dist.config_source import accepted_names, load_config
+    from signs_dist.config.reading import accepted_names, load_config
 
     loaded = load_config(options.config, options.overrides)
     if options.explain:
@@ -65,10 +65,10 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
 
     import os
 
-    from signs_dist.console import Screen
-    from signs_dist.context import read_context
-    from signs_dist.lease import find_holder
-    from signs_dist.rundir import RunFolder, default_run_path, require_run_or_empty
+    from signs_dist.console.screen import Screen
+    from signs_dist.environment.context import read_context
+    from signs_dist.run_folder.folder import RunFolder, default_run_path, require_run_or_empty
+    from signs_dist.run_folder.lease import find_holder
 
     config = loaded.config
     context = read_context()
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
     run_path = options.run_dir or default_run_path(name, datetime.datetime.now(), launch_id=launch_id)
     accepted = accepted_names(options.accept_change)
     if RunFolder(run_path).is_finished:
-        from signs_dist.resume import refuse_other_settings
+        from signs_dist.checkpointing.resume_rules import refuse_other_settings
 
         refuse_other_settings(RunFolder(run_path), config, accepted)
         screen.result(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
@@ -101,10 +101,10 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
         # Read when CUDA starts: cuBLAS then keeps to one workspace, and so to one order of adding.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-    from signs_dist.run import train
-    from signs_dist.store import no_stage
-    from signs_dist.strategy import describe_devices, make_strategy, plan_process
-    from signs_dist.supervise import Supervisor
+    from signs_dist.checkpointing.store import no_stage
+    from signs_dist.distributed.strategy import describe_devices, make_strategy, plan_process
+    from signs_dist.training.run import train
+    from signs_dist.training.supervisor import Supervisor
 
     plan = plan_process(context, device=options.device, data_parallel=options.dp, device_ids=options.device_ids)
     if config.exact and len(plan.indices) > 1:

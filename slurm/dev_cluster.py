@@ -28,10 +28,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from signs_dist.command import CommandParser, run_command
+from signs_dist.console.command import CommandParser, run_command
 from signs_dist.errors import EXIT_OK, UserError
-from signs_dist.heartbeat import is_alive, process_state, read_birth
-from signs_dist.interrupt import find_descendants
+from signs_dist.monitoring.heartbeat import is_alive, process_state, read_birth
+from signs_dist.monitoring.signals import find_descendants
 from slurm.cluster_plan import SACCT, ClusterPlan
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")

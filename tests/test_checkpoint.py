@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from signs_dist.checkpoint import main as checkpoint
-from signs_dist.command import run_command
+from signs_dist.console.command import run_command
 from signs_dist.train import main as train
 from tests.sets import write_colour_set
 

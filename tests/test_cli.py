@@ -14,7 +14,7 @@ from signs_dist.errors import UserError
 
 HELP = """
 import sys
-from signs_dist.command import run_command
+from signs_dist.console.command import run_command
 from signs_dist.cli import dispatch
 try:
     code = run_command(dispatch, sys.argv[1:])

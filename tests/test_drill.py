@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from signs_dist.command import run_command
-from signs_dist.config import Config
+from signs_dist.config.settings import Config
+from signs_dist.console.command import run_command
 from signs_dist.drill import MEANS, Drill, choose_sizes, compare, describe_verdicts, drill_settings
 from signs_dist.drill import main as drill
 from signs_dist.errors import UserError
-from signs_dist.heartbeat import process_state
-from signs_dist.interrupt import find_descendants
-from signs_dist.rundir import RunFolder
-from signs_dist.samples import SampleLog
+from signs_dist.monitoring.heartbeat import process_state
+from signs_dist.monitoring.signals import find_descendants
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.sample_log import SampleLog
 from tests.processes import finish, started, wait_for
 from tests.sets import write_colour_set
 

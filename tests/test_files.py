@@ -57,7 +57,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
     code = (  # a limit on the size of files stands for the disk: it needs no root, and fails in mid-write too
-        "import resource, signal, sys\nfrom pathlib import Path\nfrom signs_dist.command import run_command\n"
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom signs_dist.console.command import run_command\n"
         "from signs_dist.files import write_text\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"

@@ -1,86 +1,60 @@
-"""The layers of the house, read from the imports: a file imports only from layers at or below its own."""
+"""The rooms of the house, read from the imports: a file imports from its own room and from those listed before it."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-LAYERS: dict[str, int] = {
-    # L0: what a run is, what it leaves on disk, what a person sees. No torch.
-    "signs_dist": 0,
-    "signs_dist.errors": 0,
-    "signs_dist.files": 0,
-    "signs_dist.config": 0,
-    "signs_dist.config_messages": 0,
-    "signs_dist.config_source": 0,
-    "signs_dist.context": 0,
-    "signs_dist.cores": 0,
-    "signs_dist.devices": 0,
-    "signs_dist.rundir": 0,
-    "signs_dist.console": 0,
-    "signs_dist.command": 0,
-    "signs_dist.interrupt": 0,
-    "signs_dist.heartbeat": 0,
-    "signs_dist.failure": 0,
-    "signs_dist.lease": 0,
-    "signs_dist.samples": 0,
-    "signs_dist.digest": 0,
-    "signs_dist.meeting": 0,
-    # L1: images, networks, numbers.
-    "signs_dist.data": 1,
-    "signs_dist.models": 1,
-    "signs_dist.losses": 1,
-    "signs_dist.optim": 1,
-    "signs_dist.quick_start": 1,
-    "signs_dist.schedule": 1,
-    "signs_dist.ema": 1,
-    "signs_dist.metrics": 1,
-    "signs_dist.precision": 1,
-    # L2: how processes share a run, what they save.
-    "signs_dist.group": 2,
-    "signs_dist.exact": 2,
-    "signs_dist.sync": 2,
-    "signs_dist.strategy": 2,
-    "signs_dist.saved": 2,
-    "signs_dist.store": 2,
-    # L3: the five steps of training.
-    "signs_dist.loop": 3,
-    # L4: entry points and what they share.
-    "signs_dist.report": 4,
-    "signs_dist.resume": 4,
-    "signs_dist.attempt": 4,
-    "signs_dist.checkpoint": 4,
-    "signs_dist.drill": 4,
-    "signs_dist.subprocesses": 0,
-    "signs_dist.supervise": 4,
-    "signs_dist.run": 4,
-    "signs_dist.trainer": 4,
-    "signs_dist.trained": 4,
-    "signs_dist.train": 4,
-    "signs_dist.evaluate": 4,
-    "signs_dist.predict": 4,
-    "signs_dist.parity": 4,
-    "signs_dist.cli": 4,
-    "signs_dist.__main__": 4,
-    # L5: how a run starts.
-    "launch": 5,
-    "slurm": 5,
+ROOMS: tuple[str, ...] = (
+    # Without torch: what a run is, where it runs, what it leaves on disk, what a person sees.
+    "signs_dist.errors",
+    "signs_dist.files",
+    "signs_dist.config",
+    "signs_dist.environment",
+    "signs_dist.monitoring",
+    "signs_dist.run_folder",
+    "signs_dist.console",
+    # Photos, networks, and the numbers around them.
+    "signs_dist.data",
+    "signs_dist.models",
+    "signs_dist.learning",
+    # How processes share a run, and what is saved.
+    "signs_dist.distributed",
+    "signs_dist.checkpointing",
+    # The five steps of training, and all that a run does around them.
+    "signs_dist.training.loop",
+    "signs_dist.training",
+    # A file at the top of signs_dist is a command.
+    "signs_dist.*",
+    # How a run starts.
+    "launch",
+    "slurm",
+    "benchmarks",
+)
+"""Lowest first. A room's files import each other without a cycle, and files of the rooms listed before it."""
+LIGHT = ROOMS[: ROOMS.index("signs_dist.data")]
+"""Rooms that import neither torch nor torchvision: `--help` and a refused config answer at once."""
+PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks")
+IMPORTED_ONLY_BY = {
+    "torch.distributed": ("signs_dist.distributed.group",),
+    "submitit": ("launch",),
 }
-
-SINGLE_PLACES = {
-    "torch.distributed": {"signs_dist.group"},
-    "submitit": {"launch"},
-}
-"""Modules that only these files may import."""
+"""Package → the only modules or rooms that import it."""
+LAUNCHERS_VARIABLE = re.compile(
+    r"(RANK|WORLD_SIZE|(LOCAL|GROUP|ROLE)_(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)"
+    r"|(SLURM|SLURMD|SRUN|SBATCH|SUBMITIT|TORCHELASTIC|TORCH_ELASTIC)_[A-Z_]+)"
+)
+READERS_OF_LAUNCHERS_VARIABLES = "signs_dist.environment"
 
 
 def modules() -> dict[str, Path]:
-    files = [file for package in ("signs_dist", "launch") for file in (REPOSITORY / package).rglob("*.py")]
+    files = [file for package in PACKAGES for file in (REPOSITORY / package).rglob("*.py")]
     return {name_of(file): file for file in files}
 
 
@@ -88,12 +62,16 @@ def name_of(file: Path) -> str:
     return ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
-def layer_of(module: str) -> int | None:
-    parts = module.split(".")
-    candidates = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    found = next((name for name in candidates if name in LAYERS), None)
-    # `signs_dist` itself holds the version only; a file below it that is not listed has no layer yet.
-    return None if found in (None, "signs_dist") and module != "signs_dist" else LAYERS[str(found)]
+def is_within(module: str, place: str) -> bool:
+    return module == place or module.startswith(f"{place}.")
+
+
+def room_of(module: str) -> str:
+    """The room a module lives in; "" for the public face, which loads names when they are used."""
+    if module == "signs_dist":
+        return ""
+    rooms = [room for room in ROOMS if is_within(module, room)]
+    return max(rooms, key=len) if rooms else "signs_dist.*" if module.count(".") == 1 else "none"
 
 
 def imports(source: str) -> Iterator[str]:
@@ -116,21 +94,65 @@ def _running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def violations(module: str, source: str) -> list[str]:
-    own = layer_of(module)
-    if own is None:
-        return [f"{module} has no layer: add it to LAYERS"]
+    own = room_of(module)
+    if own == "none":
+        return [f"{module} lives in no room: add it to ROOMS"]
     found = []
     for imported in imports(source):
-        layer = layer_of(imported) if imported.split(".")[0] in ("signs_dist", "launch") else None
-        if layer is not None and layer > own:
-            found.append(f"{module} (L{own}) imports {imported} (L{layer})")
-        if own == 0 and imported.split(".")[0] in ("torch", "torchvision"):
-            found.append(f"{module} (L0) imports {imported}")
-        for name, homes in SINGLE_PLACES.items():
-            is_import_of_it = imported == name or imported.startswith(f"{name}.")
-            if is_import_of_it and module not in homes and module.split(".")[0] not in homes:
+        room = room_of(imported) if imported.split(".")[0] in PACKAGES else ""
+        if room not in ("", "none") and own and ROOMS.index(room) > ROOMS.index(own):
+            found.append(f"{module} ({own}) imports {imported} ({room})")
+        if own in LIGHT and imported.split(".")[0] in ("torch", "torchvision"):
+            found.append(f"{module} ({own}) imports {imported}")
+        for package, homes in IMPORTED_ONLY_BY.items():
+            if is_within(imported, package) and not any(is_within(module, home) for home in homes):
                 found.append(f"{module} imports {imported}, which only {', '.join(homes)} may")
+    if not is_within(module, READERS_OF_LAUNCHERS_VARIABLES):
+        found += [f"{module} reads {name}: only {READERS_OF_LAUNCHERS_VARIABLES} may" for name in variables_read(source)]
     return found
+
+
+def variables_read(source: str) -> Iterator[str]:
+    """Launchers' variables that a file looks up in some mapping: by [], get, pop, getenv or `in`."""
+    for node in ast.walk(ast.parse(source)):
+        looked_up: list[ast.expr] = []
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+            looked_up = [node.slice]
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            looked_up = node.args[:1] if name in ("get", "pop", "getenv") else []
+        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+            looked_up = [node.left]
+        for value in looked_up:
+            if isinstance(value, ast.Constant) and LAUNCHERS_VARIABLE.fullmatch(str(value.value)):
+                yield str(value.value)
+
+
+def find_cycle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Some modules that import each other in a ring; empty without one."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module not in done:
+            for imported in sorted(graph.get(module, ())):
+                if found := visit(imported, [*path, module]):
+                    return found
+            done.add(module)
+        return []
+
+    return next((cycle for module in sorted(graph) if (cycle := visit(module, []))), [])
+
+
+def import_graph() -> dict[str, set[str]]:
+    known = modules()
+    graph = {}
+    for module, file in known.items():
+        # `from a import b` names a module a.b, or something within a.
+        found = {imported for imported in imports(file.read_text(encoding="utf-8")) if imported in known}
+        graph[module] = {one for one in found if not any(other.startswith(f"{one}.") for other in found)} - {module}
+    return graph
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
@@ -138,27 +160,48 @@ def test_imports_only_from_below(module: str) -> None:
     assert violations(module, modules()[module].read_text(encoding="utf-8")) == []
 
 
+def test_no_modules_import_each_other_in_a_ring() -> None:
+    assert find_cycle(import_graph()) == []
+
+
+def test_a_ring_is_seen() -> None:
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("signs_dist.config", "import torch"),
-        ("signs_dist.console", "def f():\n    from torch import nn"),
-        ("signs_dist.data.plan", "from signs_dist.strategy import SingleProcess"),
-        ("signs_dist.data.plan", "from signs_dist import loop"),
-        ("signs_dist.loop", "from signs_dist.run import train"),
-        ("signs_dist.loop", "import torch.distributed as dist"),
+        ("signs_dist.config.settings", "import torch"),
+        ("signs_dist.console.screen", "def f():\n    from torch import nn"),
+        ("signs_dist.config.settings", "from signs_dist.environment import context"),
+        ("signs_dist.data.plan", "from signs_dist.distributed.strategy import SingleProcess"),
+        ("signs_dist.data.plan", "from signs_dist.training import loop"),
+        ("signs_dist.training.loop", "from signs_dist.training.run import train"),
+        ("signs_dist.training.loop", "import torch.distributed as dist"),
+        ("signs_dist.training.trainer", "from signs_dist import train"),
         ("signs_dist.train", "import submitit"),
-        ("signs_dist.unheard_of", "import os"),
+        ("signs_dist.train", "import launch.job"),
+        ("slurm.dev_cluster", "import submitit"),
+        ("signs_dist.cupboard.unheard_of", "import os"),
+        ("signs_dist.train", "import os\nos.environ['RANK']"),
+        ("signs_dist.train", "import os\nos.environ.get('SLURM_JOB_ID')"),
+        ("signs_dist.console.command", "import os\nif 'TORCHELASTIC_ERROR_FILE' in os.environ: pass"),
+        ("launch.submit", "import os\npartition = os.getenv('SBATCH_PARTITION')"),
     ],
 )
 def test_a_wrong_import_is_seen(module: str, source: str) -> None:
     assert violations(module, source) != []
 
 
-def test_only_the_context_reads_launcher_variables() -> None:
-    readers = {
-        name
-        for name, file in modules().items()
-        if any(word in file.read_text(encoding="utf-8") for word in ('"RANK"', '"WORLD_SIZE"', '"SLURM_'))
-    }
-    assert readers == {"signs_dist.context"}
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("signs_dist.train", "from signs_dist.training.run import train"),
+        ("launch.job", "from signs_dist import train"),
+        ("signs_dist.environment.context", "import os\nos.environ['RANK']"),
+        ("launch.local", "variables = {'RANK': '0'}\nvariables['WORLD_SIZE'] = '2'"),
+    ],
+)
+def test_a_right_import_is_left_alone(module: str, source: str) -> None:
+    assert violations(module, source) == []

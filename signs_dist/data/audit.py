@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.command import CommandParser, run_command
+from signs_dist.console.command import CommandParser, run_command
 from signs_dist.data.folder import SPLIT_FOLDERS, sorted_classes
 from signs_dist.data.images import BadImageError, load_rgb
-from signs_dist.data.sources import SourceImage, SourceReader, arrange, list_source
+from signs_dist.data.photos.sources import SourceImage, SourceReader, arrange, list_source
 from signs_dist.data.workers import run_batches
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from signs_dist.console import Screen
+    from signs_dist.console.screen import Screen
 
 _DIGEST_SIZE = 64
 
@@ -73,7 +73,7 @@ def audit(source: Path, *, processes: int | None = None, screen: Screen | None =
     """
     arrangement = arrange(list_source(source), source)
     if screen is None:
-        from signs_dist.console import Screen
+        from signs_dist.console.screen import Screen
 
         screen = Screen(is_terminal=False, quiet=True)
     names = [image.file.path for image in arrangement.images]
@@ -191,7 +191,7 @@ def _parser() -> CommandParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
     options = _parser().parse_args(arguments)
-    from signs_dist.console import Screen
+    from signs_dist.console.screen import Screen
 
     screen = Screen(is_terminal=sys.stdout.isatty(), quiet=options.quiet)
     found = audit(options.source, processes=options.processes, screen=screen)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from signs_dist.config import AugmentConfig
+from signs_dist.config.settings import AugmentConfig
 from signs_dist.data.plan import Indices
 from signs_dist.data.randomness import Stream, stream_key, uniform
 

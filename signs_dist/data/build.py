@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signs_dist.command import CommandParser, run_command
+from signs_dist.console.command import CommandParser, run_command
 from signs_dist.data.audit import (
     BadFile,
     Doubled,
@@ -27,7 +27,8 @@ from signs_dist.data.audit import (
     doubled_lines,
     find_doubled,
 )
-from signs_dist.data.build_plan import (
+from signs_dist.data.images import BadImageError, load_rgb
+from signs_dist.data.photos.build_plan import (
     BuildRequest,
     PlannedImage,
     check_classes,
@@ -35,7 +36,7 @@ from signs_dist.data.build_plan import (
     plan_images,
     planned_counts,
 )
-from signs_dist.data.build_record import (
+from signs_dist.data.photos.build_record import (
     BUILD_FILE,
     build_record,
     is_already_built,
@@ -43,21 +44,20 @@ from signs_dist.data.build_record import (
     request_facts,
     summary,
 )
-from signs_dist.data.images import BadImageError, load_rgb
-from signs_dist.data.part_folder import part_folder_of, prepare_part_folder, publish
-from signs_dist.data.sources import (
+from signs_dist.data.photos.part_folder import part_folder_of, prepare_part_folder, publish
+from signs_dist.data.photos.sources import (
     Arrangement,
     SourceReader,
     arrange,
     list_source,
 )
 from signs_dist.data.workers import run_batches
-from signs_dist.digest import file_sha256
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import write_json, written_aside
+from signs_dist.run_folder.digest import file_sha256
 
 if TYPE_CHECKING:
-    from signs_dist.console import Screen
+    from signs_dist.console.screen import Screen
 
 MAX_BAD_BEFORE_STOP = 20
 """With `stop`, so many bad images are looked for, so that they can be mended at once."""
@@ -260,7 +260,7 @@ def _tell(
 
 
 def _quiet_screen() -> Screen:
-    from signs_dist.console import Screen
+    from signs_dist.console.screen import Screen
 
     return Screen(is_terminal=False, quiet=True)
 
@@ -297,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     quiet = options.pop("quiet")
     request = BuildRequest(**options)
-    from signs_dist.console import Screen
+    from signs_dist.console.screen import Screen
 
     build(request, screen=Screen(is_terminal=sys.stdout.isatty(), quiet=quiet))
     return EXIT_OK

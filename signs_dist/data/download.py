@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.command import CommandParser, run_command
-from signs_dist.data.archive import list_zip, open_zip
-from signs_dist.data.sources import arrange
+from signs_dist.console.command import CommandParser, run_command
+from signs_dist.data.photos.archive import list_zip, open_zip
+from signs_dist.data.photos.sources import arrange
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import explained
 
 if TYPE_CHECKING:
-    from signs_dist.console import Screen
+    from signs_dist.console.screen import Screen
 
 PUBLISHED_FILE_ID = "1ufiR6hUKhXoAyiBNsySPkUwlvE_wfEHC"
 """The zip on Google Drive, as the CS230 course published it."""
@@ -215,7 +215,7 @@ def _parser() -> CommandParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
     options = _parser().parse_args(arguments)
-    from signs_dist.console import Screen
+    from signs_dist.console.screen import Screen
 
     screen = Screen(is_terminal=sys.stdout.isatty())
     path = download(options.out, file_id=options.file_id, counts=PUBLISHED_COUNTS, screen=screen)

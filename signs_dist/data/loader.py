@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from signs_dist.config import DataConfig
+from signs_dist.config.settings import DataConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.plan import BatchKey, EpochPlan, Shard
 from signs_dist.data.samplers import EvaluationSampler, PlanBatchSampler, PlanSampler

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from signs_dist.config import AugmentConfig, DataConfig
+from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
 from signs_dist.data.folder import ImageIndex, index_data_set
 from signs_dist.data.packed import file_status, open_packed

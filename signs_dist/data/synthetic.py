@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from signs_dist.command import CommandParser, run_command
+from signs_dist.console.command import CommandParser, run_command
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import explained, write_json
 
@@ -82,7 +82,7 @@ def encode_image(image: DrawnImage, *, image_size: int, seed: int) -> bytes:
     """The JPEG of an image: a pure function of the seed, its split, its index and the size."""
     import numpy as np
 
-    from signs_dist.data.hand_drawing import draw_hand
+    from signs_dist.data.hands.drawing import draw_hand
 
     random = np.random.default_rng([seed, SPLITS.index(image.split), image.index])
     encoded = io.BytesIO()
@@ -256,8 +256,8 @@ def _parser() -> CommandParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
     options = _parser().parse_args(arguments)
-    from signs_dist.config import DataConfig
-    from signs_dist.console import Screen
+    from signs_dist.config.settings import DataConfig
+    from signs_dist.console.screen import Screen
     from signs_dist.data.workers import usable_cores
 
     defaults = DataConfig()

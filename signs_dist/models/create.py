@@ -6,7 +6,7 @@ import difflib
 
 from torch import nn
 
-from signs_dist.config import ModelConfig
+from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
 from signs_dist.models import dotted, torchvision_models, weights
 from signs_dist.models.registry import BUILDERS, build_registered

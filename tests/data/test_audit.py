@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from signs_dist.command import run_command
+from signs_dist.console.command import run_command
 from signs_dist.data.audit import audit, counts_table, find_doubled, main, missing_classes
 from tests.data.photo_files import encoded, jpeg, photo, signs_files, write_files, write_zip
 

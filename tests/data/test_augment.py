@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from signs_dist.config import AugmentConfig
+from signs_dist.config.settings import AugmentConfig
 from signs_dist.data import augment
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from tests.data.chi_square import chi_square, chi_square_limit

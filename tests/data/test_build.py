@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from signs_dist.command import run_command
+from signs_dist.console.command import run_command
 from signs_dist.data import build as build_module
 from signs_dist.data import images, workers
 from signs_dist.data.build import build, main
-from signs_dist.data.build_plan import BuildRequest, default_out, plan_images
-from signs_dist.data.part_folder import part_folder_of
-from signs_dist.data.sources import arrange, list_source
+from signs_dist.data.photos.build_plan import BuildRequest, default_out, plan_images
+from signs_dist.data.photos.part_folder import part_folder_of
+from signs_dist.data.photos.sources import arrange, list_source
 from signs_dist.errors import UserError
 from tests.data.photo_files import content_of, encoded, jpeg, photo, signs_files, write_files, write_zip
 
@@ -300,7 +300,7 @@ def test_full_disk_in_worker_processes(signs_zip: Path, tmp_path: Path) -> None:
     # A file size limit stands in for the full disk: the same system call fails, in another process.
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (14000, 14000));"
-        "from signs_dist.data.build import main; from signs_dist.command import run_command;"
+        "from signs_dist.data.build import main; from signs_dist.console.command import run_command;"
         "sys.exit(run_command(main, sys.argv[1:]))"
     )
     source = write_zip(tmp_path / "noise.zip", {f"{i % 2}_{i}.png": noise_png(i) for i in range(64)})

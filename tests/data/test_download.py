@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.command import run_command
-from signs_dist.console import Screen
+from signs_dist.console.command import run_command
+from signs_dist.console.screen import Screen
 from signs_dist.data import download as download_module
 from signs_dist.data.download import ZIP_NAME, check_zip, download, fetch, main
 from signs_dist.errors import UserError

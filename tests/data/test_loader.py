@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from signs_dist.config import DataConfig
+from signs_dist.config.settings import DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches
 from signs_dist.data.folder import ImageIndex, index_split
 from signs_dist.data.images import BadImageError

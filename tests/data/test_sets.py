@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from signs_dist.config import AugmentConfig, DataConfig
+from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data import sets
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches
 from signs_dist.data.folder import ImageIndex, index_split

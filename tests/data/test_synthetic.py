@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from signs_dist.command import run_command
+from signs_dist.console.command import run_command
 from signs_dist.data import synthetic
-from signs_dist.data.hand_drawing import draw_hand
-from signs_dist.data.hand_pose import Kind, pose_hand
+from signs_dist.data.hands.drawing import draw_hand
+from signs_dist.data.hands.pose import Kind, pose_hand
 from signs_dist.data.synthetic import default_root, encode_image, main, plan_set, write_synthetic_set
 from signs_dist.errors import EXIT_OK, EXIT_USAGE, UserError
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from signs_dist.config import ModelConfig
+from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
 from signs_dist.models import create_model
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from signs_dist.config import ModelConfig
+from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
 from signs_dist.models import count_parameters, create_model
 from signs_dist.models.registry import BUILDERS, register
@@ -137,7 +137,7 @@ def test_own_networks_do_not_import_torchvision() -> None:
 
     code = (
         "import sys\n"
-        "from signs_dist.config import ModelConfig\n"
+        "from signs_dist.config.settings import ModelConfig\n"
         "from signs_dist.models import create_model\n"
         "create_model(ModelConfig(), num_classes=6, image_size=64)\n"
         "sys.exit('torchvision' in sys.modules)"

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
-from signs_dist.config import ModelConfig
+from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
 from signs_dist.models import create_model
 from signs_dist.models import torchvision_models as subject

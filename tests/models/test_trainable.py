@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from signs_dist.config import ModelConfig
+from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
 from signs_dist.models import count_parameters, create_model, freeze_backbone, require_trainable, set_training_mode
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from signs_dist.config import ModelConfig
+from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
 from signs_dist.models import create_model
 

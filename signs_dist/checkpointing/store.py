@@ -1,0 +1,274 @@
+"""The checkpoints of a run on disk: written aside, flushed, digested, verified, and never the only good one deleted.
+
+epoch0004-step000120.pt         4 epochs done, and 120 steps of the next one
+epoch0004-step000120.pt.sha256  its SHA-256, as `sha256sum -c` reads it
+last.pt, best.pt                the newest and the best epoch's by a second name, each with its .sha256
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from signs_dist.checkpointing.tensors import Written, num_tensor_bytes, write_to
+from signs_dist.errors import CheckpointError, SaveError, UserError
+from signs_dist.files import flush_to_disk, written_aside
+from signs_dist.models.weights import read_plain
+from signs_dist.run_folder.digest import digest_path, find_damage
+
+BROKEN = ".broken"
+"""Behind the name of a file that was set aside because its content is not what was written."""
+_NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})\.pt")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Stage = Callable[[str], None]
+"""Called with the name of each stage of a save."""
+
+
+def no_stage(stage: str) -> None:
+    """A save that nobody watches."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Cursor:
+    """A place in a run: so many epochs done, and so many steps of the next one."""
+
+    epoch: int
+    step: int
+
+    @property
+    def file_name(self) -> str:
+        """Of the checkpoint there."""
+        return f"epoch{self.epoch:04}-step{self.step:06}.pt"
+
+    @classmethod
+    def of_file(cls, path: Path) -> Cursor | None:
+        """The place that a file's name tells, or None for other files."""
+        found = _NAME.fullmatch(path.name)
+        return cls(int(found[1]), int(found[2])) if found else None
+
+
+class CheckpointStore:
+    """The folder with a run's checkpoints.
+
+    Args:
+        folder: may not exist yet.
+        keep: how many of the newest to keep, beside the best.
+        at_stage: called with the name of each stage of a write, for tests that break off there.
+    """
+
+    def __init__(self, folder: Path, keep: int, *, at_stage: Stage = no_stage) -> None:
+        self.folder, self.keep = folder, keep
+        self._at_stage = at_stage
+
+    @property
+    def best(self) -> Path:
+        """The best epoch's checkpoint, if there is one."""
+        return self.folder / "best.pt"
+
+    def files(self) -> list[tuple[Cursor, Path]]:
+        """All checkpoints by their names, the newest first."""
+        found = [(cursor, path) for path in self.folder.glob("epoch*.pt") if (cursor := Cursor.of_file(path))]
+        return sorted(found, reverse=True)
+
+    def newest(self) -> Path | None:
+        """The newest file; it is not looked into."""
+        files = self.files()
+        return files[0][1] if files else None
+
+    def write(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None) -> int:
+        """Write a checkpoint, verify it, and delete what is not to be kept any more.
+
+        Args:
+            cursor: its place in the run.
+            content: tensors on the CPU and plain values.
+            best: the place of the best checkpoint, perhaps this one; it is kept.
+
+        Returns:
+            Bytes written; 0 if a good checkpoint of this place is there already.
+
+        Raises:
+            SaveError: the disk is full, cannot be written, or does not give back what was written. All older
+                checkpoints are as they were.
+        """
+        path = self.folder / cursor.file_name
+        num_bytes = 0
+        if not (path.is_file() and find_damage(path) == ""):
+            num_bytes = self._write(path, content)
+        self._name(path, self.folder / "last.pt")
+        if best == cursor:
+            self._name(path, self.best)
+        self._delete_old(best)
+        return num_bytes
+
+    def set_aside(self, path: Path) -> Path:
+        """Rename a broken checkpoint, so that it is not tried again; returns its new name."""
+        moved = path.with_name(path.name + BROKEN)
+        path.replace(moved)
+        with contextlib.suppress(FileNotFoundError):
+            digest_path(path).replace(digest_path(moved))
+        return moved
+
+    def sweep(self) -> None:
+        """Remove what a killed save has left: files aside, and digests without a file."""
+        for path in self.folder.glob(".*.part"):
+            path.unlink(missing_ok=True)
+        for path in self.folder.glob("*.sha256"):
+            if not path.with_suffix("").exists():
+                path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> int:
+        aside = path.with_name(f".{path.name}.part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            written = self._write_aside(aside, content)
+            # The digest first: a file without one would not be trusted, one without a file is nothing.
+            with written_aside(digest_path(path)) as digest_aside:
+                digest_aside.write_text(f"{written.sha256}  {path.name}\n", encoding="utf-8")
+            self._at_stage("before rename")
+            aside.replace(path)
+            self._at_stage("after rename")
+            flush_to_disk(self.folder)
+        except UserError as error:
+            raise SaveError(str(error)) from error
+        except OSError as error:
+            raise SaveError(
+                self._describe(error, path, getattr(error, "num_bytes", num_tensor_bytes(content)))
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):  # the error itself is what matters
+                aside.unlink(missing_ok=True)
+        if damage := find_damage(path):
+            raise SaveError(f"{path} was written, but reads back otherwise: {damage}. Is the disk failing?")
+        return written.num_bytes
+
+    def _write_aside(self, aside: Path, content: Mapping[str, Any]) -> Written:
+        with aside.open("wb", buffering=0) as file:
+            self._at_stage("open")
+            written = write_to(file, content, lambda number: self._at_stage(f"quarter {number}"))
+            os.fsync(file.fileno())
+            self._at_stage("flushed")
+        return written
+
+    def _describe(self, error: OSError, path: Path, num_bytes: int) -> str:
+        if error.errno in _NO_SPACE:
+            free = shutil.disk_usage(self.folder).free
+            return (
+                f"no space left for {path}: {error.strerror}. A checkpoint needs {num_bytes:,} bytes and {free:,} are "
+                f"free. Free some space and repeat the command: it goes on from the checkpoint before."
+            )
+        return f"cannot write {path}: {error.strerror or error}. Mend that and repeat the command."
+
+    def _name(self, path: Path, name: Path) -> None:
+        """Give a checkpoint a second name, for people and for `evaluate`; going on relies on the first alone."""
+        try:
+            aside = name.with_name(f".{name.name}.part")
+            aside.unlink(missing_ok=True)
+            _link_or_copy(path, aside)
+            digest = digest_path(path).read_text(encoding="utf-8")
+            with written_aside(digest_path(name)) as digest_aside:
+                digest_aside.write_text(digest.replace(path.name, name.name), encoding="utf-8")
+            aside.replace(name)
+            flush_to_disk(self.folder)
+        except UserError as error:
+            raise SaveError(str(error)) from error
+        except OSError as error:
+            raise SaveError(self._describe(error, name, path.stat().st_size)) from error
+
+    def _delete_old(self, best: Cursor | None) -> None:
+        self._at_stage("before rotation")
+        for cursor, path in self.files()[self.keep :]:
+            if cursor != best:
+                path.unlink(missing_ok=True)
+                self._at_stage("in rotation")
+                digest_path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint on the CPU, after its digest was verified. Nothing in the file is run.
+
+    Raises:
+        CheckpointError: it is broken, or is no checkpoint of a run.
+    """
+    if damage := find_damage(path):
+        raise CheckpointError(f"{path} is broken: {damage}.")
+    try:
+        content = read_plain(path)
+    except UserError as error:
+        raise CheckpointError(str(error)) from error
+    missing = [name for name in ("format", "model", "optimizer", "cursor", "config") if name not in content]
+    if missing:
+        raise CheckpointError(f"{path} is no checkpoint of a run: it has no {', '.join(missing)}.")
+    return content
+
+
+class BackgroundWriter:
+    """Writes checkpoints in a thread, one at a time.
+
+    Args:
+        store: where they go.
+        warn: called with a message, in place of ending the run, when a save has failed; None ends it.
+    """
+
+    def __init__(self, store: CheckpointStore, warn: Callable[[str], None] | None) -> None:
+        self._store, self._warn = store, warn
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self.last_write_seconds = 0.0
+
+    def submit(
+        self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None, before: Callable[[], None]
+    ) -> None:
+        """Begin to write, after the save before has ended; `before` is called first, in the thread.
+
+        Raises:
+            SaveError: the save before has failed.
+        """
+        self.wait()
+        self._thread = threading.Thread(
+            target=self._run, args=(cursor, content, best, before), name="checkpoint", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the save that is under way. Raises SaveError if it has failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise SaveError if a save has failed; never waits."""
+        error, self._error = self._error, None
+        if error is None:
+            return
+        if self._warn is not None and isinstance(error, SaveError):
+            self._warn(f"{error} Going on without (checkpoint.on_error=warn).")
+            return
+        raise error
+
+    def _run(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None, before: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        try:
+            before()
+            self._store.write(cursor, content, best)
+        except BaseException as error:  # noqa: BLE001 - raised in the main thread by `check`
+            self._error = error
+        self.last_write_seconds = time.perf_counter() - started
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+        flush_to_disk(target)

@@ -1,0 +1,1 @@
+"""Settings: what a config may hold, reading it from YAML and the command line, and explaining it."""

@@ -1,0 +1,226 @@
+"""What is said about a wrong config: where it was set, what was given, what is legal, the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from signs_dist.config.settings import Config, Section, flatten, section_of
+
+OTHER_NAMES = {
+    "learning_rate": "optim.lr",
+    "lr": "optim.lr",
+    "batch_size": "train.global_batch",
+    "batch": "train.global_batch",
+    "num_epochs": "train.epochs",
+    "optimizer": "optim.name",
+    "scheduler": "schedule.name",
+    "arch": "model.name",
+    "dropout": "model.args",
+    "workers": "data.num_workers",
+    "data_dir": "data.root",
+    "dtype": "train.precision",
+    "amp": "train.precision",
+    "ema_decay": "ema.decay",
+}
+"""What other tools call things, so that a newcomer's guess finds ours."""
+
+
+LONGEST_SHOWN = 120
+"""Characters of a given value that a message repeats."""
+
+
+def _plain_scalars(base: Any) -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
+    """The implicit resolvers of a PyYAML class, with numbers and truth values as in YAML 1.2 and nothing else but null.
+
+    So `1e-4` is a number, and `010`, `1:30`, `1_000`, `2024-01-01`, `yes` and `<<` are text (YAML 1.2.2, section
+    10.3.2, without its octal and hexadecimal integers).
+    """
+    kept = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+        for first, resolvers in base.yaml_implicit_resolvers.items()
+    }
+    ours = {
+        "bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+        "float": (
+            r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+            "-+.0123456789",
+        ),
+        "int": (r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
+    }
+    for name, (pattern, firsts) in ours.items():
+        for first in firsts:
+            kept.setdefault(first, []).append((f"tag:yaml.org,2002:{name}", re.compile(pattern)))
+    return kept
+
+
+PLAIN_SCALARS = _plain_scalars(yaml.SafeLoader)
+"""What an unquoted word means, to reading and to writing alike: what one writes, the other reads back."""
+
+
+class PlainLoader(yaml.SafeLoader):
+    """SafeLoader that takes unquoted words so: YAML's own rules take 4:00:00 for a number to the base of 60."""
+
+    yaml_implicit_resolvers = PLAIN_SCALARS
+
+
+class ConfigDumper(yaml.SafeDumper):
+    """SafeDumper that quotes the text which our reading would take for something else, such as '1e-4'."""
+
+    yaml_implicit_resolvers = PLAIN_SCALARS
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write a value that stands twice twice, without anchors."""
+        return True
+
+
+def format_value(value: Any) -> str:
+    """A value as it can be typed after `section.key=`."""
+    text: str = yaml.dump(value, Dumper=ConfigDumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def shortened(text: str) -> str:
+    """Text for a message: one that is too long loses its middle."""
+    half = LONGEST_SHOWN // 2
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:half]} … {text[-half:]} ({len(text):,} characters)"
+
+
+def suggest_key(name: str, dotted: str, schema: type[Section]) -> str:
+    """The end of a message on the unknown key `name` of a section: the nearest key and all legal ones."""
+    every = [key for key, _ in flatten(Config())]
+    if name in every:
+        section, _, key = name.rpartition(".")
+        return f" In a file, {key} stands on a line of its own below `{section}:`."
+    sections = [key for key in Config.model_fields if section_of(Config.model_fields[key].annotation)]
+    near = _nearest(name, schema.model_fields)
+    prefix = dotted[: -len(name)]
+    if near:
+        nearest = prefix + near
+    else:
+        nearest = find_setting(name) or _nearest(dotted, every + sections)
+    legal = ", ".join(schema.model_fields)
+    hint = f" Did you mean {nearest}?" if nearest else ""
+    return f"{hint} Legal{f' in {prefix[:-1]}' if prefix else ''}: {legal}."
+
+
+def find_setting(word: str, *, cutoff: float = 0.75) -> str:
+    """The setting that a word such as `epochs`, `batch-size` or `optim.rl` is likely to mean, or an empty text."""
+    word = word.replace("-", "_")
+    every = [key for key, _ in flatten(Config())]
+    known = {key.rsplit(".", 1)[-1]: key for key in reversed(every)} | OTHER_NAMES | {key: key for key in every}
+    near = _nearest(word, known, cutoff)
+    return known[near] if near else ""
+
+
+def _nearest(word: str, legal: Iterable[str], cutoff: float = 0.6) -> str:
+    return next(iter(difflib.get_close_matches(word, list(legal), n=1, cutoff=cutoff)), "")
+
+
+def is_dict(annotation: Any) -> bool:
+    """Whether a field holds free key-value pairs."""
+    return annotation is dict or typing.get_origin(annotation) is dict
+
+
+def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
+    """One line for one of pydantic's errors: where it was set, what was given, what is legal."""
+    names = [str(part) for part in item["loc"]]
+    dotted, field = _locate(names)
+    origin = origins.get(dotted) or next((origins[key] for key in origins if key.startswith(f"{dotted}.")), "")
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        mentioned = [
+            origins[key] for key in re.findall(r"\b[a-z_]+\.[a-z_]+(?:\.[a-z_]+)?\b", message) if key in origins
+        ]
+        where = mentioned[0] if mentioned else origin
+        return f"{where}: {message}" if where else message
+    given = item.get("input")
+    legal = describe_field(field) if field is not None else message
+    near = difflib.get_close_matches(str(given), _choices(field.annotation), n=1) if field is not None else []
+    hint = f" Did you mean {near[0]}?" if near and near[0] != given else ""
+    where = origin or dotted
+    if not hint and "text" in legal and isinstance(given, bool | int | float):
+        hint = f""" To mean text, quote it, on the command line twice: "{dotted}='{format_value(given)}'"."""
+    entry = next((f" entry {part + 1}:" for part in item["loc"] if isinstance(part, int)), "")
+    named = where if where.startswith((f"{dotted}=", f"{dotted}.")) or where == dotted else f"{where}: {dotted}"
+    return f"{named}:{entry} {shortened(format_value(given))} is not legal. It takes {legal}.{hint}"
+
+
+def _locate(names: list[str]) -> tuple[str, Any]:
+    """The dotted key and field for pydantic's location, whose tail may name branches of a union."""
+    schema: type[Section] = Config
+    found: list[str] = []
+    field: Any = None
+    for name in names:
+        if name not in schema.model_fields:
+            break
+        field = schema.model_fields[name]
+        found.append(name)
+        section = section_of(field.annotation)
+        if section is None:
+            break
+        schema = section
+    if field is not None and section_of(field.annotation) is not None:
+        field = None
+    return ".".join(found), field
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The literal values an annotation admits, as text."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return [str(value) for value in typing.get_args(annotation)]
+    return [choice for part in typing.get_args(annotation) if not isinstance(part, str) for choice in _choices(part)]
+
+
+def describe_field(field: Any) -> str:
+    """What a field takes, in words: `a whole number, at least 1`."""
+    words = _describe_type(field.annotation, list(field.metadata))
+    return words or "another type"
+
+
+def _describe_type(annotation: Any, metadata: list[Any]) -> str:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        inner, *more = typing.get_args(annotation)
+        return _describe_type(inner, [*metadata, *more])
+    if origin is typing.Literal:
+        return "one of " + ", ".join(str(value) for value in typing.get_args(annotation))
+    if origin in (typing.Union, types.UnionType):
+        parts = [_describe_type(part, metadata) for part in typing.get_args(annotation)]
+        return " or ".join(part.removeprefix("one of ") for part in parts)
+    if origin is tuple:
+        arguments = typing.get_args(annotation)
+        if Ellipsis in arguments:
+            return f"a list, each {_describe_type(arguments[0], [])}"
+        return f"a list of {len(arguments)}, each {_describe_type(arguments[0], [])}"
+    if is_dict(annotation):
+        return "a mapping such as {name: value}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    words = names.get(annotation, str(annotation))
+    if annotation is str and any(getattr(part, "min_length", 0) for part in _constraints(metadata)):
+        words = "text that is not empty"
+    bounds = _describe_bounds(metadata) if annotation in (int, float) else ""
+    return f"{words}{bounds}"
+
+
+def _describe_bounds(metadata: list[Any]) -> str:
+    phrases = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    bounds: dict[str, str] = {}
+    for constraint in _constraints(metadata):
+        for attribute, phrase in phrases.items():
+            limit = getattr(constraint, attribute, None)
+            if limit is not None:
+                bounds[attribute] = f"{phrase} {limit:g}" if limit < 1e9 else f"{phrase} {limit}"
+    return f", {' and '.join(bounds.values())}" if bounds else ""
+
+
+def _constraints(metadata: list[Any]) -> list[Any]:
+    """Annotated's metadata, with pydantic's groups of constraints taken apart."""
+    return [constraint for item in metadata for constraint in getattr(item, "metadata", [item])]

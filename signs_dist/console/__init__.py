@@ -1,0 +1,1 @@
+"""What a person sees and types: the screen, and what all commands share."""

@@ -1,0 +1,181 @@
+"""What every command shares: its parser, and turning errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import io
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from signs_dist.errors import (
+    EXIT_CANNOT_SAVE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PEER_LOST,
+    EXIT_USAGE,
+    PeerLostError,
+    SaveError,
+    StoppedError,
+    TrainingFailedError,
+    UserError,
+)
+from signs_dist.files import explained
+
+SETTINGS = "overrides"
+"""Where the parser puts `section.key=value …`."""
+LATER_SECONDS = 3.0
+"""How long all processes but the first hold back what they have to say about the user's input."""
+Main = Callable[[Sequence[str]], int]
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An ArgumentParser that names the nearest flag, and says how a setting is written when a flag is a setting.
+
+    Attributes:
+        passes_on: for a launcher, the parser of the command that gets what is behind `--`; else None.
+    """
+
+    passes_on: CommandParser | None = None
+    _given: tuple[str, ...] = ()
+
+    def flags(self) -> list[str]:
+        """Every flag, as it is typed."""
+        return list(self._option_string_actions)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in ArgumentParser; what was given is kept for the message of an error."""
+        self._given = self._given or tuple(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and what to type instead, and exit with 2."""
+        prefix = "unrecognized arguments: "
+        hint = ""
+        if message.startswith(prefix):
+            word = message.removeprefix(prefix).split()[0]
+            hint = self._suggest_place(word) or self._suggest(word)
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if choice:
+            near = difflib.get_close_matches(choice[1], re.findall(r"[^\s',]+", choice[2]), n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"error: {message}.{hint}\n")
+
+    def _suggest_place(self, word: str) -> str:
+        if self.passes_on is None:
+            return ""
+        flag = word.split("=", 1)[0]
+        self.passes_on._given = self._given
+        if flag in self.passes_on._option_string_actions:
+            return f" That is for {self.passes_on.prog}: type it behind --, as in {self.prog} … -- {word} …"
+        setting = self.passes_on._suggest_setting(flag, word, cutoff=1.0)
+        return f"{setting}, behind --" if setting else ""
+
+    def _suggest(self, word: str) -> str:
+        flag = word.split("=", 1)[0]
+        setting = self._suggest_setting(flag, word, cutoff=1.0)
+        if setting:
+            return setting
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.7)
+        if near:
+            return f" Did you mean {near[0]}?"
+        return self._suggest_setting(flag, word, cutoff=0.75)
+
+    def _suggest_setting(self, flag: str, word: str, *, cutoff: float) -> str:
+        if not flag.startswith("--") or not any(action.dest == SETTINGS for action in self._actions):
+            return ""
+        from signs_dist.config.messages import find_setting  # pydantic: not for --help
+
+        name = find_setting(flag[2:], cutoff=cutoff)
+        if not name:
+            return ""
+        _, equals, value = word.partition("=")
+        place = self._given.index(word) + 1 if word in self._given else len(self._given)
+        if not equals and place < len(self._given) and not self._given[place].startswith("--"):
+            following = self._given[place]
+            value = "" if "=" in following else following
+        return f" Settings are written without dashes: {name}={value or 'VALUE'}"
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--config FILE` and `section.key=value …`."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings; see configs/")
+    parser.add_argument(
+        SETTINGS,
+        nargs="*",
+        metavar="section.key=value",
+        help="settings that win over the file, such as optim.lr=0.05",
+    )
+
+
+def _let_first_speak() -> None:
+    """What is wrong with flags or config is wrong for all processes of a run alike: one of them says it.
+
+    The others wait for their launcher to end them, and speak only if it does not: then it was wrong for them alone.
+    """
+    from signs_dist.environment.context import find_launch
+
+    try:
+        launch = find_launch(os.environ)
+    except UserError:
+        return
+    if launch.rank != 0:
+        time.sleep(LATER_SECONDS)
+
+
+def _tell_torchrun(line: str, exit_code: int) -> None:
+    """torchrun's report, the last thing on the terminal, then shows the line again, and not only an exit code."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        from signs_dist.monitoring.failure_card import write_error_line
+
+        with contextlib.suppress(OSError):
+            write_error_line(Path(path), line, exit_code)
+
+
+def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; a mistake of the user is told on standard error, without a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the terminal's encoding lacks, or a file name that is not UTF-8, ends no run.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = main(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except UserError as error:
+        _let_first_speak()
+        print(f"error: {error}", file=sys.stderr)
+        _tell_torchrun(f"error: {error}", EXIT_USAGE)
+        return EXIT_USAGE
+    except TrainingFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except PeerLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_PEER_LOST
+    except SaveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_CANNOT_SAVE
+    except StoppedError as error:
+        print("interrupted" if error.exit_code == EXIT_INTERRUPTED else "stopped", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (such as `head`) has gone; there is nobody to tell. Keep Python's exit silent too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        mended = explained(error, Path(str(error.filename or "the output")))
+        if not isinstance(mended, UserError):
+            raise
+        print(f"error: {mended}", file=sys.stderr)
+        return EXIT_USAGE
+    return code

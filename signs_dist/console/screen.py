@@ -1,0 +1,282 @@
+"""What a person sees: on a terminal a live bar and tables, elsewhere plain lines, few and without control codes."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import math
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from signs_dist.monitoring.heartbeat import Work
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+PLAIN_WIDTH = 110
+"""Columns where there is no terminal to ask."""
+
+
+class Throttle:
+    """Lets through a line when another tenth of the work is done, or 30 s have passed since the last one."""
+
+    def __init__(
+        self, *, share: float = 0.1, seconds: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._share, self._seconds, self._clock = share, seconds, clock
+        self._last_time = clock()
+        self._last_part = 0
+
+    def lets_through(self, done: int, total: int) -> bool:
+        """Whether to say now that `done` of `total` is done."""
+        part = math.floor(done / total / self._share + 1e-9) if total else 0
+        now = self._clock()
+        if part == self._last_part and now - self._last_time < self._seconds:
+            return False
+        self._last_part, self._last_time = part, now
+        return True
+
+
+class _Stamped(io.TextIOBase):
+    """A text stream that puts the time before each line that it passes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._at_start = True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            stamp = f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  " if self._at_start else ""
+            self._stream.write(stamp + line)
+            self._at_start = line.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+class Screen:
+    """Standard output of a command.
+
+    Args:
+        is_terminal: whether a person watches; else no control codes are written and progress is throttled.
+        quiet: only results and errors are shown.
+        is_silent: nothing is shown, only logged: the processes of a run but the first.
+        file: where to write, standard output by default.
+
+    Attributes:
+        work: what is under way, shown or not, for those who follow the run from elsewhere; None between.
+    """
+
+    def __init__(
+        self, *, is_terminal: bool, quiet: bool = False, is_silent: bool = False, file: TextIO | None = None
+    ) -> None:
+        self.is_terminal = is_terminal
+        self.quiet = quiet or is_silent
+        self._is_silent = is_silent
+        self.work: Work | None = None
+        width = None if is_terminal else PLAIN_WIDTH
+        self._console = Console(
+            file=file or sys.stdout,
+            force_terminal=is_terminal,
+            color_system="auto" if is_terminal else None,
+            width=width,
+            highlight=False,
+            soft_wrap=True,
+        )
+        self._log: Console | None = None
+        self._throttles: dict[str, Throttle] = {}
+
+    @contextlib.contextmanager
+    def logging_to(self, path: Path) -> Iterator[None]:
+        """Within the block, write every line to `path` as well: all of them, plain, with the time in front."""
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
+            self._log = Console(
+                file=cast("TextIO", _Stamped(stream)), color_system=None, width=PLAIN_WIDTH, soft_wrap=True
+            )
+            try:
+                yield
+            finally:
+                self._log = None
+
+    def say(self, line: str) -> None:
+        """Print a line, unless quiet."""
+        self._show(_plain_text(line), seen=not self.quiet)
+
+    def result(self, line: str) -> None:
+        """Print a line, quiet or not."""
+        self._show(_plain_text(line), seen=True)
+
+    def log_only(self, text: str) -> None:
+        """Write to the log, if there is one, and not to the screen."""
+        if self._log is not None:
+            self._log.print(_plain_text(text))
+
+    def table(self, table: Table) -> None:
+        """Print a table, unless quiet."""
+        self._show(table, seen=not self.quiet)
+
+    def _show(self, what: Text | Table, *, seen: bool) -> None:
+        if seen and not self._is_silent:
+            self._console.print(what)
+        if self._log is not None:
+            self._log.print(what)
+
+    def banner(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Print what is about to happen: names in a column, what they are beside them."""
+        width = max(len(name) for name, _ in rows)
+        for name, value in rows:
+            self.say(f"{name:>{width}}  {value}")
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Yield a function to call with (what, images done, images in all) while data are prepared."""
+        with self._bars() as show:
+            begun: dict[str, tuple[float, int]] = {}
+
+            def report(what: str, done: int, total: int) -> None:
+                since, before = begun.setdefault(what, (time.monotonic(), done))
+                if not show(Work(what, done, total, f"{done:,}/{total:,} images")) and not self.quiet:
+                    seconds = (time.monotonic() - since) * (total - done) / max(1, done - before)
+                    left = f", {seconds:.0f} s left" if before < done < total else ""
+                    self._plain(what, done, total, f"{what}: {done:,}/{total:,} images{left}")
+
+            yield report
+
+    @contextlib.contextmanager
+    def training(self, total_steps: int) -> Iterator[Callable[[int, str, str], None]]:
+        """Yield a function to call with (steps done, numbers to show, time left) while training.
+
+        The bar has a time left of its own.
+        """
+        with self._bars() as show:
+            show(Work("training", 0, total_steps, ""))
+            self._let_steps_wait()
+
+            def report(done: int, numbers: str, left: str) -> None:
+                if not show(Work("training", done, total_steps, numbers)) and not self.quiet:
+                    line = f"step {done:,}/{total_steps:,} | {numbers} | {left} left"
+                    self._plain("a long epoch", done, total_steps, line)
+
+            yield report
+
+    def epoch(self, epoch: int, num_epochs: int, line: str) -> None:
+        """A line at the end of an epoch: every one on a terminal, elsewhere as often as the throttle lets through."""
+        seen = not self.quiet and (self.is_terminal or self._is_due("training", epoch, num_epochs))
+        if seen:
+            self._let_steps_wait()
+        self._show(_plain_text(line), seen=seen)
+
+    def _let_steps_wait(self) -> None:
+        """Off a terminal, steps speak only where epochs are silent: not before 30 s from now."""
+        self._throttles["a long epoch"] = Throttle(share=math.inf)
+
+    def _plain(self, what: str, done: int, total: int, line: str) -> None:
+        if self._is_due(what, done, total):
+            self.say(line)
+
+    def _is_due(self, what: str, done: int, total: int) -> bool:
+        if what not in self._throttles:
+            self._throttles[what] = Throttle()
+        return self._throttles[what].lets_through(done, total)
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[Callable[[Work | None], None]]:
+        """Yield a function to call with what is under way elsewhere, None for nothing."""
+        with contextlib.ExitStack() as stack:
+            show: Callable[[Work], bool] | None = None
+            shown = ""
+
+            def report(work: Work | None) -> None:
+                nonlocal show, shown
+                what = work.what if work is not None else ""
+                if what != shown:
+                    stack.close()
+                    show, shown = stack.enter_context(self._bars()) if work is not None else None, what
+                if work is not None and show is not None:
+                    show(work)
+
+            yield report
+
+    @contextlib.contextmanager
+    def _bars(self) -> Iterator[Callable[[Work], bool]]:
+        """Yield a function that shows work as a bar, one for each kind of it, and says whether there is a bar."""
+        with contextlib.ExitStack() as stack:
+            bars = stack.enter_context(self._live()) if self.is_terminal and not self.quiet else None
+            tasks: dict[str, TaskID] = {}
+
+            def show(work: Work) -> bool:
+                self.work = work
+                if bars is None:
+                    return False
+                if work.what not in tasks:
+                    tasks[work.what] = bars.add_task(work.what, total=work.total, numbers="")
+                bars.update(tasks[work.what], completed=work.done, total=work.total, numbers=work.numbers)
+                return True
+
+            try:
+                yield show
+            finally:
+                self.work = None
+
+    def _live(self) -> Progress:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[numbers]}", markup=False),
+            TimeRemainingColumn(compact=True),
+        )
+        return Progress(*columns, console=self._console, transient=True, refresh_per_second=5)
+
+
+def _plain_text(text: str) -> Text:
+    """Text that is shown as it is: no markup, and control characters (of a file's name, say) written out."""
+    return Text("".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text))
+
+
+def percent(share: float) -> str:
+    """A share as `98.1 %`, or `-` where there is none."""
+    return "-" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def class_table(
+    title: str, classes: Sequence[str], confusion: Sequence[Sequence[int]], accuracies: Sequence[float]
+) -> Table:
+    """A table of what each class was taken for: rows are true classes, columns predicted ones."""
+    # Plain texts: rich would take brackets in a name for markup.
+    names = [_plain_text(name) for name in classes]
+    table = Table(
+        title=_plain_text(title), title_justify="left", caption="rows: true class, columns: predicted", box=None
+    )
+    table.add_column("class", justify="right")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("images", justify="right")
+    table.add_column("right", justify="right")
+    for row, (name, counts, accuracy) in enumerate(zip(names, confusion, accuracies, strict=True)):
+        cells = [
+            Text(str(count) if count else "·", style="bold" if column == row else "red" if count else "dim")
+            for column, count in enumerate(counts)
+        ]
+        table.add_row(name, *cells, str(sum(counts)), percent(accuracy))
+    return table
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells each as lines of text, the cells below each other."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,1 @@
+"""Drawing hands that show 0 to 5."""

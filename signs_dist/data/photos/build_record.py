@@ -1,0 +1,92 @@
+"""build.json: what a data set was made from and how, so that a finished build is recognised."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from signs_dist import __version__
+from signs_dist.data.audit import BadFile, Doubled
+from signs_dist.data.photos.archive import SourceFile
+from signs_dist.data.photos.build_plan import BuildRequest
+from signs_dist.data.photos.sources import Arrangement, fingerprint
+from signs_dist.errors import UserError
+
+BUILD_FILE = "build.json"
+"""In the output: what it was made from and how."""
+
+
+def request_facts(request: BuildRequest, files: Sequence[SourceFile], arrangement: Arrangement) -> dict[str, Any]:
+    """What decides the content of the output; two builds with the same facts give the same images."""
+    is_divided = "val" not in arrangement.splits()
+    return {
+        "source_fingerprint": fingerprint(files),
+        "size": request.size,
+        "quality": request.quality,
+        "seed": request.seed if is_divided else None,
+        "val_share": request.val_share if is_divided else None,
+    }
+
+
+def build_record(
+    facts: dict[str, Any],
+    counts: dict[str, dict[str, int]],
+    bad: list[BadFile],
+    doubled: Doubled,
+    request: BuildRequest,
+) -> dict[str, Any]:
+    """The content of build.json. It holds no time and no path, so that equal builds are equal byte for byte."""
+    return {
+        "signs_dist": __version__,
+        "source": request.source.resolve().name,
+        **facts,
+        "splits": {split: {"images": sum(row.values()), "per_class": row} for split, row in counts.items()},
+        "bad_images": request.bad_images,
+        "left_out": [dataclasses.asdict(file) for file in bad],
+        "same_picture_in_two_splits": [list(paths) for paths in doubled.across],
+        "same_picture_in_one_split": [list(paths) for paths in doubled.within],
+    }
+
+
+def is_already_built(out: Path, facts: dict[str, Any], request: BuildRequest) -> bool:
+    """Whether the output is there and as requested. Raises UserError if it is there and something else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / BUILD_FILE).is_file():
+        raise UserError(f"{out} exists and was not made by this command. Remove it, or choose another with --out.")
+    record = read_build_file(out)
+    words = {"source_fingerprint": "the source's files (names, sizes or times)"}
+    differing = [
+        words.get(key) or f"--{key.replace('_', '-')} {record.get(key)}, not {value}"
+        for key, value in facts.items()
+        if record.get(key) != value
+    ]
+    if differing:
+        raise UserError(
+            f"{out} is already built, with other {'; '.join(differing)}. "
+            f"To build it anew: rm -r {shlex.quote(str(out))} and repeat. To keep it: choose another folder with --out."
+        )
+    if record.get("left_out") and request.bad_images == "stop":
+        raise UserError(
+            f"{out} is already built, without {len(record['left_out'])} bad images (they are named in "
+            f"{out / BUILD_FILE}). To accept that, add --bad-images skip. To mend them: remove {out} and repeat."
+        )
+    return True
+
+
+def read_build_file(out: Path) -> dict[str, Any]:
+    """The build.json of a data set. Raises UserError if it is broken."""
+    try:
+        record = json.loads((out / BUILD_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{out / BUILD_FILE} is broken ({error}). Remove {out} and build it again.") from error
+    return record if isinstance(record, dict) else {}
+
+
+def summary(record: dict[str, Any]) -> str:
+    """The sizes of the splits."""
+    return ", ".join(f"{split} {row['images']:,}" for split, row in record.get("splits", {}).items())

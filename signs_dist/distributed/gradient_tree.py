@@ -1,0 +1,272 @@
+"""Sums in one fixed order, whoever computes the parts: what makes exact mode exact.
+
+The gradients of a step's micro-batches 0 … M-1 are added in a binary tree: neighbours pairwise, level by level; a last
+one without neighbour moves up as it is. Node (level, index) is the sum over micro-batches index · 2^level up to, not
+including, (index + 1) · 2^level, cut at M. A process adds what it can of the micro-batches that it holds and sends the
+rest, so the bits do not depend on which process held what.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from signs_dist.data.plan import MicroBatches, Shard
+from signs_dist.distributed.group import Group, Pending
+
+BUCKET_BYTES = 4 * 2**20
+"""Gradients are exchanged in parts of this size, so that the first travel while the last are being computed."""
+
+Node = tuple[int, int]
+"""(level, index) in the tree."""
+
+
+class TreeSum:
+    """Adds vectors that arrive in the order of their nodes, as far as the tree allows.
+
+    Args:
+        num_leaves: M, the number of micro-batches of a step.
+        release: called with each vector that has been added to another and is free again.
+    """
+
+    def __init__(self, num_leaves: int, release: Callable[[Tensor], None] = lambda tensor: None) -> None:
+        self.num_leaves = num_leaves
+        self.root: Node = ((num_leaves - 1).bit_length(), 0)
+        self.nodes: list[tuple[Node, Tensor]] = []
+        self._release = release
+
+    def push(self, node: Node, vector: Tensor) -> None:
+        """Take the next node's sum. `vector` may be changed in place from now on."""
+        while node != self.root:
+            level, index = node
+            if index % 2:
+                if not self.nodes or self.nodes[-1][0] != (level, index - 1):
+                    break  # its left neighbour is another process's
+                left = self.nodes.pop()[1]
+                left.add_(vector)
+                self._release(vector)
+                vector = left
+            elif (index + 1) << level < self.num_leaves:
+                break  # its right neighbour is still to come
+            node = (level + 1, index // 2)
+        self.nodes.append((node, vector))
+
+    def take(self) -> list[tuple[Node, Tensor]]:
+        """The sums that are left, in order; the tree is empty after that."""
+        nodes, self.nodes = self.nodes, []
+        return nodes
+
+
+def local_nodes(leaves: Iterable[int], num_leaves: int) -> list[Node]:
+    """The nodes that remain of contiguous leaves when all that can be added has been."""
+    tree = TreeSum(num_leaves)
+    nothing = torch.zeros(0)
+    for leaf in leaves:
+        tree.push((0, leaf), nothing)
+    return [node for node, _ in tree.take()]
+
+
+@dataclasses.dataclass
+class _Bucket:
+    """Some parameters whose gradients travel together.
+
+    Attributes:
+        parameters: in the order in which their gradients are expected.
+        starts: where each one's gradient starts in the vector.
+        length: of the vector, a multiple of the number of processes.
+        is_ready: which gradients of the current micro-batch are there.
+        leaf: vector of the current micro-batch.
+        tree: the sums so far.
+        free: vectors to be used again.
+    """
+
+    parameters: list[nn.Parameter]
+    starts: list[int]
+    length: int
+    is_ready: list[bool]
+    tree: TreeSum
+    free: list[Tensor]
+    leaf: Tensor | None = None
+    under_way: Pending | None = None
+
+    def view(self, vector: Tensor, number: int) -> Tensor:
+        """The part of `vector` that is parameter `number`'s, shaped and laid out in memory as that is."""
+        parameter = self.parameters[number]
+        return vector.as_strided(parameter.shape, parameter.stride(), self.starts[number])
+
+
+class GradientTree:
+    """Replaces each parameter's gradient by the sum over all micro-batches of all processes, in the fixed order.
+
+    Gradients are picked up as the backward pass produces them. In a process's last micro-batch of a step, each
+    bucket's sums leave for the other processes as soon as they are complete. Each process adds up one chunk of the
+    vector and all gather the chunks: as many bytes as a ring all-reduce where every process holds a whole subtree.
+
+    Args:
+        parameters: those that train, in the same order on all processes.
+        num_extras: float32 numbers that travel with the gradients (buffers, flags).
+        micro_batches: of a step.
+        shard: which of them are this process's.
+        group: the other processes, or None.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        num_extras: int,
+        micro_batches: MicroBatches,
+        shard: Shard,
+        group: Group | None,
+    ) -> None:
+        self._group = group
+        self._num_leaves = micro_batches.count
+        self._num_pieces = [
+            len(local_nodes(micro_batches.of(Shard(rank, shard.count)), micro_batches.count))
+            for rank in range(shard.count)
+        ]
+        self._nodes = [
+            node
+            for rank in range(shard.count)
+            for node in local_nodes(micro_batches.of(Shard(rank, shard.count)), micro_batches.count)
+        ]
+        # Extras stand in a bucket of their own: they are small, and known before any gradient is.
+        device = parameters[0].device
+        self._extras = nn.Parameter(torch.zeros(num_extras, device=device), requires_grad=False)
+        self._buckets = [self._make_bucket([self._extras])] if num_extras else []
+        # The backward pass computes the last layers' gradients first.
+        self._buckets += [self._make_bucket(those) for those in _split(list(reversed(parameters)), BUCKET_BYTES)]
+        self._num_sent = 0
+        self._may_send = False
+        self._leaf_number = 0
+        for place in range(1 if num_extras else 0, len(self._buckets)):
+            for number, parameter in enumerate(self._buckets[place].parameters):
+                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    self._collector(place, number)
+                )
+
+    def begin(self, leaf: int, extras: Tensor, *, is_last: bool) -> None:
+        """Start a micro-batch's backward pass: `leaf` is its number, `extras` float32 [num_extras] goes with it."""
+        self._leaf_number, self._may_send, self._num_sent = leaf, is_last and self._group is not None, 0
+        for bucket in self._buckets:
+            bucket.leaf = bucket.free.pop() if bucket.free else self._new_vector(bucket)
+            bucket.is_ready = [False] * len(bucket.parameters)
+        if self._extras.numel():
+            first = self._buckets[0]
+            assert first.leaf is not None
+            first.leaf[: extras.numel()] = extras
+            first.is_ready[0] = True
+        self._advance()
+
+    def end(self) -> None:
+        """End the backward pass: parameters that got no gradient count as zero."""
+        for bucket in self._buckets:
+            if bucket.leaf is not None:
+                self._complete(bucket)
+        self._advance()
+
+    def finish(self) -> Tensor:
+        """Set every parameter's gradient to the sum over all micro-batches; returns the sum of the extras."""
+        sums = [self._gather(bucket) for bucket in self._buckets]
+        for bucket, pending in zip(self._buckets, sums, strict=True):
+            vector = pending.wait() if isinstance(pending, Pending) else pending
+            for number, parameter in enumerate(bucket.parameters):
+                view = bucket.view(vector, number)
+                if parameter is self._extras:
+                    extras = view.clone()
+                else:
+                    parameter.grad = view
+            bucket.free.append(vector)
+        return extras if self._extras.numel() else self._extras.data
+
+    def _collector(self, place: int, number: int) -> Callable[[Tensor], None]:
+        # A parameter keeps its hooks where Python's collector cannot look: held by them, the tree and the parameters,
+        # which it holds, would stay for good.
+        own = weakref.ref(self)
+
+        def collect(parameter: Tensor) -> None:
+            tree = own()
+            if tree is not None:
+                tree._collect(tree._buckets[place], number, parameter)
+
+        return collect
+
+    def _collect(self, bucket: _Bucket, number: int, parameter: Tensor) -> None:
+        if bucket.leaf is None:
+            return  # a backward pass outside of a step
+        assert parameter.grad is not None
+        bucket.view(bucket.leaf, number).copy_(parameter.grad)
+        parameter.grad = None
+        bucket.is_ready[number] = True
+        self._advance()
+
+    def _advance(self) -> None:
+        """Send the buckets that are complete, in their order: all processes must send in the same order."""
+        while self._may_send and self._num_sent < len(self._buckets):
+            bucket = self._buckets[self._num_sent]
+            if bucket.leaf is not None:
+                if not all(bucket.is_ready):
+                    return
+                self._complete(bucket)
+            self._send(bucket)
+            self._num_sent += 1
+
+    def _complete(self, bucket: _Bucket) -> None:
+        leaf = bucket.leaf
+        assert leaf is not None
+        for number, is_ready in enumerate(bucket.is_ready):
+            if not is_ready:
+                bucket.view(leaf, number).zero_()
+        bucket.tree.push((0, self._leaf_number), leaf)
+        bucket.leaf = None
+
+    def _send(self, bucket: _Bucket) -> None:
+        assert self._group is not None
+        vectors = [vector for _, vector in bucket.tree.take()]
+        pieces = [vector.view(self._group.world_size, -1) for vector in vectors]
+        stacked = pieces[0].unsqueeze(1) if len(pieces) == 1 else torch.stack(pieces, dim=1)
+        bucket.under_way = self._group.start_exchange(stacked, self._num_pieces)
+        bucket.free += vectors  # not written to before `_gather` has waited for the exchange
+
+    def _gather(self, bucket: _Bucket) -> Pending | Tensor:
+        if self._group is None:
+            ((_, vector),) = bucket.tree.take()
+            return vector
+        assert bucket.under_way is not None
+        tree = TreeSum(self._num_leaves)
+        for node, chunk in zip(self._nodes, bucket.under_way.wait(), strict=True):
+            tree.push(node, chunk)
+        bucket.under_way = None
+        ((_, chunk),) = tree.take()
+        return self._group.start_gather(chunk, bucket.free.pop())
+
+    def _make_bucket(self, parameters: list[nn.Parameter]) -> _Bucket:
+        starts, length = [], 0
+        for parameter in parameters:
+            starts.append(length)
+            length += parameter.numel()
+        size = self._group.world_size if self._group is not None else 1
+        length = -(-length // size) * size
+        free: list[Tensor] = []
+        return _Bucket(parameters, starts, length, [], TreeSum(self._num_leaves, free.append), free)
+
+    def _new_vector(self, bucket: _Bucket) -> Tensor:
+        # Zeros, since the few numbers behind the last gradient travel too.
+        return torch.zeros(bucket.length, dtype=bucket.parameters[0].dtype, device=bucket.parameters[0].device)
+
+
+def _split(parameters: Sequence[nn.Parameter], max_bytes: int) -> list[list[nn.Parameter]]:
+    """Parameters in runs of one dtype and at most `max_bytes`, but for a single larger one."""
+    runs: list[list[nn.Parameter]] = []
+    num_bytes = 0
+    for parameter in parameters:
+        own = parameter.numel() * parameter.element_size()
+        if not runs or num_bytes + own > max_bytes or runs[-1][0].dtype != parameter.dtype:
+            runs.append([])
+            num_bytes = 0
+        runs[-1].append(parameter)
+        num_bytes += own
+    return runs

@@ -1,0 +1,1 @@
+"""Where a process runs: who launched it, cores, devices, other processes of the machine."""

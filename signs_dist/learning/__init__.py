@@ -1,0 +1,1 @@
+"""The numbers around a network: losses, metrics, optimizers, schedules, precision."""

@@ -1,0 +1,71 @@
+"""Optimizers, which parameters decay, and clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signs_dist.config.settings import OptimConfig
+from signs_dist.learning.quick_start import without_compiler
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer that `config` names over the trainable parameters of `model`, at the learning rate `config.lr`.
+
+    Build it after the model is on its device: the one-kernel-per-step (fused) form is used where that device has it.
+    With `decay_norms_and_biases` false, parameters of one dimension or none form a second group that does not decay.
+    Order of groups and parameters is that of `model.named_parameters()`, so that saved states fit.
+    """
+    groups = parameter_groups(model, config)
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.eps is not None:
+        common["eps"] = config.eps
+    if config.betas is not None:
+        common["betas"] = config.betas
+    if config.name == "sgd":
+        momentum = 0.9 if config.momentum is None else config.momentum
+        nesterov = momentum > 0 if config.nesterov is None else config.nesterov
+        fused = _has_fused(parameters, "cpu", "cuda")
+        return without_compiler(torch.optim.SGD)(groups, momentum=momentum, nesterov=nesterov, fused=fused, **common)
+    if config.name == "adam":
+        return without_compiler(torch.optim.Adam)(groups, fused=_has_fused(parameters, "cpu", "cuda"), **common)
+    if config.name == "adamw":
+        return without_compiler(torch.optim.AdamW)(groups, fused=_has_fused(parameters, "cpu", "cuda"), **common)
+    if config.name == "adagrad":
+        return without_compiler(torch.optim.Adagrad)(groups, fused=_has_fused(parameters, "cpu"), **common)
+    alpha = 0.99 if config.alpha is None else config.alpha
+    return without_compiler(torch.optim.RMSprop)(groups, alpha=alpha, momentum=config.momentum or 0.0, **common)
+
+
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    """Trainable parameters as the optimizer's groups: one, or those that decay and those that do not."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.decay_norms_and_biases or config.weight_decay == 0:
+        return [{"params": trainable}]
+    decaying = [parameter for parameter in trainable if parameter.ndim > 1]
+    others = [parameter for parameter in trainable if parameter.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale all gradients down so that their common 2-norm is at most `max_norm`.
+
+    Returns:
+        The norm before, a tensor of no dimension on the gradients' device. Not finite if a gradient is not.
+    """
+    return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group the learning rate `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _has_fused(parameters: list[nn.Parameter], *device_types: str) -> bool:
+    return all(parameter.device.type in device_types and torch.is_floating_point(parameter) for parameter in parameters)

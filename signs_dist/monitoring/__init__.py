@@ -1,0 +1,1 @@
+"""What a process does and how it ends: pulse, heartbeat, failure cards, signals."""

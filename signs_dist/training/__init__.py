@@ -1,0 +1,1 @@
+"""Training a run: the loop, and all that a run does around it."""

@@ -1,0 +1,271 @@
+"""Training and evaluating: the five steps of training, in order. Knows no rank and no file."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from signs_dist.config.settings import DataConfig
+from signs_dist.data.augment import BatchAugmenter, to_unit_floats
+from signs_dist.data.batches import Batch
+from signs_dist.data.randomness import Stream, stream_key
+from signs_dist.distributed.step_sync import StepSync
+from signs_dist.learning.metrics import RunningSums
+from signs_dist.learning.optim import clip_gradients, set_learning_rate
+from signs_dist.learning.precision import Precision
+from signs_dist.learning.weight_average import WeightAverage
+from signs_dist.models.trainable import set_training_mode
+from signs_dist.monitoring.heartbeat import Pulse
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""From logits float [B, C] and labels int64 [B] to the samples' losses, float32 [B]."""
+Observer = Callable[[range, Batch, Tensor, Tensor], None]
+"""Called with (numbers of the micro-batches, their batch, prepared images, their share of the step's loss)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePreparer:
+    """Takes a batch from the host to what the model eats: on the device, augmented, normalised, laid out.
+
+    Attributes:
+        device: where the model is.
+        factor, offset: float32 [1, 3, 1, 1], on the device: (pixel - mean) / std as pixel · factor + offset.
+        channels_last: memory order of the result.
+        augment: changes training images; None leaves them alone.
+    """
+
+    device: torch.device
+    factor: Tensor
+    offset: Tensor
+    channels_last: bool
+    augment: BatchAugmenter | None = None
+
+    @classmethod
+    def create(
+        cls, config: DataConfig, device: torch.device, *, channels_last: bool, augment: BatchAugmenter | None = None
+    ) -> ImagePreparer:
+        """The preparer for a data set's mean and standard deviation."""
+        mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (config.mean, config.std))
+        return cls(device, 1 / std, -mean / std, channels_last, augment)
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(images float32 [B, 3, H, W], labels int64 [B]) on the device."""
+        images = to_unit_floats(batch.images.to(self.device, non_blocking=True))
+        if self.augment is not None:
+            images = self.augment(images, batch.samples.numpy(), batch.epoch)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        # In place, since `images` is ours by now; the change of memory order comes last, as the one strided pass.
+        images = images.mul_(self.factor).add_(self.offset)
+        return images.contiguous(memory_format=layout), batch.labels.to(self.device, non_blocking=True)
+
+
+class ForwardWithLoss(nn.Module):
+    """The first two of the five steps as one module, so that nn.DataParallel's replicas do both.
+
+    Called with prepared images float32 [B, 3, H, W], labels int64 [B] and keys, one per micro-batch (here one), it
+    returns (losses float32 [B], logits float [B, C]).
+    """
+
+    def __init__(self, model: nn.Module, loss_function: LossFunction, precision: Precision) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_function = loss_function
+        self.precision = precision
+
+    def forward(self, images: Tensor, labels: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Forward pass and losses of one micro-batch."""
+        # Dropout draws from torch's generator: seeded by step and micro-batch, any process draws the same.
+        _seed(images.device, keys[0])
+        # 1. Forward: what the model says about these images …
+        with self.precision.autocast():
+            logits = self.model(images)  # [B, C]
+        # 2. The loss: … and how wrong that is.
+        losses = self.loss_function(logits, labels)  # [B]
+        return losses, logits
+
+
+class Judge(nn.Module):
+    """The evaluation's forward pass: from (images, labels) to (losses float32 [B], logits float32 [B, C])."""
+
+    def __init__(
+        self, model: nn.Module, loss_function: LossFunction, precision: Precision, *, flip_average: bool
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_function = loss_function
+        self.precision = precision
+        self.flip_average = flip_average
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses and logits of a batch."""
+        logits = predict_logits(self.model, images, self.precision, flip_average=self.flip_average)
+        return self.loss_function(logits, labels), logits
+
+
+@dataclasses.dataclass
+class TrainingState:
+    """All that a training step reads and changes.
+
+    Attributes:
+        model: the plain model: gives logits float [B, C] for images float32 [B, 3, H, W].
+        forward: `ForwardWithLoss` of the model, in the strategy's wrapper.
+        sync: brings together the micro-batches of a step, of this process and of others.
+        num_classes: C.
+        optimizer: over the model's trainable parameters.
+        scaler: scales the loss for float16, else does nothing.
+        learning_rate: from images seen to the rate of the next step.
+        clip_norm: largest 2-norm of the gradient, or None.
+        average: moving average of the weights, or None.
+        seed: the run's seed, for dropout.
+        pulse: hears what is being done.
+        observe: called after each forward pass, for those who compare runs; None for nobody.
+    """
+
+    model: nn.Module
+    forward: nn.Module
+    sync: StepSync
+    num_classes: int
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    learning_rate: Callable[[int], float]
+    clip_norm: float | None
+    average: WeightAverage | None
+    seed: int
+    pulse: Pulse
+    observe: Observer | None = None
+
+
+@dataclasses.dataclass
+class StepReport:
+    """What is known after a training step.
+
+    Attributes:
+        step: steps of this epoch done.
+        sums: losses and hits of this process's images of the epoch so far, on the device.
+        learning_rate: that of the step.
+        wait_seconds: time of this epoch spent waiting for batches.
+    """
+
+    step: int
+    sums: RunningSums
+    learning_rate: float
+    wait_seconds: float
+
+
+def train_epoch(
+    state: TrainingState,
+    batches: Iterable[Batch],
+    prepare: ImagePreparer,
+    *,
+    first_step: int,
+    first_run_step: int,
+    sums: RunningSums | None = None,
+) -> Iterator[StepReport]:
+    """Train on the batches of one epoch, yielding after each step.
+
+    Args:
+        state: what is trained, and how.
+        batches: one batch a step, this process's micro-batches one after the other.
+        prepare: from a batch to the model's input.
+        first_step: steps of this epoch that were done before.
+        first_run_step: steps of the run that were done before, for the learning rate and for dropout.
+        sums: those of the epoch so far, to be added to; None begins at zero.
+
+    Raises:
+        NonFiniteLossError: on every process, before the optimizer steps (on a GPU its kernel leaves that step out).
+    """
+    set_training_mode(state.model)
+    sums = RunningSums(state.num_classes, prepare.device) if sums is None else sums
+    sync, pulse, optimizer = state.sync, state.pulse, state.optimizer
+    size, global_batch = sync.micro_batches.size, sync.micro_batches.global_batch
+    wait_seconds = 0.0
+    pulse.enter("load")
+    for step, (batch, waited) in enumerate(_timed(batches), first_step):
+        wait_seconds += waited
+        run_step = first_run_step + step - first_step
+        rate = state.learning_rate(run_step * global_batch)
+        set_learning_rate(optimizer, rate)
+
+        for numbers in sync.passes:
+            first = (numbers.start - sync.passes[0].start) * size
+            part = batch.part(first, first + len(numbers) * size)
+            images, labels = prepare(part)
+            keys = [stream_key(state.seed, Stream.DROPOUT, run_step, number) for number in numbers]
+            # 1. Forward, 2. the losses: what the model says about these images, and how wrong that is.
+            pulse.enter("forward", step=step + 1)
+            with sync.forward(numbers):
+                losses, logits = state.forward(images, labels, keys)  # [B], [B, C]
+            loss = losses.sum() / global_batch  # this part of the step's mean
+            if state.observe is not None:
+                state.observe(numbers, part, images, loss)
+            # 3. Zero the gradients of the step before.
+            if numbers == sync.passes[0]:
+                optimizer.zero_grad(set_to_none=True)
+            # 4. Backward: the gradient of the loss by every weight, added up over the micro-batches.
+            pulse.enter("backward", collective=sync.waits_in_backward)
+            with sync.backward(numbers, part, loss):
+                state.scaler.scale(loss * sync.loss_factor).backward()
+            sums.add(losses, logits, labels)
+        pulse.enter("sum gradients", collective=sync.waits)
+        sync.finish()
+        pulse.enter("optimizer")
+        # 5. Step: move every weight a little against its gradient.
+        if state.clip_norm is not None:
+            state.scaler.unscale_(optimizer)
+            clip_gradients(state.model.parameters(), state.clip_norm)
+        if not state.scaler.is_enabled():  # it leaves such a step out by itself, with the same two attributes
+            sync.guard(optimizer)
+        state.scaler.step(optimizer)
+        state.scaler.update()
+
+        if state.average is not None:
+            state.average.update()
+        yield StepReport(step + 1, sums, rate, wait_seconds)
+        pulse.enter("load")
+
+
+@torch.inference_mode()
+def evaluate(judge: nn.Module, batches: Iterable[Batch], prepare: ImagePreparer, num_classes: int) -> RunningSums:
+    """Losses and hits over all batches, for a `Judge` in eval mode; the caller adds up over processes."""
+    judge.eval()
+    sums = RunningSums(num_classes, prepare.device)
+    for batch in batches:
+        images, labels = prepare(batch)
+        losses, logits = judge(images, labels)
+        sums.add(losses, logits, labels)
+    return sums
+
+
+@torch.inference_mode()
+def predict_logits(model: nn.Module, images: Tensor, precision: Precision, *, flip_average: bool) -> Tensor:
+    """Logits float32 [B, C] for prepared images; with `flip_average`, the mean over each image and its mirror."""
+    with precision.autocast():
+        logits: Tensor = model(images).float()
+        if flip_average:
+            logits = (logits + model(images.flip(3)).float()) / 2
+    return logits
+
+
+def _seed(device: torch.device, key: int) -> None:
+    """Seed the generator that dropout on `device` draws from. `torch.manual_seed` seeds all of all devices, slowly."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(key)
+    else:
+        torch.default_generator.manual_seed(key)
+
+
+def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds that it took to arrive."""
+    iterator = iter(batches)
+    while True:
+        start = time.perf_counter()
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        yield batch, time.perf_counter() - start

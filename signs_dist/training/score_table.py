@@ -1,0 +1,47 @@
+"""What is said about a score: as fields for files, as tables for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from signs_dist.console.screen import Screen, class_table, percent
+from signs_dist.learning.metrics import Score
+
+
+def score_fields(split: str, score: Score, *, in_full: bool = False) -> dict[str, Any]:
+    """`<split>_loss`, `<split>_accuracy` and so on, plain numbers for JSON; in full with interval and confusion."""
+    fields: dict[str, Any] = {f"{split}_loss": score.loss, f"{split}_accuracy": score.accuracy}
+    if in_full:
+        fields |= {
+            f"{split}_correct": score.num_correct,
+            f"{split}_images": score.num_images,
+            f"{split}_accuracy_interval": list(score.accuracy_interval()),
+            f"{split}_class_accuracies": [None if math.isnan(share) else share for share in score.class_accuracies()],
+            f"{split}_confusion": score.confusion.tolist(),
+        }
+    return fields
+
+
+def show_score(screen: Screen, split: str, score: Score, classes: Sequence[str], data_name: str) -> None:
+    """Print the table of classes, and the accuracy with its interval, which is printed even if quiet."""
+    title = f"\n{split} of {data_name}"
+    screen.table(class_table(title, classes, score.confusion.tolist(), score.class_accuracies()))
+    low, high = score.accuracy_interval()
+    screen.result(
+        f"{split} accuracy {percent(score.accuracy)} ({score.num_correct}/{score.num_images} {data_name} images, "
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %), loss {score.loss:.4f}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
+    whole = round(seconds)
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,152 @@
+"""Going on: what may differ, what is refused, and which lines are told again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from signs_dist.checkpointing.resume_rules import (
+    FREE,
+    changed_settings,
+    describe_changes,
+    is_before,
+    move_cursor,
+    refuse_changes,
+)
+from signs_dist.checkpointing.store import Cursor
+from signs_dist.config.reading import accepted_names
+from signs_dist.config.settings import Config, flatten
+from signs_dist.errors import UserError
+from signs_dist.training.attempt import end_of_killed
+
+
+def config(**sections: Any) -> Config:
+    return Config.model_validate(sections)
+
+
+def saved(**sections: Any) -> dict[str, Any]:
+    return config(**sections).model_dump(mode="json")
+
+
+def test_every_free_name_is_a_setting() -> None:
+    names = [name for name, _ in flatten(Config())]
+    for free in FREE:
+        assert any(name.startswith(free) for name in names), free
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "refused"),
+    [
+        ({}, {}, ""),
+        ({}, {"seed": 1}, "seed"),
+        ({}, {"train": {"epochs": 31}}, "train.epochs"),
+        ({}, {"train": {"global_batch": 48}}, "train.global_batch"),
+        ({}, {"optim": {"lr": 0.03}}, "optim.lr"),
+        ({}, {"exact": True, "train": {"micro_batch": 8}}, "exact,train.micro_batch"),
+        ({}, {"train": {"num_threads": 3}}, "train.num_threads"),
+        ({}, {"data": {"order": "balanced"}}, "data.order"),
+        ({}, {"data": {"root": "elsewhere", "num_workers": 3}}, ""),
+        ({}, {"log": {"every_steps": 3}, "checkpoint": {"keep": 9}}, ""),
+        ({}, {"processes": {"timeout_seconds": 9}}, ""),
+        ({"seed": 1}, {}, "seed"),
+    ],
+)
+def test_what_would_give_another_result_is_refused(before: Any, now: Any, refused: str) -> None:
+    differences = changed_settings(saved(**before), config(**now))
+    if not refused:
+        refuse_changes(differences, (), data=None)
+        return
+    with pytest.raises(UserError, match=f"or type --accept-change {refused}$"):
+        refuse_changes(differences, (), data=None)
+    refuse_changes(differences, refused.split(","), data=None)
+
+
+def test_the_message_names_all_and_both_values() -> None:
+    differences = changed_settings(saved(), config(seed=4, model={"name": "signs_net"}))
+    with pytest.raises(UserError) as caught:
+        refuse_changes(differences, {"train.epochs"}, data=("a" * 64, "b" * 64))
+    old = Config().model.name
+    assert f'seed: 0 → 4; model.name: "{old}" → "signs_net"; the training images: aaaaaaaaaaaa → bbbbbbbbbbbb' in str(
+        caught.value
+    )
+    assert str(caught.value).endswith("--accept-change seed,model.name,data")
+
+
+def test_a_section_stands_for_all_in_it() -> None:
+    differences = changed_settings(saved(), config(train={"epochs": 31, "global_batch": 64}))
+    refuse_changes(differences, {"train"}, data=None)
+    with pytest.raises(UserError):
+        refuse_changes(differences, {"optim"}, data=None)
+
+
+def test_a_setting_that_is_newer_than_the_checkpoint_counts_as_it_was_by_default() -> None:
+    before = saved()
+    del before["optim"]["clip_norm"], before["checkpoint"]
+    assert changed_settings(before, config()) == {}
+    assert list(changed_settings(before, config(optim={"clip_norm": 1.0}))) == ["optim.clip_norm"]
+
+
+def test_changes_are_described_as_json() -> None:
+    differences = changed_settings(saved(), config(train={"micro_batch": 8}, data={"root": "ü x"}))
+    assert describe_changes(differences) == ['data.root: null → "ü x"', "train.micro_batch: null → 8"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([], set()),
+        (["seed"], {"seed"}),
+        (["seed,train.epochs", " data "], {"seed", "train.epochs", "data"}),
+        (["train"], {"train"}),
+    ],
+)
+def test_accepted_names(texts: list[str], expected: set[str]) -> None:
+    assert accepted_names(texts) == expected
+
+
+@pytest.mark.parametrize("text", ["sede", "train.epoch", "all"])
+def test_names_that_are_none(text: str) -> None:
+    with pytest.raises(UserError, match=f"--accept-change {text}: no such setting"):
+        accepted_names([text])
+
+
+def test_another_global_batch_waits_for_the_end_of_an_epoch() -> None:
+    assert move_cursor(Cursor(3, 7), 32, 32) == Cursor(3, 7)
+    assert move_cursor(Cursor(3, 0), 32, 64) == Cursor(3, 0)
+    with pytest.raises(UserError, match=r"at step 7 of epoch 4\. Go on with train\.global_batch=32"):
+        move_cursor(Cursor(3, 7), 32, 64)
+
+
+@pytest.mark.parametrize(
+    ("line", "cursor", "kept"),
+    [
+        ({"kind": "step", "step": 12}, Cursor(1, 2), True),
+        ({"kind": "step", "step": 13}, Cursor(1, 2), False),
+        ({"kind": "save", "step": 12}, Cursor(1, 2), True),
+        ({"kind": "epoch", "step": 10}, Cursor(1, 0), True),
+        # Saved at an epoch's last step, before it was judged: its line comes again.
+        ({"kind": "epoch", "step": 20}, Cursor(1, 10), False),
+        ({"kind": "epoch", "step": 10}, Cursor(1, 10), True),
+    ],
+)
+def test_lines_of_what_is_done_again_are_dropped(line: dict[str, Any], cursor: Cursor, kept: bool) -> None:
+    assert is_before(line, cursor, cursor.epoch * 10 + cursor.step) == kept
+
+
+@pytest.mark.parametrize(
+    ("last_time", "saved_at", "lost"),
+    [
+        (1_000_060.0, None, 60.0),  # nothing saved: all since the start
+        (1_000_060.0, 1_000_050.0, 10.0),
+        (1_000_060.0, 999_000.0, 60.0),  # the save is of an attempt before
+        (999_999.0, None, 0.0),
+        (None, None, None),
+    ],
+)
+def test_the_last_line_of_a_killed_attempt(last_time: float | None, saved_at: float | None, lost: float | None) -> None:
+    start = {"attempt": 2, "event": "start", "time": "1970-01-12T13:46:40+00:00", "first_step": 30}
+    line = end_of_killed(start, (40, last_time), saved_at)
+    assert (line["attempt"], line["event"], line["reason"]) == (2, "end", "killed without a word")
+    assert (line["last_step"], line["seconds_lost"]) == (40, lost)
+    assert end_of_killed(start, (0, last_time), saved_at)["last_step"] == 30

@@ -1,0 +1,334 @@
+"""Checkpoints on disk: whatever happens to one while it is written or lies there, the newest good one is found."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import resource
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from signs_dist.checkpointing.resume_rules import find_checkpoint
+from signs_dist.checkpointing.store import BackgroundWriter, CheckpointStore, Cursor, read_checkpoint
+from signs_dist.errors import CheckpointError, SaveError, UserError
+from signs_dist.run_folder.digest import digest_path, find_damage
+from tests.checkpointing.test_tensors import Evil
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+STAGES = (
+    *("open", "quarter 1", "quarter 2", "quarter 3", "quarter 4", "flushed"),
+    *("before rename", "after rename", "before rotation", "in rotation"),
+)
+
+
+def content(number: int, num_values: int = 500) -> dict[str, Any]:
+    weights = torch.full((num_values,), float(number))
+    return {"format": 2, "model": {"w": weights}, "optimizer": {}, "cursor": {"epoch": number, "step": 0}, "config": {}}
+
+
+def number_in(path: Path) -> int:
+    return int(read_checkpoint(path)["model"]["w"][0])
+
+
+def write(folder: Path, numbers: range, *, keep: int = 2, best: int = 1) -> CheckpointStore:
+    store = CheckpointStore(folder, keep)
+    for number in numbers:
+        store.write(Cursor(number, 0), content(number), Cursor(best, 0))
+    return store
+
+
+def in_child(action: Callable[[], None]) -> int:
+    """Do it in a process of its own; returns how that ended, as `os.waitstatus_to_exitcode` says.
+
+    Tensors are to be made before: torch's threads are not there after a fork, and a large one would wait for them.
+    """
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        signal.alarm(60)
+        try:
+            action()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.suffix == ".pt"}
+
+
+def test_the_newest_and_the_best_are_kept_each_with_its_digest(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 6), keep=2, best=2)
+    assert names(tmp_path) == {"epoch0002-step000000.pt", "epoch0004-step000000.pt", "epoch0005-step000000.pt"} | {
+        "best.pt",
+        "last.pt",
+    }
+    assert (number_in(tmp_path / "best.pt"), number_in(tmp_path / "last.pt")) == (2, 5)
+    assert len(list(tmp_path.iterdir())) == 10
+    assert not list(tmp_path.glob(".*"))
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", *sorted(path.name for path in tmp_path.glob("*.sha256"))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count(": OK") == 5
+
+
+def test_a_place_that_is_saved_already_is_not_written_again(tmp_path: Path) -> None:
+    store = write(tmp_path, range(1, 3))
+    assert store.write(Cursor(2, 0), content(9), Cursor(1, 0)) == 0
+    assert number_in(tmp_path / "last.pt") == 2
+    (tmp_path / "epoch0002-step000000.pt").write_bytes(b"broken")
+    assert store.write(Cursor(2, 0), content(9), Cursor(1, 0)) > 0
+    assert number_in(tmp_path / "last.pt") == 9
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
+    write(tmp_path, range(1, 5))  # 1 is the best, and 3 and 4 the newest
+
+    made = content(5)
+
+    def save_and_die() -> None:
+        def at_stage(now: str) -> None:
+            if now == stage:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        CheckpointStore(tmp_path, 2, at_stage=at_stage).write(Cursor(5, 0), made, Cursor(1, 0))
+
+    assert in_child(save_and_die) == -signal.SIGKILL
+    store = CheckpointStore(tmp_path, 2)
+    found = find_checkpoint(store, has_saved=True)
+    assert found.notes == ()  # nothing had to be passed over
+    assert found.path is not None
+    is_renamed = STAGES.index(stage) >= STAGES.index("after rename")
+    assert number_in(found.path) == (5 if is_renamed else 4)
+    assert number_in(tmp_path / "best.pt") == 1
+    assert find_damage(tmp_path / "best.pt") == ""
+    assert find_damage(tmp_path / "last.pt") == ""
+    assert not list(tmp_path.glob(".*"))
+    assert all(digest_path(path).exists() for path in tmp_path.glob("*.pt"))
+    # And it goes on from there.
+    store.write(Cursor(6, 0), content(6), Cursor(1, 0))
+    assert number_in(tmp_path / "last.pt") == 6
+    assert "epoch0001-step000000.pt" in names(tmp_path)
+
+
+def test_killed_while_the_second_names_are_given(tmp_path: Path) -> None:
+    """`last.pt` is for people: going on relies on the files with a cursor in their names."""
+    write(tmp_path, range(1, 3))
+    digest_path(tmp_path / "last.pt").write_text("0" * 64 + "  last.pt\n")
+    found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
+    assert found.path == tmp_path / "epoch0002-step000000.pt"
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, bytes]:
+    """A folder with checkpoints 1 and 2, and the bytes of 2."""
+    write(tmp_path, range(1, 3))
+    return tmp_path, (tmp_path / "epoch0002-step000000.pt").read_bytes()
+
+
+def assert_falls_back(folder: Path, damaged: bytes) -> None:
+    newest = folder / "epoch0002-step000000.pt"
+    good_digest = digest_path(newest).read_text()
+    newest.unlink(missing_ok=True)  # last.pt is the same file by another name
+    newest.write_bytes(damaged)
+    found = find_checkpoint(CheckpointStore(folder, 2), has_saved=True)
+    assert found.path == folder / "epoch0001-step000000.pt"
+    assert found.notes == (
+        f"{newest} is broken: its SHA-256 is not the one beside it. It is now epoch0002-step000000.pt.broken.",
+        f"going on from the one before it: {found.path}",
+    )
+    assert not newest.exists()
+    (folder / "epoch0002-step000000.pt.broken").unlink()
+    digest_path(folder / "epoch0002-step000000.pt.broken").unlink()
+    digest_path(newest).write_text(good_digest)
+
+
+def test_every_byte_of_the_header_matters(two: tuple[Path, bytes]) -> None:
+    folder, good = two
+    # A zip file's first local header with its name and padding, up to the first record's bytes.
+    header = good.index(b"\x80\x02}")  # the pickle of a dict begins
+    assert 30 < header < 200
+    for place in range(header):
+        assert_falls_back(folder, good[:place] + bytes([good[place] ^ 0x20]) + good[place + 1 :])
+
+
+def test_random_bytes_of_the_body_matter(two: tuple[Path, bytes]) -> None:
+    folder, good = two
+    choose = random.Random(0)
+    for _ in range(200):
+        place, change = choose.randrange(100, len(good)), choose.randrange(1, 256)
+        assert_falls_back(folder, good[:place] + bytes([good[place] ^ change]) + good[place + 1 :])
+
+
+def test_truncation_matters_and_so_does_more(two: tuple[Path, bytes]) -> None:
+    folder, good = two
+    for length in [0, 1, len(good) - 1, *random.Random(1).sample(range(2, len(good) - 1), 47)]:
+        assert_falls_back(folder, good[:length])
+    assert_falls_back(folder, good + b"\0")
+
+
+@pytest.mark.parametrize("digest", [None, "", "nothing\n", "0" * 64 + "  epoch0002-step000000.pt\n"])
+def test_a_digest_that_is_missing_or_wrong(two: tuple[Path, bytes], digest: str | None) -> None:
+    folder, _ = two
+    path = digest_path(folder / "epoch0002-step000000.pt")
+    path.unlink()
+    if digest is not None:
+        path.write_text(digest)
+    found = find_checkpoint(CheckpointStore(folder, 2), has_saved=True)
+    assert found.path == folder / "epoch0001-step000000.pt"
+    assert "epoch0002-step000000.pt is broken: " in found.notes[0]
+
+
+def put(folder: Path, data: bytes, number: int = 2) -> Path:
+    """A file in a checkpoint's place, with its proper digest."""
+    path = folder / f"epoch{number:04}-step000000.pt"
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+    digest_path(path).write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+    return path
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 2))
+    mark = tmp_path / "ran"
+    torch.save({**content(2), "model": Evil(mark)}, tmp_path / "evil.pt")
+    path = put(tmp_path, (tmp_path / "evil.pt").read_bytes())
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+        read_checkpoint(path)
+    found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
+    assert found.path == tmp_path / "epoch0001-step000000.pt"
+    assert not mark.exists()
+
+
+def test_what_is_no_checkpoint_of_a_run_is_named(tmp_path: Path) -> None:
+    torch.save({"model": {}, "format": 2}, tmp_path / "other.pt")
+    path = put(tmp_path, (tmp_path / "other.pt").read_bytes())
+    with pytest.raises(CheckpointError, match="no checkpoint of a run: it has no optimizer, cursor, config"):
+        read_checkpoint(path)
+
+
+def test_none_left_is_an_error(tmp_path: Path) -> None:
+    assert find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=False).path is None
+    with pytest.raises(UserError, match=rf"none is whole: {tmp_path} holds none\. Restore one"):
+        find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
+    put(tmp_path, b"rubbish")
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=False)
+
+
+def limited(num_bytes: int, action: Callable[[], None]) -> Callable[[], None]:
+    """The action, in a process that cannot write larger files."""
+
+    def act() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+        action()
+
+    return act
+
+
+def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 3))
+
+    made = content(3, 100_000)
+
+    def save() -> None:
+        path = tmp_path / "epoch0003-step000000.pt"
+        with pytest.raises(SaveError) as caught:
+            CheckpointStore(tmp_path, 2).write(Cursor(3, 0), made, Cursor(1, 0))
+        assert str(caught.value).startswith(f"no space left for {path}: File too large.")
+        assert "A checkpoint needs 401," in str(caught.value)
+
+    assert in_child(limited(50_000, save)) == 0
+    assert not list(tmp_path.glob(".*"))
+    found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
+    assert found.path is not None
+    assert (number_in(found.path), number_in(tmp_path / "last.pt")) == (2, 2)
+
+
+def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 3))
+
+    def at_stage(stage: str) -> None:
+        if stage == "after rename":
+            path = tmp_path / "epoch0003-step000000.pt"
+            path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+    with pytest.raises(SaveError, match="reads back otherwise: its SHA-256 is not the one beside it"):
+        CheckpointStore(tmp_path, 2, at_stage=at_stage).write(Cursor(3, 0), content(3), Cursor(1, 0))
+    assert names(tmp_path) >= {f"epoch000{number}-step000000.pt" for number in (1, 2)}
+
+
+def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("signs_dist.checkpointing.store.os.link", refuse)
+    write(tmp_path, range(1, 4))
+    assert (number_in(tmp_path / "best.pt"), number_in(tmp_path / "last.pt")) == (1, 3)
+    assert find_damage(tmp_path / "last.pt") == ""
+
+
+def test_the_writer_writes_one_after_the_other_in_the_background(tmp_path: Path) -> None:
+    stages: list[tuple[int, str]] = []
+    gate, current = threading.Event(), [0]
+
+    def at_stage(stage: str) -> None:
+        stages.append((current[0], stage))
+        if stage == "open":
+            assert gate.wait(10)
+
+    writer = BackgroundWriter(CheckpointStore(tmp_path, 3, at_stage=at_stage), None)
+    order: list[int] = []
+
+    def begin(number: int) -> None:
+        order.append(number)
+        current[0] = number
+
+    writer.submit(Cursor(1, 0), content(1), None, lambda: begin(1))
+    assert not names(tmp_path)  # it is under way, and this thread went on
+    threading.Timer(0.2, gate.set).start()
+    writer.submit(Cursor(2, 0), content(2), None, lambda: begin(2))
+    writer.wait()
+    assert order == [1, 2]
+    assert [number for number, _ in stages] == sorted(number for number, _ in stages)
+    assert number_in(tmp_path / "last.pt") == 2
+    assert writer.last_write_seconds > 0
+
+
+@pytest.mark.parametrize("warns", [False, True])
+def test_a_save_that_fails_ends_the_run_or_warns(tmp_path: Path, warns: bool) -> None:
+    (tmp_path / "file").write_text("")
+    said: list[str] = []
+    writer = BackgroundWriter(CheckpointStore(tmp_path / "file", 3), said.append if warns else None)
+    writer.submit(Cursor(1, 0), content(1), None, lambda: None)
+    if warns:
+        writer.wait()
+        assert f"cannot write {tmp_path / 'file' / 'epoch0001-step000000.pt'}: " in said[0]
+        assert said[0].endswith("Going on without (checkpoint.on_error=warn).")
+    else:
+        with pytest.raises(SaveError, match="cannot write"):
+            writer.wait()
+    writer.check()  # told once
+
+
+def test_a_bug_in_the_thread_is_raised_even_where_errors_warn(tmp_path: Path) -> None:
+    writer = BackgroundWriter(CheckpointStore(tmp_path, 3), lambda message: None)
+    writer.submit(Cursor(1, 0), {"model": lambda: None}, None, lambda: None)
+    with pytest.raises((AttributeError, TypeError, Exception), match="pickle"):
+        writer.wait()

@@ -1,0 +1,286 @@
+"""What a person sees: few plain lines without a terminal, a bar on one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from signs_dist.console.screen import Screen, Throttle, class_table, percent
+from signs_dist.monitoring.heartbeat import Work
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("total", "seconds_each", "expected"),
+    [
+        (10, 0.0, list(range(1, 11))),  # every tenth
+        (100, 0.0, list(range(10, 101, 10))),
+        (100, 1.0, list(range(10, 101, 10))),
+        (40, 0.0, list(range(4, 41, 4))),
+        (3, 0.0, [1, 2, 3]),
+        (1, 0.0, [1]),
+        (1000, 1.0, [*(30 * n for n in range(1, 34)), *(100 * n for n in range(1, 11))]),
+        (10, 31.0, list(range(1, 11))),
+    ],
+)
+def test_a_line_each_tenth_or_each_30_seconds(total: int, seconds_each: float, expected: list[int]) -> None:
+    clock = Clock()
+    throttle = Throttle(clock=clock)
+    said = []
+    for done in range(1, total + 1):
+        clock.now += seconds_each
+        if throttle.lets_through(done, total):
+            said.append(done)
+    if total == 1000:  # a line at a tenth starts the 30 seconds anew
+        gaps = [later - earlier for earlier, later in zip([0, *said], said, strict=False)]
+        assert max(gaps) == 30
+        assert all(later % 100 == 0 or later - earlier == 30 for earlier, later in zip([0, *said], said, strict=False))
+        assert len(said) <= 1000 / 30 + 10
+    else:
+        assert said == expected
+
+
+def test_nothing_is_said_before_a_tenth_or_30_seconds() -> None:
+    clock = Clock()
+    throttle = Throttle(clock=clock)
+    assert not throttle.lets_through(0, 100)
+    assert not throttle.lets_through(9, 100)
+    clock.now = 29.9
+    assert not throttle.lets_through(9, 100)
+    clock.now = 30.0
+    assert throttle.lets_through(9, 100)
+    assert not throttle.lets_through(9, 100)
+    assert not throttle.lets_through(0, 0)
+
+
+def lines_of(quiet: bool = False, *, is_terminal: bool = False) -> tuple[Screen, io.StringIO]:
+    stream = io.StringIO()
+    return Screen(is_terminal=is_terminal, quiet=quiet, file=stream), stream
+
+
+def everything(screen: Screen, title: str = "val") -> None:
+    screen.banner([("data", "photos"), ("network", "signs_net")])
+    with screen.preparing() as report:
+        for done in range(101):
+            report("packing train", done, 100)
+            report("packing val", done, 100)
+    with screen.training(1000) as progress:
+        for step in range(1, 1001):
+            progress(step, "loss 1.0", "9 s")
+            if step % 100 == 0:
+                screen.epoch(step // 100, 10, f"epoch {step // 100}/10")
+    screen.table(class_table(title, ["0", "1"], [[3, 1], [0, 0]], [0.75, float("nan")]))
+    screen.result("val accuracy 75.0 %")
+
+
+def test_preparing_tells_the_seconds_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, stream = lines_of()
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    with screen.preparing() as report:
+        report("packing", 1, 11)
+        monkeypatch.setattr(time, "monotonic", lambda: 40.0)
+        report("packing", 6, 11)
+    # Begun at 0 s with 1 image done; at 40 s, 5 more are: the other 5 take 40 s.
+    assert stream.getvalue().splitlines()[-1] == "packing: 6/11 images, 40 s left"
+
+
+def test_without_a_terminal_there_are_few_plain_lines() -> None:
+    screen, stream = lines_of()
+    everything(screen)
+    text = stream.getvalue()
+    assert not CONTROL.search(text)
+    lines = text.splitlines()
+    assert lines[:2] == ["   data  photos", "network  signs_net"]
+    for what in ("packing train", "packing val"):
+        assert [line for line in lines if line.startswith(what)] == [
+            f"{what}: {n}/100 images{', 0 s left' if n < 100 else ''}" for n in range(10, 101, 10)
+        ]
+    assert len([line for line in lines if line.startswith(("step", "epoch"))]) == 10
+    assert "75.0 %" in text
+    assert re.search(r"^ *1 +· +· +0 +-", text, re.MULTILINE)  # a class without images has no accuracy
+
+
+def test_quiet_shows_results_only() -> None:
+    for is_terminal in (False, True):
+        screen, stream = lines_of(quiet=True, is_terminal=is_terminal)
+        everything(screen)
+        assert stream.getvalue().strip() == "val accuracy 75.0 %"
+
+
+@pytest.mark.parametrize("name", ["[red]x", "[/red]", "[link=x]", ":smile:", "a[b]c", "photos[/old]"])
+def test_names_are_not_taken_for_markup(name: str) -> None:
+    for is_terminal in (False, True):
+        screen, stream = lines_of(is_terminal=is_terminal)
+        screen.say(name)
+        screen.banner([(name, name)])
+        screen.table(class_table(name, [name, "b"], [[1, 0], [0, 1]], [1.0, 1.0]))
+        with screen.preparing() as report:
+            report(name, 1, 1)
+        assert stream.getvalue().count(name) >= 4
+
+
+def test_control_characters_in_names_are_written_out() -> None:
+    screen, stream = lines_of()
+    screen.say("\x1b[31mred\x07.jpg\r")
+    screen.result("\x9b2J")
+    screen.epoch(1, 1, "\x1b[2J")
+    screen.table(class_table("\x1b[1m", ["\x1b[0m"], [[1]], [1.0]))
+    assert not CONTROL.search(stream.getvalue())
+    assert stream.getvalue().splitlines()[0] == "\\x1b[31mred\\x07.jpg\\x0d"
+
+
+def test_long_lines_are_not_cut() -> None:
+    screen, stream = lines_of()
+    screen.say("x" * 500 + " " + "y" * 500)
+    assert stream.getvalue() == "x" * 500 + " " + "y" * 500 + "\n"
+
+
+def test_the_log_has_every_line_with_its_time_even_if_quiet(tmp_path: Path) -> None:
+    screen, stream = lines_of(quiet=True)
+    with screen.logging_to(tmp_path / "log.txt"):
+        screen.say("one [x]")
+        for epoch in range(1, 31):
+            screen.epoch(epoch, 30, f"epoch {epoch}")
+        screen.log_only("only here \x1b[31m" + os.fsdecode(b"\xff"))
+    screen.say("after")
+    lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", "", line) for line in lines] == [
+        "one [x]",
+        *(f"epoch {epoch}" for epoch in range(1, 31)),
+        "only here \\x1b[31m\\udcff",
+    ]
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.98148, "98.1 %"), (0.0, "0.0 %"), (1.0, "100.0 %"), (float("nan"), "-")]
+)
+def test_percent(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_a_table_names_what_was_taken_for_what() -> None:
+    screen, stream = lines_of()
+    screen.table(class_table("val", ["cat", "dog"], [[5, 2], [0, 9]], [5 / 7, 1.0]))
+    rows = [line.split() for line in stream.getvalue().splitlines()]
+    assert ["class", "cat", "dog", "images", "right"] in rows
+    assert ["cat", "5", "2", "7", "71.4", "%"] in rows
+    assert ["dog", "·", "9", "9", "100.0", "%"] in rows
+
+
+DRIVER = """
+import time
+from signs_dist.console.screen import Screen, class_table
+from signs_dist.environment.context import read_context
+screen = Screen(is_terminal=read_context().is_terminal)
+with screen.training(10) as progress:
+    for step in range(1, 10):
+        progress(step, "loss 0.5", "9 s")
+        time.sleep(0.03)
+    screen.epoch(1, 1, "epoch 1/1 done")
+screen.table(class_table("val", ["0", "1"], [[3, 1], [0, 4]], [0.75, 1.0]))
+screen.result("the end")
+"""
+
+
+@contextlib.contextmanager
+def terminal(columns: int) -> Iterator[tuple[int, int]]:
+    import fcntl
+    import struct
+    import termios
+
+    leader, follower = os.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    try:
+        yield leader, follower
+    finally:
+        os.close(leader)
+
+
+def seen_on_terminal(columns: int, term: str = "xterm-256color") -> str:
+    """What a real process writes to a pseudo-terminal."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
+    environment["TERM"] = term
+    written = b""
+    with terminal(columns) as (leader, follower):
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER], stdin=follower, stdout=follower, stderr=follower, env=environment
+        )
+        os.close(follower)
+        while True:
+            try:
+                part = os.read(leader, 65536)
+            except OSError:  # Linux says so at the end
+                break
+            if not part:
+                break
+            written += part
+        assert process.wait() == 0, written
+    return written.decode()
+
+
+@pytest.mark.parametrize("columns", [100, 20])
+def test_on_a_terminal_there_is_a_bar(columns: int) -> None:
+    text = seen_on_terminal(columns)
+    assert "\x1b[" in text
+    assert "━" in text
+    assert "epoch 1/1 done" in text
+    assert text.rstrip().endswith("the end")
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is hidden, and comes back
+
+
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    text = seen_on_terminal(80, term="dumb")
+    assert not CONTROL.search(text.replace("\r\n", "\n"))
+    assert "epoch 1/1 done" in text
+
+
+def test_what_is_under_way_is_known_to_those_who_watch_from_elsewhere() -> None:
+    for quiet in (False, True):
+        screen, _ = lines_of(quiet)
+        assert screen.work is None
+        with screen.preparing() as report:
+            report("packing train", 40, 1000)
+            assert screen.work == Work("packing train", 40, 1000, "40/1,000 images")
+        assert screen.work is None
+        with screen.training(1000) as progress:
+            assert screen.work == Work("training", 0, 1000, "")
+            progress(7, "loss 1.0", "9 s")
+            assert screen.work == Work("training", 7, 1000, "loss 1.0")
+        assert screen.work is None
+
+
+def test_a_run_elsewhere_is_followed_with_its_bar() -> None:
+    screen, stream = lines_of(is_terminal=True)
+    with screen.following() as show:
+        show(None)
+        show(Work("packing train", 40, 1000, "40/1,000 images"))
+        show(Work("training", 7, 1000, "loss 1.0"))
+        screen.say("epoch 1/10")
+        show(Work("training", 500, 1000, "loss 0.5"))
+        show(None)
+    text = stream.getvalue()
+    for shown in ("40/1,000 images", "epoch 1/10", "loss 0.5", "50 %"):
+        assert shown in text
+    screen, stream = lines_of()
+    with screen.following() as show:
+        show(Work("training", 500, 1000, "loss 0.5"))
+    assert stream.getvalue() == ""  # off a terminal the run's own lines tell

@@ -1,0 +1,211 @@
+"""The fixed tree: the same bits whoever adds what."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from signs_dist.data.plan import MicroBatches, Shard
+from signs_dist.distributed.gradient_tree import GradientTree, TreeSum, local_nodes
+from signs_dist.distributed.group import Pending
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_an_operation() -> Iterator[None]:
+    """Another number of threads adds in another order; each Python thread has a number of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def reference_sum(leaves: Sequence[Tensor]) -> Tensor:
+    """Neighbours pairwise, level by level; a last one without neighbour moves up."""
+    level = [leaf.clone() for leaf in leaves]
+    while len(level) > 1:
+        level = [
+            level[place] + level[place + 1] if place + 1 < len(level) else level[place]
+            for place in range(0, len(level), 2)
+        ]
+    return level[0]
+
+
+def leaves_of(count: int) -> list[Tensor]:
+    torch.manual_seed(count)
+    return [torch.randn(50) * 10.0 ** torch.randint(-6, 6, (50,)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("num_leaves", range(1, 18))
+def test_any_split_gives_the_bits_of_the_tree(num_leaves: int) -> None:
+    leaves = leaves_of(num_leaves)
+    expected = reference_sum(leaves)
+    for world_size in range(1, num_leaves + 1):
+        whole = TreeSum(num_leaves)
+        for rank in range(world_size):
+            first, end = Shard(rank, world_size).bounds(num_leaves)
+            part = TreeSum(num_leaves)
+            for leaf in range(first, end):
+                part.push((0, leaf), leaves[leaf].clone())
+            nodes = part.take()
+            assert [node for node, _ in nodes] == local_nodes(range(first, end), num_leaves)
+            for node, vector in nodes:
+                whole.push(node, vector)
+        ((node, total),) = whole.take()
+        assert node == whole.root
+        assert torch.equal(total, expected)
+
+
+def test_another_order_of_adding_gives_other_bits() -> None:
+    leaves = leaves_of(8)
+    assert not torch.equal(sum(leaves[1:], start=leaves[0]), reference_sum(leaves))
+
+
+@pytest.mark.parametrize(
+    ("leaves", "num_leaves", "nodes"),
+    [
+        (range(8), 8, [(3, 0)]),
+        (range(4), 8, [(2, 0)]),  # a whole subtree travels as one vector
+        (range(3, 6), 8, [(0, 3), (1, 2)]),
+        (range(6, 7), 7, [(1, 3)]),  # the last one of an odd number moves up by itself
+        (range(3), 3, [(2, 0)]),
+        (range(1), 1, [(0, 0)]),
+    ],
+)
+def test_what_a_process_sends(leaves: range, num_leaves: int, nodes: list[tuple[int, int]]) -> None:
+    assert local_nodes(leaves, num_leaves) == nodes
+
+
+def test_vectors_that_were_added_are_free_again() -> None:
+    freed: list[Tensor] = []
+    tree = TreeSum(4, freed.append)
+    for leaf in range(4):
+        tree.push((0, leaf), torch.ones(1))
+    assert len(freed) == 3
+
+
+class Meeting:
+    """In place of the network: threads of this process leave their tensors here and wait for each other."""
+
+    def __init__(self, world_size: int) -> None:
+        self.barrier = threading.Barrier(world_size, timeout=120)
+        self.left: dict[int, Any] = {}
+
+
+class ThreadGroup:
+    """The part of Group that GradientTree uses, between threads."""
+
+    def __init__(self, meeting: Meeting, rank: int, world_size: int) -> None:
+        self.meeting, self.rank, self.world_size = meeting, rank, world_size
+
+    def _swap(self, value: Any) -> list[Any]:
+        self.meeting.left[self.rank] = value
+        self.meeting.barrier.wait()
+        found = [self.meeting.left[rank] for rank in range(self.world_size)]
+        self.meeting.barrier.wait()
+        return found
+
+    def start_exchange(self, pieces: Tensor, num_pieces: Sequence[int]) -> Pending:
+        parts = [theirs[self.rank] for theirs in self._swap(pieces.clone())]
+        assert [len(part) for part in parts] == list(num_pieces)
+        return Pending(Done(), torch.cat(parts))
+
+    def start_gather(self, chunk: Tensor, out: Tensor) -> Pending:
+        out.copy_(torch.cat(self._swap(chunk.clone())))
+        return Pending(Done(), out)
+
+
+class Done:
+    def wait(self) -> None:
+        return
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 3))
+    model.register_parameter("unused", nn.Parameter(torch.ones(7)))
+    return model.to(memory_format=torch.channels_last)
+
+
+def step_gradients(
+    model: nn.Module, images: Tensor, count: int, rank: int, world_size: int, group: Any
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients of two steps of one rank over `count` micro-batches, and the second step's extras."""
+    parameters = list(model.parameters())
+    micro_batches = MicroBatches(len(images) // count, count)
+    tree = GradientTree(parameters, 2, micro_batches, Shard(rank, world_size), group)
+    numbers = micro_batches.of(Shard(rank, world_size))
+    found: list[Tensor] = []
+    for scale in (1.0, 3.0):
+        for number in numbers:
+            part = images[number * micro_batches.size : (number + 1) * micro_batches.size]
+            loss = (model(part) * scale).square().sum()
+            if number == numbers.start:
+                for parameter in parameters:
+                    parameter.grad = None
+            tree.begin(number, torch.tensor([1.0, float(number)]), is_last=number == numbers[-1])
+            loss.backward()  # type: ignore[no-untyped-call]
+            tree.end()
+        extras = tree.finish()
+        found += [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
+    assert len(found) == 2 * len(parameters)
+    return found, extras
+
+
+@pytest.mark.parametrize(("count", "world_size"), [(4, 2), (4, 4), (8, 3), (5, 2), (7, 4), (3, 3)])
+def test_gradients_are_the_same_bits_on_any_number_of_processes(
+    count: int, world_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "signs_dist.distributed.gradient_tree.BUCKET_BYTES", 600
+    )  # several buckets for so small a network
+    torch.manual_seed(1)
+    images = torch.randn(count * 2, 1, 6, 6)
+    expected, extras = step_gradients(network(), images, count, 0, 1, None)
+    meeting = Meeting(world_size)
+    found: dict[int, Any] = {}
+
+    def work(rank: int) -> None:
+        torch.set_num_threads(1)
+        group = ThreadGroup(meeting, rank, world_size)
+        found[rank] = step_gradients(models[rank], images, count, rank, world_size, group)
+
+    models = [network() for _ in range(world_size)]
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(world_size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == list(range(world_size))
+    for gradients, theirs in found.values():
+        assert all(torch.equal(one, other) for one, other in zip(gradients, expected, strict=True))
+        assert torch.equal(theirs, extras)
+    assert extras.tolist() == [count, sum(range(count))]
+
+
+def test_gradients_are_the_sum_over_micro_batches() -> None:
+    torch.manual_seed(1)
+    images = torch.randn(8, 1, 6, 6)
+    found, _ = step_gradients(network(), images, 4, 0, 1, None)
+    model = network()
+    model(images).square().sum().backward()
+    for parameter, gradient in zip(model.parameters(), found[: len(found) // 2], strict=True):
+        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(gradient, expected)
+        assert gradient.stride() == parameter.stride()  # fused optimizers want the parameter's own layout
+
+
+def test_a_network_is_freed_when_its_training_is_over() -> None:
+    model = network()
+    step_gradients(model, torch.randn(4, 1, 6, 6), 2, 0, 1, None)
+    parameter = weakref.ref(next(model.parameters()))
+    assert parameter() is not None
+    del model
+    gc.collect()
+    assert parameter() is None

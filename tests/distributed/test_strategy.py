@@ -1,0 +1,243 @@
+"""The strategies side by side; nn.DataParallel's copies are made on the CPU here."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from signs_dist.config.settings import DataConfig, LossConfig
+from signs_dist.data.batches import Batch
+from signs_dist.data.plan import MicroBatches
+from signs_dist.distributed.group import describe_messages, describe_missing
+from signs_dist.distributed.strategy import (
+    DataParallel,
+    EvaluationReplicas,
+    Replicas,
+    SingleProcess,
+    choose_device,
+    convert_sync_batchnorm,
+    torch_devices,
+)
+from signs_dist.environment.context import Context
+from signs_dist.errors import UserError
+from signs_dist.learning.losses import build_loss
+from signs_dist.learning.precision import Precision
+from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, Judge, TrainingState, evaluate, train_epoch
+from tests.processes import run_ranks
+
+CPU = torch.device("cpu")
+FLOAT32 = Precision("float32", "cpu")
+
+
+class OnCpu:
+    """What nn.DataParallel does with GPUs, done on the CPU: copies that share parameters, buffers of their own."""
+
+    module: nn.Module
+    num_copies: int
+
+    def imitate(self, num_copies: int) -> Any:
+        self.device_ids = [CPU] * num_copies
+        self.src_device_obj = self.output_device = CPU
+        self.dim = 0
+        return self
+
+    def replicate(self, module: nn.Module, device_ids: Sequence[Any]) -> list[nn.Module]:
+        shared = {id(parameter): parameter for parameter in module.parameters()}
+        # The first copy's buffers are the module's own, those of the others are dropped.
+        return [module, *(copy.deepcopy(module, dict(shared)) for _ in device_ids[1:])]
+
+    def parallel_apply(self, replicas: Sequence[nn.Module], inputs: Any, kwargs: Any) -> list[Any]:
+        return [replica(*each, **named) for replica, each, named in zip(replicas, inputs, kwargs, strict=True)]
+
+    def gather(self, outputs: Sequence[tuple[Tensor, ...]], output_device: Any) -> tuple[Tensor, ...]:
+        return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+
+
+class CpuReplicas(OnCpu, Replicas):
+    pass
+
+
+class CpuEvaluationReplicas(OnCpu, EvaluationReplicas):
+    def scatter(self, inputs: tuple[Any, ...], kwargs: Any, device_ids: Sequence[Any]) -> Any:
+        images, labels = inputs
+        parts = list(zip(images.chunk(len(device_ids)), labels.chunk(len(device_ids)), strict=True))
+        return parts, [{}] * len(parts)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(144, 5)
+    )
+
+
+def batch(size: int) -> Batch:
+    generator = torch.Generator().manual_seed(size)
+    images = torch.randint(0, 256, (size, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    return Batch(images, torch.arange(size) % 5, torch.arange(size), 0, 0)
+
+
+def train_two_steps(model: nn.Module, strategy: SingleProcess, count: int) -> list[float]:
+    forward = ForwardWithLoss(model, build_loss(LossConfig(), 5), FLOAT32)
+    wrapped: nn.Module = strategy.wrap(forward, for_training=True)
+    if isinstance(strategy, DataParallel):
+        wrapped = CpuReplicas(forward, [CPU] * strategy.num_replicas).imitate(strategy.num_replicas)
+    state = TrainingState(
+        model=model,
+        forward=wrapped,
+        sync=strategy.sync(
+            model, wrapped, MicroBatches(12 // count, count), (lambda: False, lambda: False), exact=False
+        ),
+        num_classes=5,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        learning_rate=lambda _: 0.1,
+        clip_norm=None,
+        average=None,
+        seed=3,
+        pulse=Pulse(),
+    )
+    prepare = ImagePreparer.create(DataConfig(), CPU, channels_last=False)
+    steps = train_epoch(state, [batch(12), batch(12)], prepare, first_step=0, first_run_step=0)
+    return [float(step.sums.tensors()["loss"]) for step in steps]
+
+
+@pytest.mark.parametrize(("count", "num_replicas"), [(3, 3), (4, 3), (4, 2), (2, 2), (12, 5)])
+def test_data_parallel_trains_as_one_process_does(count: int, num_replicas: int) -> None:
+    expected, model = network(), network()
+    losses = train_two_steps(expected, SingleProcess(CPU), count)
+    strategy = DataParallel([CPU] * num_replicas)
+    assert train_two_steps(model, strategy, count) == pytest.approx(losses, rel=1e-6)
+    assert model.state_dict().keys() == expected.state_dict().keys()  # no `module.`
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, expected.state_dict()[name], msg=name)
+    assert "torchrun --nproc_per_node=" + str(num_replicas) in strategy.describe()
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+def test_data_parallel_judges_any_last_batch_as_one_gpu_does(size: int) -> None:
+    model = network()
+    judge = Judge(model, build_loss(LossConfig(label_smoothing=0), 5), FLOAT32, flip_average=True)
+    prepare = ImagePreparer.create(DataConfig(), CPU, channels_last=False)
+    alone = evaluate(judge, [batch(size)], prepare, 5).tensors()
+    replicas = CpuEvaluationReplicas(judge, [CPU] * 3).imitate(3)
+    shared = evaluate(replicas, [batch(size)], prepare, 5).tensors()
+    assert torch.equal(shared["confusion"], alone["confusion"])
+    assert abs(int(shared["loss"] - alone["loss"])) <= 8 * size  # of 2**24: rounding of the losses
+
+
+def test_one_process_has_all_of_the_data() -> None:
+    strategy = SingleProcess(CPU)
+    assert (strategy.shard.index, strategy.shard.count, strategy.world_size, strategy.is_main) == (0, 1, 1, True)
+    assert strategy.all_succeed(lambda: 3, "") == strategy.share_value(3, "") == 3
+    assert strategy.gather_values("a", "") == ["a"]
+    assert strategy.total({"loss": torch.tensor(3)})["loss"] == 3
+
+
+def test_sync_batchnorm_is_for_several_gpus() -> None:
+    with pytest.raises(UserError, match="here it has nothing to do"):
+        convert_sync_batchnorm(network(), SingleProcess(CPU), (1,))
+    strategy = SingleProcess(torch.device("cuda", 0))
+    strategy.world_size = 3  # type: ignore[misc]
+    with pytest.raises(UserError, match=r"not \(3, 3, 2\). Choose a train.micro_batch whose count divides by 3"):
+        convert_sync_batchnorm(network(), strategy, (3, 3, 2))
+    assert isinstance(convert_sync_batchnorm(network(), strategy, (2, 2, 2))[1], nn.SyncBatchNorm)  # type: ignore[index]
+
+
+def context(**changes: Any) -> Context:
+    values: dict[str, Any] = {
+        "launcher": "python",
+        "rank": 0,
+        "world_size": 1,
+        "usable_cores": 2,
+        "num_sharing_cores": 1,
+        "num_threads": 2,
+        "host": "here",
+        "process_id": 1,
+        "launcher_pid": None,
+        "job": "",
+        "is_terminal": False,
+        "error_file": None,
+        "visible_devices": None,
+    }
+    return Context(**{**values, **changes})
+
+
+def test_a_command_of_one_device() -> None:
+    assert choose_device(context(), "cpu") == CPU
+    with pytest.raises(UserError, match="torchrun started 2 processes, and this command is one"):
+        choose_device(dataclasses.replace(context(), launcher="torchrun", world_size=2), "cpu")
+    with pytest.raises(UserError, match="--device cuda:x"):
+        choose_device(context(), "cuda:x")
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ([None, None], ""),
+        (["bad", "bad"], "bad"),
+        ([None, "no file", "no file"], "ranks 1, 2: no file"),
+        (["a", None, "b"], "rank 0: a\nrank 2: b"),
+    ],
+)
+def test_messages_of_several_processes_are_said_once(messages: list[str | None], text: str) -> None:
+    assert describe_messages(messages) == text
+
+
+def test_missing_ranks_are_named() -> None:
+    where = dataclasses.replace(context(), world_size=64, master_address="node1", master_port=1234)
+    text = describe_missing(range(1, 40), where, 60)
+    assert "ranks 1, 2, 3, " in text
+    assert "20 …" in text
+    assert "of 64 never arrived: rank 0 on here waited 60 s at node1:1234" in text
+
+
+def test_planned_devices_are_torchs() -> None:
+    from signs_dist.environment.devices import DevicePlan
+
+    assert torch_devices(DevicePlan("cpu", (), (), "")) == [CPU]
+    assert torch_devices(DevicePlan("cuda", (1, 3), ("5", "7"), ""))[1] == torch.device("cuda", 3)
+
+
+WRAPPING = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from signs_dist.environment.context import read_context
+from signs_dist.distributed.group import join
+from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.distributed.strategy import DistributedProcesses
+cpu = torch.device("cpu")
+group = join(read_context(), cpu, rendezvous_seconds=60, timeout_seconds=60, pulse=Pulse())
+import torch.distributed.nn.functional  # as a model does that compiles itself
+strategy = DistributedProcesses(cpu, group)
+module = nn.BatchNorm1d(2)
+kinds = [
+    isinstance(strategy.wrap(module, for_training=training, exact=exact), DistributedDataParallel)
+    for training in (True, False) for exact in (False, True)
+]
+strategy.close()
+threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+print(kinds, strategy.is_main, strategy.shard, [name for name in threads if "gloo" in name])
+assert "torch._dynamo" not in sys.modules  # see quick_start.py
+"""
+
+
+@pytest.mark.slow
+def test_only_fast_training_is_wrapped_and_no_thread_is_left(tmp_path: Path) -> None:
+    ended = run_ranks(2, [sys.executable, "-c", WRAPPING], tmp_path)
+    assert [(one.code, one.out.strip()) for one in ended] == [
+        (0, "[True, False, False, False] True Shard(index=0, count=2) []"),
+        (0, "[True, False, False, False] False Shard(index=1, count=2) []"),
+    ], [one.err for one in ended]

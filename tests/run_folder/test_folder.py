@@ -1,0 +1,132 @@
+"""The run folder: made once, by one, and never into something that exists."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from signs_dist.errors import UserError
+from signs_dist.run_folder.folder import RunFolder, default_run_path, describe_code, describe_machine
+
+NOW = datetime.datetime(2026, 1, 31, 12, 0, 5)
+
+
+@pytest.mark.parametrize("name", ["a b", 'it\'s "one"', "line\nbreak", "ü", "sub/../up", "-x", "$HOME", "deep/er/run"])
+def test_awkward_names_are_names(tmp_path: Path, name: str) -> None:
+    (tmp_path / "sub").mkdir()
+    folder = RunFolder(tmp_path / name).create()
+    folder.write_config("seed: 0\n")
+    folder.append(folder.metrics, {"name": name, "odd": os.fsdecode(b"\xff")})
+    assert json.loads(folder.metrics.read_text(encoding="utf-8")) == {"name": name, "odd": os.fsdecode(b"\xff")}
+    assert RunFolder.open(tmp_path / name).path == tmp_path / name
+
+
+def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder" / "photo.jpg").write_text("mine")
+    for name, told in {
+        "file": "is not a folder. Choose another name, or leave --run-dir away",
+        "folder": "exists and holds something that is no run: photo.jpg. Choose another name, or remove it first.",
+        "link": "Choose another name",
+        "file/run": "cannot write",
+        "file/deep/run": "cannot write",
+        "x" * 300: "cannot write",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            RunFolder(tmp_path / name).create()
+        assert told in str(caught.value), name
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "link"]
+
+
+@pytest.mark.skipif(not Path("/proc/version").is_file(), reason="there is no /proc, where not even root may make files")
+def test_a_place_that_cannot_be_written_is_told() -> None:
+    with pytest.raises(UserError, match=r"cannot (make|write) /proc/run: "):
+        RunFolder(Path("/proc/run")).create()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot write"):
+        RunFolder(tmp_path / "run").create()
+
+
+def test_opening_what_is_no_run_folder_says_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"is not a run folder: it has no config.yaml\. A run folder is made by `python"
+    ):
+        RunFolder.open(tmp_path)
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        RunFolder.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("signs", "signs-20260131-120005"),
+        ("my config (2)", "my-config-2-20260131-120005"),
+        ("..", "run-20260131-120005"),
+        ("a/../b", "a-..-b-20260131-120005"),
+        ("ü", "run-20260131-120005"),
+    ],
+)
+def test_default_names(tmp_path: Path, name: str, expected: str) -> None:
+    assert default_run_path(name, NOW, tmp_path) == tmp_path / expected
+
+
+def test_default_names_are_new(tmp_path: Path) -> None:
+    names = []
+    for _ in range(3):
+        path = default_run_path("a", NOW, tmp_path)
+        path.mkdir()
+        names.append(path.name)
+    assert names == ["a-20260131-120005", "a-20260131-120005-2", "a-20260131-120005-3"]
+
+
+def test_metrics_refuse_numbers_that_json_lacks(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    folder.append(folder.metrics, {"loss": 1.0})
+    with pytest.raises(ValueError, match="JSON"):
+        folder.append(folder.metrics, {"loss": float("nan")})
+    assert folder.metrics.read_text() == '{"loss": 1.0}\n'
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    folder.metrics.symlink_to("/dev/full")
+    with pytest.raises(UserError, match="no space left while writing"):
+        folder.append(folder.metrics, {"loss": 1.0})
+
+
+def test_the_machine_is_described(tmp_path: Path) -> None:
+    about = describe_machine(["python", "-m", "signs_dist.train"])
+    assert about["command"] == ["python", "-m", "signs_dist.train"]
+    assert about["started"].endswith("+00:00")
+    assert set(about["versions"]) >= {"signs_dist", "torch", "torchvision", "numpy"}
+    json.dumps(about)
+    assert describe_code(tmp_path) == {"commit": None, "dirty": None}
+
+
+def test_the_commit_and_whether_it_is_dirty(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-q", "-m", "one")
+    clean = describe_code(tmp_path)
+    (tmp_path / "a").write_text("2")
+    assert len(clean["commit"]) == 40
+    assert clean["dirty"] is False
+    assert describe_code(tmp_path) == {"commit": clean["commit"], "dirty": True}

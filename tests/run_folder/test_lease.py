@@ -1,0 +1,276 @@
+"""One run at a time works in a run folder; a dead one's lease is taken over."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from signs_dist.errors import UserError
+from signs_dist.monitoring.heartbeat import read_birth
+from signs_dist.run_folder import lease
+from signs_dist.run_folder.lease import NAME, REQUEST, Holder, Lease, find_holder
+
+RACER = """
+import sys, os
+from pathlib import Path
+from signs_dist.errors import UserError
+from signs_dist.run_folder.lease import Lease
+print("ready", flush=True)
+sys.stdin.readline()
+held = []
+for number in range(50):
+    try:
+        folder = Path(sys.argv[1]) / str(number)
+        held.append(Lease.acquire(folder, host="here", pid=os.getpid(), takeover_seconds=60))
+        print(number, flush=True)
+    except UserError as error:
+        assert "is in use by process" in str(error), error
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+
+def racer(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RACER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def say(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def read_until(process: subprocess.Popen[str], word: str) -> list[str]:
+    assert process.stdout is not None
+    words = []
+    while (line := process.stdout.readline().strip()) != word:
+        assert line, "the process has ended"
+        words.append(line)
+    return words
+
+
+def acquire(folder: Path, *, host: str = "here", takeover_seconds: float = 60.0) -> Lease:
+    return Lease.acquire(folder, host=host, pid=os.getpid(), takeover_seconds=takeover_seconds)
+
+
+@pytest.mark.parametrize("is_stale", [False, True])
+def test_of_two_processes_one_gets_the_lease(tmp_path: Path, is_stale: bool) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for number in range(50):
+        (tmp_path / str(number)).mkdir()
+        if is_stale:
+            stale = dataclasses.replace(Holder.here("here", gone.pid), born="1")
+            (tmp_path / str(number) / NAME).write_text(json.dumps(dataclasses.asdict(stale)))
+    racers = [racer(tmp_path) for _ in range(2)]
+    try:
+        for process in racers:
+            read_until(process, "ready")
+        for process in racers:
+            say(process)
+        wins = [read_until(process, "done") for process in racers]
+    finally:
+        for process in racers:
+            process.communicate("end\n")
+    assert [process.returncode for process in racers] == [0, 0]
+    assert sorted(wins[0] + wins[1], key=int) == [str(number) for number in range(50)]
+    leftovers = {path.name for number in range(50) for path in (tmp_path / str(number)).iterdir()}
+    assert leftovers == {NAME}  # both ended without giving them back
+
+
+def test_a_lease_is_given_back_and_kept_alive(tmp_path: Path) -> None:
+    held = acquire(tmp_path, takeover_seconds=2)
+    begun = (tmp_path / NAME).stat().st_mtime_ns
+    assert find_holder(tmp_path, host="here", takeover_seconds=2).startswith(f"{tmp_path} is in use by process ")
+    with pytest.raises(UserError, match=rf"is in use by process {os.getpid()} on here, seen 0 s ago"):
+        acquire(tmp_path)
+    deadline = time.monotonic() + 10
+    while (tmp_path / NAME).stat().st_mtime_ns == begun and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (tmp_path / NAME).stat().st_mtime_ns > begun
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+    assert find_holder(tmp_path, host="here", takeover_seconds=2) == ""
+    acquire(tmp_path).release()
+
+
+def test_a_killed_process_on_this_machine_loses_its_lease_at_once(tmp_path: Path) -> None:
+    process = racer(tmp_path)
+    for number in range(50):
+        (tmp_path / str(number)).mkdir()
+    read_until(process, "ready")
+    say(process)
+    read_until(process, "done")
+    folder = tmp_path / "7"
+    process.send_signal(signal.SIGSTOP)  # does not touch it, but lives
+    with pytest.raises(UserError, match=f"is in use by process {process.pid}"):
+        acquire(folder)
+    process.kill()
+    process.communicate()
+    begun = time.monotonic()
+    acquire(folder).release()
+    assert time.monotonic() - begun < 5
+
+
+def test_a_number_that_another_process_has_now_does_not_keep_the_lease(tmp_path: Path) -> None:
+    earlier = dataclasses.replace(Holder.here("here", os.getppid()), born="12345")
+    (tmp_path / NAME).write_text(json.dumps(dataclasses.asdict(earlier)))
+    assert read_birth(os.getppid()) not in ("", "12345")
+    acquire(tmp_path).release()
+
+
+def lease_of_elsewhere(folder: Path) -> Path:
+    """The lease of a process on another machine."""
+    there = dataclasses.replace(Holder.here("there", 1), machine="there")
+    (folder / NAME).write_text(json.dumps(dataclasses.asdict(there)))
+    return folder / NAME
+
+
+def test_one_elsewhere_that_gives_no_sign_is_taken_over_after_the_stated_time(tmp_path: Path) -> None:
+    lease_of_elsewhere(tmp_path)
+    begun = time.monotonic()
+    held = acquire(tmp_path, takeover_seconds=1.0)
+    assert 0.9 < time.monotonic() - begun < 8
+    assert Holder.read(tmp_path / NAME) == held._holder
+    held.release()
+
+
+def test_one_elsewhere_that_lives_keeps_it(tmp_path: Path) -> None:
+    path = lease_of_elsewhere(tmp_path)
+    done = threading.Event()
+
+    def live() -> None:
+        while not done.wait(0.3):
+            os.utime(path)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        begun = time.monotonic()
+        with pytest.raises(UserError, match="is in use by process 1 on there"):
+            acquire(tmp_path, takeover_seconds=30.0)
+        assert time.monotonic() - begun < 10
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_who_was_taken_over_learns_it_and_leaves_the_new_lease_alone(tmp_path: Path) -> None:
+    held = acquire(tmp_path, takeover_seconds=2)
+    lease_of_elsewhere(tmp_path)
+    deadline = time.monotonic() + 10
+    while not held.is_lost and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert held.is_lost
+    held.release()
+    holder = Holder.read(tmp_path / NAME)
+    assert holder is not None
+    assert holder.host == "there"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "a"}', "\x00\x01"])
+def test_rubbish_in_the_file_counts_as_one_who_cannot_be_asked(tmp_path: Path, content: str) -> None:
+    (tmp_path / NAME).write_text(content)
+    os.utime(tmp_path / NAME, (1, 1))
+    held = acquire(tmp_path, takeover_seconds=1.0)
+    assert Holder.read(tmp_path / NAME) == held._holder
+    held.release()
+
+
+def test_one_that_is_given_back_meanwhile_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [acquire(tmp_path)]
+    real = lease._wait_for_a_sign
+
+    def give_back(*arguments: Any) -> None:
+        if held:
+            held.pop().release()
+        real(*arguments)
+
+    monkeypatch.setattr(lease, "_wait_for_a_sign", give_back)
+    acquire(tmp_path).release()
+    assert held == []
+
+
+def of_job(folder: Path, job: str, on_asked: Callable[[], None] = lambda: None) -> Lease:
+    return Lease.acquire(folder, host="here", pid=os.getpid(), takeover_seconds=1.0, job=job, on_asked=on_asked)
+
+
+def test_a_requeued_run_waits_for_the_one_before(tmp_path: Path) -> None:
+    held = acquire(tmp_path, takeover_seconds=2.0)
+    timer = threading.Timer(0.5, held.release)
+    timer.start()
+    begun = time.monotonic()
+    of_job(tmp_path, "7.1").release()
+    assert 0.4 < time.monotonic() - begun < 10
+    timer.join()
+
+
+def test_an_attempt_that_still_runs_is_asked_to_make_way(tmp_path: Path) -> None:
+    asked = threading.Event()
+    held = of_job(tmp_path, "7.9", asked.set)
+
+    def save_and_end() -> None:
+        assert asked.wait(10)
+        time.sleep(1.5)  # longer than one that was not asked is waited for
+        held.release()
+
+    thread = threading.Thread(target=save_and_end)
+    thread.start()
+    later = of_job(tmp_path, "7.10")
+    thread.join()
+    assert Holder.read(tmp_path / NAME) == later._holder
+    assert not (tmp_path / REQUEST).exists()
+    # What was asked of one is not asked of the next.
+    (tmp_path / REQUEST).write_text(held._holder.token)
+    asked.clear()
+    later.release()
+    again = of_job(tmp_path, "7.0", asked.set)
+    time.sleep(0.5)  # five times its look at the file
+    assert not asked.is_set()
+    again.release()
+
+
+@pytest.mark.parametrize(
+    ("holder", "comer"),
+    [
+        ("8.0", "7.1"),
+        ("", "7.1"),
+        ("7.2", "7.1"),  # the old attempt's torchrun has started its processes anew, and the new one is there
+        ("7.1", "7.1"),
+        ("7.0", "7.0"),
+        ("7.0", ""),
+        ("", ""),
+    ],
+)
+def test_none_but_an_earlier_attempt_is_asked_to_make_way(tmp_path: Path, holder: str, comer: str) -> None:
+    asked = threading.Event()
+    held = of_job(tmp_path, holder, asked.set)
+    with pytest.raises(UserError, match="is in use"):
+        of_job(tmp_path, comer)
+    assert not asked.is_set()
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(lease.os, "link", refuse)
+    held = acquire(tmp_path)
+    with pytest.raises(UserError, match="is in use"):
+        acquire(tmp_path)
+    held.release()

@@ -1,0 +1,34 @@
+"""The record of which images were trained on, and what it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from signs_dist.run_folder.sample_log import SampleLog, find_repeated, keep_samples, read_samples
+
+
+def test_what_several_processes_wrote_comes_together_in_the_steps_order(tmp_path: Path) -> None:
+    first, second = SampleLog(tmp_path, 0), SampleLog(tmp_path, 1)
+    second.write(1, 1, 1, [5, 6])
+    first.write(1, 1, 0, [7, 8])
+    first.write(2, 1, 0, [1, 2])
+    second.write(2, 1, 1, [3, 4])
+    assert read_samples(tmp_path) == {(1, 1): [7, 8, 5, 6], (2, 1): [1, 2, 3, 4]}
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out_and_what_is_done_again_is_dropped(tmp_path: Path) -> None:
+    log = SampleLog(tmp_path, 3)
+    for epoch, step in ((1, 1), (1, 2), (2, 1)):
+        log.write(epoch, step, 0, [10 * epoch + step])
+    path = tmp_path / "samples-rank3.jsonl"
+    path.write_text(path.read_text() + '{"epoch": 2, "st')
+    assert list(read_samples(tmp_path)) == [(1, 1), (1, 2), (2, 1)]
+    keep_samples(tmp_path, lambda place: place <= (1, 2))
+    log.write(2, 1, 0, [99])
+    assert read_samples(tmp_path) == {(1, 1): [11], (1, 2): [12], (2, 1): [99]}
+
+
+def test_repeated_samples_are_found_within_an_epoch_only() -> None:
+    assert find_repeated({(1, 1): [1, 2], (1, 2): [3, 4], (2, 1): [1, 2]}) == []
+    assert find_repeated({(1, 1): [1, 2], (1, 2): [3, 2]}) == [(1, 2)]
+    assert find_repeated({(1, 1): [1, 2, 1, 2]}) == [(1, 1)]  # a step that was done twice
