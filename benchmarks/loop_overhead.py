@@ -28,7 +28,7 @@ from signs_dist.environment.context import read_context
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import choose_precision, find_capability
-from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.monitoring.pulse import Pulse
 from signs_dist.training import loop
 from signs_dist.training.run import build_model
 

@@ -15,8 +15,10 @@ from typing import Any
 
 from launch.cluster import ClusterConfig
 from launch.job import Job
-from signs_dist.environment.context import LAUNCHER_VARIABLES, job_variables, read_context
+from signs_dist.environment.context import read_context
 from signs_dist.environment.devices import parse_visible
+from signs_dist.environment.launchers import LAUNCHER_VARIABLES
+from signs_dist.environment.slurm_job import job_variables
 from signs_dist.errors import UserError
 
 UNSAFE = frozenset("%\\\"'`$\n\r\t" + os.pathsep)

@@ -105,7 +105,7 @@ def check_training(request: Request) -> list[str]:
     from signs_dist.console.screen import Screen
     from signs_dist.distributed.strategy import SingleProcess
     from signs_dist.environment.context import is_watched, read_context
-    from signs_dist.monitoring.heartbeat import Pulse
+    from signs_dist.monitoring.pulse import Pulse
 
     images = min(TRIAL_IMAGES, request.config.train.micro_batch or TRIAL_IMAGES)
     small = [*request.overrides, f"train.global_batch={images}", f"train.micro_batch={images}", "data.num_workers=0"]

@@ -9,9 +9,9 @@ import socket
 import time
 from pathlib import Path
 
+from signs_dist.environment.process_table import is_alive, read_birth
 from signs_dist.errors import UserError
 from signs_dist.files import write_json
-from signs_dist.monitoring.heartbeat import is_alive, read_birth
 
 SUBMISSION = "submission.json"
 """In a submission's folder: how it was submitted."""

@@ -29,8 +29,8 @@ from signs_dist.console.command import CommandParser
 from signs_dist.console.screen import Screen, columns, percent
 from signs_dist.environment.context import is_watched
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.monitoring.beats import Work, read_beats
 from signs_dist.monitoring.failure_card import FailureCard, choose_root, read_failures, render
-from signs_dist.monitoring.heartbeat import Work, read_beats
 from signs_dist.run_folder.folder import RunFolder
 
 RUNS = Path("runs")

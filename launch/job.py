@@ -15,7 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 from launch.notices import note_code, note_signal
-from signs_dist.environment.context import find_launch, read_job_attempt
+from signs_dist.environment.launchers import find_launch
+from signs_dist.environment.slurm_job import read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_STOPPED
 from signs_dist.monitoring.signals import SCHEDULER_SIGNALS, call_at_end, end_now
 

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launch.cluster import ClusterConfig
+from signs_dist.environment.process_table import find_descendants, process_state
 from signs_dist.errors import UserError
-from signs_dist.monitoring.heartbeat import process_state
-from signs_dist.monitoring.signals import find_descendants
 from signs_dist.run_folder.folder import RunFolder, timestamp
 
 SUBMIT = "submit"

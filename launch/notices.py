@@ -11,7 +11,7 @@ import signal
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from signs_dist.environment.context import read_job_attempt
+from signs_dist.environment.slurm_job import read_job_attempt
 from signs_dist.errors import EXIT_OK, EXIT_PEER_LOST, EXIT_STOPPED, UserError
 
 NOTICES = Path("submit") / "notices"

@@ -24,7 +24,7 @@ from typing import Any
 
 from launch.notices import CODE, EXIT_TERMINATED, FOR_ANOTHERS_SAKE, last_attempt, own_failures, read_notices
 from signs_dist.console.command import CommandParser, run_command
-from signs_dist.environment.context import JobAttempt, read_job_attempt
+from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from signs_dist.monitoring.failure_card import FailureCard, choose_root, read_failures
 from signs_dist.run_folder.folder import RunFolder, timestamp

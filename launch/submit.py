@@ -28,6 +28,7 @@ from launch.jobs import SUBMIT
 from launch.local import read_sides
 from signs_dist import train
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.environment.slurm_job import find_default_partition
 from signs_dist.errors import EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def check_request(request: Request) -> UserError | None:
                 "no SLURM answers on this machine (scontrol show config). Submit from a login node; or type "
                 "--cluster local, which starts the same job on this machine."
             )
-        wanted = cluster.partition or os.environ.get("SBATCH_PARTITION")
+        wanted = cluster.partition or find_default_partition(os.environ)
         partitions = choose_partitions(wanted, read_partitions())
         try:
             partition = choose_fitting(cluster, partitions, read_nodes())

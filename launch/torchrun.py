@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from signs_dist.environment.process_table import find_descendants, is_alive, kill_tree, process_state, read_birth
 from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED
-from signs_dist.monitoring.heartbeat import ORPHAN_SECONDS, is_alive, process_state, read_birth
-from signs_dist.monitoring.signals import SCHEDULER_SIGNALS, find_descendants, kill_tree
+from signs_dist.monitoring.heartbeat import ORPHAN_SECONDS
+from signs_dist.monitoring.signals import SCHEDULER_SIGNALS
 
 SECOND_SECONDS = 1.0
 """A second Ctrl-C within this time is the first one still."""

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signs_dist.console.command import CommandParser, add_config_arguments, run_command
+from signs_dist.environment.process_table import find_descendants, process_state
 from signs_dist.environment.subprocesses import TAIL_LINES, failure_of, launch_command, started
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, TrainingFailedError, UserError
-from signs_dist.monitoring.heartbeat import process_state, read_beats
-from signs_dist.monitoring.signals import find_descendants
+from signs_dist.monitoring.beats import read_beats
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.sample_log import find_repeated, read_samples
 

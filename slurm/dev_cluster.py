@@ -29,9 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.environment.process_table import find_descendants, is_alive, process_state, read_birth
 from signs_dist.errors import EXIT_OK, UserError
-from signs_dist.monitoring.heartbeat import is_alive, process_state, read_birth
-from signs_dist.monitoring.signals import find_descendants
 from slurm.cluster_plan import SACCT, ClusterPlan
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
@@ -228,7 +227,7 @@ class DevCluster:
 
     def job_processes(self) -> Iterator[int]:
         """What SLURM has started for jobs of this cluster, also where its daemon is gone."""
-        conf = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
+        conf = f"SLURM_CONF={self.folder / 'etc' / 'slurm.conf'}".encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue

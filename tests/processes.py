@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from signs_dist.monitoring.signals import kill_tree
+from signs_dist.environment.process_table import kill_tree
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE = 300.0

@@ -16,9 +16,8 @@ from signs_dist.config.settings import Config
 from signs_dist.console.command import run_command
 from signs_dist.drill import MEANS, Drill, choose_sizes, compare, describe_verdicts, drill_settings
 from signs_dist.drill import main as drill
+from signs_dist.environment.process_table import find_descendants, process_state
 from signs_dist.errors import UserError
-from signs_dist.monitoring.heartbeat import process_state
-from signs_dist.monitoring.signals import find_descendants
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.sample_log import SampleLog
 from tests.processes import finish, started, wait_for

@@ -67,8 +67,8 @@ def is_within(module: str, place: str) -> bool:
 
 
 def room_of(module: str) -> str:
-    """The room a module lives in; "" for the public face, which loads names when they are used."""
-    if module == "signs_dist":
+    """The room a module lives in; "" for the public face, which loads names when they are used, and for its names."""
+    if module in ("signs_dist", "signs_dist.__version__"):
         return ""
     rooms = [room for room in ROOMS if is_within(module, room)]
     return max(rooms, key=len) if rooms else "signs_dist.*" if module.count(".") == 1 else "none"
@@ -108,7 +108,9 @@ def violations(module: str, source: str) -> list[str]:
             if is_within(imported, package) and not any(is_within(module, home) for home in homes):
                 found.append(f"{module} imports {imported}, which only {', '.join(homes)} may")
     if not is_within(module, READERS_OF_LAUNCHERS_VARIABLES):
-        found += [f"{module} reads {name}: only {READERS_OF_LAUNCHERS_VARIABLES} may" for name in variables_read(source)]
+        found += [
+            f"{module} reads {name}: only {READERS_OF_LAUNCHERS_VARIABLES} may" for name in variables_read(source)
+        ]
     return found
 
 

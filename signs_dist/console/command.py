@@ -120,7 +120,7 @@ def _let_first_speak() -> None:
 
     The others wait for their launcher to end them, and speak only if it does not: then it was wrong for them alone.
     """
-    from signs_dist.environment.context import find_launch
+    from signs_dist.environment.launchers import find_launch
 
     try:
         launch = find_launch(os.environ)
@@ -132,12 +132,14 @@ def _let_first_speak() -> None:
 
 def _tell_torchrun(line: str, exit_code: int) -> None:
     """torchrun's report, the last thing on the terminal, then shows the line again, and not only an exit code."""
-    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if path:
+    from signs_dist.environment.launchers import find_error_file
+
+    path = find_error_file(os.environ)
+    if path is not None:
         from signs_dist.monitoring.failure_card import write_error_line
 
         with contextlib.suppress(OSError):
-            write_error_line(Path(path), line, exit_code)
+            write_error_line(path, line, exit_code)
 
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from signs_dist.monitoring.heartbeat import Work
+from signs_dist.monitoring.beats import Work
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -30,7 +30,7 @@ from torch.distributed.elastic.multiprocessing.errors.error_handler import Error
 from signs_dist.environment.context import Context
 from signs_dist.environment.port_exchange import ask, hosted
 from signs_dist.errors import PeerLostError, UserError
-from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.monitoring.pulse import Pulse
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")

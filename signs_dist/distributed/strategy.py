@@ -24,7 +24,7 @@ from signs_dist.environment.devices import DevicePlan, plan_devices
 from signs_dist.errors import UserError
 from signs_dist.learning.metrics import to_host
 from signs_dist.learning.quick_start import distributed_without_compiler, use_deterministic_algorithms
-from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.monitoring.pulse import Pulse
 
 Result = TypeVar("Result")
 Wishes = tuple[Callable[[], bool], Callable[[], bool]]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
+
+from signs_dist.environment.variables import parse_number
 
 
 def count_usable_cores(affinity: int, cgroup_limit: float | None, slurm_cpus: int | None) -> int:
@@ -68,8 +69,3 @@ def read_cgroup_limit() -> float | None:
         return parse_cgroup_limit(Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii"))
     except OSError:
         return None  # another system, or version 1 of control groups: affinity decides
-
-
-def parse_number(text: str | None) -> int | None:
-    """A whole number from a variable of the environment; None where it is none, or not set."""
-    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,9}", text) else None

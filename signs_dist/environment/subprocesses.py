@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from signs_dist.environment.process_table import kill_tree
 from signs_dist.errors import EXIT_USAGE, TrainingFailedError, UserError
-from signs_dist.monitoring.signals import kill_tree
 
 TAIL_LINES = 30
 """Of what failed processes said, how much is told."""

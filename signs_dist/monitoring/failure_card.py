@@ -12,18 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from signs_dist.environment.process_table import process_state
 from signs_dist.files import write_text
-from signs_dist.monitoring.heartbeat import (
-    FAILED,
-    Beat,
-    Identity,
-    Pulse,
-    describe_standings,
-    failed_path,
-    judge_processes,
-    process_state,
-    read_beats,
-)
+from signs_dist.monitoring.beats import FAILED, Beat, Identity, failed_path, read_beats
+from signs_dist.monitoring.pulse import Pulse
+from signs_dist.monitoring.standings import describe_standings, judge_processes
 
 WIDTH = 96
 """Columns of a card."""

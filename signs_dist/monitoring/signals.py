@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from types import FrameType
 
 from signs_dist.errors import EXIT_INTERRUPTED, EXIT_STOPPED
@@ -148,21 +147,3 @@ def end_now(code: int) -> None:
             child.kill()
     finally:
         os._exit(code)
-
-
-def kill_tree(pid: int) -> None:
-    """Kill a process with all below it: torchrun gives each worker a session of its own."""
-    tree = [pid, *find_descendants(pid)]
-    for each in tree:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(each, signal.SIGKILL)
-
-
-def find_descendants(pid: int) -> list[int]:
-    """Process ids of all children and theirs, where the system tells (Linux)."""
-    found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread or process that has ended meanwhile
-            for child in map(int, path.read_text().split()):
-                found += [child, *find_descendants(child)]
-    return found

@@ -20,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from signs_dist.environment.context import JobAttempt
+from signs_dist.environment.process_table import is_alive, read_birth
+from signs_dist.environment.slurm_job import JobAttempt
 from signs_dist.errors import UserError
 from signs_dist.files import write_text
-from signs_dist.monitoring.heartbeat import is_alive, read_birth
 
 NAME = "lease.json"
 """The lease's file in a run folder."""

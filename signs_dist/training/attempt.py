@@ -26,8 +26,8 @@ from signs_dist.data.plan import EpochPlan
 from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.environment.context import Context
 from signs_dist.errors import CheckpointError, UserError
+from signs_dist.monitoring.beats import Beat, read_beats
 from signs_dist.monitoring.failure_card import clear
-from signs_dist.monitoring.heartbeat import Beat, read_beats
 from signs_dist.run_folder.folder import RunFolder, timestamp
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.sample_log import keep_samples

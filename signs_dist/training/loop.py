@@ -19,7 +19,7 @@ from signs_dist.learning.optim import clip_gradients, set_learning_rate
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.trainable import set_training_mode
-from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.monitoring.pulse import Pulse
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """From logits float [B, C] and labels int64 [B] to the samples' losses, float32 [B]."""

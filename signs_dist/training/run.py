@@ -30,7 +30,7 @@ from signs_dist.models import create_model
 from signs_dist.models.determinism import require_deterministic
 from signs_dist.models.trainable import count_parameters, require_trainable
 from signs_dist.models.weights import named_weights
-from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.signals import StopRequest
 from signs_dist.run_folder.folder import RunFolder, describe_machine
 from signs_dist.training.attempt import begin_attempt, find_resumed, go_on, take_lease

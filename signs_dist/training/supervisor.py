@@ -30,6 +30,7 @@ from signs_dist.errors import (
     TrainingFailedError,
     UserError,
 )
+from signs_dist.monitoring.beats import Identity, read_beats
 from signs_dist.monitoring.failure_card import (
     FailureCard,
     choose_root,
@@ -43,8 +44,10 @@ from signs_dist.monitoring.failure_card import (
     summarise,
     write_error_file,
 )
-from signs_dist.monitoring.heartbeat import Heartbeat, Identity, Pulse, end_stopped, read_beats
+from signs_dist.monitoring.heartbeat import Heartbeat
+from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.signals import end_now
+from signs_dist.monitoring.standings import end_stopped
 
 SETTLE_SECONDS = 3.0
 """How long a process that lost another waits for that one's own word."""

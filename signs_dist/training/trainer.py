@@ -37,7 +37,7 @@ from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.determinism import find_unstable_layer
 from signs_dist.models.trainable import count_parameters, set_training_mode
 from signs_dist.models.weights import named_weights
-from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.signals import StopRequest, stop_reason
 from signs_dist.run_folder.folder import RunFolder, timestamp
 from signs_dist.run_folder.lease import Lease

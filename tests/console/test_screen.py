@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.console.screen import Screen, Throttle, class_table, percent
-from signs_dist.monitoring.heartbeat import Work
+from signs_dist.monitoring.beats import Work
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

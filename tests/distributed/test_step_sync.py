@@ -17,7 +17,7 @@ from signs_dist.errors import NonFiniteLossError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
 from signs_dist.models.trainable import freeze_backbone
-from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.monitoring.pulse import Pulse
 from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, TrainingState, train_epoch
 
 CPU = torch.device("cpu")

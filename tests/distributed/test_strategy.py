@@ -30,7 +30,7 @@ from signs_dist.environment.context import Context
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
-from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.monitoring.pulse import Pulse
 from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, Judge, TrainingState, evaluate, train_epoch
 from tests.processes import run_ranks
 

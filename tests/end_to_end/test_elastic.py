@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.monitoring.signals import kill_tree
+from signs_dist.environment.process_table import kill_tree
 from tests.end_to_end.test_resume_runs import assert_same, launch, lines, settings
 from tests.end_to_end.test_resume_runs import colours as colours
 from tests.end_to_end.test_resume_runs import whole as whole

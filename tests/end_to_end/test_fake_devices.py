@@ -34,7 +34,7 @@ from signs_dist.learning.losses import build_loss
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.weight_average import WeightAverage
-from signs_dist.monitoring.heartbeat import Pulse
+from signs_dist.monitoring.pulse import Pulse
 from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, Judge, TrainingState, evaluate, train_epoch
 
 FIRST, SECOND = torch.device("cuda", 0), torch.device("cuda", 1)

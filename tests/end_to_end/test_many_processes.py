@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from signs_dist.monitoring.signals import find_descendants
+from signs_dist.environment.process_table import find_descendants
 from tests.processes import (
     finish,
     free_port,

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from launch.torchrun import OWN_SIGNAL_SECONDS, torchrun_knows
-from signs_dist.monitoring.heartbeat import read_beats
-from signs_dist.monitoring.signals import find_descendants
+from signs_dist.environment.process_table import find_descendants
+from signs_dist.monitoring.beats import read_beats
 from signs_dist.run_folder.digest import find_damage
 from tests.processes import finish, run, started, torchrun_command, train_command, wait_for
 from tests.sets import write_colour_set

@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.environment.context import (
-    Launch,
-    find_launch,
-    first_node,
-    parse_tasks_per_node,
-    read_context,
-    read_job_attempt,
-)
+from signs_dist.environment.context import read_context
+from signs_dist.environment.launchers import Launch, find_launch
+from signs_dist.environment.slurm_job import first_node, parse_tasks_per_node, read_job_attempt
 from signs_dist.errors import UserError
 
 RANKS = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

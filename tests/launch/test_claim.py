@@ -17,8 +17,8 @@ import pytest
 
 from launch.claim import claim_folder, end_claim
 from launch.submit import handed_over, taken_back
+from signs_dist.environment.process_table import read_birth
 from signs_dist.errors import UserError
-from signs_dist.monitoring.heartbeat import read_birth
 from tests.processes import environment
 
 

@@ -14,8 +14,8 @@ from launch import torchrun
 from launch.local import main, plan_launch, split_arguments
 from launch.torchrun import _end_orphans, find_exit_code, last_words
 from signs_dist.console.command import run_command
+from signs_dist.environment.process_table import read_birth
 from signs_dist.errors import UserError
-from signs_dist.monitoring.heartbeat import read_birth
 
 REPORT = """
 ============================================================

@@ -19,7 +19,7 @@ from launch.requeue import (
     read_ending,
 )
 from signs_dist.console.command import run_command
-from signs_dist.environment.context import JobAttempt, read_job_attempt
+from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 from signs_dist.monitoring.failure_card import FailureCard
 from signs_dist.run_folder.folder import RunFolder
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from signs_dist.errors import PeerLostError
+from signs_dist.monitoring.beats import Beat, Identity, beat_path
 from signs_dist.monitoring.failure_card import (
     WIDTH,
     FailureCard,
@@ -26,7 +27,7 @@ from signs_dist.monitoring.failure_card import (
     render,
     write_error_file,
 )
-from signs_dist.monitoring.heartbeat import Beat, Identity, Pulse, beat_path
+from signs_dist.monitoring.pulse import Pulse
 
 IDENTITY = Identity(2, 4, "node7", 4711, "cuda:2", "runs/a/logs/rank2.log")
 

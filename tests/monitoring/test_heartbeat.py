@@ -14,19 +14,11 @@ from pathlib import Path
 import pytest
 
 from launch.follow import find_work
-from signs_dist.monitoring.heartbeat import (
-    Beat,
-    Heartbeat,
-    Identity,
-    Pulse,
-    Work,
-    beat_path,
-    describe_standings,
-    end_stopped,
-    judge_processes,
-    process_state,
-    read_beats,
-)
+from signs_dist.environment.process_table import process_state
+from signs_dist.monitoring.beats import Beat, Identity, Work, beat_path, read_beats
+from signs_dist.monitoring.heartbeat import Heartbeat
+from signs_dist.monitoring.pulse import Pulse
+from signs_dist.monitoring.standings import describe_standings, end_stopped, judge_processes
 from tests.processes import environment
 
 

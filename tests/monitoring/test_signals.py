@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.monitoring.heartbeat import process_state
-from signs_dist.monitoring.signals import StopRequest, find_descendants
+from signs_dist.environment.process_table import find_descendants, process_state
+from signs_dist.monitoring.signals import StopRequest
 from tests.processes import environment
 
 PROGRAM = """

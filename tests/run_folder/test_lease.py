@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from signs_dist.environment.process_table import read_birth
 from signs_dist.errors import UserError
-from signs_dist.monitoring.heartbeat import read_birth
 from signs_dist.run_folder import lease
 from signs_dist.run_folder.lease import NAME, REQUEST, Holder, Lease, find_holder
 

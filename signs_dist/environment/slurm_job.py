@@ -1,0 +1,87 @@
+"""SLURM's names: job attempts, node lists, tasks of a node."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from signs_dist.environment.variables import read_number
+
+
+def parse_tasks_per_node(text: str, node: int) -> int | None:
+    """Tasks on one node by SLURM's short form, such as `4`, `2(x3)` or `2(x2),1`; None where it does not say.
+
+    Args:
+        text: the counts of consecutive nodes; `(x3)` repeats one (srun's manual, SLURM_TASKS_PER_NODE).
+        node: number of the node among the step's, from 0.
+    """
+    found, first = None, 0
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?", part)
+        if match is None:
+            return None
+        last = first + int(match[2] or 1)
+        found = int(match[1]) if first <= node < last else found
+        first = last
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class JobAttempt:
+    """Which attempt of which job this is: the job's id, as SLURM's commands take it, and how often it was requeued."""
+
+    job: str
+    restart_count: int
+
+    @property
+    def mark(self) -> str:
+        """A name for files of this attempt."""
+        return f"{self.job}.{self.restart_count}"
+
+    @classmethod
+    def from_mark(cls, mark: str) -> JobAttempt | None:
+        """The attempt that has this mark; None for anything else, such as "" outside of SLURM."""
+        found = re.fullmatch(r"(\w+)\.([0-9]{1,9})", mark)
+        return cls(found[1], int(found[2])) if found else None
+
+    def is_after(self, other: JobAttempt | None) -> bool:
+        """Whether this is a later attempt of the same job."""
+        return other is not None and self.job == other.job and self.restart_count > other.restart_count
+
+
+def read_job_attempt(environment: Mapping[str, str]) -> JobAttempt:
+    """The job that a batch script or a task belongs to; one of submitit's local executor is called `local` and its id.
+
+    Raises:
+        UserError: a variable is no number.
+    """
+    array, element = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    own = f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID")
+    return JobAttempt(
+        own or f"local{environment.get('SUBMITIT_LOCAL_JOB_ID', '')}",
+        read_number(environment, "SLURM_RESTART_COUNT", 0),
+    )
+
+
+def job_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables that a SLURM job gives its processes; none outside of a job, where a person has set them.
+
+    Where the cluster is and who asks are no matter of the job: these are left out.
+    """
+    if "SLURM_JOB_ID" not in environment:
+        return []
+    prefixes, kept = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"), ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+    return [name for name in environment if name.startswith(prefixes) and name not in kept]
+
+
+def find_default_partition(environment: Mapping[str, str]) -> str | None:
+    """The partition that sbatch takes where the script names none (sbatch(1), INPUT ENVIRONMENT VARIABLES)."""
+    return environment.get("SBATCH_PARTITION")
+
+
+def first_node(text: str) -> str:
+    """The first machine of a node list in SLURM's short form, such as `n[03-05,9],gpu1`; "" for an empty one."""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", text)
+    assert first is not None  # it matches nothing, too
+    return re.sub(r"\[([^\]]*)\]", lambda found: re.split(r"[,-]", found[1])[0], first[0])

@@ -1,0 +1,28 @@
+"""What this process is doing now, set by whoever does it."""
+
+from __future__ import annotations
+
+
+class Pulse:
+    """What this process does now, set from the training loop many times a second.
+
+    Attributes:
+        phase: such as `forward`.
+        epoch, step: as people count them, from 1; 0 before the first.
+        collective: whether the phase waits for other processes.
+        beats: how often anything was set.
+    """
+
+    def __init__(self) -> None:
+        self.phase = "start"
+        self.epoch = self.step = self.beats = 0
+        self.collective = False
+
+    def enter(self, phase: str, *, epoch: int | None = None, step: int | None = None, collective: bool = False) -> None:
+        """Begin a phase; `epoch` and `step` stay as they are where they are not given."""
+        self.phase, self.collective = phase, collective
+        if epoch is not None:
+            self.epoch = epoch
+        if step is not None:
+            self.step = step
+        self.beats += 1

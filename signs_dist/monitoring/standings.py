@@ -1,0 +1,110 @@
+"""Which process of a run holds up the others, judged by their beats."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from signs_dist.environment.process_table import process_state
+from signs_dist.monitoring.beats import Beat, Identity
+
+
+def end_stopped(identity: Identity, own: Identity) -> bool:
+    """Kill a stopped process of the same run on this machine: it cannot end by itself, and its launcher waits for it.
+
+    Returns:
+        Whether it was killed: not if it runs, is on another machine, or its number is now another program's.
+    """
+    if identity.host != own.host or process_state(identity.pid) != "stopped":
+        return False
+    try:
+        same = Path(f"/proc/{identity.pid}/cmdline").read_bytes() == Path("/proc/self/cmdline").read_bytes()
+        if same:
+            os.kill(identity.pid, signal.SIGKILL)
+    except OSError:
+        return False
+    return same
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """What is known of a process: `kind` is gone, silent, busy or waiting, worst first; `line` says it to people."""
+
+    rank: int
+    kind: str
+    line: str
+
+
+KINDS = ("gone", "silent", "busy", "waiting")
+
+
+def judge_processes(
+    beats: Mapping[int, Beat],
+    *,
+    world_size: int,
+    now: float,
+    host: str,
+    state: Callable[[int], str] = process_state,
+    late_seconds: float = 5.0,
+    have_lost: Collection[int] = (),
+) -> list[Standing]:
+    """What each process is doing, the suspicious first: gone, silent, busy outside a collective, waiting in one.
+
+    Args:
+        beats: what they last said, by rank.
+        world_size: number of processes.
+        now: seconds since 1970.
+        host: of this process; the state of processes on it can be asked.
+        state: from a process id to running, stopped, gone or unknown.
+        late_seconds: a beat older than this is late.
+        have_lost: ranks that have told of one that they lost: that explains their own end.
+    """
+    found = [
+        _judge(rank, beats.get(rank), now, host, state, late_seconds, has_lost=rank in have_lost)
+        for rank in range(world_size)
+    ]
+    return sorted(found, key=lambda standing: (KINDS.index(standing.kind), standing.rank))
+
+
+def _judge(
+    rank: int,
+    beat: Beat | None,
+    now: float,
+    host: str,
+    state: Callable[[int], str],
+    late_seconds: float,
+    *,
+    has_lost: bool,
+) -> Standing:
+    if beat is None:
+        kind = "waiting" if has_lost else "silent"
+        return Standing(rank, kind, f"rank {rank} has no heartbeat: it never began to train, or has ended")
+    process = f"process {beat.identity.pid} on {beat.identity.host}"
+    known = state(beat.identity.pid) if beat.identity.host == host else "unknown"
+    is_late = now - beat.time > late_seconds
+    if has_lost and (known in ("gone", "stopped") or is_late or not beat.collective):
+        where = f"waited in a collective ({beat.place})" if beat.collective else f"was in {beat.place}"
+        return Standing(rank, "waiting", f"rank {rank} {where}, and has lost another as well")
+    if known == "gone":
+        return Standing(rank, "gone", f"rank {rank} is gone ({process}); last seen in {beat.place}")
+    if known == "stopped" or is_late:
+        why = "is stopped" if known == "stopped" else f"has not been heard of for {now - beat.time:.0f} s"
+        return Standing(rank, "silent", f"rank {rank} does not answer: {process} {why}; last seen in {beat.place}")
+    seconds = f"for {max(0.0, now - beat.progress_time):.0f} s"
+    if beat.collective:
+        return Standing(rank, "waiting", f"rank {rank} waits in a collective ({beat.place}) {seconds}")
+    return Standing(rank, "busy", f"rank {rank} is in {beat.place} {seconds}, not in a collective")
+
+
+def describe_standings(standings: Sequence[Standing], most: int = 8) -> list[str]:
+    """A line for each of the first `most`, and one for the rest."""
+    lines = [standing.line for standing in standings[:most]]
+    rest = standings[most:]
+    if rest:
+        lines.append(
+            f"and {len(rest)} more, of which {sum(one.kind == 'waiting' for one in rest)} wait in a collective"
+        )
+    return lines
