@@ -29,6 +29,7 @@ def start_run(
     device_ids: str | None = None,
     accepted: Collection[str] = (),
     command: Sequence[str] = (),
+    is_library: bool = False,
 ) -> dict[str, Any]:
     """Train a run, or go on with it, as one of its processes.
 
@@ -42,6 +43,7 @@ def start_run(
         device_ids: for nn.DataParallel: the GPUs, counted among the visible ones.
         accepted: settings that may differ from those that the run was begun with.
         command: the command line, for the manifest.
+        is_library: whether a program that is not ours asks: one process then raises every error.
 
     Returns:
         The contents of result.json.
@@ -65,7 +67,7 @@ def start_run(
                 screen.say(note)
         return train(config, run_path, process=process, supervisor=supervisor, command=command, accepted=accepted)
 
-    return run_process(work, plan, context, screen, config.processes)
+    return run_process(work, plan, context, screen, config.processes, is_library=is_library)
 
 
 def run_process(
@@ -74,6 +76,8 @@ def run_process(
     context: Context,
     screen: Screen,
     config: ProcessesConfig,
+    *,
+    is_library: bool = False,
 ) -> dict[str, Any]:
     """Connect this process with the others of the run, do the work under a supervisor, and leave them."""
     devices = describe_devices(plan)
@@ -85,5 +89,6 @@ def run_process(
         result.update(work(Process(context, devices, strategy, screen, supervisor.pulse), supervisor))
         strategy.close()
 
-    supervisor.run(connect_and_work)
+    run = supervisor.run_for_library if is_library else supervisor.run
+    run(connect_and_work)
     return result
