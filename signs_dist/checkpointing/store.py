@@ -254,7 +254,10 @@ class BackgroundWriter:
         if self._warn is not None and isinstance(error, SaveError):
             self._warn(f"{error} Going on without (checkpoint.on_error=warn).")
             return
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # the error's traceback holds this frame, which must not hold the error in turn
 
     def _run(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None, before: Callable[[], None]) -> None:
         started = time.perf_counter()
