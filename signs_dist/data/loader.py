@@ -6,7 +6,7 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -55,12 +55,17 @@ class TrainLoader:
     def __init__(self, dataset: Dataset[Batch], plan: EpochPlan, shard: Shard, settings: LoaderSettings) -> None:
         self.plan = plan
         self._sampler = PlanSampler(dataset, plan, shard)
-        self._loader = _data_loader(dataset, PlanBatchSampler(self._sampler), settings)
+        self._loader: DataLoader[Any] | None = _data_loader(dataset, PlanBatchSampler(self._sampler), settings)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch, one a step, from `start_step` on. No batch is loaded to be thrown away."""
+        assert self._loader is not None, "the loader is closed"
         self._sampler.set_epoch(epoch, start_step)
         return _unwrapped(iter(self._loader))
+
+    def close(self) -> None:
+        """End the worker processes: a loader that nothing refers to any more ends its own."""
+        self._loader = None
 
 
 class EvaluationLoader:
@@ -69,10 +74,16 @@ class EvaluationLoader:
     def __init__(
         self, dataset: Dataset[Batch], num_samples: int, batch: int, shard: Shard, settings: LoaderSettings
     ) -> None:
-        self._loader = _data_loader(dataset, EvaluationSampler(num_samples, batch, shard), settings)
+        sampler = EvaluationSampler(num_samples, batch, shard)
+        self._loader: DataLoader[Any] | None = _data_loader(dataset, sampler, settings)
 
     def __iter__(self) -> Iterator[Batch]:
+        assert self._loader is not None, "the loader is closed"
         return _unwrapped(iter(self._loader))
+
+    def close(self) -> None:
+        """End the worker processes, as `TrainLoader.close`."""
+        self._loader = None
 
 
 class _ErrorsAsValues(Dataset[Any]):
@@ -92,7 +103,7 @@ class _ErrorsAsValues(Dataset[Any]):
             return error
 
 
-def _unwrapped(results: Iterator[Batch | UserError]) -> Iterator[Batch]:
+def _unwrapped(results: Iterator[Batch | UserError]) -> Generator[Batch, None, None]:
     for result in results:
         if isinstance(result, UserError):
             try:

@@ -85,6 +85,9 @@ def train(
             lambda: prepare(config, process, micro_batch=earlier.micro_batch), "wait for all to prepare"
         )
         run = strategy.all_succeed(lambda: _make_run(prepared, process, folder), "wait for all to be ready")
+        if strategy.world_size == 1:
+            # A program that calls `fit` may keep an error, and with its traceback all that is here: end the workers.
+            cleanup.callback(run.stepper.close)
         if config.exact:
             _require_same_start(prepared, process)
         earlier = strategy.all_succeed(

@@ -109,14 +109,18 @@ class Stepper:
         Raises:
             NonFiniteLossError: as `loop.train_epoch`.
         """
-        return loop.train_epoch(
-            self.state,
-            self.train_loader.epoch(cursor.epoch, cursor.step),
-            self.prepare_train,
-            first_step=cursor.step,
-            first_run_step=cursor.epoch * self.prepared.plan.num_steps + cursor.step,
-            sums=sums,
-        )
+        batches = self.train_loader.epoch(cursor.epoch, cursor.step)
+        try:
+            yield from loop.train_epoch(
+                self.state,
+                batches,
+                self.prepare_train,
+                first_step=cursor.step,
+                first_run_step=cursor.epoch * self.prepared.plan.num_steps + cursor.step,
+                sums=sums,
+            )
+        finally:
+            batches.close()  # an error's traceback refers to them, and they to the worker processes
 
     def judge(self, split: str) -> RunningSums:
         """Losses and hits of this process's share of a split, by the moving average of the weights if that is on."""
@@ -130,6 +134,12 @@ class Stepper:
         return loop.evaluate(
             self._judge, self.evaluation_loaders[split], self.prepare_evaluation, self.state.num_classes
         )
+
+    def close(self) -> None:
+        """End the worker processes of the loaders; nothing can be trained or judged after this."""
+        self.train_loader.close()
+        for loader in self.evaluation_loaders.values():
+            loader.close()
 
     def require_same_bits(self) -> None:
         """In exact mode, compute the first micro-batch twice and compare: what draws from elsewhere is refused.
