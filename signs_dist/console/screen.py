@@ -71,6 +71,7 @@ class Screen:
         is_terminal: whether a person watches; else no control codes are written and progress is throttled.
         quiet: only results and errors are shown.
         is_silent: nothing is shown, only logged: the processes of a run but the first.
+        is_notebook: whether the lines go to a notebook's cell: then every epoch has its line there.
         file: where to write, standard output by default.
 
     Attributes:
@@ -78,9 +79,16 @@ class Screen:
     """
 
     def __init__(
-        self, *, is_terminal: bool, quiet: bool = False, is_silent: bool = False, file: TextIO | None = None
+        self,
+        *,
+        is_terminal: bool,
+        quiet: bool = False,
+        is_silent: bool = False,
+        is_notebook: bool = False,
+        file: TextIO | None = None,
     ) -> None:
         self.is_terminal = is_terminal
+        self._shows_every_epoch = is_terminal or is_notebook
         self.quiet = quiet or is_silent
         self._is_silent = is_silent
         self.work: Work | None = None
@@ -88,6 +96,7 @@ class Screen:
         self._console = Console(
             file=file or sys.stdout,
             force_terminal=is_terminal,
+            force_jupyter=False,  # rich would write into the cell whatever `file` is, the log too
             color_system="auto" if is_terminal else None,
             width=width,
             highlight=False,
@@ -101,7 +110,11 @@ class Screen:
         """Within the block, write every line to `path` as well: all of them, plain, with the time in front."""
         with path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             self._log = Console(
-                file=cast("TextIO", _Stamped(stream)), color_system=None, width=PLAIN_WIDTH, soft_wrap=True
+                file=cast("TextIO", _Stamped(stream)),
+                force_jupyter=False,
+                color_system=None,
+                width=PLAIN_WIDTH,
+                soft_wrap=True,
             )
             try:
                 yield
@@ -170,8 +183,8 @@ class Screen:
             yield report
 
     def epoch(self, epoch: int, num_epochs: int, line: str) -> None:
-        """A line at the end of an epoch: every one on a terminal, elsewhere as often as the throttle lets through."""
-        seen = not self.quiet and (self.is_terminal or self._is_due("training", epoch, num_epochs))
+        """A line at the end of an epoch: each on a terminal and in a notebook, elsewhere when the throttle lets it."""
+        seen = not self.quiet and (self._shows_every_epoch or self._is_due("training", epoch, num_epochs))
         if seen:
             self._let_steps_wait()
         self._show(_plain_text(line), seen=seen)
@@ -239,6 +252,11 @@ class Screen:
             TimeRemainingColumn(compact=True),
         )
         return Progress(*columns, console=self._console, transient=True, refresh_per_second=5)
+
+
+def is_in_notebook() -> bool:
+    """Whether standard output is the output of a notebook's cell."""
+    return type(sys.stdout).__module__.startswith("ipykernel.")
 
 
 def _plain_text(text: str) -> Text:
