@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch.utils.data import Dataset
 
 from signs_dist.config.settings import LossConfig
@@ -56,8 +57,9 @@ def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "
     """
     num_cores = read_context().usable_cores
     root = None if data is None else str(data)
-    opened = open_scored_split(model, root, split, num_cores=num_cores, report=lambda *_: None)
-    return score_split(model, opened, num_cores=num_cores)
+    with torch.random.fork_rng(devices=()):  # a DataLoader draws a number, and the caller's numbers go on
+        opened = open_scored_split(model, root, split, num_cores=num_cores, report=lambda *_: None)
+        return score_split(model, opened, num_cores=num_cores)
 
 
 def open_scored_split(
@@ -82,8 +84,8 @@ def open_scored_split(
     else:
         name = data or model.data["name"]
         root = Path(data or model.data["root"]).expanduser()
-    if root.is_dir() and not has_split(root, split):
-        present = [other for other in ("train", "val", "test") if has_split(root, other)]
+    present = [name for name in ("train", "val", "test") if has_split(root, name)] if root.is_dir() else []
+    if present and split not in present:
         raise UserError(f"--split {split}: {root} has only {', '.join(present)}. Type --split {present[-1]}.")
     index = index_split(root, split, classes=model.classes)
     source, fingerprint = open_split(index, config.data, num_threads=num_cores, report=report)

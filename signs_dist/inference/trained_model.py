@@ -106,7 +106,8 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
     values = read_weights(source)
     # The weights in the file replace those that the run began with, so these need not be there any more.
     settings = config.model.model_copy(update={"weights": None})
-    network = create_model(settings, num_classes=len(classes), image_size=config.data.image_size)
+    with torch.random.fork_rng(devices=()):  # initial weights are drawn on the CPU, and the caller's numbers go on
+        network = create_model(settings, num_classes=len(classes), image_size=config.data.image_size)
     tensors.put_weights(network, values, source)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     network = network.to(device=place, memory_format=layout)  # type: ignore[call-overload]
