@@ -1,0 +1,75 @@
+"""The banner of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from signs_dist.training.banner import banner_lines
+from tests.training.parts import make_prepared, make_process
+
+
+def lines(tmp_path: Path, *settings: str, run: str = "runs/a") -> dict[str, str]:
+    process = make_process()
+    prepared = make_prepared(tmp_path, "train.precision=float32", *settings, process=process)
+    return dict(banner_lines(prepared, process, Path(run)))
+
+
+def test_the_whole_banner(tmp_path: Path) -> None:
+    prepared = make_prepared(tmp_path, "train.precision=float32")
+    assert banner_lines(prepared, make_process(), Path("runs/a"), [("again", "attempt 2"), ("from", "x.pt")]) == [
+        ("run", "runs/a"),
+        ("again", "attempt 2"),
+        ("from", "x.pt"),
+        (
+            "data",
+            f"{tmp_path}/colours: 36 train, 12 val, 12 test images of 16 x 16, 3 classes; loaded in this process",
+        ),
+        ("model", "mlp, 106,883 parameters"),
+        ("on", "cpu, 1 thread a process, float32"),
+        ("batch", "8 = 1 micro-batch of 8 on 1 process; 4 steps an epoch, 4 left out of each (rotating)"),
+        ("plan", "2 epochs = 8 steps = 64 images, seed 0"),
+        ("learn", "cross_entropy, sgd with lr 0.1 (as written, no scaling), one_cycle"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "word", "text"),
+    [
+        (("train.epochs=1",), "plan", "1 epoch = 4 steps = 32 images, seed 0"),
+        (("train.global_batch=12",), "batch", "12 = 1 micro-batch of 12 on 1 process; 3 steps an epoch"),
+        (("data.num_workers=1",), "data", "1 loader worker"),
+        (("data.num_workers=3",), "data", "3 loader workers"),
+        (("train.num_threads=2",), "on", "cpu, 2 threads a process, float32"),
+        (("optim.name=adamw", "optim.lr=0.001"), "learn", "adamw with lr 0.001"),
+    ],
+)
+def test_one_line(tmp_path: Path, settings: tuple[str, ...], word: str, text: str) -> None:
+    assert text in lines(tmp_path, *settings)[word]
+
+
+def test_exact_mode_says_on_how_many_processes_the_bits_are_the_same(tmp_path: Path) -> None:
+    process = make_process()
+    prepared = make_prepared(tmp_path, "train.micro_batch=2", process=process)
+    assert "exact" not in dict(banner_lines(prepared, process, Path("a")))
+    exact = dataclasses.replace(prepared, config=prepared.config.model_copy(update={"exact": True}))
+    assert dict(banner_lines(exact, process, Path("a")))["exact"] == "bit for bit the same for 1 to 4 processes"
+
+
+def test_several_processes_say_how_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = make_process()
+    prepared = make_prepared(tmp_path, process=process)
+    assert "by" not in dict(banner_lines(prepared, process, Path("a")))
+    monkeypatch.setattr(process.strategy, "describe", lambda: "DistributedDataParallel, 2 processes over gloo")
+    assert dict(banner_lines(prepared, process, Path("a")))["by"] == "DistributedDataParallel, 2 processes over gloo"
+
+
+def test_frozen_parameters_are_told(tmp_path: Path) -> None:
+    process = make_process()
+    prepared = make_prepared(tmp_path, process=process)
+    next(prepared.model.parameters()).requires_grad_(False)
+    text = dict(banner_lines(prepared, process, Path("a")))["model"]
+    assert text.startswith("mlp, 106,883 parameters, ")
+    assert text.endswith(" of them trainable")

@@ -1,0 +1,263 @@
+"""What an earlier attempt left, and resuming from it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from signs_dist.checkpointing.store import Cursor
+from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
+from signs_dist.config.reading import dump_config
+from signs_dist.errors import UserError
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import SaveLine
+from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, take_lease, take_up
+from signs_dist.training.run_state import Best, RunState
+from signs_dist.training.stepper import Stepper
+from tests.training.parts import Made, make_config, make_process, make_silent, make_stepper, make_trainer
+
+
+@pytest.fixture
+def cleanup() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def save_after(made: Made, num_steps: int) -> None:
+    """Train so many steps of the next epoch, and save."""
+    for _ in zip(range(num_steps), made.stepper.steps(made.run_state.cursor), strict=False):
+        made.run_state.advance()
+    made.saver.about = {"data": made.stepper.prepared.about_data()}
+    made.saver.save(made.run_state, made.stepper)
+    made.saver.wait()
+
+
+def saved(tmp_path: Path, *settings: str, num_steps: int = 2) -> Made:
+    made = make_trainer(tmp_path, *settings)
+    save_after(made, num_steps)
+    return made
+
+
+def find(
+    made_in: Path, cleanup: contextlib.ExitStack, *settings: str, accepted: Collection[str] = (), **changes: Any
+) -> EarlierAttempt:
+    config = make_config(made_in, *settings)
+    process = make_process(**changes)
+    return find_earlier_attempt(config, RunFolder(made_in / "run"), accepted, process, cleanup)
+
+
+def resume(
+    earlier: EarlierAttempt, folder: Path, *settings: str, accepted: Collection[str] = ()
+) -> tuple[EarlierAttempt, RunState, Stepper]:
+    stepper, _ = make_stepper(folder, *settings)
+    state = RunState(stepper.prepared.plan, 2)
+    return take_up(earlier, state, stepper, accepted, world_size=1), state, stepper
+
+
+def test_a_new_folder_has_no_earlier_attempt(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    earlier = find(tmp_path, cleanup)
+    assert earlier == EarlierAttempt()
+    assert (earlier.is_begun, earlier.micro_batch, earlier.saved_at) == (False, None, None)
+    assert not (tmp_path / "run").exists()
+    again, state, stepper = resume(earlier, tmp_path)
+    assert (again, state.cursor) == (earlier, Cursor(0, 0))
+    assert again.banner_lines(state, stepper, 1) == []
+
+
+def test_an_attempt_that_saved_nothing_is_begun_again(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    RunFolder(tmp_path / "run").create().write_config(dump_config(make_config(tmp_path)))
+    earlier = find(tmp_path, cleanup)
+    assert (earlier.is_begun, earlier.path, earlier.notes) == (True, None, ())
+    assert earlier.lease is not None
+    _, state, stepper = resume(earlier, tmp_path)
+    assert earlier.banner_lines(state, stepper, 2) == [
+        ("again", "attempt 2, from the beginning: nothing had been saved")
+    ]
+
+
+def test_the_newest_checkpoint_is_taken_up(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = saved(tmp_path)
+    made.run_state.best = Best(1, 0.75, 0.5)
+    save_after(made, 1)
+    earlier = find(tmp_path, cleanup, "seed=0")
+    assert earlier.path == made.folder.checkpoints / "epoch0000-step000003.pt"
+    assert earlier.micro_batch == 8
+    assert earlier.saved_at is not None
+    assert earlier.last_write_seconds == pytest.approx(made.folder.read_metrics()[1].last_write_seconds)  # type: ignore[union-attr]
+    again, state, stepper = resume(earlier, tmp_path)
+    assert (state.cursor, state.best, state.steps_done_here) == (Cursor(0, 3), Best(1, 0.75, 0.5), 0)
+    assert weights_sha256(plain_weights(stepper.state.model)) == weights_sha256(plain_weights(made.stepper.state.model))
+    (_, place), source = again.banner_lines(state, stepper, 2)
+    assert place.startswith("attempt 2 goes on at epoch 1 step 3, images 24, lr ")
+    assert place.endswith(", best 75.0 %")
+    assert source == ("from", str(earlier.path))
+
+
+def test_what_was_taken_up_holds_no_tensors(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    earlier = find(tmp_path, cleanup)
+    again, *_ = resume(earlier, tmp_path)
+    assert again.content is not None
+    assert again.content.keys() == {"learning_rate", "micro_batch", "saved_at", "run"}
+    assert not any(isinstance(value, torch.Tensor) for value in again.content.values())
+    assert (again.path, again.lease, again.saved_at) == (earlier.path, earlier.lease, earlier.saved_at)
+
+
+def test_a_process_that_does_not_write_looks_at_nothing(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    process = make_silent(make_process())
+    folder = RunFolder(tmp_path / "run", is_writer=False)
+    earlier = find_earlier_attempt(make_config(tmp_path), folder, (), process, cleanup)
+    assert earlier == EarlierAttempt()  # rank 0 tells it, where there is one
+    assert take_lease(folder, process, 30.0, cleanup) is None
+    assert not (folder.path / "lease.json").exists()
+
+
+def test_the_lease_is_held_and_released(tmp_path: Path) -> None:
+    saved(tmp_path)
+    with contextlib.ExitStack() as cleanup:
+        earlier = find(tmp_path, cleanup)
+        assert earlier.lease is not None
+        with pytest.raises(UserError, match="is in use by process"):
+            find(tmp_path, cleanup)
+        assert (tmp_path / "run" / "lease.json").exists()
+    assert not (tmp_path / "run" / "lease.json").exists()
+
+
+def test_changed_settings_are_refused(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    with pytest.raises(UserError, match=r"optim\.lr: 0\.1 → 0\.5") as refused:
+        find(tmp_path, cleanup, "optim.lr=0.5")
+    assert "--accept-change optim.lr" in str(refused.value)
+
+
+@pytest.mark.parametrize("accepted", ["optim.lr", "optim"])
+def test_changed_settings_are_accepted_by_name(tmp_path: Path, cleanup: contextlib.ExitStack, accepted: str) -> None:
+    saved(tmp_path)
+    earlier = find(tmp_path, cleanup, "optim.lr=0.5", accepted={accepted})
+    assert earlier.notes == ("changed since: optim.lr: 0.1 → 0.5",)
+    again, state, stepper = resume(earlier, tmp_path, "optim.lr=0.5", accepted={accepted})
+    assert state.cursor == Cursor(0, 2)
+    before, after = again.banner_lines(state, stepper, 2)[0][1].split("lr ")[1].split(" → ")
+    assert float(after) == pytest.approx(5 * float(before), rel=1e-3)
+
+
+def test_settings_without_influence_may_change(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    earlier = find(tmp_path, cleanup, "checkpoint.keep=1", "log.every_steps=2")
+    assert len(earlier.notes) == 2
+    assert all(note.startswith("changed since: ") for note in earlier.notes)
+
+
+def change_an_image(folder: Path) -> None:
+    photos = sorted((folder / "colours" / "train_signs").iterdir())
+    shutil.copyfile(photos[-1], photos[0])
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+
+
+def test_other_images_are_refused(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    earlier = find(tmp_path, cleanup)
+    change_an_image(tmp_path)
+    with pytest.raises(UserError, match=r"the training images: .* → .*--accept-change data"):
+        resume(earlier, tmp_path)
+
+
+def test_other_images_are_accepted_by_name(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    earlier = find(tmp_path, cleanup, accepted={"data"})
+    change_an_image(tmp_path)
+    again, state, _ = resume(earlier, tmp_path, accepted={"data"})
+    assert again.notes == ("changed since: the images of train",)
+    assert state.cursor == Cursor(0, 2)
+
+
+def test_another_precision_of_the_machine_is_refused(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path, "train.precision=auto")
+    earlier = find(tmp_path, cleanup, "train.precision=auto")
+    assert earlier.content is not None
+    elsewhere = dataclasses.replace(earlier, content={**earlier.content, "precision": "float16"})
+    with pytest.raises(UserError, match=r"computed in float16 so far.* Type train\.precision=float16"):
+        resume(elsewhere, tmp_path, "train.precision=auto")
+    _, state, _ = resume(elsewhere, tmp_path, "train.precision=auto", accepted={"train.precision"})
+    assert state.cursor == Cursor(0, 2)
+
+
+def test_a_micro_batch_that_could_not_be_kept_is_told(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    earlier = find(tmp_path, cleanup)
+    assert earlier.content is not None
+    elsewhere = dataclasses.replace(earlier, content={**earlier.content, "micro_batch": 4})
+    again, *_ = resume(elsewhere, tmp_path)
+    assert again.notes == (
+        "changed since: micro-batches of 4 → 8, since 1 processes need 1 of them; set train.micro_batch",
+    )
+
+
+def test_the_global_batch_changes_between_epochs_only(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    changed, accepted = "train.global_batch=4", {"train.global_batch"}
+    earlier = find(tmp_path, cleanup, changed, accepted=accepted)
+    with pytest.raises(UserError, match=r"train\.global_batch=4 cannot replace 8 in mid-epoch"):
+        resume(earlier, tmp_path, changed, accepted=accepted)
+
+
+def test_a_broken_checkpoint_is_set_aside(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = saved(tmp_path)
+    save_after(made, 1)
+    newest = made.folder.checkpoints / "epoch0000-step000003.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.unlink()  # last.pt is the same file by another name
+    newest.write_bytes(content)
+    earlier = find(tmp_path, cleanup)
+    assert earlier.path == made.folder.checkpoints / "epoch0000-step000002.pt"
+    assert "epoch0000-step000003.pt is broken" in earlier.notes[0]
+    assert earlier.notes[0].endswith("It is now epoch0000-step000003.pt.broken.")
+    assert earlier.notes[1] == f"going on from the one before it: {earlier.path}"
+    assert (made.folder.checkpoints / "epoch0000-step000003.pt.broken").exists()
+
+
+def test_a_run_whose_checkpoints_are_all_gone_is_refused(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = saved(tmp_path)
+    save_after(made, 1)
+    shutil.rmtree(made.folder.checkpoints)
+    with pytest.raises(UserError, match="this run has saved checkpoints, but none is whole"):
+        find(tmp_path, cleanup)
+
+
+def test_a_first_save_that_was_killed_counts_as_none(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = make_trainer(tmp_path)
+    made.folder.add(SaveLine(epoch=1, step=4, stall_seconds=0.1))  # its line is written before its file
+    earlier = find(tmp_path, cleanup)
+    assert (earlier.is_begun, earlier.path) == (True, None)
+
+
+def test_the_newest_known_time_of_a_save_is_found(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = saved(tmp_path)
+    for step, took in ((4, 9.5), (5, 7.5), (6, None)):
+        made.folder.add(SaveLine(epoch=1, step=step, stall_seconds=0.1, last_write_seconds=took))
+    assert find(tmp_path, cleanup).last_write_seconds == 7.5
+
+
+def test_lines_of_saves_by_an_earlier_release_are_read(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = saved(tmp_path)
+    old = {"kind": "save", "epoch": 0, "step": 4, "stall_seconds": 0.1, "last_write_seconds": 3.0}
+    with made.folder.metrics.open("a") as stream:
+        stream.write(json.dumps(old) + "\n")
+    assert find(tmp_path, cleanup).last_write_seconds == 3.0
+
+
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    earlier = find(tmp_path, cleanup, "model.name=signs_net", accepted={"model"})
+    with pytest.raises(UserError, match="is of another model"):
+        resume(earlier, tmp_path, "model.name=signs_net", accepted={"model"})

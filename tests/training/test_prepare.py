@@ -1,0 +1,121 @@
+"""From a config to the parts of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from signs_dist.checkpointing.tensors import weights_sha256
+from signs_dist.config.settings import Config
+from signs_dist.errors import UserError
+from signs_dist.models.weights import named_weights
+from signs_dist.training.prepare import build_model, choose_num_threads, prepare
+from tests.training.parts import make_config, make_prepared, make_process
+
+
+def test_the_parts_of_a_run(tmp_path: Path) -> None:
+    prepared = make_prepared(tmp_path)
+    assert {name: len(index) for name, index in prepared.data.splits.items()} == {"train": 36, "val": 12, "test": 12}
+    assert prepared.sources.keys() == prepared.fingerprints.keys() == {"train", "val", "test"}
+    assert all(len(fingerprint) == 64 for fingerprint in prepared.fingerprints.values())
+    assert (prepared.plan.num_steps, prepared.plan.num_left_out) == (4, 4)
+    assert prepared.plan.micro_batches.size == 8
+    assert prepared.num_threads == torch.get_num_threads() == 1  # OMP_NUM_THREADS of the tests
+
+
+def test_what_the_manifest_tells_of_the_data(tmp_path: Path) -> None:
+    prepared = make_prepared(tmp_path)
+    assert prepared.about_data() == {
+        "name": str(tmp_path / "colours"),
+        "root": str((tmp_path / "colours").resolve()),
+        "classes": ["0", "1", "2"],
+        "fingerprints": dict(prepared.fingerprints),
+    }
+
+
+def test_a_short_epoch_and_a_balanced_order(tmp_path: Path) -> None:
+    prepared = make_prepared(tmp_path, "train.epoch_steps=3", "data.order=balanced")
+    assert prepared.plan.num_steps == 3
+    assert prepared.plan.order is not None
+    assert make_prepared(tmp_path).plan.order is None
+
+
+@pytest.mark.parametrize(
+    ("earlier", "settings", "world_size", "size"),
+    [
+        (None, (), 1, 8),
+        (4, (), 1, 4),  # kept
+        (4, ("train.micro_batch=2",), 1, 2),  # the config says more
+        (3, (), 1, 8),  # does not divide the global batch any more
+        (4, (), 2, 4),  # just enough of them
+        (4, (), 4, 2),  # two micro-batches of 4 are too few for four processes
+    ],
+)
+def test_the_micro_batch_of_an_earlier_attempt_is_kept_where_it_can_be(
+    tmp_path: Path, earlier: int | None, settings: tuple[str, ...], world_size: int, size: int
+) -> None:
+    process = make_process()
+    process.strategy.world_size = world_size
+    prepared = prepare(make_config(tmp_path, *settings), process, micro_batch=earlier)
+    assert prepared.plan.micro_batches.size == size
+
+
+@pytest.mark.parametrize(
+    ("settings", "automatic", "num_threads"),
+    [
+        ({}, 6, 6),
+        ({"train": {"num_threads": 3}}, 6, 3),
+        ({"exact": True, "train": {"micro_batch": 8}}, 6, 1),  # the same on every machine
+        ({"exact": True, "train": {"micro_batch": 8, "num_threads": 3}}, 6, 3),
+    ],
+)
+def test_threads_of_one_operation(settings: dict[str, object], automatic: int, num_threads: int) -> None:
+    assert choose_num_threads(Config.model_validate(settings), automatic) == num_threads
+
+
+def test_initial_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    def digest(seed: int) -> str:
+        torch.rand(seed + 1)  # the generator is somewhere else each time
+        model = build_model(make_config(tmp_path, f"seed={seed}"), 3, torch.device("cpu"))
+        return weights_sha256(named_weights(model))
+
+    assert digest(0) == digest(0) != digest(1)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_memory_order_of_the_model(tmp_path: Path, channels_last: bool) -> None:
+    config = make_config(tmp_path, "model.name=signs_net", f"train.channels_last={str(channels_last).lower()}")
+    weight = next(value for value in build_model(config, 3, torch.device("cpu")).parameters() if value.ndim == 4)
+    assert weight.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("data.root=/nowhere",), "/nowhere"),
+        (("train.global_batch=64",), "train.global_batch=64 is more than the 36 training images"),
+        (("train.micro_batch=3",), "train.global_batch=8 does not divide into micro-batches of 3"),
+        (("train.sync_batchnorm=true",), "train.sync_batchnorm=true is for several processes on GPUs"),
+        (("model.args={wrong: 1}",), "wrong"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(tmp_path: Path, settings: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_prepared(tmp_path, *settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_workers"),
+    [
+        (("data.num_workers=2",), 2),
+        (("data.num_workers=auto",), 0),
+        (("data.num_workers=auto", "data.storage=files"), 3),
+    ],
+)
+def test_workers_are_started_where_images_are_decoded(
+    tmp_path: Path, settings: tuple[str, ...], num_workers: int
+) -> None:
+    process = make_process(usable_cores=4, num_sharing_cores=1)
+    assert make_prepared(tmp_path, *settings, process=process).loading.num_workers == num_workers

@@ -1,0 +1,70 @@
+"""What is said while a run trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from signs_dist.data.plan import EpochPlan
+from signs_dist.learning.metrics import Score
+from signs_dist.run_folder.records import StepLine
+from signs_dist.training.progress import epoch_text, seconds_left, step_text
+from signs_dist.training.run_state import RunState
+
+LINE = StepLine(
+    epoch=3,
+    step=120,
+    images=3840,
+    train_loss=0.51234,
+    train_accuracy=0.981,
+    lr=0.0416,
+    images_per_second=1234.5,
+    data_wait_share=0.034,
+)
+SCORE = Score(3.0, np.array([[5, 1], [0, 4]]))
+
+
+def test_the_numbers_beside_the_bar() -> None:
+    assert step_text(LINE, 12) == "epoch 3/12 | loss 0.512  98.1 % | 1,234 images/s"
+
+
+@pytest.mark.parametrize(
+    ("epoch", "num_epochs", "val", "text"),
+    [
+        (
+            3,
+            12,
+            SCORE,
+            "epoch  3/12 | loss 0.512  98.1 % | val 0.300  90.0 % (9/10) | lr 0.042 | 1,234 images/s | data wait 3 % | "
+            "1 min 30 s left",
+        ),
+        (3, 5, None, "epoch 3/5 | loss 0.512  98.1 % | lr 0.042 | 1,234 images/s | data wait 3 % | 1 min 30 s left"),
+        (
+            3,
+            3,
+            SCORE,
+            "epoch 3/3 | loss 0.512  98.1 % | val 0.300  90.0 % (9/10) | lr 0.042 | 1,234 images/s | data wait 3 %",
+        ),
+    ],
+)
+def test_a_line_about_an_epoch(epoch: int, num_epochs: int, val: Score | None, text: str) -> None:
+    assert epoch_text(dataclasses.replace(LINE, epoch=epoch), val, num_epochs, 90.0) == text
+
+
+def test_the_time_left_is_by_the_speed_of_this_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("signs_dist.training.run_state.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    state = RunState(EpochPlan(80, 8, 0), 3)  # 30 steps
+    assert seconds_left(state) == 0
+    for _ in range(10):
+        state.advance()
+    state.first_step = state.steps_done  # an earlier attempt did these
+    state.clock.add(1000.0)
+    state.clock.start()
+    now[0] += 10
+    for _ in range(5):
+        state.advance()
+    assert seconds_left(state) == pytest.approx(2.0 * 15)

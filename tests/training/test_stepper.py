@@ -1,0 +1,172 @@
+"""Training steps and evaluations without files."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from signs_dist.checkpointing.store import Cursor
+from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
+from signs_dist.config.settings import Config
+from signs_dist.errors import UserError
+from signs_dist.learning.metrics import RunningSums, Score, to_host
+from signs_dist.training.stepper import Stepper, make_learning_rate
+from tests.training.parts import make_config, make_stepper
+
+
+class Noisy(nn.Module):
+    """A network that draws from Python's generator, which no seed of a run reaches."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(images.mean(dim=(2, 3)))
+        return logits * (1 + random.random())
+
+
+def digest(stepper: Stepper) -> str:
+    return weights_sha256(plain_weights(stepper.state.model))
+
+
+def score_of(sums: RunningSums) -> Score:
+    return Score.from_sums(to_host(sums.tensors()))
+
+
+def children() -> list[str]:
+    tasks = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return [child for task in tasks for child in task.read_text().split()]
+
+
+def test_an_epoch_is_trained_step_by_step(tmp_path: Path) -> None:
+    stepper, process = make_stepper(tmp_path)
+    before = digest(stepper)
+    reports = list(stepper.steps(Cursor(0, 0)))
+    assert [report.step for report in reports] == [1, 2, 3, 4]
+    assert score_of(reports[-1].sums).num_images == 4 * 8
+    assert digest(stepper) != before
+    assert (process.pulse.phase, process.pulse.step) == ("load", 4)
+
+
+def test_the_rest_of_an_epoch_is_trained_from_its_middle(tmp_path: Path) -> None:
+    whole, _ = make_stepper(tmp_path)
+    for report in whole.steps(Cursor(1, 0)):
+        sums = report.sums
+    parts, _ = make_stepper(tmp_path)
+    steps = parts.steps(Cursor(1, 0))
+    first = [next(steps), next(steps)][-1]
+    steps.close()  # type: ignore[attr-defined]
+    rest = list(parts.steps(Cursor(1, 2), first.sums))
+    assert [report.step for report in rest] == [3, 4]
+    assert digest(parts) == digest(whole)
+    assert score_of(rest[-1].sums).loss_sum == score_of(sums).loss_sum
+    assert score_of(rest[-1].sums).num_images == 32
+
+
+def test_wishes_are_asked_each_step(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def stop() -> bool:
+        asked.append("stop")
+        return len(asked) == 3
+
+    stepper, _ = make_stepper(tmp_path, wishes=(stop, lambda: False))
+    agreed = [stepper.state.sync.stop_agreed for _ in stepper.steps(Cursor(0, 0))]
+    assert agreed == [False, False, True, False]
+
+
+def test_every_split_but_train_is_judged_once_over(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path)
+    assert stepper.evaluation_loaders.keys() == {"val", "test"}
+    assert score_of(stepper.judge("val")).num_images == 12
+    assert score_of(stepper.judge("test")).num_images == 12
+
+
+def test_the_judge_smooths_no_labels(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, "loss.label_smoothing=0.5", "train.precision=float32")
+    batch = next(iter(stepper.evaluation_loaders["val"]))
+    images, labels = stepper.prepare_evaluation(batch)
+    with torch.no_grad():
+        expected = functional.cross_entropy(stepper.state.model.eval()(images), labels).item()
+    assert score_of(stepper.judge("val")).loss == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_average_of_the_weights_is_judged(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, "ema.decay=0.9", "optim.lr=0.5")
+    for _ in stepper.steps(Cursor(0, 0)):
+        pass
+    average, last = stepper.state.average, digest(stepper)
+    assert average is not None
+    by_average = score_of(stepper.judge("val")).loss
+    assert digest(stepper) == last  # they are put back
+    stepper.state.average = None
+    assert score_of(stepper.judge("val")).loss != by_average
+    stepper.state.model.load_state_dict({**stepper.state.model.state_dict(), **average.weights()})
+    assert score_of(stepper.judge("val")).loss == by_average
+
+
+def test_exact_mode_refuses_what_draws_from_elsewhere(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, "model.name=tests.training.test_stepper:Noisy")
+    with pytest.raises(UserError, match=r"exact=true cannot hold: .* gives other bits each time"):
+        stepper.require_same_bits()
+
+
+def test_exact_mode_accepts_dropout(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, "model.name=signs_net", "model.args={dropout: 0.5}")
+    before = digest(stepper)
+    stepper.require_same_bits()
+    assert digest(stepper) == before
+    assert all(parameter.grad is None for parameter in stepper.state.model.parameters())
+
+
+def test_the_learning_rate_follows_the_images() -> None:
+    values = {"optim": {"lr": 0.5}, "schedule": {"name": "step", "step_epochs": 1, "step_factor": 0.1}}
+    rate = make_learning_rate(Config.model_validate(values), images_per_epoch=32)
+    assert [rate(images) for images in (0, 31, 32, 64)] == pytest.approx([0.5, 0.5, 0.05, 0.005])
+
+
+def test_an_evaluation_of_packed_images_starts_no_workers(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, "data.num_workers=1")
+    stepper.judge("val")
+    assert children() == []
+    stepper.close()
+
+
+def test_closing_ends_the_workers_though_an_error_is_kept(tmp_path: Path) -> None:
+    settings = ("data.num_workers=1", "data.storage=files", "optim.lr=1e30", "train.precision=float32")
+    stepper, _ = make_stepper(tmp_path, *settings)
+    stepper.judge("val")
+    with pytest.raises(RuntimeError, match="not a finite number") as kept:
+        list(stepper.steps(Cursor(0, 0)))
+    assert len(children()) == 2  # one to train, one to judge
+    stepper.close()
+    deadline = time.monotonic() + 5
+    while children() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert children() == []
+    assert kept.value.__traceback__ is not None
+
+
+def test_a_closed_stepper_loads_nothing(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path)
+    stepper.close()
+    with pytest.raises(AssertionError, match="the loader is closed"):
+        next(stepper.steps(Cursor(0, 0)))
+    with pytest.raises(AssertionError, match="the loader is closed"):
+        stepper.judge("val")
+
+
+def test_settings_of_the_config_reach_the_state(tmp_path: Path) -> None:
+    stepper, process = make_stepper(tmp_path, "optim.clip_norm=2", "seed=5", "train.precision=float32")
+    state = stepper.state
+    assert (state.clip_norm, state.seed, state.num_classes, state.average) == (2.0, 5, 3, None)
+    assert state.pulse is process.pulse
+    assert state.learning_rate(0) == pytest.approx(0.1 * make_config(tmp_path).schedule.start_factor)
