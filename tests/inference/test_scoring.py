@@ -1,0 +1,103 @@
+"""Scoring a trained model on a split."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from signs_dist.console.command import run_command
+from signs_dist.errors import UserError
+from signs_dist.evaluate import main as evaluate
+from signs_dist.inference.scoring import open_scored_split, score
+from signs_dist.inference.trained_model import load_model
+from tests.inference.runs import make_run
+from tests.sets import write_colour_set
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_score_is_what_evaluate_prints(
+    run: Path, tmp_path: Path, split: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = score(load_model(run), split=split)
+    assert run_command(evaluate, [str(run), "--split", split, "--json", str(tmp_path / "out.json"), "--quiet"]) == 0
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert (found.accuracy, found.loss) == (told[f"{split}_accuracy"], told[f"{split}_loss"])
+    assert found.confusion.tolist() == told[f"{split}_confusion"]
+    assert found.num_images == (36 if split == "train" else 12)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{split} accuracy {100 * found.accuracy:.1f} % ({found.num_correct}/{found.num_images} ")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_score_is_that_of_the_run(run: Path, split: str) -> None:
+    result = json.loads((run / "result.json").read_text())
+    found = score(load_model(run), split=split)
+    assert (found.loss, found.num_correct) == (result[f"{split}_loss"], result[f"{split}_correct"])
+
+
+def test_another_data_set(run: Path, tmp_path: Path) -> None:
+    write_colour_set(tmp_path / "other", counts={"val": 7})
+    assert score(load_model(run), tmp_path / "other").num_images == 21
+    assert score(load_model(run), str(tmp_path / "other"), split="val").num_images == 21
+
+
+def test_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
+    write_colour_set(tmp_path / "other", counts={"val": 2}, num_classes=4)
+    with pytest.raises(UserError, match=r"class 3 is not among the classes 0, 1, 2"):
+        score(load_model(run), tmp_path / "other")
+
+
+def test_a_split_that_is_not_there(run: Path, tmp_path: Path) -> None:
+    write_colour_set(tmp_path / "other", counts={"train": 1, "val": 1})
+    with pytest.raises(UserError, match=r"--split test: .*other has only train, val\. Type --split val\."):
+        score(load_model(run), tmp_path / "other", split="test")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_folder_without_any_split(run: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=name):
+        score(load_model(run), tmp_path / name)
+
+
+def test_data_that_are_gone_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "train.epochs=1")
+    shutil.rmtree(tmp_path / "colours")
+    with pytest.raises(UserError, match="colours"):
+        score(load_model(run))
+
+
+def test_drawn_images_are_drawn_again_where_they_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no photos are
+    counts = ("data.synthetic.train=12", "data.synthetic.val=6", "data.synthetic.test=6")
+    run = make_run(tmp_path, "data.root=null", *counts, "train.epochs=1")
+    result = json.loads((run / "result.json").read_text())
+    shutil.rmtree(tmp_path / "cache")
+    found = score(load_model(run))
+    assert (found.num_images, found.loss) == (result["val_images"], result["val_loss"])
+
+
+def test_scoring_draws_no_random_numbers(run: Path) -> None:
+    model = load_model(run)
+    before = torch.get_rng_state()
+    score(model)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_progress_is_told_while_images_are_packed(run: Path, tmp_path: Path) -> None:
+    write_colour_set(tmp_path / "other", counts={"val": 2})
+    told: list[tuple[str, int, int]] = []
+    model = load_model(run)
+    opened = open_scored_split(model, str(tmp_path / "other"), "val", num_cores=1, report=lambda *row: told.append(row))
+    assert (opened.data_name, opened.split, opened.num_images) == (str(tmp_path / "other"), "val", 6)
+    assert len(opened.fingerprint) == 64
+    assert told[-1][1:] == (6, 6)

@@ -1,0 +1,198 @@
+"""A trained model, read back from its run folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
+from signs_dist.data.batches import Batch
+from signs_dist.errors import UserError
+from signs_dist.inference.trained_model import TrainedModel, find_weights, load_model, use_threads
+from signs_dist.run_folder.folder import RunFolder
+from tests.inference.runs import make_run
+from tests.training.parts import make_process
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    """The run, to be damaged."""
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def photos(run: Path, split: str = "val") -> tuple[torch.Tensor, list[str]]:
+    """uint8 [B, 3, S, S], and the name of each class."""
+    paths = sorted((run.parent / "colours" / f"{split}_signs").iterdir())
+    pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2), [path.name[0] for path in paths]
+
+
+def digest(model: TrainedModel) -> str:
+    return weights_sha256(plain_weights(model.network))
+
+
+def test_a_model_is_read_with_all_that_it_needs(run: Path) -> None:
+    model = load_model(run)
+    result = json.loads((run / "result.json").read_text())
+    assert digest(model) == result["weights_sha256"]
+    assert model.classes == ("0", "1", "2")
+    assert (model.image_size, model.device, model.source) == (16, torch.device("cpu"), run / "model.pt")
+    assert not model.network.training
+    assert model.data["name"] == str(run.parent / "colours")
+
+
+def test_it_gives_logits_for_pixels(run: Path) -> None:
+    model = load_model(str(run))
+    images, names = photos(run)
+    logits = model(images)
+    assert (logits.shape, logits.dtype) == (torch.Size([12, 3]), torch.float32)
+    predicted = [model.classes[label] for label in logits.argmax(1).tolist()]
+    hits = sum(map(str.__eq__, predicted, names))
+    assert hits == json.loads((run / "result.json").read_text())["val_correct"]
+    assert torch.equal(images, photos(run)[0])  # the caller's images are as they were
+
+
+def test_an_image_has_the_same_logits_alone_and_among_others(run: Path) -> None:
+    model = load_model(run)
+    images, _ = photos(run)
+    torch.testing.assert_close(model(images[:1]), model(images)[:1], rtol=0.02, atol=0.02)
+    assert model(images[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "given"),
+    [
+        ((1, 3, 16, 16), torch.float32, r"torch\.float32 \[1, 3, 16, 16\]"),
+        ((3, 16, 16), torch.uint8, r"torch\.uint8 \[3, 16, 16\]"),
+        ((1, 16, 16, 3), torch.uint8, r"torch\.uint8 \[1, 16, 16, 3\]"),
+        ((1, 3, 16, 17), torch.uint8, r"torch\.uint8 \[1, 3, 16, 17\]"),
+    ],
+)
+def test_other_images_are_refused(run: Path, shape: tuple[int, ...], dtype: torch.dtype, given: str) -> None:
+    with pytest.raises(ValueError, match=rf"takes uint8 images \[B, 3, 16, 16\], not {given}"):
+        load_model(run)(torch.zeros(shape, dtype=dtype))
+
+
+def test_flips_are_averaged_where_the_config_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "evaluate.flip_average=true", "train.epochs=1", "train.precision=float32")
+    model = load_model(run)
+    images, _ = photos(run)
+    torch.testing.assert_close(model(images), model(images.flip(3)))
+    inputs, _ = model.prepare(Batch(images, torch.zeros(12).long(), torch.zeros(12).long(), 0, 0))
+    with torch.no_grad():
+        both = (model.network(inputs) + model.network(inputs.flip(3))) / 2
+    torch.testing.assert_close(model(images), both)
+
+
+@pytest.mark.parametrize("weights", ["final", "best", "last"])
+def test_each_file_of_weights_has_a_name(run: Path, weights: str) -> None:
+    model = load_model(run, weights=weights)
+    store = run / "checkpoints"
+    expected = {"final": run / "model.pt", "best": store / "best.pt", "last": store / "epoch0003-step000000.pt"}[
+        weights
+    ]
+    assert model.source == expected
+    content = torch.load(expected, weights_only=True)
+    assert digest(model) == weights_sha256(content if weights == "final" else content["model"])
+
+
+def test_weights_of_a_file(run: Path) -> None:
+    path = run / "checkpoints" / "epoch0001-step000000.pt"
+    model = load_model(run, weights=str(path))
+    assert model.source == path
+    assert digest(model) != digest(load_model(run))
+
+
+def test_the_average_is_what_a_checkpoint_gives(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "ema.decay=0.9", "train.epochs=1")
+    assert digest(load_model(run, weights="last")) == digest(load_model(run, weights="final"))
+
+
+def test_weights_that_are_not_there_yet(copy: Path) -> None:
+    with pytest.raises(UserError, match=r"--weights nowhere: no such file\. It is final, best, last or the path"):
+        load_model(copy, weights="nowhere")
+    (copy / "model.pt").unlink()
+    with pytest.raises(UserError, match=r"has no model\.pt yet\. Type --weights best\."):
+        load_model(copy)
+    shutil.rmtree(copy / "checkpoints")
+    for weights, missing in (("last", "checkpoint"), ("best", r"checkpoints/best\.pt")):
+        with pytest.raises(UserError, match=rf"has no {missing} yet\. Let the run finish an epoch first\."):
+            find_weights(RunFolder(copy), weights)
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="is not a run folder"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: .* It is written when a run starts"),
+        ("{half", "cannot be read"),
+        ("[]", "does not name the classes"),
+        ('{"data": {}}', "does not name the classes"),
+    ],
+)
+def test_a_broken_manifest(copy: Path, text: str | None, message: str) -> None:
+    (copy / "manifest.json").unlink() if text is None else (copy / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_model(copy)
+
+
+def test_weights_of_another_network(run: Path, tmp_path: Path) -> None:
+    other = make_run(tmp_path, "model.name=mlp", "model.args={}", "train.epochs=1")
+    with pytest.raises(UserError, match=r"model\.pt is of another model"):
+        load_model(run, weights=str(other / "model.pt"))
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "tpu"])
+def test_a_device_that_is_not_there(run: Path, device: str) -> None:
+    with pytest.raises(UserError, match=device.partition(":")[0]):
+        load_model(run, device=device)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", torch.device("cpu")])
+def test_a_device_that_is_there(run: Path, device: str | torch.device) -> None:
+    assert load_model(run, device=device).device == torch.device("cpu")
+
+
+def test_weights_that_the_run_began_with_need_not_be_there(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "first", "train.epochs=1")
+    start = tmp_path / "start.pt"
+    shutil.copyfile(run / "model.pt", start)
+    second = make_run(tmp_path / "second", f"model.weights={start}", "train.epochs=1")
+    start.unlink()
+    assert digest(load_model(second)) == json.loads((second / "result.json").read_text())["weights_sha256"]
+
+
+def test_reading_a_model_draws_no_random_numbers(run: Path) -> None:
+    before = torch.get_rng_state()
+    num_threads = torch.get_num_threads()
+    load_model(run)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == num_threads
+
+
+@pytest.mark.parametrize(("setting", "num_threads"), [("auto", 3), ("2", 2)])
+def test_the_commands_use_the_threads_of_the_config(tmp_path: Path, setting: str, num_threads: int) -> None:
+    run = make_run(tmp_path, f"train.num_threads={setting}", "train.epochs=1")
+    before = torch.get_num_threads()
+    try:
+        use_threads(load_model(run), make_process(num_threads=3).context)
+        assert torch.get_num_threads() == num_threads
+    finally:
+        torch.set_num_threads(before)
