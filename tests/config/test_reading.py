@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from signs_dist.config.messages import find_setting
 from signs_dist.config.reading import load_config
 from signs_dist.config.settings import Config, flatten
 from signs_dist.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def message_of(tmp_path: Path, content: str | bytes | None, *overrides: str) -> str:
@@ -77,7 +80,7 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
             "c.yaml:2: unknown key learning_rate. Did you mean optim.lr? Legal: seed, exact, ",
         ),
         ("train: {batch_size: 3}", "c.yaml:1: unknown key train.batch_size. Did you mean train.global_batch?"),
-        ("train.epochs: 3", "unknown key train.epochs. In a file, epochs stands on a line of its own below `train:`."),
+        ("train.epochs: 3", "unknown key train.epochs. In a file, write epochs on its own line below `train:`."),
         ("1: 2", "c.yaml:1: unknown key 1. Legal: seed,"),
         ("? [a]\n: 3", "c.yaml:1: a key is a word, not a list or a mapping."),
         # wrong types
@@ -108,14 +111,17 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         # shape
         ("- a\n", "c.yaml:1: a config is a mapping such as `train: {epochs: 10}`, not a list or a value."),
         ("3", "c.yaml:1: a config is a mapping"),
-        ("data: 3", "c.yaml:1: data is a section: its keys stand below it, such as `root: …`."),
+        ("data: 3", "c.yaml:1: data is a section: write its keys below it, such as `root: …`."),
         ("data:\n  synthetic: []", "c.yaml:2: data.synthetic is a section"),
         # what YAML does silently elsewhere
-        ("train:\n  epochs: 3\n  epochs: 4", "c.yaml:3: train.epochs stands here again; it is set in line 2 already."),
-        ("train: {}\ntrain: {}", "c.yaml:2: train stands here again"),
-        ("model: {args: {a: 1, a: 2}}", "c.yaml:1: model.args: a stands here again"),
-        ("model: {args: {a: {b: 1, b: 2}}}", "b stands here again"),
-        ("train: &t {epochs: 3}\nlog:\n  <<: *t", "c.yaml:3: log.<<: merge keys are not read. Write the settings out."),
+        ("train:\n  epochs: 3\n  epochs: 4", "c.yaml:3: train.epochs is given twice; line 2 sets it already."),
+        ("train: {}\ntrain: {}", "c.yaml:2: train is given twice"),
+        ("model: {args: {a: 1, a: 2}}", "c.yaml:1: model.args: a is given twice"),
+        ("model: {args: {a: {b: 1, b: 2}}}", "b is given twice"),
+        (
+            "train: &t {epochs: 3}\nlog:\n  <<: *t",
+            "c.yaml:3: log.<<: merge keys are not read. Write the settings in full.",
+        ),
         ("model: {args: {a: &t {b: 1}, c: {<<: *t}}}", "merge keys are not read"),
         ("train: {epochs: 3}\n---\nseed: 1", "c.yaml:2: not valid YAML: but found another document."),
         # tags
@@ -132,7 +138,7 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         ("train:\n\tepochs: 3", "c.yaml:2: not valid YAML: found character '\\t'"),
         ("train: {epochs: 3", "c.yaml:1: not valid YAML: expected ',' or '}'"),
         ("train: *x", "c.yaml:1: not valid YAML: found undefined alias 'x'."),
-        ("seed: 1\ntrain: \x07", "c.yaml:2: not valid YAML: the character #x0007 is not allowed. Drop it."),
+        ("seed: 1\ntrain: \x07", "c.yaml:2: not valid YAML: the character #x0007 is not allowed. Delete it."),
         (b"seed: 1\n# caf\xe9\n", "c.yaml:2: not UTF-8 text"),
         (b"\xff\xfes\x00", "c.yaml:1: not UTF-8 text"),
         # too much
@@ -189,7 +195,7 @@ def test_a_very_long_value_is_told_short(tmp_path: Path) -> None:
         ("data.root=12", """"data.root='12'"."""),
         ("data.root=@x", "not valid YAML: found character '@'"),
         ("model.args.a=!!python/name:os.system", "the tag tag:yaml.org,2002:python/name:os.system is not read"),
-        ("model.args.a={b: 1, b: 2}", "b stands here again"),
+        ("model.args.a={b: 1, b: 2}", "b is given twice"),
         ("model.args.a=&x [*x]", "nested too deeply"),
         ("train.precision=bf16", "Did you mean bfloat16?"),
     ],
@@ -213,7 +219,9 @@ def test_all_wrong_values_are_told_at_once(tmp_path: Path) -> None:
 
 def test_a_wrong_combination_names_the_place_that_made_it(tmp_path: Path) -> None:
     message = message_of(tmp_path, "schedule: {name: cosine}\ntrain: {epochs: 40}", "schedule.warmup_epochs=50")
-    assert message.startswith("schedule.warmup_epochs=50: schedule.warmup_epochs=50 leaves nothing of train.epochs=40.")
+    assert message.startswith(
+        "schedule.warmup_epochs=50: schedule.warmup_epochs=50 is not shorter than train.epochs=40."
+    )
 
 
 def test_arguments_of_the_network_are_merged_one_by_one(tmp_path: Path) -> None:
@@ -226,7 +234,8 @@ def test_explain_prints_every_value_with_its_origin(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("train:\n  epochs: 7\nmodel:\n  args: {channels: 4}\n", encoding="utf-8")
     lines = load_config(path, ["optim.lr=1e-4", "model.args.dropout=0.5"]).explain().splitlines()
-    table = {line.split(" = ")[0].strip(): line.split(" = ")[1].split("  # ") for line in lines}
+    rows = [line for line in lines if "  # " in line]
+    table = {row.split(" = ")[0].strip(): row.split(" = ")[1].split("  # ") for row in rows}
     assert list(table) == [key for key, _ in flatten(Config())]
     assert [part.strip() for part in table["train.epochs"]] == ["7", f"{path}:2"]
     assert [part.strip() for part in table["optim.lr"]] == ["0.0001", "optim.lr=1e-4"]
@@ -235,6 +244,21 @@ def test_explain_prints_every_value_with_its_origin(tmp_path: Path) -> None:
         "{channels: 4, dropout: 0.5}",
         f"{path}:4, model.args.dropout=0.5",
     ]
+
+
+def test_explain_says_below_each_setting_what_it_does() -> None:
+    lines = load_config(None, ["optim.lr=1e-4"]).explain().splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("optim.lr "))
+    text = "    Peak learning rate. It is used as written and never scaled by the batch or the number of"
+    assert lines[place + 1 : place + 3] == [text, "    processes."]
+    assert lines[lines.index("train: Length of the run, batch, number format and threads.") - 1] == ""
+    below = [lines[place + 1].startswith("    ") for place, line in enumerate(lines) if re.match(r"[a-z_.]+ +=", line)]
+    assert below == [True] * len(flatten(Config()))
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_explain_fits_into_a_hundred_columns(path: Path) -> None:
+    assert max(map(len, load_config(path).explain().splitlines())) <= 100
 
 
 def test_a_setting_that_is_replaced_whole_has_one_origin() -> None:
