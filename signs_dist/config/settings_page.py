@@ -35,8 +35,15 @@ model:
 ```
 
 Values have types: `1e-4` is a number, `yes` and `010` are text, and `"3"` is not 3. An unknown key, a key that is given
-twice and a value of the wrong type are refused, with file, line and the nearest legal name. What several processes do
-with `train.global_batch` and `train.micro_batch` is in [Ways to launch](launching.md#the-batch).
+twice and a value of the wrong type are refused, with file, line and the nearest legal name:
+
+```text
+$ python -m signs_dist.train --config mine.yaml
+error: mine.yaml:3: unknown key train.global_btach. Did you mean train.global_batch? Legal in train: epochs, …
+```
+
+[Quick start](quick-start.md#the-recipes) lists the recipes in `configs/`. [Ways to launch](launching.md#the-batch) explains
+`train.global_batch` and `train.micro_batch`.
 """
 
 
