@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from signs_dist.config.messages import find_setting
 from signs_dist.config.reading import load_config
-from signs_dist.config.settings import Config, flatten
+from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def message_of(tmp_path: Path, content: str | bytes | None, *overrides: str) -> str:
-    """What a user is told about a config, without the folder's name."""
-    path = None
-    if content is not None:
-        path = tmp_path / "c.yaml"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError) as caught:
-        load_config(path, overrides)
-    return str(caught.value).replace(f"{tmp_path}/", "")
-
-
-def read(tmp_path: Path, content: str, *overrides: str) -> Config:
-    path = tmp_path / "c.yaml"
-    path.write_text(content, encoding="utf-8")
-    return load_config(path, overrides).config
+from tests.config.config_files import message_of, read
 
 
 def test_the_command_line_wins_over_the_file_which_wins_over_the_defaults(tmp_path: Path) -> None:
     config = read(tmp_path, "train: {epochs: 7, global_batch: 16}\n", "train.epochs=9", "train.epochs=11")
     assert (config.train.epochs, config.train.global_batch, config.optim.lr) == (11, 16, Config().optim.lr)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("1e-4", 1e-4), ("1E-4", 1e-4), ("1.e-4", 1e-4), (".5", 0.5), ("5.", 5.0), ("+.5e1", 5.0), ("3", 3.0)],
-)
-def test_numbers_are_numbers(tmp_path: Path, text: str, value: float) -> None:
-    assert read(tmp_path, f"optim: {{lr: {text}}}").optim.lr == value
-    assert load_config(None, [f"optim.lr={text}"]).config.optim.lr == value
-
-
-@pytest.mark.parametrize("word", ["yes", "No", "on", "OFF", "010", "0x10", "1:30", "1_000", "2024-01-01", "="])
-def test_odd_words_are_text(tmp_path: Path, word: str) -> None:
-    assert read(tmp_path, f"model: {{args: {{a: {word}}}}}").model.args == {"a": word}
-    assert read(tmp_path, "", f"data.root={word}").data.root == word
 
 
 @pytest.mark.parametrize(
@@ -157,20 +119,6 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: str | bytes, expected:
     assert expected in message_of(tmp_path, content)
 
 
-def test_aliases_cannot_blow_up_a_small_file(tmp_path: Path) -> None:
-    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    content = "model: {args: {" + ", ".join(rows) + "}}"
-    assert "too large with its aliases written out; 10,000 values in 32 levels" in message_of(tmp_path, content)
-
-
-def test_a_very_long_value_is_told_short(tmp_path: Path) -> None:
-    message = message_of(tmp_path, f"train: {{epochs: '{'x' * 200_000}'}}")
-    assert len(message) < 400
-    assert "(200,000 characters)" in message
-    assert len(message_of(tmp_path, None, f"train.epochs={'x' * 200_000}")) < 800
-
-
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
@@ -230,37 +178,6 @@ def test_arguments_of_the_network_are_merged_one_by_one(tmp_path: Path) -> None:
     assert read(tmp_path, "model: {args: {a: 1}}", "model.args={z: 1}").model.args == {"z": 1}
 
 
-def test_explain_prints_every_value_with_its_origin(tmp_path: Path) -> None:
-    path = tmp_path / "my.yaml"
-    path.write_text("train:\n  epochs: 7\nmodel:\n  args: {channels: 4}\n", encoding="utf-8")
-    lines = load_config(path, ["optim.lr=1e-4", "model.args.dropout=0.5"]).explain().splitlines()
-    rows = [line for line in lines if "  # " in line]
-    table = {row.split(" = ")[0].strip(): row.split(" = ")[1].split("  # ") for row in rows}
-    assert list(table) == [key for key, _ in flatten(Config())]
-    assert [part.strip() for part in table["train.epochs"]] == ["7", f"{path}:2"]
-    assert [part.strip() for part in table["optim.lr"]] == ["0.0001", "optim.lr=1e-4"]
-    assert [part.strip() for part in table["train.global_batch"]] == [str(Config().train.global_batch), "default"]
-    assert [part.strip() for part in table["model.args"]] == [
-        "{channels: 4, dropout: 0.5}",
-        f"{path}:4, model.args.dropout=0.5",
-    ]
-
-
-def test_explain_says_below_each_setting_what_it_does() -> None:
-    lines = load_config(None, ["optim.lr=1e-4"]).explain().splitlines()
-    place = next(number for number, line in enumerate(lines) if line.startswith("optim.lr "))
-    text = "    Peak learning rate. It is used as written and never scaled by the batch or the number of"
-    assert lines[place + 1 : place + 3] == [text, "    processes."]
-    assert lines[lines.index("train: Length of the run, batch, number format and threads.") - 1] == ""
-    below = [lines[place + 1].startswith("    ") for place, line in enumerate(lines) if re.match(r"[a-z_.]+ +=", line)]
-    assert below == [True] * len(flatten(Config()))
-
-
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_explain_fits_into_a_hundred_columns(path: Path) -> None:
-    assert max(map(len, load_config(path).explain().splitlines())) <= 100
-
-
 def test_a_setting_that_is_replaced_whole_has_one_origin() -> None:
     loaded = load_config(None, ["model.args.a=1", "model.args={b: 2}"])
     assert loaded.origins == {"model.args": "model.args={b: 2}"}
@@ -272,30 +189,3 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
         load_config(tmp_path / "sings.yaml")
     with pytest.raises(UserError, match=r"cannot be read: Is a directory\. Give a YAML file\."):
         load_config(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("word", "setting"),
-    [
-        ("epochs", "train.epochs"),
-        ("epcohs", "train.epochs"),
-        ("batch-size", "train.global_batch"),
-        ("lr", "optim.lr"),
-        ("optim.rl", "optim.lr"),
-        ("zzz", ""),
-    ],
-)
-def test_a_guess_finds_the_setting(word: str, setting: str) -> None:
-    assert find_setting(word) == setting
-
-
-def test_no_python_tag_is_run(tmp_path: Path) -> None:
-    """In a process of its own, so that what would be run could be seen."""
-    mark, path = tmp_path / "ran", tmp_path / "evil.yaml"
-    path.write_text(f"model: {{args: {{a: !!python/object/apply:os.mkdir [{json.dumps(str(mark))}]}}}}")
-    done = subprocess.run(
-        [sys.executable, "-m", "signs_dist.train", "--config", str(path), "--explain"], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "evil.yaml:1: model.args: the tag tag:yaml.org,2002:python/object/apply:os.mkdir is not read" in done.stderr
-    assert not mark.exists()
