@@ -1,5 +1,6 @@
-"""The config: one frozen, typed value with everything about a run. The docstrings below the settings are the manual:
-`--explain` and docs/settings.md show them. Reading YAML and the command line is in reading.py.
+"""The config: one frozen, typed value with everything about a run.
+
+The docstrings below the settings are the manual: `--explain` and docs/settings.md show them.
 """
 
 from __future__ import annotations
