@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from signs_dist.console.command import CommandParser, add_config_arguments, run_command
@@ -52,8 +52,8 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None) -> int:
-    """Train as the arguments say; `at_stage` is called with the name of each stage of a save."""
+def main(arguments: Sequence[str]) -> int:
+    """Train as the arguments say."""
     options = build_parser().parse_intermixed_args(arguments)
 
     from signs_dist.config.reading import accepted_names, load_config
@@ -101,7 +101,6 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
         # Read when CUDA starts: cuBLAS then keeps to one workspace, and so to one order of adding.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-    from signs_dist.checkpointing.store import no_stage
     from signs_dist.distributed.strategy import describe_devices, make_strategy, plan_process
     from signs_dist.training.run import train
     from signs_dist.training.supervisor import Supervisor
@@ -130,7 +129,6 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
             supervisor=supervisor,
             command=["python", "-m", "signs_dist.train", *arguments],
             accepted=accepted,
-            at_stage=at_stage or no_stage,
         )
         strategy.close()
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from signs_dist.checkpointing.store import CheckpointStore, Stage, no_stage
+from signs_dist.checkpointing.store import CheckpointStore
 from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.config.reading import dump_config
 from signs_dist.config.settings import Config
@@ -49,7 +49,6 @@ def train(
     supervisor: Supervisor,
     command: Sequence[str],
     accepted: Collection[str] = (),
-    at_stage: Stage = no_stage,
 ) -> dict[str, Any]:
     """Train by `config`, leaving everything in a run folder: a new one, or one whose run is not finished yet.
 
@@ -66,7 +65,6 @@ def train(
         supervisor: watches this process and tells what breaks.
         command: the command line, for the manifest.
         accepted: settings that may differ from those that the run was begun with.
-        at_stage: called with the name of each stage of a save, for those who break off there.
 
     Returns:
         The contents of result.json.
@@ -93,7 +91,6 @@ def train(
                 screen=screen,
                 pulse=pulse,
                 micro_batch=resumed.micro_batch,
-                at_stage=at_stage,
             ),
             "wait for all to prepare",
         )
@@ -136,12 +133,10 @@ def prepare_run(
     screen: Screen,
     pulse: Pulse,
     micro_batch: int | None = None,
-    at_stage: Stage = no_stage,
 ) -> tuple[RunParts, dict[str, Any]]:
     """Everything that a run is made of, and what the manifest says about its data; arguments as in `train`.
 
     `micro_batch` is that of an earlier attempt, kept where the config leaves it open and the processes allow it.
-    `at_stage` is called at each stage of a save.
 
     Raises:
         UserError: the data or the model cannot be used.
@@ -210,7 +205,7 @@ def prepare_run(
         stop=StopRequest(is_alone=strategy.world_size == 1),
         kill_seconds=context.kill_seconds,
         killer="SLURM" if context.is_by_slurm else "torchrun",
-        store=CheckpointStore(run_path / "checkpoints", config.checkpoint.keep, at_stage=at_stage),
+        store=CheckpointStore(run_path / "checkpoints", config.checkpoint.keep),
     )
     return parts, describe_data(data, {name: mark for name, (_, mark) in sources.items()})
 
