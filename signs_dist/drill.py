@@ -80,6 +80,10 @@ def main(arguments: Sequence[str]) -> int:
     except TrainingFailedError:
         print(f"the runs are in {root}")
         raise
+    except UserError:
+        if options.dir is None:
+            shutil.rmtree(root)
+        raise
     passed = all(not verdict.differences for verdict in verdicts)
     if options.json is not None:
         from signs_dist.files import write_json

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -58,8 +59,10 @@ def test_what_is_wrong_with_the_run_is_said_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run_command(drill, ["data.root=nowhere", "train.micro_batch=8", "--dir", "d"]) == 2
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run_command(drill, ["data.root=nowhere", "train.micro_batch=8"]) == 2
     assert "nowhere" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())  # no folder for runs that never began
 
 
 @pytest.mark.slow

@@ -63,6 +63,6 @@ def choose_sizes(config: Config, world_size: int, num_gpus: int) -> list[int]:
 
 
 def _micro_batch_for_one_more(global_batch: int, world_size: int) -> int:
-    """The largest micro-batch that gives one process more than `world_size` at least one, where there are enough."""
+    """The largest size with at least `world_size` + 1 micro-batches in a step, if the batch has as many samples."""
     fewest = min(world_size + 1, global_batch)
     return next(global_batch // count for count in range(fewest, global_batch + 1) if global_batch % count == 0)

@@ -138,7 +138,7 @@ class Drill:
             code = process.wait()
         if folder.is_finished:
             ended_by = "finished"
-        elif not mark.exists() or code in (EXIT_OK, EXIT_USAGE):  # nobody killed it, or its exit code denies it
+        elif not mark.exists() or code in (EXIT_OK, EXIT_USAGE):  # it was not killed, or that is not why it ended
             raise failure_of(f"attempt {attempt} of run {run}" if run else "the run", code, output)
         seconds = round(time.monotonic() - begun, 1)
         return Kill(run, attempt, world_size, ended_by, first_step, last_step(folder), code, seconds)

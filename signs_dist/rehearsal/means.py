@@ -23,7 +23,7 @@ END_SECONDS = 120.0
 SHARE_AT_START = 0.15
 """The share of the kills that come while the processes are still starting."""
 LONGEST_START_SECONDS = 5.0
-"""The latest moment of a kill at the start."""
+"""How long after its start such an attempt is killed at the latest."""
 
 Program = tuple[str, list[str]]
 """A module and its arguments."""
@@ -77,14 +77,14 @@ class KillInSave:
 
 @dataclasses.dataclass(frozen=True)
 class SendSignal:
-    """A signal, sent once the attempt has done a step or has had its time.
+    """A signal, sent when the attempt has done a step, or after some seconds.
 
     Attributes:
         number: of the signal.
         is_for_all: whether it goes to all processes, torchrun included, or to one rank. While no rank is known yet, it
             goes to all.
         step: of the run. If the run has fewer steps, it ends by itself.
-        patience_seconds: when the signal is sent even if the step is not done.
+        patience_seconds: how long to wait for the step.
     """
 
     number: signal.Signals

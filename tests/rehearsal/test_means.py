@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.rehearsal import means
 from signs_dist.rehearsal.attempts import START_SECONDS, Attempt
 from signs_dist.rehearsal.means import MEANS, KillInSave, NoKill, SendSignal, choose_kill
 from signs_dist.rehearsal.save_stages import STAGES_OF_EVERY_SAVE
@@ -115,4 +114,3 @@ def test_without_a_kill_an_attempt_is_waited_for(tmp_path: Path) -> None:
 def test_all_names_can_be_chosen() -> None:
     for name in MEANS:
         assert choose_kill(name, random.Random(0), first_step=0, num_steps=9, num_later_kills=0)
-    assert means.TRAIN == "signs_dist.train"
