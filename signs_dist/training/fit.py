@@ -82,10 +82,14 @@ def _torch_as_before() -> Iterator[None]:
     environment = dict(os.environ)
     num_threads = torch.get_num_threads()
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if _cuda_is_used() else ()):
             yield
     finally:
         torch.set_num_threads(num_threads)
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
+
+
+def _cuda_is_used() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
