@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -25,7 +26,9 @@ import torch
 
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 
-STEPS = 2000 if torch.cuda.is_available() else 25
+SAVES_PER_EPOCH = 3
+GLOBAL_BATCH = 4
+STEPS = 1500 if torch.cuda.is_available() else 25
 """From save to save: time enough to have written the one before, for which the next one would wait."""
 
 
@@ -40,7 +43,9 @@ def main() -> None:
         run = Path(folder) / "run"
         settings = [
             *("data.image_size=32", "model.name=mlp", f"model.args={{hidden: [{hidden}]}}", "optim.lr=0.001"),
-            *("train.epochs=1", f"train.epoch_steps={STEPS * (options.repeats + 2)}", "train.global_batch=4"),
+            f"train.epochs={math.ceil((options.repeats + 2) / SAVES_PER_EPOCH)}",
+            *(f"train.epoch_steps={STEPS * SAVES_PER_EPOCH}", f"train.global_batch={GLOBAL_BATCH}"),
+            f"data.synthetic.train={max(1800, STEPS * SAVES_PER_EPOCH * GLOBAL_BATCH)}",
             *(f"checkpoint.every_steps={STEPS}", "checkpoint.keep=1"),
         ]
         command = [sys.executable, "-m", "signs_dist.train", "--quiet", "--run-dir", str(run), *settings]

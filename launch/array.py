@@ -20,7 +20,7 @@ import yaml
 
 from launch.claim import end_claim
 from launch.jobs import ask_state, find_alive, jobs_of, note_job
-from signs_dist.config.messages import PlainLoader, format_value
+from signs_dist.config.yaml_text import PlainLoader, format_value
 from signs_dist.console.screen import columns, percent
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 from signs_dist.files import write_json

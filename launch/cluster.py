@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from signs_dist.config.messages import describe_field, find_setting, format_value
+from signs_dist.config.messages import describe_field, find_setting
 from signs_dist.config.reading import read_flat
 from signs_dist.config.settings import Config
+from signs_dist.config.yaml_text import format_value
 from signs_dist.errors import UserError
 
 FOLDER = Path("configs") / "cluster"

@@ -32,6 +32,8 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.training",
     # What a trained model is used for.
     "signs_dist.inference",
+    # Runs that are recorded, killed and compared, for the commands parity and drill.
+    "signs_dist.rehearsal",
     # A file at the top of signs_dist is a command.
     "signs_dist.*",
     # How a run starts.
@@ -184,6 +186,7 @@ def test_a_ring_is_seen() -> None:
         ("signs_dist.training.loop", "from signs_dist.training.run import train"),
         ("signs_dist.training.loop", "import torch.distributed as dist"),
         ("signs_dist.training.trainer", "from signs_dist import train"),
+        ("signs_dist.training.run", "from signs_dist.rehearsal.save_stages import watching_saves"),
         ("signs_dist.train", "import submitit"),
         ("signs_dist.train", "import launch.job"),
         ("slurm.dev_cluster", "import submitit"),
@@ -202,6 +205,7 @@ def test_a_wrong_import_is_seen(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("signs_dist.train", "from signs_dist.training.run import train"),
+        ("signs_dist.drill", "from signs_dist.rehearsal.killing import Drill"),
         ("launch.job", "from signs_dist import train"),
         ("signs_dist.environment.context", "import os\nos.environ['RANK']"),
         ("launch.local", "variables = {'RANK': '0'}\nvariables['WORLD_SIZE'] = '2'"),

@@ -30,12 +30,13 @@ BROKEN = ".broken"
 _NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})\.pt")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-Stage = Callable[[str], None]
-"""Called with the name of each stage of a save."""
+
+def ignore_stage(stage: str) -> None:
+    """Do nothing at a stage of a save."""
 
 
-def no_stage(stage: str) -> None:
-    """A save that nobody watches."""
+on_stage: Callable[[str], None] = ignore_stage
+"""Called with the name of each stage that a save reaches. Only `signs_dist.rehearsal.save_stages` changes it."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -63,12 +64,10 @@ class CheckpointStore:
     Args:
         folder: may not exist yet.
         keep: how many of the newest to keep, beside the best.
-        at_stage: called with the name of each stage of a write, for tests that break off there.
     """
 
-    def __init__(self, folder: Path, keep: int, *, at_stage: Stage = no_stage) -> None:
+    def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
-        self._at_stage = at_stage
 
     @property
     def best(self) -> Path:
@@ -134,9 +133,9 @@ class CheckpointStore:
             # The digest first: a file without one would not be trusted, one without a file is nothing.
             with written_aside(digest_path(path)) as digest_aside:
                 digest_aside.write_text(f"{written.sha256}  {path.name}\n", encoding="utf-8")
-            self._at_stage("before rename")
+            on_stage("before rename")
             aside.replace(path)
-            self._at_stage("after rename")
+            on_stage("after rename")
             flush_to_disk(self.folder)
         except UserError as error:
             raise SaveError(str(error)) from error
@@ -153,10 +152,10 @@ class CheckpointStore:
 
     def _write_aside(self, aside: Path, content: Mapping[str, Any]) -> Written:
         with aside.open("wb", buffering=0) as file:
-            self._at_stage("open")
-            written = write_to(file, content, lambda number: self._at_stage(f"quarter {number}"))
+            on_stage("open")
+            written = write_to(file, content, lambda number: on_stage(f"quarter {number}"))
             os.fsync(file.fileno())
-            self._at_stage("flushed")
+            on_stage("flushed")
         return written
 
     def _describe(self, error: OSError, path: Path, num_bytes: int) -> str:
@@ -185,11 +184,11 @@ class CheckpointStore:
             raise SaveError(self._describe(error, name, path.stat().st_size)) from error
 
     def _delete_old(self, best: Cursor | None) -> None:
-        self._at_stage("before rotation")
+        on_stage("before rotation")
         for cursor, path in self.files()[self.keep :]:
             if cursor != best:
                 path.unlink(missing_ok=True)
-                self._at_stage("in rotation")
+                on_stage("in rotation")
                 digest_path(path).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""What is said about a wrong config: where it was set, what was given, what is legal, the nearest name."""
+"""Messages about a wrong config: where the value was set, what was given, what is legal, the nearest name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
-from signs_dist.config.settings import Config, Section, flatten, section_of
+from signs_dist.config.section import Section, section_of
+from signs_dist.config.settings import Config, flatten
+from signs_dist.config.yaml_text import format_value
 
 OTHER_NAMES = {
     "learning_rate": "optim.lr",
@@ -29,76 +29,23 @@ OTHER_NAMES = {
     "amp": "train.precision",
     "ema_decay": "ema.decay",
 }
-"""What other tools call things, so that a newcomer's guess finds ours."""
-
-
+"""Names that other tools use for a setting → the setting, for suggestions."""
 LONGEST_SHOWN = 120
-"""Characters of a given value that a message repeats."""
-
-
-def _plain_scalars(base: Any) -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
-    """The implicit resolvers of a PyYAML class, with numbers and truth values as in YAML 1.2 and nothing else but null.
-
-    So `1e-4` is a number, and `010`, `1:30`, `1_000`, `2024-01-01`, `yes` and `<<` are text (YAML 1.2.2, section
-    10.3.2, without its octal and hexadecimal integers).
-    """
-    kept = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
-        for first, resolvers in base.yaml_implicit_resolvers.items()
-    }
-    ours = {
-        "bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-        "float": (
-            r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
-            "-+.0123456789",
-        ),
-        "int": (r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
-    }
-    for name, (pattern, firsts) in ours.items():
-        for first in firsts:
-            kept.setdefault(first, []).append((f"tag:yaml.org,2002:{name}", re.compile(pattern)))
-    return kept
-
-
-PLAIN_SCALARS = _plain_scalars(yaml.SafeLoader)
-"""What an unquoted word means, to reading and to writing alike: what one writes, the other reads back."""
-
-
-class PlainLoader(yaml.SafeLoader):
-    """SafeLoader that takes unquoted words so: YAML's own rules take 4:00:00 for a number to the base of 60."""
-
-    yaml_implicit_resolvers = PLAIN_SCALARS
-
-
-class ConfigDumper(yaml.SafeDumper):
-    """SafeDumper that quotes the text which our reading would take for something else, such as '1e-4'."""
-
-    yaml_implicit_resolvers = PLAIN_SCALARS
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Write a value that stands twice twice, without anchors."""
-        return True
-
-
-def format_value(value: Any) -> str:
-    """A value as it can be typed after `section.key=`."""
-    text: str = yaml.dump(value, Dumper=ConfigDumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...").strip()
+"""Characters of a given value that a message shows at most."""
 
 
 def shortened(text: str) -> str:
-    """Text for a message: one that is too long loses its middle."""
+    """Text for a message; the middle of a long text is replaced by its length."""
     half = LONGEST_SHOWN // 2
     return text if len(text) <= LONGEST_SHOWN else f"{text[:half]} … {text[-half:]} ({len(text):,} characters)"
 
 
 def suggest_key(name: str, dotted: str, schema: type[Section]) -> str:
-    """The end of a message on the unknown key `name` of a section: the nearest key and all legal ones."""
+    """The end of the message about an unknown key `name` of a section: the nearest key and all legal keys."""
     every = [key for key, _ in flatten(Config())]
     if name in every:
         section, _, key = name.rpartition(".")
-        return f" In a file, {key} stands on a line of its own below `{section}:`."
+        return f" In a file, write {key} on its own line below `{section}:`."
     sections = [key for key in Config.model_fields if section_of(Config.model_fields[key].annotation)]
     near = _nearest(name, schema.model_fields)
     prefix = dotted[: -len(name)]
@@ -112,7 +59,7 @@ def suggest_key(name: str, dotted: str, schema: type[Section]) -> str:
 
 
 def find_setting(word: str, *, cutoff: float = 0.75) -> str:
-    """The setting that a word such as `epochs`, `batch-size` or `optim.rl` is likely to mean, or an empty text."""
+    """The setting that a word such as `epochs`, `batch-size` or `optim.rl` probably means; "" if there is none."""
     word = word.replace("-", "_")
     every = [key for key, _ in flatten(Config())]
     known = {key.rsplit(".", 1)[-1]: key for key in reversed(every)} | OTHER_NAMES | {key: key for key in every}
@@ -125,12 +72,12 @@ def _nearest(word: str, legal: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def is_dict(annotation: Any) -> bool:
-    """Whether a field holds free key-value pairs."""
+    """Whether a field holds a mapping with any keys."""
     return annotation is dict or typing.get_origin(annotation) is dict
 
 
 def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
-    """One line for one of pydantic's errors: where it was set, what was given, what is legal."""
+    """One line for one of pydantic's errors: where the value was set, what was given, what is legal."""
     names = [str(part) for part in item["loc"]]
     dotted, field = _locate(names)
     origin = origins.get(dotted) or next((origins[key] for key in origins if key.startswith(f"{dotted}.")), "")
@@ -154,7 +101,7 @@ def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
 
 
 def _locate(names: list[str]) -> tuple[str, Any]:
-    """The dotted key and field for pydantic's location, whose tail may name branches of a union."""
+    """The dotted key and the field of pydantic's location. The location's last parts can name branches of a union."""
     schema: type[Section] = Config
     found: list[str] = []
     field: Any = None
@@ -173,14 +120,14 @@ def _locate(names: list[str]) -> tuple[str, Any]:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """The literal values an annotation admits, as text."""
+    """The literal values that an annotation allows, as text."""
     if typing.get_origin(annotation) is typing.Literal:
         return [str(value) for value in typing.get_args(annotation)]
     return [choice for part in typing.get_args(annotation) if not isinstance(part, str) for choice in _choices(part)]
 
 
 def describe_field(field: Any) -> str:
-    """What a field takes, in words: `a whole number, at least 1`."""
+    """What a field takes, in words, such as `a whole number, at least 1`."""
     words = _describe_type(field.annotation, list(field.metadata))
     return words or "another type"
 
@@ -194,7 +141,8 @@ def _describe_type(annotation: Any, metadata: list[Any]) -> str:
         return "one of " + ", ".join(str(value) for value in typing.get_args(annotation))
     if origin in (typing.Union, types.UnionType):
         parts = [_describe_type(part, metadata) for part in typing.get_args(annotation)]
-        return " or ".join(part.removeprefix("one of ") for part in parts)
+        joint = ", or " if any(", at least" in part or ", above" in part for part in parts) else " or "
+        return joint.join(part.removeprefix("one of ") for part in parts)
     if origin is tuple:
         arguments = typing.get_args(annotation)
         if Ellipsis in arguments:
@@ -222,5 +170,5 @@ def _describe_bounds(metadata: list[Any]) -> str:
 
 
 def _constraints(metadata: list[Any]) -> list[Any]:
-    """Annotated's metadata, with pydantic's groups of constraints taken apart."""
+    """The single constraints in the metadata of Annotated; pydantic groups some of them."""
     return [constraint for item in metadata for constraint in getattr(item, "metadata", [item])]

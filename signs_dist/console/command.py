@@ -115,6 +115,11 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def config_arguments(config: Path | None, overrides: Sequence[str]) -> list[str]:
+    """The arguments of `add_config_arguments` again, for a command that starts another one."""
+    return [*(["--config", str(config)] if config else []), *overrides]
+
+
 def _let_first_speak() -> None:
     """What is wrong with flags or config is wrong for all processes of a run alike: one of them says it.
 

@@ -1,4 +1,4 @@
-"""Starting this package's commands on a number of processes of this machine, for those that compare runs."""
+"""Starting a module on a number of processes of this machine, and saying why they failed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from pathlib import Path
 from types import FrameType
 
 from signs_dist.environment.process_table import kill_tree
-from signs_dist.errors import EXIT_USAGE, TrainingFailedError, UserError
+from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, TrainingFailedError, UserError
 
 TAIL_LINES = 30
-"""Of what failed processes said, how much is told."""
+"""How many of the last lines that failed processes printed are shown."""
+
+
+def count_processes(number: int) -> str:
+    """The number in words: 1 process, 2 processes."""
+    return f"{number} process{'' if number == 1 else 'es'}"
 
 
 def launch_command(module: str, world_size: int, arguments: Sequence[str]) -> list[str]:
@@ -25,8 +30,53 @@ def launch_command(module: str, world_size: int, arguments: Sequence[str]) -> li
 
 
 @contextlib.contextmanager
+def started(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A running command that prints into a file. If it still runs at the end of the block, its process tree is killed.
+
+    Within the block SIGTERM ends this process by SystemExit, so that the command does not outlive it.
+    """
+    with output.open("w") as stream, _ending_by_sigterm():
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                kill_tree(process.pid)
+                process.wait()
+
+
+def failure_of(what: str, code: int, output: Path) -> UserError | TrainingFailedError:
+    """What to raise for processes that have failed.
+
+    Args:
+        what: the subject of the message, such as "the run on 2 processes".
+        code: the exit code.
+        output: the file with what they printed.
+
+    Returns:
+        A UserError with their own message if the user can mend the cause, else a TrainingFailedError with their last
+        lines.
+    """
+    errors = [line.removeprefix("error: ") for line in _lines(output) if line.startswith("error: ")]
+    if errors and code in (EXIT_USAGE, EXIT_FAILED):  # torchrun exits with 1 where its processes exit with 2
+        return UserError(errors[0])
+    return TrainingFailedError("\n".join([f"{what} ended with exit code {code}. It printed:", *last_lines(output)]))
+
+
+def last_lines(output: Path) -> list[str]:
+    """The last lines of a file with what processes printed."""
+    return _lines(output)[-TAIL_LINES:]
+
+
+def _lines(output: Path) -> list[str]:
+    return output.read_text(errors="replace").splitlines()
+
+
+@contextlib.contextmanager
 def _ending_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM raises SystemExit, so that what was started does not outlive this process."""
+    """Within the block SIGTERM raises SystemExit. Only the main thread can set a handler; others leave it as it is."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -39,27 +89,3 @@ def _ending_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def failure_of(what: str, code: int, output: Path) -> UserError | TrainingFailedError:
-    """What to raise for processes that have failed: their one line if they say what the user can mend."""
-    lines = output.read_text(errors="replace").splitlines()
-    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if told and code in (EXIT_USAGE, 1):
-        return UserError(told[0])
-    return TrainingFailedError("\n".join([f"{what} ended with exit code {code}. It said:", *lines[-TAIL_LINES:]]))
-
-
-@contextlib.contextmanager
-def started(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The running command, its output in a file; at the end it is killed with all below it, if it still runs."""
-    with output.open("w") as stream, _ending_by_sigterm():
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                kill_tree(process.pid)
-                process.wait()

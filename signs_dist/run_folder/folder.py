@@ -25,7 +25,15 @@ from typing import Any
 
 from signs_dist.errors import UserError
 from signs_dist.files import cannot_make, explained, flush_to_disk, write_json, write_text
-from signs_dist.run_folder.records import Line, parse_lines, to_fields
+from signs_dist.run_folder.records import (
+    ATTEMPT_KINDS,
+    METRICS_KINDS,
+    AttemptLine,
+    Line,
+    MetricsLine,
+    parse_lines,
+    to_fields,
+)
 
 
 class RunFolder:
@@ -129,13 +137,13 @@ class RunFolder:
         file = self.metrics if line.KEY[0] == "kind" else self.attempts
         self.append(file, to_fields(line))
 
-    def read_metrics(self) -> list[Line]:
+    def read_metrics(self) -> list[MetricsLine]:
         """The lines of metrics.jsonl, without those that are no records."""
-        return parse_lines(self.read_lines(self.metrics))
+        return parse_lines(self.read_lines(self.metrics), METRICS_KINDS)
 
-    def read_attempts(self) -> list[Line]:
+    def read_attempts(self) -> list[AttemptLine]:
         """The lines of attempts.jsonl, without those that are no records."""
-        return parse_lines(self.read_lines(self.attempts))
+        return parse_lines(self.read_lines(self.attempts), ATTEMPT_KINDS)
 
     def write_config(self, text: str) -> None:
         """Write config.yaml."""

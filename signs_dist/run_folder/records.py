@@ -72,12 +72,6 @@ class SaveLine:
     last_write_seconds: float | None = None
     version: int = VERSION
 
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> SaveLine:
-        """From a line of any version."""
-        version = values.get("version", 1)
-        return cls(**{**values, "epoch": values["epoch"] if version >= 2 else None, "version": version})
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StartLine:
@@ -150,7 +144,10 @@ MetricsLine = StepLine | EpochLine | SaveLine
 AttemptLine = StartLine | EndLine | RequeueLine
 Line = MetricsLine | AttemptLine
 LineOfKind = TypeVar("LineOfKind", bound=Line)
-KINDS: tuple[type[Line], ...] = (StepLine, EpochLine, SaveLine, StartLine, EndLine, RequeueLine)
+METRICS_KINDS: tuple[type[MetricsLine], ...] = (StepLine, EpochLine, SaveLine)
+"""Of metrics.jsonl."""
+ATTEMPT_KINDS: tuple[type[AttemptLine], ...] = (StartLine, EndLine, RequeueLine)
+"""Of attempts.jsonl."""
 OMITTED_IF_NONE = ("val_loss", "val_accuracy", "last_write_seconds", "job")
 """Fields that a line omits where there is nothing to tell."""
 
@@ -164,26 +161,29 @@ def to_fields(line: Line) -> dict[str, Any]:
     }
 
 
-def parse_line(values: Mapping[str, Any]) -> Line | None:
-    """The record of a line; None for a kind that this release does not know, or one that lacks what it must have.
+def parse_line(values: Mapping[str, Any], kinds: Iterable[type[LineOfKind]]) -> LineOfKind | None:
+    """The record of a line; None if it is of none of the kinds, or lacks what it must have.
 
     Fields that are not known, such as those of a later release, are omitted.
     """
-    for kind in KINDS:
+    for kind in kinds:
         name, word = kind.KEY
         if values.get(name) == word:
             known = {field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values}
+            if kind is SaveLine and values.get("version", 1) < 2:
+                known |= {"epoch": None, "version": 1}
             try:
-                line = SaveLine.read(known) if kind is SaveLine else kind(**known)
-            except (KeyError, TypeError):
+                line = kind(**known)
+            except TypeError:
                 return None
             return line if _fits(line) else None
     return None
 
 
-def parse_lines(lines: Iterable[Mapping[str, Any]]) -> list[Line]:
+def parse_lines(lines: Iterable[Mapping[str, Any]], kinds: Iterable[type[LineOfKind]]) -> list[LineOfKind]:
     """The records of a file's lines in their order; what is no record is omitted."""
-    return [record for line in lines if (record := parse_line(line)) is not None]
+    kinds = tuple(kinds)
+    return [record for line in lines if (record := parse_line(line, kinds)) is not None]
 
 
 def of_kind(lines: Iterable[Line], kind: type[LineOfKind]) -> list[LineOfKind]:

@@ -87,20 +87,24 @@ def _torch_as_before() -> Iterator[None]:
     """After the block, the environment and torch's threads, random state and choice of kernels are as before."""
     environment = dict(os.environ)
     num_threads = torch.get_num_threads()
-    is_cuda_used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    was_cuda_used = _cuda_is_used()
     try:
         with (
             _kernels_as_before(),
-            torch.random.fork_rng(devices=range(torch.cuda.device_count()) if is_cuda_used else ()),
+            torch.random.fork_rng(devices=range(torch.cuda.device_count()) if was_cuda_used else ()),
         ):
             yield
     finally:
-        if torch.cuda.is_initialized() and not is_cuda_used:  # type: ignore[no-untyped-call]
+        if _cuda_is_used() and not was_cuda_used:
             torch.cuda.manual_seed_all(torch.initial_seed())  # what CUDA would have begun with, had it begun later
         torch.set_num_threads(num_threads)
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
+
+
+def _cuda_is_used() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

@@ -19,15 +19,11 @@ import torch
 from signs_dist.checkpointing.resume_rules import find_checkpoint
 from signs_dist.checkpointing.store import BackgroundWriter, CheckpointStore, Cursor, read_checkpoint
 from signs_dist.errors import CheckpointError, SaveError, UserError
+from signs_dist.rehearsal.save_stages import STAGES, watching_saves
 from signs_dist.run_folder.digest import digest_path, find_damage
 from tests.checkpointing.test_tensors import Evil
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-
-STAGES = (
-    *("open", "quarter 1", "quarter 2", "quarter 3", "quarter 4", "flushed"),
-    *("before rename", "after rename", "before rotation", "in rotation"),
-)
 
 
 def content(number: int, num_values: int = 500) -> dict[str, Any]:
@@ -102,11 +98,12 @@ def test_killed_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
     made = content(5)
 
     def save_and_die() -> None:
-        def at_stage(now: str) -> None:
-            if now == stage:
+        def die_at(reached: str) -> None:
+            if reached == stage:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        CheckpointStore(tmp_path, 2, at_stage=at_stage).write(Cursor(5, 0), made, Cursor(1, 0))
+        with watching_saves(die_at):
+            CheckpointStore(tmp_path, 2).write(Cursor(5, 0), made, Cursor(1, 0))
 
     assert in_child(save_and_die) == -signal.SIGKILL
     store = CheckpointStore(tmp_path, 2)
@@ -264,13 +261,17 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
 def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, range(1, 3))
 
-    def at_stage(stage: str) -> None:
+    def spoil(stage: str) -> None:
         if stage == "after rename":
             path = tmp_path / "epoch0003-step000000.pt"
             path.write_bytes(path.read_bytes()[:-1] + b"?")
 
-    with pytest.raises(SaveError, match="reads back otherwise: its SHA-256 is not the one beside it"):
-        CheckpointStore(tmp_path, 2, at_stage=at_stage).write(Cursor(3, 0), content(3), Cursor(1, 0))
+    store = CheckpointStore(tmp_path, 2)
+    with (
+        watching_saves(spoil),
+        pytest.raises(SaveError, match="reads back otherwise: its SHA-256 is not the one beside it"),
+    ):
+        store.write(Cursor(3, 0), content(3), Cursor(1, 0))
     assert names(tmp_path) >= {f"epoch000{number}-step000000.pt" for number in (1, 2)}
 
 
@@ -288,23 +289,24 @@ def test_the_writer_writes_one_after_the_other_in_the_background(tmp_path: Path)
     stages: list[tuple[int, str]] = []
     gate, current = threading.Event(), [0]
 
-    def at_stage(stage: str) -> None:
+    def note(stage: str) -> None:
         stages.append((current[0], stage))
         if stage == "open":
             assert gate.wait(10)
 
-    writer = BackgroundWriter(CheckpointStore(tmp_path, 3, at_stage=at_stage), None)
+    writer = BackgroundWriter(CheckpointStore(tmp_path, 3), None)
     order: list[int] = []
 
     def begin(number: int) -> None:
         order.append(number)
         current[0] = number
 
-    writer.submit(Cursor(1, 0), content(1), None, lambda: begin(1))
-    assert not names(tmp_path)  # it is under way, and this thread went on
-    threading.Timer(0.2, gate.set).start()
-    writer.submit(Cursor(2, 0), content(2), None, lambda: begin(2))
-    writer.wait()
+    with watching_saves(note):
+        writer.submit(Cursor(1, 0), content(1), None, lambda: begin(1))
+        assert not names(tmp_path)  # it is under way, and this thread went on
+        threading.Timer(0.2, gate.set).start()
+        writer.submit(Cursor(2, 0), content(2), None, lambda: begin(2))
+        writer.wait()
     assert order == [1, 2]
     assert [number for number, _ in stages] == sorted(number for number, _ in stages)
     assert number_in(tmp_path / "last.pt") == 2

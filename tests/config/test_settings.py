@@ -124,9 +124,3 @@ def test_every_setting_says_what_it_is() -> None:
             else:
                 assert field.description, f"{section.__name__}.{name} has no docstring"
     assert len(flatten(Config())) > 40
-
-
-@pytest.mark.parametrize("text", ["1e-4", "010", "yes", "true", "null", "", "a # b", "line\nbreak", "2024-01-01"])
-def test_text_that_looks_like_something_else_stays_text(text: str, tmp_path: Path) -> None:
-    config = Config.model_validate({"model": {"name": text, "args": {"a": [text]}}})
-    assert read_back(config, tmp_path) == config

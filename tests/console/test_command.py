@@ -14,7 +14,7 @@ import pytest
 
 from launch import local
 from signs_dist import evaluate, predict, train
-from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.command import CommandParser, add_config_arguments, config_arguments, run_command
 from signs_dist.errors import TrainingFailedError, UserError
 
 
@@ -177,3 +177,13 @@ def test_output_to_a_full_disk_is_told() -> None:
         done = subprocess.run(script("print('x')"), stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no space left while writing the output")
+
+
+@pytest.mark.parametrize(
+    "given", [[], ["--config", "a b.yaml"], ["--config", "c.yaml", "seed=1", "optim.lr=2"], ["seed=1"]]
+)
+def test_config_and_settings_can_be_passed_on(given: list[str]) -> None:
+    parser = CommandParser()
+    add_config_arguments(parser)
+    options = parser.parse_intermixed_args(given)
+    assert config_arguments(options.config, options.overrides) == given

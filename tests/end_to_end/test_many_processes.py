@@ -136,57 +136,6 @@ def test_exact_mode_gives_one_result_on_1_to_4_processes(colours: Path, tmp_path
     assert metrics[0] == metrics[1] == metrics[2] == metrics[3]
 
 
-def test_fast_mode_agrees_up_to_rounding_and_parity_shows_it(colours: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "signs_dist.parity", "--world-sizes", "1,3", "--steps", "4", "--json", "out.json"]
-    ended = run([*command, *settings(colours, "train.precision=float32", "optim.lr=0.001")], tmp_path)
-    assert ended.code == 0, ended.out + ended.err
-    assert "PASS: 4 steps, fast mode, float32" in ended.out
-    first, other = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert other["order"]
-    assert other["augmentation"]
-    assert first["loss_difference"] == 0
-    assert other["loss_difference"] < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--world-sizes", "2"], "error: --world-sizes 2: one number of processes has nothing to be compared with. "),
-        (["--world-sizes", "1,9"], "is 8 micro-batches of 2, too few for 9 processes"),
-        (["--world-sizes", "1,2", "model.name=nope"], "error: model.name=nope"),
-        (["--world-sizes", "1,2", "--steps", "0"], "error: --steps 0: at least 1."),
-    ],
-)
-def test_parity_says_what_is_wrong_in_one_line(colours: Path, tmp_path: Path, arguments: list[str], told: str) -> None:
-    ended = run([sys.executable, "-m", "signs_dist.parity", *settings(colours), *arguments], tmp_path)
-    assert ended.code == 2
-    assert told in ended.err
-    assert len(ended.err.splitlines()) == 1
-
-
-def test_parity_sees_a_difference_and_exact_mode_refuses_it(colours: Path, tmp_path: Path) -> None:
-    (tmp_path / "wrong.py").write_text(
-        "import os\nfrom torch import nn\n\n\n"
-        "class Wrong(nn.Module):\n"
-        "    def __init__(self, num_classes, image_size, how):\n"
-        "        super().__init__()\n        self.layer, self.how = nn.Linear(3, num_classes), how\n\n"
-        "    def forward(self, images):\n"
-        "        drawn = int.from_bytes(os.urandom(4), 'big') / 2**32\n"
-        "        noise = drawn if self.how == 'entropy' else int(os.environ.get('WORLD_SIZE', '1')) / 256\n"
-        "        return self.layer(images.mean((2, 3))) * (1 + noise)\n"
-    )
-    arguments = settings(colours, "model.name=wrong:Wrong", "train.precision=float32", "model.args={how: world}")
-    command = [sys.executable, "-m", "signs_dist.parity", "--world-sizes", "1,2", "--steps", "2"]
-    ended = run([*command, *arguments], tmp_path)
-    assert ended.code == 1, ended.out + ended.err
-    assert "<- differs" in ended.out
-    assert "FAIL" in ended.out
-    ended = run(train_command("--run-dir", "run", *arguments, "model.args={how: entropy}", "exact=true"), tmp_path)
-    assert ended.code == 2
-    assert "the loss gives other bits each time" in ended.err
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
     ("fault", "launcher", "title", "where"),
     [

@@ -113,7 +113,7 @@ def test_an_unknown_setting_is_refused_with_the_legal_ones(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"site.yaml:2: learning_rate is about training, .* Put optim.lr into"):
         load_cluster(str(file), {})
     file.write_text("partition: gpu\nnodes: 2\npartition: cpu\n")
-    with pytest.raises(UserError, match=r"site.yaml:3: partition stands here again; it is set in line 1 already"):
+    with pytest.raises(UserError, match=r"site.yaml:3: partition is given twice; line 1 sets it already"):
         load_cluster(str(file), {})
     file.write_text("partition: gpu\ntime: soon\n")
     with pytest.raises(UserError, match=r"site.yaml:2: time=soon: minutes"):

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from signs_dist.run_folder.records import (
+    ATTEMPT_KINDS,
+    METRICS_KINDS,
     EndLine,
     EpochLine,
     Line,
@@ -21,6 +23,7 @@ from signs_dist.run_folder.records import (
     to_fields,
 )
 
+KINDS = (*METRICS_KINDS, *ATTEMPT_KINDS)
 NUMBERS: dict[str, Any] = {
     "epoch": 2,
     "step": 40,
@@ -47,7 +50,7 @@ LINES: list[Line] = [
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: type(line).__name__)
 def test_what_is_written_reads_back(line: Line) -> None:
-    assert parse_line(json.loads(json.dumps(to_fields(line)))) == line
+    assert parse_line(json.loads(json.dumps(to_fields(line))), KINDS) == line
 
 
 def test_the_kind_comes_first_and_nothing_empty_is_written() -> None:
@@ -64,7 +67,7 @@ def test_the_kind_comes_first_and_nothing_empty_is_written() -> None:
 
 
 def test_a_save_of_version_1_has_no_epoch_to_rely_on() -> None:
-    line = parse_line({"kind": "save", "epoch": 1, "step": 40, "stall_seconds": 0.01})
+    line = parse_line({"kind": "save", "epoch": 1, "step": 40, "stall_seconds": 0.01}, KINDS)
     assert line == SaveLine(epoch=None, step=40, stall_seconds=0.01, version=1)
 
 
@@ -82,14 +85,19 @@ def test_a_save_of_version_1_has_no_epoch_to_rely_on() -> None:
     ],
 )
 def test_what_is_no_record_is_omitted(values: dict[str, Any]) -> None:
-    assert parse_line(values) is None
-    assert parse_lines([values, to_fields(LINES[0])]) == [LINES[0]]
+    assert parse_line(values, KINDS) is None
+    assert parse_lines([values, to_fields(LINES[0])], KINDS) == [LINES[0]]
 
 
 def test_fields_of_a_later_release_are_omitted() -> None:
-    assert parse_line(to_fields(LINES[0]) | {"colour": "red"}) == LINES[0]
+    assert parse_line(to_fields(LINES[0]) | {"colour": "red"}, KINDS) == LINES[0]
 
 
 def test_an_epochs_line_is_not_taken_for_a_steps() -> None:
     assert of_kind(LINES, StepLine) == [LINES[0]]
     assert of_kind(LINES, EpochLine) == LINES[1:3]
+
+
+def test_a_line_of_the_other_file_is_no_record() -> None:
+    assert parse_line(to_fields(LINES[0]), ATTEMPT_KINDS) is None
+    assert parse_line(to_fields(LINES[7]), METRICS_KINDS) is None

@@ -14,7 +14,7 @@ from signs_dist.data.plan import EpochPlan
 from signs_dist.environment.context import Context, read_context
 from signs_dist.monitoring.beats import Beat, Identity
 from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.records import EndLine, SaveLine, StartLine, StepLine
+from signs_dist.run_folder.records import EndLine, SaveLine, StartLine
 from signs_dist.training.attempt_log import (
     begin_attempt,
     count_starts,
@@ -25,16 +25,9 @@ from signs_dist.training.attempt_log import (
     wind_back,
 )
 from signs_dist.training.run_state import RunState
+from tests.lines import step_line
 
 START = StartLine(attempt=2, time="1970-01-12T13:46:40+00:00", first_step=30, world_size=1)
-NUMBERS: dict[str, Any] = {
-    "images": 8,
-    "train_loss": 1.0,
-    "train_accuracy": 0.5,
-    "lr": 0.1,
-    "images_per_second": 1.0,
-    "data_wait_share": 0.0,
-}
 
 
 def make_folder(path: Path) -> RunFolder:
@@ -100,7 +93,7 @@ def test_the_last_sign_is_the_furthest_step_and_the_newest_time(tmp_path: Path) 
     identity = Identity(0, 1, "n1", 1, "cpu", "")
     beat = Beat(identity, "forward", 2, 4, False, time=50.0, progress_time=50.0)
     assert find_last_sign(folder, {0: beat}, plan) == (13, 50.0)  # in its 14th step: 13 are done
-    folder.add(StepLine(epoch=2, step=15, **NUMBERS))
+    folder.add(step_line(15, epoch=2))
     assert find_last_sign(folder, {0: beat}, plan)[0] == 15
 
 
@@ -109,7 +102,7 @@ def test_winding_back_drops_what_is_done_again(tmp_path: Path) -> None:
     plan, state = make_state(Cursor(1, 2))
     begin_attempt(folder, context(world_size=1), make_state(Cursor(0, 0))[1])
     for step in (11, 12, 13):
-        folder.add(StepLine(epoch=2, step=step, **NUMBERS))
+        folder.add(step_line(step, epoch=2))
     folder.add(SaveLine(epoch=2, step=12, stall_seconds=0.1))
     with folder.metrics.open("a") as stream:
         stream.write('{"kind": "step", "ep')  # cut off by the kill

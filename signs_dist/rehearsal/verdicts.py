@@ -1,0 +1,104 @@
+"""Comparing a killed run with the uninterrupted run: samples, metrics, checkpoints, weights and scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import SaveLine, to_fields
+from signs_dist.run_folder.sample_log import find_repeated, read_samples
+
+MEASURED = ("images_per_second", "data_wait_share", "stall_seconds", "last_write_seconds")
+"""Numbers of metrics.jsonl that depend on the machine's speed."""
+COMPARED = ("weights_sha256", "val_loss", "val_confusion", "best_epoch", "steps")
+"""Numbers of result.json that a kill must not change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A killed run compared with the uninterrupted run.
+
+    Attributes:
+        run: its number.
+        num_steps: of the whole run.
+        weights_sha256: of its final weights.
+        differences: what was lost; empty for nothing.
+    """
+
+    run: int
+    num_steps: int
+    weights_sha256: str
+    differences: list[str]
+
+
+def compare_with_whole(whole: RunFolder, killed: RunFolder, number: int, *, is_balanced: bool) -> Verdict:
+    """Compare a killed run with the uninterrupted run; both are finished.
+
+    Args:
+        whole, killed: their folders.
+        number: of the killed run.
+        is_balanced: whether samples may repeat within an epoch.
+    """
+    results = [json.loads(folder.result.read_text(encoding="utf-8")) for folder in (whole, killed)]
+    differences = [
+        *_compare_samples(whole, killed, is_balanced=is_balanced),
+        *_compare_metrics(whole, killed),
+        *_find_broken_checkpoints(killed),
+        *(
+            f"{name}: {results[0][name]} → {results[1][name]}"
+            for name in COMPARED
+            if results[0][name] != results[1][name]
+        ),
+    ]
+    return Verdict(number, len(read_samples(whole.logs)), results[1]["weights_sha256"], differences)
+
+
+def describe_verdicts(verdicts: Sequence[Verdict], num_kills: int) -> str:
+    """The table and the verdict on all runs."""
+    lines = ["", f"{'run':>3}  {'compared with the uninterrupted run':<50}  weights_sha256"]
+    for verdict in verdicts:
+        same = f"{verdict.num_steps} steps: samples, metrics, weights equal"
+        first, *others = verdict.differences or [same]
+        lines.append(f"{verdict.run:>3}  {first:<50}  {verdict.weights_sha256[:16]}")
+        lines += [f"     {other}" for other in others]
+    num_failed = sum(1 for verdict in verdicts if verdict.differences)
+    word = "FAIL" if num_failed else "PASS"
+    kills = f"{num_kills} kill{'s' if num_kills > 1 else ''}"
+    runs = f"{len(verdicts)} run{'s' if len(verdicts) > 1 else ''}"
+    outcome = f"{num_failed} of {runs} differ" if num_failed else f"{runs}, nothing lost"
+    return "\n".join([*lines, f"{word}: {kills}, {outcome}"])
+
+
+def _compare_samples(whole: RunFolder, killed: RunFolder, *, is_balanced: bool) -> Iterator[str]:
+    expected, found = read_samples(whole.logs), read_samples(killed.logs)
+    places = [place for place in sorted({*expected, *found}) if expected.get(place) != found.get(place)]
+    if places:
+        epoch, step = places[0]
+        yield f"other samples at {len(places)} steps, first at epoch {epoch} step {step}"
+    if not is_balanced and (repeated := find_repeated(found)):
+        epoch, step = repeated[0]
+        yield f"samples repeated at epoch {epoch} step {step}"
+
+
+def _compare_metrics(whole: RunFolder, killed: RunFolder) -> Iterator[str]:
+    expected, found = _read_metrics(whole), _read_metrics(killed)
+    pairs = zip(expected, found, strict=False)
+    different = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    if different:
+        yield f"other metrics: {json.dumps(different[0])} → {json.dumps(different[1])}"
+    elif len(expected) != len(found):
+        yield f"other metrics: {len(expected)} lines → {len(found)}"
+
+
+def _read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what depends on the machine's speed and on when it was saved."""
+    lines = [to_fields(line) for line in folder.read_metrics() if not isinstance(line, SaveLine)]
+    return [{name: value for name, value in line.items() if name not in MEASURED} for line in lines]
+
+
+def _find_broken_checkpoints(killed: RunFolder) -> Iterator[str]:
+    if broken := sorted(path.name for path in killed.checkpoints.glob("*.broken")):
+        yield f"checkpoints that could not be read: {', '.join(broken)}"
