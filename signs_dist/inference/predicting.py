@@ -13,19 +13,19 @@ from signs_dist.data.images import BadImageError, load_rgb
 from signs_dist.inference.trained_model import TrainedModel
 
 Prediction = dict[str, Any]
-"""`path`, `class`, `probability` and `probabilities` (class to share); or `path` and `error`."""
+"""`path`, `class`, `probability` and `probabilities` (of each class by name); or `path` and `error`."""
 
 
 def predict(model: TrainedModel, paths: Sequence[Path], *, skip_bad: bool) -> Iterator[Prediction]:
-    """Predict each photo, in the order given.
+    """Predict the class of each photo, in the given order.
 
     Args:
         model: a trained model.
-        paths: files.
-        skip_bad: whether a photo that cannot be read gives a `Prediction` with `error`, in place of an error.
+        paths: the files of the photos.
+        skip_bad: whether an unreadable photo gives a `Prediction` with `error` instead of raising one.
 
     Raises:
-        BadImageError: a photo that cannot be read.
+        BadImageError: a photo cannot be read.
     """
     for start in range(0, len(paths), model.config.evaluate.batch):
         rows: list[Prediction] = []

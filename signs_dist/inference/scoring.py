@@ -1,4 +1,4 @@
-"""Scoring a trained model on a split of its data set, or of another."""
+"""Scoring a trained model on a split of its data set or of another data set."""
 
 from __future__ import annotations
 
@@ -23,12 +23,20 @@ from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import loop
 
 Report = Callable[[str, int, int], None]
-"""Called with (what is being done, images done, images in all)."""
+"""Called with (the work in progress, images done, images in all)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenedSplit:
-    """The images of a split: the data set's name for people, the split's name, batches, their number, SHA-256."""
+    """The images of a split.
+
+    Attributes:
+        data_name: the data set's name, for people.
+        split: train, val or test.
+        source: the batches.
+        num_images: how many there are.
+        fingerprint: SHA-256 of the images.
+    """
 
     data_name: str
     split: str
@@ -38,7 +46,7 @@ class OpenedSplit:
 
 
 def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "val") -> Score:
-    """How well a trained model does on a split.
+    """Score a trained model on a split.
 
         model = signs_dist.load_model("runs/a")
         result = signs_dist.score(model, "data/64x64_SIGNS", split="val")
@@ -46,18 +54,18 @@ def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "
 
     Args:
         model: from `load_model`.
-        data: a data set with the model's classes; None for the one it was trained on.
+        data: a data set with the model's classes; None for the data set that the model was trained on.
         split: train, val or test.
 
     Returns:
-        Sums over all images of the split, each counted once: `accuracy`, `loss`, `confusion`, `num_images`.
+        The score over all images of the split: `accuracy`, `loss`, `confusion`, `num_images` and more.
 
     Raises:
-        UserError: no such folder or split, or other classes.
+        UserError: the folder or the split does not exist, or the classes differ.
     """
     num_cores = read_context().usable_cores
     root = None if data is None else str(data)
-    with torch.random.fork_rng(devices=()):  # a DataLoader draws a number, and the caller's numbers go on
+    with torch.random.fork_rng(devices=()):  # a DataLoader draws a random number: the caller's are not changed
         opened = open_scored_split(model, root, split, num_cores=num_cores, report=lambda *_: None)
         return score_split(model, opened, num_cores=num_cores)
 
@@ -68,14 +76,14 @@ def open_scored_split(
     """Find and open the images of a split.
 
     Args:
-        model: whose classes the data set must have.
-        data: its folder; None for the data set that the model was trained on.
+        model: the data set must have its classes.
+        data: the folder of the data set; None for the data set that the model was trained on.
         split: train, val or test.
-        num_cores: CPU cores that preparing may use.
-        report: hears about progress.
+        num_cores: the CPU cores to use.
+        report: is told the progress.
 
     Raises:
-        UserError: no such folder or split, or other classes.
+        UserError: the folder or the split does not exist, or the classes differ.
     """
     config = model.config
     if data is None and model.data["name"] == "synthetic":
@@ -93,7 +101,7 @@ def open_scored_split(
 
 
 def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> Score:
-    """How well the model does on an opened split; `num_cores` are CPU cores that loading may use."""
+    """Score the model on an opened split with `num_cores` CPU cores."""
     config = model.config
     settings = choose_loader_settings(
         config.data,

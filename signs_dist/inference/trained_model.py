@@ -27,17 +27,17 @@ from signs_dist.training.loop import ImagePreparer, predict_logits
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A model in eval mode with all that is needed to feed it.
+    """A trained network in eval mode, with its classes and the preparation of its input.
 
     Attributes:
         folder: the run folder.
         config: the run's config.
-        classes: names of the classes by label.
-        data: what the manifest says about the data: name, root, fingerprints.
-        source: the file that the weights are from.
-        network: on its device, in eval mode.
-        prepare: from batches to the model's input.
-        precision: arithmetic of the forward pass.
+        classes: the names of the classes by label.
+        data: the manifest's entry on the data: name, root, fingerprints.
+        source: the file of the weights.
+        network: the network on its device, in eval mode.
+        prepare: makes the network's input from batches.
+        precision: the arithmetic of the forward pass.
     """
 
     folder: RunFolder
@@ -51,7 +51,7 @@ class TrainedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return self.prepare.device
 
     @property
@@ -60,13 +60,13 @@ class TrainedModel:
         return self.config.data.image_size
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits of images.
+        """The logits of images.
 
         Args:
-            images: uint8 [B, 3, S, S] in 0..255, S being `image_size`; on any device. They are normalised here.
+            images: uint8 [B, 3, S, S] in 0..255 on any device; S is `image_size`. This normalises them.
 
         Returns:
-            float32 [B, C], on the model's device; with `evaluate.flip_average` the mean over each image and its mirror.
+            float32 [B, C] on the model's device. With `evaluate.flip_average`, the mean over each image and its mirror.
 
         Raises:
             ValueError: the images have another shape or dtype.
@@ -95,7 +95,7 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
         device: auto, cpu, cuda, cuda:N, or a torch.device.
 
     Raises:
-        UserError: no run folder, no such file, weights of another model, or no such device.
+        UserError: the folder is not a run folder, the file or the device does not exist, or the weights do not fit.
     """
     place = device if isinstance(device, torch.device) else choose_device(read_context(), device)
     folder = RunFolder.open(Path(run_dir))
@@ -104,9 +104,9 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
     classes = tuple(manifest["data"]["classes"])
     source = find_weights(folder, weights)
     values = read_weights(source)
-    # The weights in the file replace those that the run began with, so these need not be there any more.
+    # The file's weights replace the initial ones, whose file may be gone.
     settings = config.model.model_copy(update={"weights": None})
-    with torch.random.fork_rng(devices=()):  # initial weights are drawn on the CPU, and the caller's numbers go on
+    with torch.random.fork_rng(devices=()):  # initial weights are random: the caller's numbers are not changed
         network = create_model(settings, num_classes=len(classes), image_size=config.data.image_size)
     tensors.put_weights(network, values, source)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
@@ -124,16 +124,16 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
 
 
 def use_threads(trained: TrainedModel, context: Context) -> None:
-    """Let operations on the CPU use as many threads as the run's config says, or this process's share of the cores."""
+    """Set the threads of operations on the CPU: as in the run's config, or this process's share of the cores."""
     wanted = trained.config.train.num_threads
     torch.set_num_threads(context.num_threads if wanted == "auto" else wanted)
 
 
 def find_weights(folder: RunFolder, which: str) -> Path:
-    """The file with the weights that `which` names.
+    """The file of the weights named `which`: final, best, last or a path.
 
     Raises:
-        UserError: it is not there.
+        UserError: the file does not exist.
     """
     store = CheckpointStore(folder.checkpoints, keep=1)
     newest = store.newest() or folder.checkpoints

@@ -1,4 +1,4 @@
-"""When and why the attempts of a run began and ended: the lines of attempts.jsonl."""
+"""The lines of attempts.jsonl: when and why the attempts of a run began and ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from signs_dist.training.run_state import RunState
 
 
 def count_starts(lines: Sequence[Line]) -> int:
-    """How often a run was begun."""
+    """The number of attempts that have begun."""
     return len(of_kind(lines, StartLine))
 
 
@@ -39,18 +39,18 @@ def begin_attempt(folder: RunFolder, context: Context, run_state: RunState) -> S
 
 
 def wind_back(folder: RunFolder, plan: EpochPlan, run_state: RunState, saved_at: float | None) -> None:
-    """Put metrics.jsonl, attempts.jsonl and the sample logs of an earlier attempt where its checkpoint is.
+    """Remove from metrics.jsonl and the sample logs what comes after the checkpoint, and end a killed attempt's log.
 
     Args:
-        folder: of the run.
-        plan: which samples at which step.
-        run_state: as taken up from the checkpoint.
-        saved_at: when the checkpoint was made, seconds since 1970, or None.
+        folder: the run folder.
+        plan: which samples each step trains on.
+        run_state: the state from the checkpoint.
+        saved_at: when the checkpoint was made, in seconds since 1970; None without a checkpoint.
     """
     cursor = run_state.cursor
     earlier = folder.read_attempts()
     if earlier and isinstance(earlier[-1], StartLine):
-        folder.keep_lines(folder.attempts, lambda line: True)  # without a last one that was cut off
+        folder.keep_lines(folder.attempts, lambda line: True)  # drops a last line that a kill cut off
         last_sign = find_last_sign(folder, read_beats(folder.logs), plan)
         folder.add(end_of_killed(earlier[-1], last_sign, saved_at))
     folder.keep_lines(folder.metrics, lambda line: is_before(line, cursor, run_state.steps_done))
@@ -65,10 +65,10 @@ def is_sample_before(place: tuple[int, int], cursor: Cursor) -> bool:
 
 
 def find_last_sign(folder: RunFolder, beats: Mapping[int, Beat], plan: EpochPlan) -> tuple[int, float | None]:
-    """(steps of the run done, time in seconds since 1970 or None) of the last that was heard of the processes."""
+    """The last that the processes wrote: (steps done since the start of the run, seconds since 1970 or None)."""
     steps, times = [0], []
     for beat in beats.values():
-        # The step that a process is in counts from 1, and is not done.
+        # A beat has the step in progress, counted from 1.
         steps.append(max(0, beat.epoch - 1) * plan.num_steps + max(0, beat.step - 1))
         times.append(beat.time)
     steps += [line["step"] for line in folder.read_lines(folder.metrics) if isinstance(line.get("step"), int)]
@@ -78,12 +78,12 @@ def find_last_sign(folder: RunFolder, beats: Mapping[int, Beat], plan: EpochPlan
 
 
 def end_of_killed(start: StartLine, last_sign: tuple[int, float | None], saved_at: float | None) -> EndLine:
-    """The last line of an attempt that ended without a word.
+    """The last line of an attempt that was killed and wrote none.
 
     Args:
-        start: its first line.
+        start: the attempt's first line.
         last_sign: from `find_last_sign`.
-        saved_at: when the checkpoint was made that the next attempt goes on from, seconds since 1970, or None.
+        saved_at: when the checkpoint was made from which the next attempt resumes, in seconds since 1970, or None.
     """
     last_step, last_time = last_sign
     begun = datetime.datetime.fromisoformat(start.time).timestamp()
@@ -100,7 +100,7 @@ def end_of_killed(start: StartLine, last_sign: tuple[int, float | None], saved_a
 def end_attempt(
     folder: RunFolder, attempt: int, run_state: RunState, reason: str, *, seconds_since_save: float, is_saved: bool
 ) -> None:
-    """Write the last line of an attempt; with `is_saved`, nothing has to be repeated."""
+    """Write the last line of an attempt. With `is_saved`, the next attempt repeats no step."""
     lost = 0.0 if is_saved else seconds_since_save
     folder.add(
         EndLine(

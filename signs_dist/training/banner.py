@@ -1,4 +1,4 @@
-"""The banner: what is about to happen, on what, where, and the arithmetic of the batch."""
+"""The banner of a run: folder, data, model, devices, batch, plan, optimizer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
 
 BannerLine = tuple[str, str]
-"""A word, and what is said of it."""
+"""A word, and the text beside it."""
 
 
 def banner_lines(
     prepared: Prepared, process: Process, run_path: Path, again: Sequence[BannerLine] = ()
 ) -> list[BannerLine]:
-    """The lines of the banner; `again` tells where an earlier attempt was."""
+    """The lines of the banner. `again` are the lines on a resumed run."""
     config, plan, strategy = prepared.config, prepared.plan, process.strategy
     num_steps, batch, num_epochs = plan.num_steps, plan.global_batch, config.train.epochs
     epochs = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
@@ -59,5 +59,8 @@ def _about_model(prepared: Prepared) -> str:
 
 def _about_epoch(prepared: Prepared) -> str:
     plan = prepared.plan
-    left_out = f", {plan.num_left_out:,} left out of each (rotating)" if plan.num_left_out else ""
-    return f"{plan.num_steps:,} steps an epoch{left_out}"
+    steps = f"{plan.num_steps:,} steps an epoch"
+    if not plan.num_left_out:
+        return steps
+    num_seen = plan.num_samples - plan.num_left_out
+    return f"{steps}, each with {num_seen:,} of {plan.num_samples:,} images, others the next time"

@@ -1,4 +1,4 @@
-"""What an earlier attempt of a run left, and going on from it: the folder's lease, the checkpoint, what has changed."""
+"""Resuming a run: the lease of its folder, its newest checkpoint, and what has changed since."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from signs_dist.training.stepper import Stepper
 def take_lease(
     folder: RunFolder, process: Process, takeover_seconds: float, cleanup: contextlib.ExitStack
 ) -> Lease | None:
-    """The lease of the run folder, released by `cleanup`; None in processes that do not write."""
+    """The lease of the run folder, which `cleanup` releases; None in processes that do not write."""
     if not folder.is_writer:
         return None
     context = process.context
@@ -51,15 +51,15 @@ def take_lease(
 
 @dataclasses.dataclass(frozen=True)
 class EarlierAttempt:
-    """What an earlier attempt left; with the defaults: there was none.
+    """What an earlier attempt left. The defaults mean that there was none.
 
     Attributes:
         is_begun: whether there was an earlier attempt.
-        path: the checkpoint to go on from, or None: from the beginning.
+        path: the checkpoint from which the run resumes; None to start from the beginning.
         content: what the checkpoint holds.
-        notes: what to tell.
-        lease: of the run folder; None in processes that do not write, and for a new folder.
-        last_write_seconds: how long the newest save took whose time is known; 0 where none is, and in processes that do
+        notes: messages for the screen.
+        lease: the lease of the run folder; None in processes that do not write, and for a new folder.
+        last_write_seconds: the seconds of the newest save whose time is known; 0 if none is, and in processes that do
             not write.
     """
 
@@ -72,16 +72,16 @@ class EarlierAttempt:
 
     @property
     def micro_batch(self) -> int | None:
-        """Images of a micro-batch then."""
+        """The images of a micro-batch in the earlier attempt; None without a checkpoint."""
         return self.content["micro_batch"] if self.content is not None else None
 
     @property
     def saved_at(self) -> float | None:
-        """When the checkpoint was made, seconds since 1970."""
+        """When the checkpoint was made, in seconds since 1970; None without a checkpoint."""
         return self.content["saved_at"] if self.content is not None else None
 
     def without_tensors(self, notes: Collection[str]) -> EarlierAttempt:
-        """The same, without the memory of what was taken up."""
+        """The same with `notes` added, and without the tensors: the run has its own copies."""
         content = self.content
         kept = (
             {name: content[name] for name in ("learning_rate", "micro_batch", "saved_at", "run")} if content else None
@@ -89,16 +89,16 @@ class EarlierAttempt:
         return dataclasses.replace(self, content=kept, notes=(*self.notes, *notes))
 
     def banner_lines(self, run_state: RunState, stepper: Stepper, attempt: int) -> list[tuple[str, str]]:
-        """The banner's lines on where the run goes on."""
+        """The banner's lines on where the run resumes."""
         if not self.is_begun:
             return []
         if self.content is None:
-            return [("again", f"attempt {attempt}, from the beginning: nothing had been saved")]
+            return [("again", f"attempt {attempt}, from the beginning: nothing was saved")]
         best = f", best {percent(run_state.best.accuracy)}" if run_state.best is not None else ""
         rates = f"{self.content['learning_rate']:.4g} → {stepper.state.learning_rate(run_state.images):.4g}"
         place = f"epoch {run_state.cursor.epoch + 1} step {run_state.cursor.step}"
         return [
-            ("again", f"attempt {attempt} goes on at {place}, images {run_state.images:,}, lr {rates}{best}"),
+            ("again", f"attempt {attempt} resumes at {place}, images {run_state.images:,}, lr {rates}{best}"),
             ("from", str(self.path)),
         ]
 
@@ -106,18 +106,18 @@ class EarlierAttempt:
 def find_earlier_attempt(
     config: Config, folder: RunFolder, accepted: Collection[str], process: Process, cleanup: contextlib.ExitStack
 ) -> EarlierAttempt:
-    """Take the folder of an unfinished run, and read its newest good checkpoint, on all processes.
+    """Take the lease of an unfinished run, and read its newest whole checkpoint on all processes.
 
     Args:
-        config: of this attempt.
-        folder: of the run; may not exist.
+        config: the config of this attempt.
+        folder: the run folder; may not exist.
         accepted: names from `--accept-change`.
         process: where this process runs.
         cleanup: releases the lease.
 
     Raises:
-        UserError: the folder is in use, holds no whole checkpoint though there were some, or the config differs in
-            what has an influence on the result.
+        UserError: another run uses the folder, all its checkpoints are broken, or the config differs in settings that
+            change the result.
     """
     strategy = process.strategy
     lease: Lease | None = None
@@ -130,7 +130,7 @@ def find_earlier_attempt(
         lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
         saves = of_kind(folder.read_metrics(), SaveLine)
         last_write_seconds = next((line.last_write_seconds for line in reversed(saves) if line.last_write_seconds), 0.0)
-        # The first save writes its line, and may be killed before its file is there: then nothing had been saved.
+        # A save writes its line before its file. If the first was killed between the two, nothing was saved.
         found = find_checkpoint(CheckpointStore(folder.checkpoints, config.checkpoint.keep), has_saved=len(saves) > 1)
         return True, None if found.path is None else str(found.path), list(found.notes)
 
@@ -140,7 +140,7 @@ def find_earlier_attempt(
     if path is not None:
         content = strategy.all_succeed(lambda: _read(Path(path)), "read the checkpoint")
         differences = changed_settings(content["config"], config)
-        # Said before the data are opened, which may take long.
+        # Checked before the data are opened, which may take long.
         strategy.all_succeed(lambda: refuse_changes(differences, accepted, data=None), "compare settings")
         notes += [f"changed since: {line}" for line in describe_changes(differences)]
     return EarlierAttempt(
@@ -163,10 +163,10 @@ def take_up(
     *,
     world_size: int,
 ) -> EarlierAttempt:
-    """Go on from what an earlier attempt saved, if it did; returns it with what is to be told.
+    """Continue from the checkpoint of an earlier attempt, if there is one. Returns `earlier` with more notes.
 
     Raises:
-        UserError: the images, the arithmetic or the model are others.
+        UserError: the images, the precision or the model differ.
     """
     content, prepared = earlier.content, stepper.prepared
     if content is None:
@@ -176,7 +176,7 @@ def take_up(
     if content["precision"] != prepared.precision.name and "train.precision" not in accepted:
         raise UserError(
             f"this run computed in {content['precision']} so far, and this machine chooses {prepared.precision.name}. "
-            f"Type train.precision={content['precision']} --accept-change train.precision, or take another --run-dir."
+            f"Type train.precision={content['precision']} --accept-change train.precision, or choose another --run-dir."
         )
     micro_batch = prepared.plan.micro_batches.size
     if content["micro_batch"] != micro_batch and prepared.config.train.micro_batch is None:
@@ -190,7 +190,7 @@ def take_up(
 
 
 def _compare_images(before: dict[str, str], prepared: Prepared, accepted: Collection[str]) -> list[str]:
-    """Refuse other images than before unless they are accepted; returns what to tell."""
+    """Refuse images that differ from before, unless they are accepted. Returns notes about them."""
     now = prepared.fingerprints
     names = [name for name in now if before.get(name) != now[name]]
     if not names:

@@ -42,13 +42,13 @@ def fit(
 
     Args:
         config: from `load_config`.
-        run_dir: the run folder to make or to resume; None for a new one below runs/.
+        run_dir: the run folder, new or to be resumed; None makes a new one in runs/.
         device: auto, cpu, cuda or cuda:N.
-        quiet: whether only results and errors are printed.
-        accept_change: settings that may differ from those that the run was begun with, such as `optim.lr`.
+        quiet: whether to print results and errors only.
+        accept_change: names of settings that may differ from the settings of earlier attempts, such as `optim.lr`.
 
     Returns:
-        The contents of result.json, and `run_dir`. For a finished run those that it has.
+        The contents of result.json, and `run_dir`. A finished run is not trained again.
 
     Raises:
         UserError: config, data, model or run folder cannot be used.
@@ -96,7 +96,7 @@ def _torch_as_before() -> Iterator[None]:
             yield
     finally:
         if _cuda_is_used() and not was_cuda_used:
-            torch.cuda.manual_seed_all(torch.initial_seed())  # what CUDA would have begun with, had it begun later
+            torch.cuda.manual_seed_all(torch.initial_seed())  # as at the start of CUDA
         torch.set_num_threads(num_threads)
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]

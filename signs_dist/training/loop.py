@@ -1,4 +1,4 @@
-"""Training and evaluating: the five steps of training, in order. Knows no rank and no file."""
+"""The five steps of training, in order, and evaluation. Nothing here knows of other processes or of files."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Observer = Callable[[range, Batch, Tensor, Tensor], None]
 
 @dataclasses.dataclass(frozen=True)
 class ImagePreparer:
-    """Takes a batch from the host to what the model eats: on the device, augmented, normalised, laid out.
+    """Makes the model's input from a batch: on the device, augmented, normalised, in the model's memory order.
 
     Attributes:
-        device: where the model is.
-        factor, offset: float32 [1, 3, 1, 1], on the device: (pixel - mean) / std as pixel · factor + offset.
-        channels_last: memory order of the result.
-        augment: changes training images; None leaves them alone.
+        device: the model's device.
+        factor, offset: float32 [1, 3, 1, 1], on the device: (pixel - mean) / std is pixel · factor + offset.
+        channels_last: the memory order of the images.
+        augment: augments training images; None changes nothing.
     """
 
     device: torch.device
@@ -58,13 +58,13 @@ class ImagePreparer:
         if self.augment is not None:
             images = self.augment(images, batch.samples.numpy(), batch.epoch)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        # In place, since `images` is ours by now; the change of memory order comes last, as the one strided pass.
+        # In place: `images` is a copy. The memory order changes last, in the only pass that reads it strided.
         images = images.mul_(self.factor).add_(self.offset)
         return images.contiguous(memory_format=layout), batch.labels.to(self.device, non_blocking=True)
 
 
 class ForwardWithLoss(nn.Module):
-    """The first two of the five steps as one module, so that nn.DataParallel's replicas do both.
+    """The first two of the five steps in one module, so that each replica of nn.DataParallel does both.
 
     Called with prepared images float32 [B, 3, H, W], labels int64 [B] and keys, one per micro-batch (here one), it
     returns (losses float32 [B], logits float [B, C]).
@@ -78,7 +78,7 @@ class ForwardWithLoss(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Forward pass and losses of one micro-batch."""
-        # Dropout draws from torch's generator: seeded by step and micro-batch, any process draws the same.
+        # Dropout draws from torch's generator. Seeded by step and micro-batch, it draws the same on any process.
         _seed(images.device, keys[0])
         # 1. Forward: what the model says about these images …
         with self.precision.autocast():
@@ -108,21 +108,21 @@ class Judge(nn.Module):
 
 @dataclasses.dataclass
 class TrainingState:
-    """All that a training step reads and changes.
+    """What a training step reads and changes.
 
     Attributes:
         model: the plain model: gives logits float [B, C] for images float32 [B, 3, H, W].
         forward: `ForwardWithLoss` of the model, in the strategy's wrapper.
-        sync: brings together the micro-batches of a step, of this process and of others.
+        sync: sums the gradients of a step's micro-batches, of this process and of others.
         num_classes: C.
         optimizer: over the model's trainable parameters.
         scaler: scales the loss for float16, else does nothing.
-        learning_rate: from images seen to the rate of the next step.
+        learning_rate: from the number of images seen to the rate of the next step.
         clip_norm: largest 2-norm of the gradient, or None.
         average: moving average of the weights, or None.
         seed: the run's seed, for dropout.
-        pulse: hears what is being done.
-        observe: called after each forward pass, for those who compare runs; None for nobody.
+        pulse: is set to each phase of a step.
+        observe: called after each forward pass; None to call nothing.
     """
 
     model: nn.Module
@@ -141,13 +141,13 @@ class TrainingState:
 
 @dataclasses.dataclass
 class StepReport:
-    """What is known after a training step.
+    """The numbers after a training step.
 
     Attributes:
-        step: steps of this epoch done.
+        step: the steps of this epoch done.
         sums: losses and hits of this process's images of the epoch so far, on the device.
-        learning_rate: that of the step.
-        wait_seconds: time of this epoch spent waiting for batches.
+        learning_rate: the rate of the step.
+        wait_seconds: the seconds of this epoch spent waiting for batches.
     """
 
     step: int
@@ -169,14 +169,14 @@ def train_epoch(
 
     Args:
         state: what is trained, and how.
-        batches: one batch a step, this process's micro-batches one after the other.
-        prepare: from a batch to the model's input.
-        first_step: steps of this epoch that were done before.
-        first_run_step: steps of the run that were done before, for the learning rate and for dropout.
-        sums: those of the epoch so far, to be added to; None begins at zero.
+        batches: one batch a step: this process's micro-batches of the step, one after the other.
+        prepare: makes the model's input from a batch.
+        first_step: the steps of this epoch done before.
+        first_run_step: the steps of the run done before, for the learning rate and for dropout.
+        sums: the sums of the epoch so far, to which this adds; None begins at zero.
 
     Raises:
-        NonFiniteLossError: on every process, before the optimizer steps (on a GPU its kernel leaves that step out).
+        NonFiniteLossError: on every process, before the optimizer's step (on a GPU its kernel skips the step).
     """
     set_training_mode(state.model)
     sums = RunningSums(state.num_classes, prepare.device) if sums is None else sums
@@ -199,13 +199,13 @@ def train_epoch(
             pulse.enter("forward", step=step + 1)
             with sync.forward(numbers):
                 losses, logits = state.forward(images, labels, keys)  # [B], [B, C]
-            loss = losses.sum() / global_batch  # this part of the step's mean
+            loss = losses.sum() / global_batch  # its share of the step's mean loss
             if state.observe is not None:
                 state.observe(numbers, part, images, loss)
-            # 3. Zero the gradients of the step before.
+            # 3. Set the gradients of the previous step to zero.
             if numbers == sync.passes[0]:
                 optimizer.zero_grad(set_to_none=True)
-            # 4. Backward: the gradient of the loss by every weight, added up over the micro-batches.
+            # 4. Backward: the gradient of the loss by every weight, summed over the micro-batches.
             pulse.enter("backward", collective=sync.waits_in_backward)
             with sync.backward(numbers, part, loss):
                 state.scaler.scale(loss * sync.loss_factor).backward()
@@ -217,7 +217,7 @@ def train_epoch(
         if state.clip_norm is not None:
             state.scaler.unscale_(optimizer)
             clip_gradients(state.model.parameters(), state.clip_norm)
-        if not state.scaler.is_enabled():  # it leaves such a step out by itself, with the same two attributes
+        if not state.scaler.is_enabled():  # a scaler skips such a step itself, with the same two attributes
             sync.guard(optimizer)
         state.scaler.step(optimizer)
         state.scaler.update()
@@ -230,7 +230,7 @@ def train_epoch(
 
 @torch.inference_mode()
 def evaluate(judge: nn.Module, batches: Iterable[Batch], prepare: ImagePreparer, num_classes: int) -> RunningSums:
-    """Losses and hits over all batches, for a `Judge` in eval mode; the caller adds up over processes."""
+    """Losses and hits of a `Judge` over all batches, in eval mode. The caller sums over processes."""
     judge.eval()
     sums = RunningSums(num_classes, prepare.device)
     for batch in batches:
@@ -251,7 +251,7 @@ def predict_logits(model: nn.Module, images: Tensor, precision: Precision, *, fl
 
 
 def _seed(device: torch.device, key: int) -> None:
-    """Seed the generator that dropout on `device` draws from. `torch.manual_seed` seeds all of all devices, slowly."""
+    """Seed the generator for dropout on `device`. `torch.manual_seed` seeds all devices, which is slow."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(key)
@@ -260,7 +260,7 @@ def _seed(device: torch.device, key: int) -> None:
 
 
 def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch with the seconds that it took to arrive."""
+    """Each batch, with the seconds spent waiting for it."""
     iterator = iter(batches)
     while True:
         start = time.perf_counter()

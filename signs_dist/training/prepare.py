@@ -1,4 +1,4 @@
-"""From a config to the parts of a run: images, plan, model, precision."""
+"""Makes the parts of a run from a config: images, plan, model, precision."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from signs_dist.training.process import Process
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """The parts of a run, each ready.
+    """The parts of a run, ready for training.
 
     Attributes:
         config: all settings.
         data: the index of the images.
         sources: the batches of each split.
         fingerprints: SHA-256 of each split, from `open_split`.
-        plan: which samples at which step.
-        loading: how loaders work.
-        model: on its device, with its initial weights.
-        precision: arithmetic of the forward pass.
+        plan: which samples each step trains on.
+        loading: worker processes and memory of the loaders.
+        model: the network on its device, with its initial weights.
+        precision: the arithmetic of the forward pass.
         num_threads: threads of one operation on the CPU.
     """
 
@@ -51,7 +51,7 @@ class Prepared:
     num_threads: int
 
     def about_data(self) -> dict[str, Any]:
-        """What the manifest tells of the data: enough to find them again and to know them."""
+        """The manifest's entry on the data: where they are, and fingerprints that tell whether they have changed."""
         return {
             "name": self.data.name,
             "root": str(self.data.root.resolve()),
@@ -66,8 +66,8 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
     Args:
         config: all settings.
         process: where this process runs.
-        micro_batch: images of a micro-batch in an earlier attempt; kept where the config leaves it open and there are
-            enough of them for the processes.
+        micro_batch: images of a micro-batch in an earlier attempt. It is kept if the config sets none and each process
+            gets at least one.
 
     Raises:
         UserError: the data or the model cannot be used.
@@ -77,7 +77,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
     torch.set_num_threads(num_threads)
     if config.exact:
         choose_exact_kernels()
-    # What is quick to refuse comes before what is slow to prepare, here and below.
+    # Quick checks come before slow preparation, here and below.
     micro_batches = cut_global_batch(
         config.train.global_batch,
         config.train.micro_batch or _kept_micro_batch(config.train.global_batch, micro_batch, strategy),
@@ -134,7 +134,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
 def choose_num_threads(config: Config, automatic: int) -> int:
     """Threads of one operation on the CPU; `automatic` is this process's share of the cores.
 
-    Another number of threads sums in another order: exact mode takes 1 on every machine unless the config says more.
+    The number of threads decides the order of a sum: in exact mode it is 1 on every machine unless the config sets it.
     """
     if config.train.num_threads != "auto":
         return config.train.num_threads
@@ -142,14 +142,14 @@ def choose_num_threads(config: Config, automatic: int) -> int:
 
 
 def _kept_micro_batch(global_batch: int, earlier: int | None, strategy: SingleProcess) -> int | None:
-    """The micro-batch of an earlier attempt, if there are enough of them for the processes of this one."""
+    """The micro-batch of an earlier attempt, if each process of this attempt gets at least one; else None."""
     if earlier is None or global_batch % earlier:
         return None
     return earlier if global_batch // earlier >= strategy.world_size * strategy.num_replicas else None
 
 
 def build_model(config: Config, num_classes: int, device: torch.device) -> nn.Module:
-    """The model of a config with its initial weights, a function of the seed alone, on `device`."""
+    """The model of a config on `device`. Its initial weights depend on the config's seed only."""
     torch.manual_seed(stream_key(config.seed, Stream.WEIGHTS))
     model = create_model(config.model, num_classes=num_classes, image_size=config.data.image_size)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format

@@ -1,4 +1,4 @@
-"""Where a command runs: made once by each command, and passed on as one value."""
+"""Where this process of a command runs: one value, made once and passed to what needs it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Process:
     """This process of a run.
 
     Attributes:
-        context: who launched it, and what it may use.
-        devices: what it computes on, for people.
+        context: which launcher started it, and which cores it may use.
+        devices: the devices it computes on, for people.
         strategy: how processes and devices share the work.
-        screen: what a person sees.
-        pulse: what it is doing now.
+        screen: standard output and the log.
+        pulse: the phase of training that it is in.
     """
 
     context: Context
@@ -30,5 +30,5 @@ class Process:
 
     @property
     def killer(self) -> str:
-        """What kills the process if it does not end after SIGTERM, for people."""
+        """The program that kills this process if it does not end after SIGTERM, for people."""
         return "SLURM" if self.context.is_by_slurm else "torchrun"

@@ -1,4 +1,4 @@
-"""What is said about a run while it trains: the numbers beside the bar, a line for each epoch, the time left."""
+"""What the screen shows during training: numbers beside the bar, a line for each epoch, the time left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def step_text(line: StepLine, num_epochs: int) -> str:
 
 
 def epoch_text(line: StepLine, val: Score | None, num_epochs: int, seconds_left: float) -> str:
-    """One line about an epoch; `seconds_left` is 0 after the last."""
+    """The line about an epoch; the time left is omitted after the last epoch."""
     words = [
         f"epoch {line.epoch:>{len(str(num_epochs))}}/{num_epochs}",
         f"loss {line.train_loss:.3f}  {percent(line.train_accuracy)}",
@@ -33,6 +33,6 @@ def epoch_text(line: StepLine, val: Score | None, num_epochs: int, seconds_left:
 
 
 def seconds_left(run_state: RunState) -> float:
-    """Until the last step, at the speed of this attempt."""
+    """The seconds until the last step, at the speed of this attempt."""
     per_step = run_state.clock.seconds_here / max(1, run_state.steps_done_here)
     return per_step * (run_state.num_steps - run_state.steps_done)

@@ -19,7 +19,7 @@ from signs_dist.training.stepper import Stepper
 
 
 def final_weights(stepper: Stepper) -> dict[str, Tensor]:
-    """The weights that model.pt holds, on the CPU: the moving average if that is on."""
+    """The weights for model.pt, on the CPU: the moving average if it is on, else the last weights."""
     average = stepper.state.average
     if average is None:
         return tensors.plain_weights(stepper.state.model)
@@ -41,13 +41,13 @@ def make_result(
 
     Args:
         stepper: what was trained.
-        run_state: at the end of the run.
-        process: where it was trained.
-        scores: of each split that was evaluated.
-        train_seconds: of training, earlier attempts included.
-        total_seconds: of this attempt, from its start.
-        images_per_second: of the steps of this attempt; None without any.
-        weights_sha256: of the final weights.
+        run_state: the state at the end of the run.
+        process: where this process runs.
+        scores: the score of each evaluated split.
+        train_seconds: seconds of training, earlier attempts included.
+        total_seconds: seconds of this attempt from its start.
+        images_per_second: speed of the steps of this attempt; None without a step.
+        weights_sha256: the digest of the final weights.
     """
     prepared, best = stepper.prepared, run_state.best
     config, data = prepared.config, prepared.data
@@ -82,7 +82,7 @@ def make_result(
 
 
 def show_result(process: Process, result: Mapping[str, Any], scores: Mapping[str, Score], folder: RunFolder) -> None:
-    """Print a table for each split, and how long the training took."""
+    """Print a table for each split, the speed, the best epoch, and the run folder."""
     for name, score in scores.items():
         show_score(process.screen, name, score, result["classes"], result["data"])
     rate, seconds = result["images_per_second"] or 0.0, duration(result["train_seconds"])

@@ -1,4 +1,4 @@
-"""One run: from a config to a run folder with weights and numbers. Read it from top to bottom."""
+"""One run: from a config to a run folder with weights and numbers. Read this file from top to bottom."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from signs_dist.training.trainer import Trainer
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run that is ready to train: the trainer's parts, which `_train` needs when the trainer ends early."""
+    """The parts of a run that is ready to train. Some are needed after the trainer has raised an error."""
 
     folder: RunFolder
     process: Process
@@ -41,6 +41,7 @@ class Run:
     run_state: RunState
     saver: Saver
     stop: StopRequest
+    command: Sequence[str]
 
 
 def train(
@@ -52,25 +53,25 @@ def train(
     command: Sequence[str],
     accepted: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Train by `config`, leaving everything in a run folder: a new one, or one whose run is not finished yet.
+    """Train a run, or resume it, and leave everything in its run folder.
 
-    Called by all processes of the run alike. Nothing is left behind if the data or the model cannot be used: a new
-    folder is made when both are ready.
+    All processes of the run call this with the same arguments. A new folder is made when data and model are ready:
+    if they cannot be used, nothing is left behind.
 
     Args:
         config: all settings.
         run_path: the run folder.
         process: where this process runs.
-        supervisor: watches this process and tells what breaks.
+        supervisor: watches this process and reports errors.
         command: the command line, for the manifest.
-        accepted: settings that may differ from those that the run was begun with.
+        accepted: names of settings that may differ from the settings of earlier attempts.
 
     Returns:
         The contents of result.json.
 
     Raises:
         UserError: the data, the model or the run folder cannot be used.
-        TrainingFailedError: the loss is no longer a number.
+        TrainingFailedError: the loss is not a finite number, or another run has taken over the folder.
         SaveError: a checkpoint could not be written.
         StoppedError: a signal asked to stop.
     """
@@ -84,9 +85,9 @@ def train(
         prepared = strategy.all_succeed(
             lambda: prepare(config, process, micro_batch=earlier.micro_batch), "wait for all to prepare"
         )
-        run = strategy.all_succeed(lambda: _make_run(prepared, process, folder), "wait for all to be ready")
+        run = strategy.all_succeed(lambda: _make_run(prepared, process, folder, command), "wait for all to be ready")
         if strategy.world_size == 1:
-            # A program that calls `fit` may keep an error, and with its traceback all that is here: end the workers.
+            # A program that calls `fit` may keep an error, whose traceback keeps the loaders: their workers end here.
             cleanup.callback(run.stepper.close)
         if config.exact:
             _require_same_start(prepared, process)
@@ -94,7 +95,7 @@ def train(
             lambda: take_up(earlier, run.run_state, run.stepper, accepted, world_size=strategy.world_size),
             "take up the checkpoint",
         )
-        # At a SIGTERM before this attempt's first save is over, whether there is time for one is known all the same.
+        # So that a SIGTERM during the first save of this attempt is judged by how long a save took before.
         run.saver.last_write_seconds = earlier.last_write_seconds
         strategy.all_succeed(folder.create if strategy.is_main else lambda: None, "make the run folder")
         lease = earlier.lease
@@ -102,7 +103,7 @@ def train(
             lease = strategy.all_succeed(
                 lambda: take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup), "take the run folder"
             )
-        attempt = _begin(run, earlier, command)
+        attempt = _begin(run, earlier)
         log = folder.logs / f"rank{context.rank}.log"
         with process.screen.logging_to(log), supervisor.watching(folder.logs, log, attempt):
             again = earlier.banner_lines(run.run_state, run.stepper, attempt)
@@ -113,18 +114,18 @@ def train(
             return _train(run, trainer, attempt, started, supervisor)
 
 
-def _make_run(prepared: Prepared, process: Process, folder: RunFolder) -> Run:
+def _make_run(prepared: Prepared, process: Process, folder: RunFolder, command: Sequence[str]) -> Run:
     config = prepared.config
     stop = StopRequest(is_alone=process.strategy.world_size == 1)
     saver = Saver(folder, config.checkpoint, process)
     stepper = Stepper(prepared, process, wishes=(lambda: stop.is_set, saver.timer.is_due))
     if config.exact:
         stepper.require_same_bits()
-    return Run(folder, process, stepper, RunState(prepared.plan, config.train.epochs), saver, stop)
+    return Run(folder, process, stepper, RunState(prepared.plan, config.train.epochs), saver, stop, command)
 
 
 def _require_same_start(prepared: Prepared, process: Process) -> None:
-    """Exact mode relies on equal initial weights on all processes; fast mode copies those of the first."""
+    """Refuse different initial weights in exact mode. Otherwise DistributedDataParallel copies those of rank 0."""
     digest = weights_sha256(named_weights(prepared.model))
     digests = process.strategy.gather_values(digest, "compare initial weights")
     others = [str(rank) for rank, other in enumerate(digests) if other != digests[0]]
@@ -135,19 +136,19 @@ def _require_same_start(prepared: Prepared, process: Process) -> None:
         )
 
 
-def _begin(run: Run, earlier: EarlierAttempt, command: Sequence[str]) -> int:
-    """Write down that an attempt begins: its manifest, the config, a line in attempts.jsonl. Returns its number."""
+def _begin(run: Run, earlier: EarlierAttempt) -> int:
+    """Write the manifest, the config, and a line in attempts.jsonl. Returns the number of the attempt."""
     folder, prepared, strategy, context = run.folder, run.stepper.prepared, run.process.strategy, run.process.context
     where = {"host": context.host, "device": run.process.devices}
     about = {
-        **describe_machine(command),
+        **describe_machine(run.command),
         "data": prepared.about_data(),
         "processes": strategy.gather_values(where, "gather devices"),
         "usable_cores": context.usable_cores,
         "threads": prepared.num_threads,
     }
     folder.write_manifest(about)
-    folder.write_config(dump_config(prepared.config))  # last: from now on a run was begun here
+    folder.write_config(dump_config(prepared.config))  # the last of the two: with this file a run counts as begun
     number = 0
     if folder.is_writer:
         if earlier.is_begun:
@@ -160,11 +161,11 @@ def _begin(run: Run, earlier: EarlierAttempt, command: Sequence[str]) -> int:
 
 
 def _train(run: Run, trainer: Trainer, attempt: int, started: float, supervisor: Supervisor) -> dict[str, Any]:
-    """Train to the end, with a line in attempts.jsonl at the end, whatever the end is."""
+    """Train to the end. However it ends, attempts.jsonl gets a line."""
 
     def write_end(reason: str, *, is_saved: bool = False) -> None:
         seconds = run.saver.timer.seconds
-        with contextlib.suppress(UserError, OSError):  # a full disk must not hide the error itself
+        with contextlib.suppress(UserError, OSError):  # report the error, not a full disk
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
 
     try:
@@ -178,14 +179,14 @@ def _train(run: Run, trainer: Trainer, attempt: int, started: float, supervisor:
         if is_stopped:
             write_end(str(error) or "interrupted", is_saved=isinstance(error, StoppedError) and error.is_saved)
         else:
-            supervisor.when_known = write_end  # which process broke, and how, is known when all have spoken
+            supervisor.when_known = write_end  # called when it is known which process failed, and why
         raise
     write_end("finished", is_saved=True)
     return result
 
 
 def _tell_stop(run: Run, error: BaseException) -> None:
-    """Say where the run was stopped, what is saved, and what to type to go on."""
+    """Say where the run stopped, what is saved, and how to resume it."""
     newest = run.saver.newest()
     if newest is None:
         return
@@ -197,5 +198,16 @@ def _tell_stop(run: Run, error: BaseException) -> None:
     screen.result(
         f"{what}; saved in {newest} within {took:.1f} s{kills}" if is_saved else f"{what}; the newest save is {newest}"
     )
-    folder = shlex.quote(str(run.folder.path))
-    screen.result(f"the same command with --run-dir {folder} goes on, on any number of processes")
+    screen.result(how_to_resume(run.command, run.folder.path, run.process.context.launcher))
+
+
+def how_to_resume(command: Sequence[str], run_path: Path, launcher: str) -> str:
+    """What to type to resume a run that `command` started under `launcher`."""
+    if command[0] != "python":  # not a command line: a call of `fit`
+        return f"to resume, repeat the call with run_dir={str(run_path)!r}"
+    if launcher != "python":
+        folder = shlex.quote(str(run_path))
+        return f"to resume, on any number of processes, repeat the same command with --run-dir {folder}"
+    is_named = any(word == "--run-dir" or word.startswith("--run-dir=") for word in command)
+    words = command if is_named else [*command, "--run-dir", str(run_path)]
+    return f"to resume, on any number of processes: {shlex.join(words)}"

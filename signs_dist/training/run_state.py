@@ -1,4 +1,4 @@
-"""How far a run is, what a checkpoint holds of it, and how that is taken up again."""
+"""How far a run is, what a checkpoint holds of it, and how a run resumes from that."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from signs_dist.training.prepare import Prepared
 from signs_dist.training.stepper import Stepper
 
 FORMAT = 2
-"""Number of a checkpoint's form."""
+"""The version of a checkpoint's content."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,28 +39,28 @@ class Best:
 
 
 class TrainingClock:
-    """Seconds of training: nothing passes before `start`."""
+    """Counts the seconds of training from `start` on."""
 
     def __init__(self) -> None:
         self._seconds_before = 0.0
         self._started: float | None = None
 
     def start(self) -> None:
-        """Training begins now."""
+        """Begin to count."""
         self._started = time.perf_counter()
 
     def add(self, seconds: float) -> None:
-        """Count the seconds of earlier attempts."""
+        """Count `seconds` of earlier attempts too."""
         self._seconds_before = seconds
 
     @property
     def seconds_here(self) -> float:
-        """Of this attempt."""
+        """The seconds of this attempt."""
         return 0.0 if self._started is None else time.perf_counter() - self._started
 
     @property
     def seconds(self) -> float:
-        """Of the run: earlier attempts included."""
+        """The seconds of the run, earlier attempts included."""
         return self._seconds_before + self.seconds_here
 
 
@@ -68,15 +68,15 @@ class RunState:
     """How far a run is: its place, its best epoch, the sums of the epoch so far, the seconds of training.
 
     Args:
-        plan: which samples at which step.
-        num_epochs: of the run.
+        plan: which samples each step trains on.
+        num_epochs: the epochs of the run.
 
     Attributes:
-        num_steps: of the whole run.
-        cursor: epochs done, and steps of the next one done. An epoch whose last step is done and that was not judged
-            yet counts as not done.
-        first_step: steps of the run that were done before this attempt.
-        best: the best epoch, None before the first.
+        num_steps: the steps of the whole run.
+        cursor: the number of finished epochs, and of steps done in the next epoch. An epoch is finished when it has
+            been evaluated, or need not be: between its last step and that, `cursor.step` is the plan's `num_steps`.
+        first_step: the steps done before this attempt.
+        best: the best epoch; None before the first evaluation.
         clock: seconds of training.
     """
 
@@ -91,37 +91,37 @@ class RunState:
 
     @property
     def steps_done(self) -> int:
-        """Steps of the run done."""
+        """The steps done since the start of the run."""
         return self.cursor.epoch * self._plan.num_steps + self.cursor.step
 
     @property
     def steps_done_here(self) -> int:
-        """Steps of this attempt done."""
+        """The steps done in this attempt."""
         return self.steps_done - self.first_step
 
     @property
     def images(self) -> int:
-        """Images of the run seen."""
+        """The images trained on since the start of the run."""
         return self.steps_done * self._plan.global_batch
 
     @property
     def epoch(self) -> int:
-        """Number, from 1, of the epoch that the last step belongs to; 1 before the first."""
+        """The epoch of the last step, counted from 1; 1 before the first step."""
         return max(1, self.cursor.epoch + (1 if self.cursor.step else 0))
 
     def advance(self) -> None:
-        """Another step is done."""
+        """Count a step."""
         self.cursor = Cursor(self.cursor.epoch, self.cursor.step + 1)
 
     def end_epoch(self, score: Score | None) -> None:
-        """The epoch is done; `score` is that of the validation split, None where it was not evaluated."""
+        """Count an epoch. `score` is its score on the validation split; None if it was not evaluated."""
         epoch = self.cursor.epoch + 1
         if score is not None and (self.best is None or self.best.is_beaten_by(score)):
             self.best = Best(epoch, score.accuracy, score.loss)
         self.cursor = Cursor(epoch, 0)
 
     def take_sums(self, num_classes: int, device: torch.device, *, is_main: bool) -> RunningSums:
-        """The sums of the epoch so far: those of the checkpoint on rank 0, once; else zero."""
+        """The sums of the epoch so far: on rank 0 the checkpoint's, the first time after `take_up`; else zero."""
         sums = RunningSums(num_classes, device)
         if self._sums is not None and is_main:
             sums.restore(self._sums)
@@ -135,16 +135,16 @@ class RunState:
         totals: Mapping[str, npt.NDArray[np.int64]] | None,
         about: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """What a checkpoint holds: plain tensors, apart from the model's own, and plain values. Nothing per process.
+        """What a checkpoint holds: copies of tensors, and plain values. All processes resume from the same content.
 
-        There is no state of random generators: every draw is a function of (seed, epoch, sample) or of (seed, step,
-        micro-batch).
+        It holds no state of random generators: random numbers depend on (seed, epoch, sample) or (seed, step,
+        micro-batch) only.
 
         Args:
             stepper: whose model, average, optimizer and scaler are saved.
             copier: copies tensors to the CPU.
-            totals: sums of the epoch so far over all processes; None at the end of an epoch.
-            about: of the run, for people: plain values.
+            totals: the sums of the epoch so far over all processes; None at the end of an epoch.
+            about: plain values about the run, for people.
         """
         prepared, state = stepper.prepared, stepper.state
         parts = {
@@ -168,10 +168,10 @@ class RunState:
         }
 
     def take_up(self, content: Mapping[str, Any], stepper: Stepper, source: Path) -> None:
-        """Go on from the content of a checkpoint, on every process.
+        """Continue from the content of a checkpoint, on every process.
 
         Raises:
-            UserError: it is of another model.
+            UserError: the checkpoint is of another model.
         """
         state = stepper.state
         tensors.put_weights(state.model, content["model"], source)
@@ -188,7 +188,7 @@ class RunState:
 
 
 def arithmetic(prepared: Prepared) -> dict[str, Any]:
-    """What a checkpoint tells of how it was computed, to be compared when the run goes on."""
+    """What a checkpoint says about how it was computed; a resumed run is compared with it."""
     return {
         "config": prepared.config.model_dump(mode="json"),
         "global_batch": prepared.plan.global_batch,

@@ -1,4 +1,4 @@
-"""When a run is saved, and saving it: a copy of its state, handed to the thread that writes it."""
+"""Saving a run: when it is due, and copying its state for the thread that writes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SaveTimer:
     """Says when it is time to save again.
 
     Args:
-        every_seconds: None for never.
+        every_seconds: the seconds between two saves; None for no saves by time.
     """
 
     def __init__(self, every_seconds: float | None) -> None:
@@ -35,12 +35,12 @@ class SaveTimer:
         self._last: float | None = None
 
     def restart(self) -> None:
-        """A save begins, or training."""
+        """Count from now: a save begins, or training."""
         self._last = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Since the last save, or since training began; 0 before that."""
+        """The seconds since the last save, or since training began; 0 before training."""
         return 0.0 if self._last is None else time.monotonic() - self._last
 
     def is_due(self) -> bool:
@@ -49,20 +49,20 @@ class SaveTimer:
 
 
 class Saver:
-    """Saves a run from the process that writes; in the others it counts the time only.
+    """Saves a run on the process that writes. On the other processes it only counts the time.
 
-    It knows no trainer: in a cycle the trainer would outlive the run, and its loader workers with it.
+    It holds no reference to the trainer: in a reference cycle the trainer and its loader workers would live on after
+    the run.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         config: the checkpoint section.
         process: where this process runs.
 
     Attributes:
         store: the checkpoints on disk.
-        timer: since the last save; due on the process that writes only.
-        about: what checkpoints tell of the run, for people: plain values.
-        last_write_seconds: how long the newest save took; 0 where that is not known.
+        timer: the time since the last save. It is due on the process that writes only.
+        about: plain values about the run, for people, written into each checkpoint.
     """
 
     def __init__(self, folder: RunFolder, config: CheckpointConfig, process: Process) -> None:
@@ -76,7 +76,7 @@ class Saver:
 
     @property
     def last_write_seconds(self) -> float:
-        """How long the newest save took to write; 0 where that is not known."""
+        """The seconds that the newest save took to write, perhaps in an earlier attempt; 0 if unknown."""
         return self._writer.last_write_seconds
 
     @last_write_seconds.setter
@@ -86,15 +86,15 @@ class Saver:
     def save(
         self, run_state: RunState, stepper: Stepper, totals: Mapping[str, npt.NDArray[np.int64]] | None = None
     ) -> None:
-        """Copy the state of the run and have it written. Called by all processes, done by the one that writes.
+        """Copy the state of the run and start to write it. All processes call this; one writes.
 
         Args:
             run_state: how far the run is.
             stepper: whose model and optimizer are saved.
-            totals: sums of the epoch so far over all processes; None at the end of an epoch.
+            totals: the sums of the epoch so far over all processes; None at the end of an epoch.
 
         Raises:
-            SaveError: the save before has failed.
+            SaveError: the previous save has failed.
         """
         self.timer.restart()
         if not self._folder.is_writer:
@@ -108,7 +108,7 @@ class Saver:
                 epoch=run_state.epoch,
                 step=run_state.steps_done,
                 stall_seconds=round(time.perf_counter() - started, 6),
-                last_write_seconds=round(self.last_write_seconds, 3) or None,  # of the save before
+                last_write_seconds=round(self.last_write_seconds, 3) or None,  # of the previous save
             )
         )
         best = Cursor(run_state.best.epoch, 0) if run_state.best is not None else None
@@ -116,15 +116,15 @@ class Saver:
         self._writer.submit(run_state.cursor, content, best, flush)
 
     def wait(self) -> None:
-        """Wait for the save that is under way. Raises SaveError if it has failed."""
+        """Wait until the save in progress is written. Raises SaveError if it fails."""
         self._writer.wait()
 
     def check(self) -> None:
-        """Raise SaveError if a save has failed; never waits."""
+        """Raise SaveError if a save has failed. Does not wait."""
         self._writer.check()
 
     def newest(self) -> Path | None:
-        """The newest checkpoint on disk."""
+        """The newest checkpoint on disk; None before the first."""
         return self.store.newest()
 
     def _warn_of_slow_saves(self) -> None:
@@ -133,9 +133,9 @@ class Saver:
             return
         self._has_warned = True
         if self._process.killer == "SLURM":
-            advice = "what comes after the last periodic save is lost then; checkpoint.every_seconds is how often it is"
+            advice = "steps after the last periodic save may be lost; checkpoint.every_seconds sets how often it saves"
         else:
-            advice = f"start it with --shutdown-timeout {math.ceil(3 * took)}"
+            advice = f"start torchrun with --shutdown-timeout {math.ceil(3 * took)}"
         _warn(
             self._process.screen,
             f"a save takes {took:.0f} s, and {self._process.killer} kills its processes {limit:g} s after SIGTERM: "

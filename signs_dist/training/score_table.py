@@ -1,4 +1,4 @@
-"""What is said about a score: as fields for files, as tables for people."""
+"""A score as fields for files and as a table for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from signs_dist.learning.metrics import Score
 
 
 def score_fields(split: str, score: Score, *, in_full: bool = False) -> dict[str, Any]:
-    """`<split>_loss`, `<split>_accuracy` and so on, plain numbers for JSON; in full with interval and confusion."""
+    """Plain numbers for JSON: `<split>_loss` and `<split>_accuracy`; `in_full` also interval, classes and confusion."""
     fields: dict[str, Any] = {f"{split}_loss": score.loss, f"{split}_accuracy": score.accuracy}
     if in_full:
         fields |= {
@@ -25,7 +25,7 @@ def score_fields(split: str, score: Score, *, in_full: bool = False) -> dict[str
 
 
 def show_score(screen: Screen, split: str, score: Score, classes: Sequence[str], data_name: str) -> None:
-    """Print the table of classes, and the accuracy with its interval, which is printed even if quiet."""
+    """Print the table of classes unless quiet, and always the accuracy with its interval."""
     title = f"\n{split} of {data_name}"
     screen.table(class_table(title, classes, score.confusion.tolist(), score.class_accuracies()))
     low, high = score.accuracy_interval()

@@ -1,4 +1,4 @@
-"""Starting a run on this process: devices, the other processes, supervision, then `train`."""
+"""Starting a run on this process: choose its devices, connect the processes, supervise the training."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ def start_run(
     command: Sequence[str] = (),
     is_library: bool = False,
 ) -> dict[str, Any]:
-    """Train a run, or go on with it, as one of its processes.
+    """Train or resume a run as one of its processes.
 
     Args:
         config: all settings.
         run_path: the run folder.
-        context: who launched this process, and what it may use.
-        screen: what a person sees.
+        context: which launcher started this process, and which cores it may use.
+        screen: standard output and the log.
         device: auto, cpu, cuda, cuda:N or cuda:1,3.
         data_parallel: nn.DataParallel over all visible GPUs.
-        device_ids: for nn.DataParallel: the GPUs, counted among the visible ones.
-        accepted: settings that may differ from those that the run was begun with.
+        device_ids: the GPUs for nn.DataParallel, as numbers among the visible GPUs.
+        accepted: names of settings that may differ from the settings of earlier attempts.
         command: the command line, for the manifest.
-        is_library: whether a program that is not ours asks: one process then raises every error.
+        is_library: whether a user's own program calls this: one process then raises every error.
 
     Returns:
         The contents of result.json.
 
     Raises:
-        UserError: flags, data, model or run folder cannot be used. What else breaks is told by the supervisor.
+        UserError: flags, data, model or run folder cannot be used. The supervisor reports other errors.
     """
     if config.exact:
-        # Read when CUDA starts: cuBLAS then keeps to one workspace, and so to one order of adding.
+        # CUDA reads this when it starts: cuBLAS then uses one workspace, and so one order of summation.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     plan = plan_process(context, device=device, data_parallel=data_parallel, device_ids=device_ids)
     if config.exact and len(plan.indices) > 1:
@@ -79,7 +79,7 @@ def run_process(
     *,
     is_library: bool = False,
 ) -> dict[str, Any]:
-    """Connect this process with the others of the run, do the work under a supervisor, and leave them."""
+    """Connect this process to the others of the run, do the work under a supervisor, and disconnect."""
     devices = describe_devices(plan)
     supervisor = Supervisor(context, config, devices, screen)
     result: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Training steps and evaluations of a prepared run, without its files, its signals and its progress."""
+"""Training steps and evaluations of a prepared run. Writes no files, handles no signals, shows no progress."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def _no_wish() -> bool:
 
 
 class Stepper:
-    """Trains and judges the model of a prepared run.
+    """Trains and evaluates the model of a prepared run.
 
     Args:
         prepared: the parts of the run.
         process: where this process runs.
-        wishes: asked once a step: whether this process would like to stop, and to save.
+        wishes: two functions, called once a step: whether this process asks to stop, and whether it asks to save.
 
     Attributes:
         prepared: as given.
         state: what a training step reads and changes: model, optimizer, synchronisation.
-        prepare_train, prepare_evaluation: from a batch to the input of the model.
-        train_loader: the batches of this process.
-        evaluation_loaders: by split; no process sees an image that another sees.
+        prepare_train, prepare_evaluation: make the model's input from a batch.
+        train_loader: the training batches of this process.
+        evaluation_loaders: split to batches. Each image is in the batches of one process.
     """
 
     def __init__(self, prepared: Prepared, process: Process, wishes: Wishes = (_no_wish, _no_wish)) -> None:
@@ -63,7 +63,7 @@ class Stepper:
 
     def _make_evaluation_loaders(self) -> dict[str, EvaluationLoader]:
         prepared, config = self.prepared, self.prepared.config
-        # Evaluation is short: workers would take longer to start than they save, unless images are decoded each time.
+        # Evaluation is short: starting workers takes longer than they save, unless images are decoded each time.
         decodes = config.data.storage == "files"
         loading = prepared.loading if decodes else dataclasses.replace(prepared.loading, num_workers=0)
         return {
@@ -103,11 +103,11 @@ class Stepper:
         """Train the rest of an epoch, yielding after each step.
 
         Args:
-            cursor: epochs done, and steps of the next one done.
-            sums: those of the epoch so far, to be added to; None begins at zero.
+            cursor: the number of finished epochs, and of steps done in the next epoch.
+            sums: the sums of the epoch so far, to which this adds; None begins at zero.
 
         Raises:
-            NonFiniteLossError: as `loop.train_epoch`.
+            NonFiniteLossError: see `loop.train_epoch`.
         """
         batches = self.train_loader.epoch(cursor.epoch, cursor.step)
         try:
@@ -123,7 +123,7 @@ class Stepper:
             batches.close()  # an error's traceback refers to them, and they to the worker processes
 
     def judge(self, split: str) -> RunningSums:
-        """Losses and hits of this process's share of a split, by the moving average of the weights if that is on."""
+        """Losses and hits on this process's images of a split, with the moving average of the weights if it is on."""
         average = self.state.average
         if average is None:
             return self._evaluate(split)
@@ -136,16 +136,16 @@ class Stepper:
         )
 
     def close(self) -> None:
-        """End the worker processes of the loaders; nothing can be trained or judged after this."""
+        """End the worker processes of the loaders. After this, no step and no evaluation is possible."""
         self.train_loader.close()
         for loader in self.evaluation_loaders.values():
             loader.close()
 
     def require_same_bits(self) -> None:
-        """In exact mode, compute the first micro-batch twice and compare: what draws from elsewhere is refused.
+        """For exact mode, compute the first micro-batch twice and compare the bits.
 
         Raises:
-            UserError: naming the layer.
+            UserError: the bits differ. The message names the layer.
         """
         sync, model = self.state.sync, self.state.model
         samples = self.prepared.plan.samples(0, 0, self._strategy.shard)[: sync.micro_batches.size]
@@ -166,7 +166,7 @@ class Stepper:
 
 
 def make_learning_rate(config: Config, images_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate of the next step as a function of the images seen."""
+    """A function from the number of images seen to the learning rate of the next step."""
 
     def learning_rate(images_seen: int) -> float:
         return config.optim.lr * learning_rate_factor(

@@ -1,7 +1,7 @@
-"""Watches this process of a run: its heartbeat, and when something breaks, one card that says what.
+"""Watches this process of a run: keeps its heartbeat, and shows one failure card when the run fails.
 
-Each process records what broke it in the run's logs folder. The process whose own work failed tells it on the
-terminal; one that only lost another waits a moment for that one's word, and tells what it knows if there is none.
+Each process writes a card with its error into the run's logs folder. A process whose own work failed prints its card. A
+process that lost another process first waits for the card of the other; if there is none, it prints what it knows.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ from signs_dist.monitoring.signals import end_now
 from signs_dist.monitoring.standings import end_stopped
 
 SETTLE_SECONDS = 3.0
-"""How long a process that lost another waits for that one's own word."""
+"""How long a process that lost another process waits for the card of the other."""
 GRACE_SECONDS = 6.0
-"""How long after the first failure every other process is ended, wherever it is."""
+"""How long after the first failure every other process is ended, whatever it does."""
 
 
 class Supervisor:
-    """Runs a command on one of the run's processes and tells what breaks.
+    """Runs an action on one process of a run and reports errors.
 
     Args:
         context: where this process runs.
         config: how long processes wait for each other.
-        device: what this process computes on.
-        screen: where the traceback goes, beside the card on standard error.
+        device: the device of this process, for people.
+        screen: its log gets the traceback; the card goes to standard error.
 
     Attributes:
-        pulse: what this process is doing; set by the training loop.
-        when_known: called with one line on what has ended the run, before this process ends; None for nobody.
+        pulse: the phase of training, set by the training loop.
+        when_known: called with one line on why the run failed, before this process ends; None to call nothing.
     """
 
     def __init__(self, context: Context, config: ProcessesConfig, device: str, screen: Screen) -> None:
@@ -78,9 +78,9 @@ class Supervisor:
         self._attempt = 1
 
     def run(self, action: Callable[[], None]) -> None:
-        """Do it. An error that the user can mend, or a stop that was asked for, is raised; any other ends in a card.
+        """Call `action`. One process raises errors that a user can fix, and stops; other errors end in a card.
 
-        In a run of several processes this does not return when something fails: the process ends.
+        In a run of several processes every error ends this process.
         """
         try:
             recorded(action, self._write_error_file)()
@@ -89,11 +89,11 @@ class Supervisor:
                 self._tell_reason(_reason(error))
                 raise
             self._end(error)
-        except Exception as error:  # noqa: BLE001 - the last stop: told as a card, with the traceback in the log
+        except Exception as error:  # noqa: BLE001 - shown as a card, with the traceback in the log
             self._end(error)
 
     def run_for_library(self, action: Callable[[], None]) -> None:
-        """Do it in a program that is not ours: in one process, every error is raised."""
+        """Call `action` in a user's own program: one process raises every error, several do as `run`."""
         if self._context.world_size > 1:
             self.run(action)
             return
@@ -105,7 +105,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def watching(self, folder: Path, log: Path, attempt: int) -> Iterator[None]:
-        """Within the block, keep a heartbeat in `folder`, and end this process when another of the attempt failed."""
+        """Within the block, keep a heartbeat in `folder`, and end this process if another of the attempt fails."""
         self._attempt = attempt
         self._identity = self._make_identity(self._identity.device, str(log))
         heartbeat = Heartbeat(
@@ -125,25 +125,25 @@ class Supervisor:
         try:
             yield
         except BaseException:
-            # The others look at this process's last beat to tell what happened: it stays.
+            # The last beat stays: other processes read it to find out what happened.
             heartbeat.stop(keep_beat=True)
             raise
         heartbeat.stop()
         self._folder = None
 
     def _end(self, error: BaseException) -> None:
-        """Tell what happened, once over all processes, and end this one."""
+        """Report the error, on one of all processes, and end this process."""
         code, reason = exit_code(error), _reason(error)
         with contextlib.suppress(BaseException):
             self._screen.log_only("".join(traceback.format_exception(error)))
         if isinstance(error, (TrainingFailedError, StoppedError, KeyboardInterrupt)) or (
             isinstance(error, UserError) and self._folder is None
         ):
-            # All processes raise these alike, and the first speaks.
+            # All processes raise the same error, and rank 0 reports it.
             if self._context.rank == 0:
                 print(describe(error), file=sys.stderr, flush=True)
         elif isinstance(error, PeerLostError):
-            # At the rendezvous: rank 0 says who is missing, and another only that it found no rank 0 at all.
+            # At the start: rank 0 names the missing processes; another reports only if it did not reach rank 0.
             if self._context.rank == 0 or error.__cause__ is not None:
                 print(describe(error), file=sys.stderr, flush=True)
         else:
@@ -162,14 +162,14 @@ class Supervisor:
             self.when_known(reason)
 
     def _find_card(self, error: BaseException) -> tuple[FailureCard, bool]:
-        """The card of what ended the run, as far as this process can know, and whether this one is to show it."""
+        """The card of what ended the run, as far as this process knows, and whether it prints the card."""
         card = FailureCard.from_exception(error, self._identity, self.pulse, exit_code=exit_code(error))
         if self._folder is None or self._context.world_size == 1:
             return card, True
         self._record(self._folder, card)
         if card.kind == "error":
             return card, True
-        # A process that has lost another: that one tells why, if it can.
+        # This process lost another, which may have written a card that says why.
         time.sleep(SETTLE_SECONDS)
         found = read_failures(self._folder)
         root = choose_root([other for other in found if other.kind == "error"])
@@ -178,7 +178,7 @@ class Supervisor:
             return root, False
         card = find_lost_peer(self._folder, card, found)
         self._record(self._folder, card)
-        # The lowest of those that know; one that is later than this finds it said.
+        # The lowest rank of those that wrote a card prints it, unless another has already.
         speaks = self._context.rank == min(other.told_by for other in [*found, card]) and claim_word(self._folder)
         if speaks:
             for beat in read_beats(self._folder).values():
@@ -191,7 +191,7 @@ class Supervisor:
             self._write_error_card(card)
 
     def _write_error_card(self, card: FailureCard) -> None:
-        """For torchrun, which shows the file's text when this process has ended."""
+        """Write the file whose text torchrun shows when this process has ended."""
         if self._context.error_file is not None:
             write_error_file(self._context.error_file, card)
 
@@ -201,7 +201,7 @@ class Supervisor:
             self._write_error_card(card)
 
     def _fill_error_file(self) -> None:
-        """A process that is killed writes nothing: what torchrun is to show of it is written beforehand."""
+        """Write beforehand what torchrun shows if this process is killed."""
         self._write_error_card(killed_card(self._identity, self.pulse))
 
     def _make_identity(self, device: str, log: str) -> Identity:

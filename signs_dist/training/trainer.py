@@ -1,4 +1,4 @@
-"""The epochs of a run: train, validate, write down, save, stop when asked."""
+"""The epochs of a run: train, evaluate, write metrics, save, stop when asked."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from signs_dist.training.score_table import duration, score_fields
 from signs_dist.training.stepper import Stepper
 
 ShowProgress = Callable[[int, str, str], None]
-"""Called with (steps of the run done, numbers beside the bar, time left)."""
+"""Called with (steps done since the start of the run, numbers beside the bar, time left)."""
 
 
 class Trainer:
-    """Trains a run to its end, from wherever `run_state` is.
+    """Trains a run from the place in `run_state` to its end.
 
     Args:
-        stepper: trains a step, and evaluates.
-        run_state: how far the run is; it moves with every step.
-        saver: saves it.
+        stepper: trains steps and evaluates.
+        run_state: how far the run is. Training changes it.
+        saver: saves the run.
         process: where this process runs.
-        folder: of the run.
-        stop: whether this process was asked to stop.
-        lease: keeps the run folder; None in processes that do not write.
+        folder: the run folder.
+        stop: whether a signal asked this process to stop.
+        lease: the right to write into the run folder; None in processes that do not write.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Trainer:
             stepper.state.observe = functools.partial(_write_samples, log)
 
     def train(self, run_started: float) -> dict[str, Any]:
-        """Train every epoch, judge the final weights, and write model.pt and result.json.
+        """Train the epochs that are left, evaluate the final weights, and write model.pt and result.json.
 
         Args:
             run_started: `time.perf_counter()` at the start of this attempt.
@@ -76,7 +76,7 @@ class Trainer:
 
         Raises:
             StoppedError: a signal asked to stop.
-            TrainingFailedError: the loss is no finite number, or another run has taken the folder.
+            TrainingFailedError: the loss is not a finite number, or another run has taken over the folder.
             SaveError: a checkpoint could not be written.
         """
         run_state, num_epochs = self._run_state, self._config.train.epochs
@@ -87,13 +87,13 @@ class Trainer:
             while run_state.cursor.epoch < num_epochs:
                 score = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
-        # Where an earlier attempt trained the last epoch and was killed after that, it is not judged yet.
+        # None if an earlier attempt trained the last epoch and was killed before it wrote the result.
         score = score or self._judge("val")
         self._saver.wait()
         return self._finish(score, trained_seconds, run_started)
 
     def _train_epoch(self, show: ShowProgress) -> Score | None:
-        """Train the rest of an epoch, evaluate it if it is due, write it down and save it; returns its score."""
+        """Train the rest of an epoch, evaluate if it is due, write a line, and save. Returns the score."""
         run_state, num_epochs = self._run_state, self._config.train.epochs
         epoch = run_state.cursor.epoch + 1
         self._pulse.enter("load", epoch=epoch, step=run_state.cursor.step)
@@ -103,27 +103,27 @@ class Trainer:
             score = self._judge("val")
         run_state.end_epoch(score)
         fields = score_fields("val", score) if score is not None else {}
-        # Before the save: a checkpoint never knows more than metrics.jsonl does.
+        # Written before the save: metrics.jsonl has every epoch that a checkpoint has.
         self._folder.add(EpochLine(**dataclasses.asdict(line), **fields))
         self._save(None)
         self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, seconds_left(run_state)))
         return score
 
     def _train_steps(self, show: ShowProgress) -> StepLine:
-        """Train the steps of an epoch that are left; returns its numbers."""
+        """Train the steps of an epoch that are left. Returns the numbers of the whole epoch."""
         run_state, num_steps = self._run_state, self._plan.num_steps
         state = self._stepper.state
         sums = run_state.take_sums(state.num_classes, self._strategy.device, is_main=self._strategy.is_main)
         started, first_step = time.perf_counter(), run_state.cursor.step
         line: StepLine | None = None
-        if first_step == num_steps:  # stopped after the last step, before the epoch was judged
+        if first_step == num_steps:  # an earlier attempt stopped between the last step and the evaluation
             line = self._make_line(sums, 0, 0.0, 1.0)
         try:
             for step in self._stepper.steps(run_state.cursor, sums):
                 run_state.advance()
                 at_end = step.step == num_steps
                 if at_end or run_state.steps_done % self._config.log.every_steps == 0:
-                    state.sync.settle()  # the numbers of a step whose loss is not finite are never written
+                    state.sync.settle()  # raises, so that no numbers of a loss that is not finite are written
                     seconds = time.perf_counter() - started
                     line = self._make_line(sums, step.step - first_step, step.wait_seconds, seconds)
                     if not at_end:
@@ -131,14 +131,14 @@ class Trainer:
                         show(run_state.steps_done, text, duration(seconds_left(run_state)))
                         self._folder.add(line)
                 self._look_around(sums)
-        except NonFiniteLossError as error:  # of a step, or of `settle` here or before a save
+        except NonFiniteLossError as error:  # from a step, or from `settle` here or before a save
             self._end_non_finite(error)
         self._step_seconds += time.perf_counter() - started
         assert line is not None
         return line
 
     def _make_line(self, sums: RunningSums, num_here: int, wait_seconds: float, seconds: float) -> StepLine:
-        """The numbers of the epoch so far, but the speed of the `num_here` steps of this attempt."""
+        """The numbers of the epoch so far. The speed is that of its `num_here` steps in this attempt."""
         images, batch = self._run_state.images, self._plan.global_batch
         return StepLine(
             epoch=self._run_state.epoch,
@@ -151,7 +151,7 @@ class Trainer:
         )
 
     def _look_around(self, sums: RunningSums) -> None:
-        """After each step: stop if any process was asked to, save if it is time to, end if a save has failed."""
+        """After each step: stop if a process was asked to, save if it is due, raise if a save has failed."""
         sync, every, run_state = self._stepper.state.sync, self._config.checkpoint.every_steps, self._run_state
         self._saver.check()
         if self._lease is not None and self._lease.is_lost:
@@ -161,14 +161,14 @@ class Trainer:
             )
         if sync.stop_agreed:
             self._end_stopped(sums)
-        # The end of an epoch is saved when it has been judged.
+        # The end of an epoch is saved after its evaluation.
         in_epoch = run_state.cursor.step < self._plan.num_steps
         if in_epoch and (sync.save_agreed or (every and run_state.steps_done % every == 0)):
             self._save(sums)
 
     def _save(self, sums: RunningSums | None) -> None:
-        """Save on all processes; `sums` are this process's of the epoch so far, None at the end of an epoch."""
-        self._stepper.state.sync.settle()  # a step whose loss is not finite is never saved
+        """Save the run. `sums` are this process's sums of the epoch so far; None at the end of an epoch."""
+        self._stepper.state.sync.settle()  # raises, so that no step whose loss is not finite is saved
         self._pulse.enter("save", collective=sums is not None and self._strategy.world_size > 1)
         totals = self._strategy.total(sums.tensors()) if sums is not None else None
         self._saver.save(self._run_state, self._stepper, totals)
@@ -181,17 +181,17 @@ class Trainer:
         )
         took, limit = self._saver.last_write_seconds, self._process.context.kill_seconds
         fits = name != signal.SIGTERM.name or limit is None or took < limit
-        if not self._strategy.share_value(fits, "agree on the stop"):  # rank 0 knows how long a save takes
-            hurry = f"not saved: a save takes {took:.0f} s, and the kill comes {limit:g} s after SIGTERM"
+        if not self._strategy.share_value(fits, "agree on the stop"):  # only rank 0 knows how long a save takes
+            hurry = f"not saved: a save takes {took:.0f} s, and the process is killed {limit:g} s after SIGTERM"
             raise StoppedError(f"{place}; {hurry}", code, is_saved=False)
         self._save(sums)
         self._saver.wait()
-        # All leave together: a launcher ends the others as soon as one has gone, even in the middle of the save.
+        # All processes end together: when one has ended, a launcher ends the others, even during the save.
         self._strategy.gather_values(None, "wait for the save")
         raise StoppedError(place, code)
 
     def _judge(self, split: str) -> Score:
-        """How the weights that will be saved do on a split."""
+        """The score of the weights on a split, over all processes."""
         self._pulse.enter(f"evaluate {split}")
         score = self._total(self._stepper.judge(split))
         assert score.num_images == len(self._data.splits[split])
@@ -205,7 +205,7 @@ class Trainer:
         return score
 
     def _finish(self, val: Score, trained_seconds: float, run_started: float) -> dict[str, Any]:
-        """Judge the other splits, write model.pt and result.json, and show the closing tables."""
+        """Evaluate the other splits, write model.pt and result.json, and show the closing tables."""
         weights = final_weights(self._stepper)
         others = [name for name in self._stepper.evaluation_loaders if name != "val"]
         scores = {"val": val} | {name: self._judge(name) for name in others}
@@ -228,7 +228,7 @@ class Trainer:
         return result
 
     def _end_non_finite(self, error: NonFiniteLossError) -> None:
-        """Gather what each process has seen, write it down, and end the run."""
+        """Gather the images from all processes, write non_finite_loss.json, and raise."""
         found = self._strategy.gather_values(error.found, "gather images")
         paths = self._data.splits["train"].paths
         rows = [
@@ -240,7 +240,7 @@ class Trainer:
         self._folder.write_json("non_finite_loss.json", {"micro_batches": rows})
         self._saver.wait()
         newest = self._saver.newest()
-        kept = f"the last good state is kept in {newest}" if newest is not None else "no state had been saved before"
+        kept = f"the last good state is in {newest}" if newest is not None else "no state was saved before"
         raise TrainingFailedError(
             f"the training loss is not a finite number at epoch {first['epoch']}, step {first['step']}, in micro-batch "
             f"{', '.join(str(row['micro_batch']) for row in rows)}. A lower optim.lr (it is {self._config.optim.lr:g}) "

@@ -102,7 +102,7 @@ def test_killed_at_any_step_and_gone_on_with_on_other_numbers_of_processes(
     assert not (tmp_path / "run" / "result.json").exists()
     ended = run(launch(1, *arguments), tmp_path)
     assert ended.code == 0, ended.err
-    assert "attempt 5 goes on at epoch 4 step " in ended.out
+    assert "attempt 5 resumes at epoch 4 step " in ended.out
     assert_same(tmp_path / "run", whole)
     attempts = lines(tmp_path / "run" / "attempts.jsonl")
     assert [(line["attempt"], line["event"]) for line in attempts] == [
@@ -198,7 +198,7 @@ def test_where_there_is_no_time_for_a_save_the_last_one_counts(colours: Path, wh
     assert ended.code == 75, ended.err
     assert "not saved: a save takes 0 s, and the kill comes 1e-05 s after SIGTERM; the newest save is run/" in ended.out
     assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("stopped by SIGTERM after epoch ")
-    assert "start it with --shutdown-timeout" in ended.out + ended.err  # said at the second save
+    assert "start torchrun with --shutdown-timeout" in ended.out + ended.err  # said at the second save
     # Its next attempt knows that before its own first save is over.
     with started([*arguments, "checkpoint.every_steps=1000"], tmp_path, hurry) as process:
         wait_for(tmp_path / "run" / "attempts.jsonl", '"attempt": 2')
@@ -307,7 +307,7 @@ def test_awkward_names_go_on_like_others(colours: Path, whole: Path, tmp_path: P
         process.send_signal(signal.SIGTERM)
         ended = finish(process)
     assert ended.code == 75, ended.err
-    assert f"the same command with --run-dir {shlex.quote(name)} goes on" in ended.out
+    assert f"python -m signs_dist.train --run-dir {shlex.quote(name)} " in ended.out  # to be pasted
     ended = run(train_command(*arguments), tmp_path / "work")
     assert ended.code == 0, ended.err
     assert_same(tmp_path / "work" / name, whole)

@@ -29,7 +29,10 @@ def test_the_whole_banner(tmp_path: Path) -> None:
         ),
         ("model", "mlp, 106,883 parameters"),
         ("on", "cpu, 1 thread a process, float32"),
-        ("batch", "8 = 1 micro-batch of 8 on 1 process; 4 steps an epoch, 4 left out of each (rotating)"),
+        (
+            "batch",
+            "8 = 1 micro-batch of 8 on 1 process; 4 steps an epoch, each with 32 of 36 images, others the next time",
+        ),
         ("plan", "2 epochs = 8 steps = 64 images, seed 0"),
         ("learn", "cross_entropy, sgd with lr 0.1 (as written, no scaling), one_cycle"),
     ]

@@ -78,9 +78,7 @@ def test_an_attempt_that_saved_nothing_is_begun_again(tmp_path: Path, cleanup: c
     assert (earlier.is_begun, earlier.path, earlier.notes) == (True, None, ())
     assert earlier.lease is not None
     _, state, stepper = resume(earlier, tmp_path)
-    assert earlier.banner_lines(state, stepper, 2) == [
-        ("again", "attempt 2, from the beginning: nothing had been saved")
-    ]
+    assert earlier.banner_lines(state, stepper, 2) == [("again", "attempt 2, from the beginning: nothing was saved")]
 
 
 def test_the_newest_checkpoint_is_taken_up(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
@@ -96,7 +94,7 @@ def test_the_newest_checkpoint_is_taken_up(tmp_path: Path, cleanup: contextlib.E
     assert (state.cursor, state.best, state.steps_done_here) == (Cursor(0, 3), Best(1, 0.75, 0.5), 0)
     assert weights_sha256(plain_weights(stepper.state.model)) == weights_sha256(plain_weights(made.stepper.state.model))
     (_, place), source = again.banner_lines(state, stepper, 2)
-    assert place.startswith("attempt 2 goes on at epoch 1 step 3, images 24, lr ")
+    assert place.startswith("attempt 2 resumes at epoch 1 step 3, images 24, lr ")
     assert place.endswith(", best 75.0 %")
     assert source == ("from", str(earlier.path))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from signs_dist.evaluate import main as evaluate
 from signs_dist.learning.metrics import wilson_interval
 from signs_dist.predict import main as predict
 from signs_dist.train import main as train
+from signs_dist.training.run import how_to_resume
 from tests.sets import write_colour_set
 
 RESULT_FIELDS = {
@@ -109,7 +111,10 @@ def test_a_run_leaves_everything_in_its_folder(
     assert len(manifest["code"]["commit"]) == 40
 
     output = capsys.readouterr().out
-    assert "8 = 1 micro-batch of 8 on 1 process; 4 steps an epoch, 1 left out of each" in output
+    assert (
+        "8 = 1 micro-batch of 8 on 1 process; 4 steps an epoch, each with 32 of 33 images, others the next time"
+        in output
+    )
     assert f"everything is in {folder}" in output
     assert f"val accuracy {100 * result['val_accuracy']:.1f} % ({result['val_correct']}/12" in output
     assert "\x1b" not in output
@@ -343,7 +348,8 @@ def test_a_stopped_run_is_not_called_finished(
     output, _ = process.communicate(timeout=20)
     assert process.returncode == code
     if sent == signal.SIGINT:
-        assert output.endswith(f"the same command with --run-dir {folder} goes on, on any number of processes\n")
+        command = shlex.join(["python", "-m", "signs_dist.train", *arguments])
+        assert output.endswith(f"to resume, on any number of processes: {command}\n")
     assert not (folder / "result.json").exists()
     assert not (folder / "model.pt").exists()
     assert torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["cursor"]["epoch"] >= 1
@@ -351,3 +357,34 @@ def test_a_stopped_run_is_not_called_finished(
     assert len(ends) == (1 if reason else 0)
     assert reason is None or ends[0].startswith(reason)
     assert run_command(evaluate, [str(folder), "--weights", "last", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "launcher", "text"),
+    [
+        (
+            ["python", "-m", "signs_dist.train", "seed=1", "loss.name=l1 "],
+            "python",
+            "to resume, on any number of processes: "
+            "python -m signs_dist.train seed=1 'loss.name=l1 ' --run-dir 'runs/a b'",
+        ),
+        (
+            ["python", "-m", "signs_dist.train", "--run-dir", "runs/a b"],
+            "python",
+            "to resume, on any number of processes: python -m signs_dist.train --run-dir 'runs/a b'",
+        ),
+        (
+            ["python", "-m", "signs_dist.train", "--run-dir=x"],
+            "python",
+            "to resume, on any number of processes: python -m signs_dist.train --run-dir=x",
+        ),
+        (
+            ["python", "-m", "signs_dist.train"],
+            "torchrun",
+            "to resume, on any number of processes, repeat the same command with --run-dir 'runs/a b'",
+        ),
+        (["signs_dist.fit"], "python", "to resume, repeat the call with run_dir='runs/a b'"),
+    ],
+)
+def test_what_to_type_to_resume(command: list[str], launcher: str, text: str) -> None:
+    assert how_to_resume(command, Path("runs/a b"), launcher) == text

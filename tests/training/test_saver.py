@@ -135,7 +135,7 @@ def test_a_save_that_fails_is_only_told_where_the_config_says_so(
 @pytest.mark.parametrize(
     ("launcher", "took", "advice"),
     [
-        ("torchrun", 16.0, "start it with --shutdown-timeout 48"),
+        ("torchrun", 16.0, "start torchrun with --shutdown-timeout 48"),
         ("srun", 16.0, "checkpoint.every_seconds"),
         ("torchrun", 15.0, None),  # half of the time is left
     ],

@@ -20,7 +20,7 @@ from signs_dist.errors import PeerLostError, SaveError, StoppedError, TrainingFa
 from signs_dist.monitoring.beats import read_beats
 from signs_dist.monitoring.failure_card import FailureCard, read_failures, record
 from signs_dist.training import supervisor as module
-from signs_dist.training.supervisor import Supervisor, describe, exit_code
+from signs_dist.training.supervisor import Supervisor
 
 RAISED = [
     (UserError("no such folder"), 2, "error: no such folder"),
@@ -73,16 +73,6 @@ def in_run(supervisor: Supervisor, logs: Path, error: BaseException) -> Callable
 
 
 @pytest.mark.parametrize(("error", "code", "line"), RAISED)
-def test_each_error_has_an_exit_code_and_a_line(error: BaseException, code: int, line: str) -> None:
-    assert (exit_code(error), describe(error)) == (code, line)
-
-
-def test_a_connection_that_broke_is_a_lost_process() -> None:
-    assert exit_code(RuntimeError("Connection closed by peer [127.0.0.1]:1234")) == 3
-    assert exit_code(RuntimeError("shapes do not fit")) == 1
-
-
-@pytest.mark.parametrize(("error", "code", "line"), RAISED)
 def test_one_process_raises_what_a_user_can_mend(
     error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,17 +106,27 @@ def test_an_action_that_ends_well_is_only_done() -> None:
 
 
 @pytest.mark.parametrize(("rank", "speaks"), [(0, True), (1, False)])
-@pytest.mark.parametrize("error", [TrainingFailedError("lr too high"), StoppedError("x", 75), UserError("no folder")])
+@pytest.mark.parametrize(
+    ("error", "code", "line"), [row for row in RAISED if not isinstance(row[0], (SaveError, PeerLostError))]
+)
 def test_of_several_processes_the_first_tells_what_all_raise(
-    error: BaseException, rank: int, speaks: bool, capsys: pytest.CaptureFixture[str]
+    error: BaseException, code: int, line: str, rank: int, speaks: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     supervisor, reasons = make(rank=rank, world_size=2), list[str]()
     supervisor.when_known = reasons.append
     with pytest.raises(Ended) as ended:
         supervisor.run(failing(error))
-    assert ended.value.code == exit_code(error)
-    assert capsys.readouterr().err == (f"{describe(error)}\n" if speaks else "")
+    assert ended.value.code == code
+    assert capsys.readouterr().err == (f"{line}\n" if speaks else "")
     assert reasons == [f"{type(error).__name__}: {error}"]
+
+
+def test_a_save_that_failed_ends_in_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    supervisor = make(world_size=2)
+    with pytest.raises(Ended) as ended:
+        supervisor.run(in_run(supervisor, tmp_path, SaveError("no space left")))
+    assert ended.value.code == 74
+    assert "error  SaveError: no space left" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -189,7 +189,9 @@ def test_there_is_no_save_where_the_kill_would_come_first(tmp_path: Path, monkey
     made = make_trainer(tmp_path, process=make_process(launcher="torchrun", kill_seconds=30.0))
     made.saver.last_write_seconds = 31.0
     after_step(monkeypatch, 1, ask_to_stop(made))
-    with pytest.raises(StoppedError, match="not saved: a save takes 31 s, and the kill comes 30 s after") as stopped:
+    with pytest.raises(
+        StoppedError, match="not saved: a save takes 31 s, and the process is killed 30 s after"
+    ) as stopped:
         train(made)
     assert not stopped.value.is_saved
     assert places(made) == []
@@ -260,7 +262,7 @@ def test_a_loss_that_is_not_finite_names_the_images(tmp_path: Path) -> None:
         train(made)
     message = str(failed.value)
     assert "not a finite number at epoch 1, step 2, in micro-batch 0, 1. A lower optim.lr (it is 1e+30)" in message
-    assert message.endswith("no state had been saved before.")
+    assert message.endswith("no state was saved before.")
     rows = json.loads((made.folder.path / "non_finite_loss.json").read_text())["micro_batches"]
     assert [(row["rank"], row["epoch"], row["step"], row["micro_batch"]) for row in rows] == [
         (0, 1, 2, 0),
@@ -273,7 +275,7 @@ def test_a_loss_that_is_not_finite_names_the_images(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_leaves_the_state_before(tmp_path: Path) -> None:
     made = make_trainer(tmp_path, "optim.lr=1e30", "train.precision=float32", "checkpoint.every_steps=1")
-    with pytest.raises(TrainingFailedError, match=r"the last good state is kept in .*epoch0000-step000001\.pt"):
+    with pytest.raises(TrainingFailedError, match=r"the last good state is in .*epoch0000-step000001\.pt"):
         train(made)
 
 
