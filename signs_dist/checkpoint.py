@@ -78,7 +78,7 @@ def show(file: Path, *, as_json: bool) -> None:
         print(json.dumps(_plain(content) | {"file": str(file), "damage": damage}, indent=2, ensure_ascii=False))
         return
     rows = [("file", str(file)), ("bytes", f"{file.stat().st_size:,}; {damage or 'its SHA-256 is the one beside it'}")]
-    for name, value in [*rows, *describe(content)]:
+    for name, value in [*rows, *describe_checkpoint(content)]:
         print(f"{name:>12}  {value}")
     print("\nconfig:")
     import yaml
@@ -86,7 +86,7 @@ def show(file: Path, *, as_json: bool) -> None:
     print(yaml.safe_dump(content["config"], sort_keys=False, allow_unicode=True), end="")
 
 
-def describe(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+def describe_checkpoint(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, text) of what a checkpoint tells, but its config."""
     run, cursor, best = content["run"], content["cursor"], content["best"]
     data, code = run["data"], run["code"]

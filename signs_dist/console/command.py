@@ -14,19 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from signs_dist.errors import (
-    EXIT_CANNOT_SAVE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_PEER_LOST,
-    EXIT_USAGE,
-    PeerLostError,
-    SaveError,
-    StoppedError,
-    TrainingFailedError,
-    UserError,
-)
+from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, CommandError, UserError
 from signs_dist.files import explained
+from signs_dist.monitoring.endings import exit_code, final_line
 
 SETTINGS = "overrides"
 """Where the parser puts `section.key=value …`."""
@@ -130,16 +120,16 @@ def _let_first_speak() -> None:
         time.sleep(LATER_SECONDS)
 
 
-def _tell_torchrun(line: str, exit_code: int) -> None:
+def _tell_torchrun(line: str, code: int) -> None:
     """torchrun's report, the last thing on the terminal, then shows the line again, and not only an exit code."""
     from signs_dist.environment.launchers import find_error_file
 
     path = find_error_file(os.environ)
     if path is not None:
-        from signs_dist.monitoring.failure_card import write_error_line
+        from signs_dist.monitoring.error_file import write_error_line
 
         with contextlib.suppress(OSError):
-            write_error_line(path, line, exit_code)
+            write_error_line(path, line, code)
 
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
@@ -152,24 +142,12 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except UserError as error:
         _let_first_speak()
-        print(f"error: {error}", file=sys.stderr)
-        _tell_torchrun(f"error: {error}", EXIT_USAGE)
-        return EXIT_USAGE
-    except TrainingFailedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except PeerLostError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_PEER_LOST
-    except SaveError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_CANNOT_SAVE
-    except StoppedError as error:
-        print("interrupted" if error.exit_code == EXIT_INTERRUPTED else "stopped", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        print(final_line(error), file=sys.stderr)
+        _tell_torchrun(final_line(error), exit_code(error))
+        return exit_code(error)
+    except (CommandError, KeyboardInterrupt) as error:
+        print(final_line(error), file=sys.stderr)
+        return exit_code(error)
     except BrokenPipeError:
         # The reader of our output (such as `head`) has gone; there is nobody to tell. Keep Python's exit silent too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -178,6 +156,6 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         mended = explained(error, Path(str(error.filename or "the output")))
         if not isinstance(mended, UserError):
             raise
-        print(f"error: {mended}", file=sys.stderr)
-        return EXIT_USAGE
+        print(final_line(mended), file=sys.stderr)
+        return exit_code(mended)
     return code

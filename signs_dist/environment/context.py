@@ -15,13 +15,13 @@ from signs_dist.environment.cores import (
     read_cgroup_limit,
     share_of_cores,
 )
-from signs_dist.environment.launchers import Launch, find_error_file, find_launch
+from signs_dist.environment.launchers import LaunchedProcess, find_error_file, find_launch
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 from signs_dist.environment.variables import parse_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Context(Launch):
+class Context(LaunchedProcess):
     """Who launched this process, which of how many it is, and what it may use.
 
     Attributes:

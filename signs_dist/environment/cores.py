@@ -27,7 +27,7 @@ def count_sharing(
     """Processes of a run that may use the same cores: all on the machine, or 1 where SLURM gave each its own.
 
     Args:
-        launcher: as in `Launch`.
+        launcher: as in `LaunchedProcess`.
         local_world_size: processes of the run on this machine.
         affinity: cores in this process's mask.
         machine_cores: cores of the machine.

@@ -136,7 +136,7 @@ def plan_devices(
         device_ids: `--device-ids`, or None.
         visible: CUDA_VISIBLE_DEVICES, or None.
         num_devices: GPUs that CUDA shows to this process; not asked for with `--device cpu`.
-        rank, world_size, local_rank, local_world_size, launcher: as in `context.Launch`.
+        rank, world_size, local_rank, local_world_size, launcher: as in `LaunchedProcess`.
 
     Raises:
         UserError: the flags contradict each other, or ask for GPUs that are not there.

@@ -37,7 +37,7 @@ TORCHRUN_KILL_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Launch:
+class LaunchedProcess:
     """Who launched a process, and its place among those launched with it.
 
     Attributes:
@@ -86,7 +86,7 @@ class Launch:
         return self.max_restarts > 0 or (self.is_by_slurm and bool(self.launch_id))
 
 
-def find_launch(environment: Mapping[str, str]) -> Launch:
+def find_launch(environment: Mapping[str, str]) -> LaunchedProcess:
     """Who launched a process with this environment. torchrun's variables outrank SLURM's.
 
     An interactive SLURM shell or a batch script holds an allocation but is no step of srun's: there a program is
@@ -99,7 +99,7 @@ def find_launch(environment: Mapping[str, str]) -> Launch:
         return _launch_by_variables(environment)
     if "SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment and not _is_shell_step(environment):
         return _launch_by_slurm(environment)
-    return Launch(launch_note=_why_local(environment))
+    return LaunchedProcess(launch_note=_why_local(environment))
 
 
 def find_error_file(environment: Mapping[str, str]) -> Path | None:
@@ -108,7 +108,7 @@ def find_error_file(environment: Mapping[str, str]) -> Path | None:
     return Path(text) if text else None
 
 
-def _launch_by_variables(environment: Mapping[str, str]) -> Launch:
+def _launch_by_variables(environment: Mapping[str, str]) -> LaunchedProcess:
     rank, world_size = _rank_of(environment, "RANK", "WORLD_SIZE")
     run_id = environment.get("TORCHELASTIC_RUN_ID", "")
     if world_size > 1:
@@ -118,7 +118,7 @@ def _launch_by_variables(environment: Mapping[str, str]) -> Launch:
         read_number(environment, "LOCAL_WORLD_SIZE", 1),
     )
     _check_local({"LOCAL_RANK": local_rank, "LOCAL_WORLD_SIZE": local_world_size, "WORLD_SIZE": world_size}, "torchrun")
-    return Launch(
+    return LaunchedProcess(
         launcher="torchrun" if "TORCHELASTIC_RUN_ID" in environment else "environment",
         rank=rank,
         world_size=world_size,
@@ -143,7 +143,7 @@ def _find_kill_seconds(environment: Mapping[str, str]) -> float:
     return min(seconds, _seconds(environment, KILL_SECONDS) or seconds)
 
 
-def _launch_by_slurm(environment: Mapping[str, str]) -> Launch:
+def _launch_by_slurm(environment: Mapping[str, str]) -> LaunchedProcess:
     # An srun inside an allocation may use fewer tasks than it holds: the step's variables outrank the job's.
     size_name = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
     rank, world_size = _rank_of(environment, "SLURM_PROCID", size_name)
@@ -151,7 +151,7 @@ def _launch_by_slurm(environment: Mapping[str, str]) -> Launch:
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
     job, step = environment.get("SLURM_JOB_ID", ""), environment["SLURM_STEP_ID"]
     restart_count = read_number(environment, "SLURM_RESTART_COUNT", 0)
-    return Launch(
+    return LaunchedProcess(
         launcher="submitit" if "SUBMITIT_EXECUTOR" in environment else "srun",
         rank=rank,
         world_size=world_size,

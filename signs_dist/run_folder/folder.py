@@ -13,13 +13,9 @@ logs/            what the processes said
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
-import platform
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -191,45 +187,8 @@ def default_run_path(
     return path
 
 
-def describe_machine(command: Sequence[str]) -> dict[str, Any]:
-    """The part of the manifest that is known before anything is loaded: command, versions, commit, host."""
-    packages = ("signs_dist", "torch", "torchvision", "numpy", "pillow", "pydantic")
-    return {
-        "command": list(command),
-        "started": timestamp(),
-        "working_folder": str(Path.cwd()),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "python": sys.version.split()[0],
-        "versions": {name: _version(name) for name in packages},
-        "code": describe_code(Path(__file__).resolve().parent),
-    }
-
-
-def describe_code(folder: Path) -> dict[str, Any]:
-    """Commit of the checkout that `folder` lies in and whether it has uncommitted changes; nulls outside a checkout."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    status = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
-    return {"commit": commit or None, "dirty": bool(status) if status is not None else None}
-
-
 def timestamp(seconds: float | None = None) -> str:
     """Now, or so many seconds after 1970, in UTC, to the second: `2026-01-31T12:00:00+00:00`."""
     utc = datetime.timezone.utc
     moment = datetime.datetime.now(utc) if seconds is None else datetime.datetime.fromtimestamp(seconds, utc)
     return moment.isoformat(timespec="seconds")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -61,7 +61,7 @@ class Holder:
     @classmethod
     def here(cls, host: str, pid: int, job: str = "") -> Holder:
         """A process of this machine."""
-        return cls(uuid.uuid4().hex, describe_machine(host), host, pid, read_birth(pid), job)
+        return cls(uuid.uuid4().hex, process_id_scope(host), host, pid, read_birth(pid), job)
 
     @classmethod
     def read(cls, path: Path) -> Holder | None:
@@ -74,7 +74,7 @@ class Holder:
 
     def is_here(self, host: str) -> bool:
         """Whether the process is, or was, on this machine, so that the system can tell of it."""
-        return self.machine == describe_machine(host)
+        return self.machine == process_id_scope(host)
 
     def is_gone(self, host: str) -> bool:
         """Whether the process is known to have ended. False where this cannot be known from here."""
@@ -277,7 +277,7 @@ def _age(path: Path, fresh: Path) -> float:
     return fresh.stat().st_mtime - path.stat().st_mtime
 
 
-def describe_machine(host: str) -> str:
+def process_id_scope(host: str) -> str:
     """Within what a process id means something: name, boot, and process-id namespace (of a container)."""
     boot, namespace = "", ""
     with contextlib.suppress(OSError):

@@ -27,7 +27,7 @@ from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.environment.context import Context
 from signs_dist.errors import CheckpointError, UserError
 from signs_dist.monitoring.beats import Beat, read_beats
-from signs_dist.monitoring.failure_card import clear
+from signs_dist.monitoring.failure_card import clear_failures
 from signs_dist.run_folder.folder import RunFolder, timestamp
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.sample_log import keep_samples
@@ -228,7 +228,7 @@ def _begin(
             folder.append(folder.attempts, end_of_killed(earlier[-1], last_sign, resumed.saved_at))
         folder.keep_lines(folder.metrics, lambda line: is_before(line, cursor, run_step))
         keep_samples(folder.logs, lambda place: (place[0] - 1, place[1]) <= (cursor.epoch, cursor.step))
-        clear(folder.logs)
+        clear_failures(folder.logs)
     first = {"attempt": attempt, "event": "start", "time": timestamp(), "first_step": run_step}
     where = {"world_size": parts.strategy.world_size, "host": context.host, "restart": context.restart_count}
     if context.job:

@@ -32,7 +32,8 @@ from signs_dist.models.trainable import count_parameters, require_trainable
 from signs_dist.models.weights import named_weights
 from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.signals import StopRequest
-from signs_dist.run_folder.folder import RunFolder, describe_machine
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.training.attempt import begin_attempt, find_resumed, go_on, take_lease
 from signs_dist.training.supervisor import Supervisor
 from signs_dist.training.trainer import RunParts, Trainer
@@ -111,7 +112,7 @@ def train(
             )
         everywhere = strategy.gather_values({"host": context.host, "device": devices}, "gather devices")
         about = (
-            describe_machine(command)
+            describe_invocation(command)
             | manifest
             | {"processes": everywhere, "usable_cores": context.usable_cores, "threads": parts.num_threads}
         )

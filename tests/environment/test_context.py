@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.environment.context import read_context
-from signs_dist.environment.launchers import Launch, find_launch
+from signs_dist.environment.launchers import LaunchedProcess, find_launch
 from signs_dist.environment.slurm_job import first_node, parse_tasks_per_node, read_job_attempt
 from signs_dist.errors import UserError
 
@@ -20,7 +20,7 @@ TORCHRUN = BY_HAND | {
     "TORCHELASTIC_RESTART_COUNT": "2",
     "TORCHELASTIC_USE_AGENT_STORE": "True",
 }
-RANK_3 = Launch("environment", 3, 8, 1, 2, master_address="node1", master_port=29500)
+RANK_3 = LaunchedProcess("environment", 3, 8, 1, 2, master_address="node1", master_port=29500)
 BY_TORCHRUN = dataclasses.replace(RANK_3, launcher="torchrun", kill_seconds=30.0)
 UUID = "1304c5c7-e6e4-4826-a42f-c7e9b60c8ca3"
 """What torchrun --standalone calls a launch."""
@@ -29,9 +29,9 @@ SLURM_JOB = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLU
 SRUN = SLURM_JOB | {"SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
 
 
-def task(rank: int, size: int, local_rank: int, local_size: int, step: str = "0", restarts: int = 0) -> Launch:
+def task(rank: int, size: int, local_rank: int, local_size: int, step: str = "0", restarts: int = 0) -> LaunchedProcess:
     """What srun's variables for job 7 mean."""
-    return Launch(
+    return LaunchedProcess(
         *("srun", rank, size, local_rank, local_size),
         restart_count=restarts,
         launch_id=f"job7.{step}",
@@ -46,11 +46,12 @@ STEP_OF_TWO = {
     "SLURM_PROCID": "1",
     "SLURM_LOCALID": "0",
 }
-NO_STEP = Launch(launch_note="local: SLURM_JOB_ID is set but no SLURM_STEP_ID")
+NO_PROCID = LaunchedProcess(launch_note="local: SLURM_STEP_ID is set but no SLURM_PROCID")
+NO_STEP = LaunchedProcess(launch_note="local: SLURM_JOB_ID is set but no SLURM_STEP_ID")
 
 
-def shell(step: str) -> Launch:
-    return Launch(launch_note=f"local: SLURM_STEP_ID={step} is a shell or a batch script, not a step of srun")
+def shell(step: str) -> LaunchedProcess:
+    return LaunchedProcess(launch_note=f"local: SLURM_STEP_ID={step} is a shell or a batch script, not a step of srun")
 
 
 def without(environment: dict[str, str], *names: str) -> dict[str, str]:
@@ -60,9 +61,9 @@ def without(environment: dict[str, str], *names: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, Launch()),
-        ({"LOCAL_RANK": "0"}, Launch()),
-        ({"MASTER_ADDR": "login1", "MASTER_PORT": "any"}, Launch()),  # a site's profile
+        ({}, LaunchedProcess()),
+        ({"LOCAL_RANK": "0"}, LaunchedProcess()),
+        ({"MASTER_ADDR": "login1", "MASTER_PORT": "any"}, LaunchedProcess()),  # a site's profile
         # torchrun's variables.
         (TORCHRUN, dataclasses.replace(BY_TORCHRUN, restart_count=2, uses_agent_store=True)),
         (TORCHRUN | {"TORCHELASTIC_USE_AGENT_STORE": "False"}, dataclasses.replace(BY_TORCHRUN, restart_count=2)),
@@ -77,9 +78,9 @@ def without(environment: dict[str, str], *names: str) -> dict[str, str]:
             dataclasses.replace(BY_TORCHRUN, kill_seconds=90.0),
         ),
         (BY_HAND | {"TORCHELASTIC_RUN_ID": "7", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "x"}, BY_TORCHRUN),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, Launch("environment")),
-        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": ""}, Launch("environment")),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, Launch("environment")),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, LaunchedProcess("environment")),
+        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": ""}, LaunchedProcess("environment")),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, LaunchedProcess("environment")),
         (SRUN | BY_HAND, RANK_3),  # torchrun inside srun
         (SLURM_JOB | BY_HAND, RANK_3),
         # A step of srun's.
@@ -114,14 +115,17 @@ def without(environment: dict[str, str], *names: str) -> dict[str, str]:
         # An allocation, but no step of srun's.
         (SLURM_JOB, NO_STEP),  # the shell that salloc opens
         (SLURM_JOB | {"SLURM_PROCID": "0"}, NO_STEP),  # a batch script
-        (SLURM_JOB | {"SLURM_STEP_ID": "0"}, Launch(launch_note="local: SLURM_STEP_ID is set but no SLURM_PROCID")),
+        (
+            SLURM_JOB | {"SLURM_STEP_ID": "0"},
+            LaunchedProcess(launch_note="local: SLURM_STEP_ID is set but no SLURM_PROCID"),
+        ),
         (SRUN | {"SLURM_PROCID": "0", "SLURM_STEP_ID": "4294967291"}, shell("4294967291")),  # the same, as a step
         (SRUN | {"SLURM_PROCID": "0", "SLURM_STEP_ID": "4294967290"}, shell("4294967290")),  # interactive step
         (SRUN | {"SLURM_STEP_ID": "interactive"}, shell("interactive")),
         (SLURM_JOB | {"SLURM_STEP_ID": "batch"}, shell("batch")),
     ],
 )
-def test_launches(environment: dict[str, str], expected: Launch) -> None:
+def test_launches(environment: dict[str, str], expected: LaunchedProcess) -> None:
     assert find_launch(environment) == expected
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from signs_dist.errors import UserError
-from signs_dist.run_folder.folder import RunFolder, default_run_path, describe_code, describe_machine
+from signs_dist.run_folder.folder import RunFolder, default_run_path
 
 NOW = datetime.datetime(2026, 1, 31, 12, 0, 5)
 
@@ -105,28 +104,3 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     folder.metrics.symlink_to("/dev/full")
     with pytest.raises(UserError, match="no space left while writing"):
         folder.append(folder.metrics, {"loss": 1.0})
-
-
-def test_the_machine_is_described(tmp_path: Path) -> None:
-    about = describe_machine(["python", "-m", "signs_dist.train"])
-    assert about["command"] == ["python", "-m", "signs_dist.train"]
-    assert about["started"].endswith("+00:00")
-    assert set(about["versions"]) >= {"signs_dist", "torch", "torchvision", "numpy"}
-    json.dumps(about)
-    assert describe_code(tmp_path) == {"commit": None, "dirty": None}
-
-
-def test_the_commit_and_whether_it_is_dirty(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
-        subprocess.run(["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    git("init", "-q")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-q", "-m", "one")
-    clean = describe_code(tmp_path)
-    (tmp_path / "a").write_text("2")
-    assert len(clean["commit"]) == 40
-    assert clean["dirty"] is False
-    assert describe_code(tmp_path) == {"commit": clean["commit"], "dirty": True}
