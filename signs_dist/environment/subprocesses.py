@@ -1,4 +1,4 @@
-"""Starting this package's commands on a number of processes of this machine, for those that compare runs."""
+"""Starting this package's commands on several processes of this machine, for commands that compare runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from signs_dist.environment.process_table import kill_tree
 from signs_dist.errors import EXIT_USAGE, TrainingFailedError, UserError
 
 TAIL_LINES = 30
-"""Of what failed processes said, how much is told."""
+"""How many lines of a failed command's output its error shows."""
 
 
 def launch_command(module: str, world_size: int, arguments: Sequence[str]) -> list[str]:
@@ -26,7 +26,7 @@ def launch_command(module: str, world_size: int, arguments: Sequence[str]) -> li
 
 @contextlib.contextmanager
 def _ending_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM raises SystemExit, so that what was started does not outlive this process."""
+    """Within the block, SIGTERM raises SystemExit, so that child processes do not outlive this process."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -42,17 +42,18 @@ def _ending_by_sigterm() -> Iterator[None]:
 
 
 def failure_of(what: str, code: int, output: Path) -> UserError | TrainingFailedError:
-    """What to raise for processes that have failed: their one line if they say what the user can mend."""
+    """The error for a command that failed: its own `error:` line if it has one, or the end of its output."""
     lines = output.read_text(errors="replace").splitlines()
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if told and code in (EXIT_USAGE, 1):
         return UserError(told[0])
-    return TrainingFailedError("\n".join([f"{what} ended with exit code {code}. It said:", *lines[-TAIL_LINES:]]))
+    head = f"{what} ended with exit code {code}. The end of its output:"
+    return TrainingFailedError("\n".join([head, *lines[-TAIL_LINES:]]))
 
 
 @contextlib.contextmanager
 def started(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The running command, its output in a file; at the end it is killed with all below it, if it still runs."""
+    """A running command whose output goes to a file. At the end it is killed with its descendants if it still runs."""
     with output.open("w") as stream, _ending_by_sigterm():
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
