@@ -133,7 +133,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     for path in ("file/a.txt", "file/deep/a.txt", "folder", "x" * 300):
-        with pytest.raises(UserError, match=r"cannot write .* Choose a place that you may write to\."):
+        with pytest.raises(UserError, match=r"cannot write .* Choose a path that you may write to\."):
             write_text(tmp_path / path, "x")
     assert names_in(tmp_path) == ["file", "folder"]
 

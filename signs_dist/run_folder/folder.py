@@ -1,13 +1,13 @@
-"""The run folder: what a run leaves on disk.
+"""The run folder: the files of a run.
 
-config.yaml      every setting, can be fed back with --config
+config.yaml      every setting; --config reads it back
 manifest.json    command, versions, commit, data, host, devices
 metrics.jsonl    a line per epoch and per N steps
 attempts.jsonl   a line at each start and each end
 checkpoints/     the newest states of the run and the best, each with its SHA-256
 model.pt         final weights
-result.json      final numbers; it exists if, and only if, the run is finished
-logs/            what the processes said
+result.json      final numbers; it exists if and only if the run is finished
+logs/            the output of each process
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from signs_dist.files import cannot_make, explained, flush_to_disk, write_json, 
 
 
 class RunFolder:
-    """An existing run folder and the names of what is in it.
+    """A run folder and the paths of its files.
 
     Args:
         path: the folder.
-        is_writer: whether this process writes into it: one of a run does. For the others writing does nothing.
+        is_writer: whether this process writes into it. One process of a run does; in the others, writing does nothing.
     """
 
     def __init__(self, path: Path, *, is_writer: bool = True) -> None:
@@ -44,10 +44,10 @@ class RunFolder:
         self.logs = path / "logs"
 
     def create(self) -> RunFolder:
-        """Make the folder, or what a run that was killed while making it has left out, and return itself.
+        """Make the folder and its subfolders where they do not exist, and return this object.
 
         Raises:
-            UserError: it holds something else, or cannot be made.
+            UserError: the folder holds other files, or cannot be made.
         """
         try:
             require_run_or_empty(self.path)
@@ -60,7 +60,7 @@ class RunFolder:
 
     @property
     def is_begun(self) -> bool:
-        """Whether a run was begun here, finished or not."""
+        """Whether a run has begun in this folder, finished or not."""
         return self.config.is_file()
 
     @property
@@ -92,7 +92,7 @@ class RunFolder:
             write_text(file, text)
 
     def flush(self, file: Path) -> None:
-        """Bring what was appended to the disk itself."""
+        """Flush appended lines to the disk."""
         if self.is_writer and file.exists():
             flush_to_disk(file)
 
@@ -101,12 +101,12 @@ class RunFolder:
         """Open a run folder for reading.
 
         Raises:
-            UserError: there is none at `path`.
+            UserError: `path` is not a run folder.
         """
         folder = cls(path)
         if not folder.config.is_file():
             what = "is not a run folder: it has no config.yaml" if path.is_dir() else "does not exist"
-            raise UserError(f"{path} {what}. A run folder is made by `python -m signs_dist.train`, under runs/.")
+            raise UserError(f"{path} {what}. To make one under runs/, type: python -m signs_dist.train")
         return folder
 
     def append(self, file: Path, line: Mapping[str, Any]) -> None:
@@ -134,24 +134,24 @@ class RunFolder:
             write_json(self.path / name, value)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write result.json: from now on the run is finished."""
+        """Write result.json, which marks the run as finished."""
         self.write_json(self.result.name, result)
 
 
 def require_run_or_empty(path: Path) -> None:
-    """Refuse to make a run at `path` if something else is there.
+    """Refuse to make a run at `path` if other files are there.
 
     Raises:
-        UserError: it is a file, or a folder with other things in it.
+        UserError: `path` is a file, or a folder with other files.
     """
     if (path.exists() or path.is_symlink()) and not path.is_dir():
         raise UserError(
-            f"--run-dir {path} is not a folder. Choose another name, or leave --run-dir away to get a new one in runs/."
+            f"--run-dir {path} is not a folder. Choose another name, or omit --run-dir for a new folder in runs/."
         )
     if not path.is_dir() or RunFolder(path).is_begun:
         return
-    # A run that was killed while it made its folder leaves a lease, a manifest and empty folders; a job that has not
-    # begun to train has what it was submitted with, its tasks' own logs, and a line for each requeue.
+    # A run that was killed while it made its folder leaves a lease, a manifest and empty folders. A submitted job that
+    # has not begun to train has the folder submit/, its tasks' logs, and a line for each requeue.
     of_job = ("submit", "logs", "attempts.jsonl") if (path / "submit").is_dir() else ()
     ours = (".", "lease.json", "make-way", "manifest.json", *of_job)
     foreign = [
@@ -161,18 +161,18 @@ def require_run_or_empty(path: Path) -> None:
     ]
     if foreign:
         raise UserError(
-            f"--run-dir {path} exists and holds something that is no run: {', '.join(sorted(foreign)[:3])}. "
-            f"Choose another name, or remove it first."
+            f"--run-dir {path} exists and holds files of no run: {', '.join(sorted(foreign)[:3])}. Choose another "
+            f"name, or remove the folder first."
         )
 
 
 def default_run_path(
     config_name: str, now: datetime.datetime, root: Path = Path("runs"), *, launch_id: str = ""
 ) -> Path:
-    """`runs/<config>-<time>`, with a number behind it where that exists.
+    """`runs/<config>-<time>`, with a number appended if that folder exists.
 
-    With the `launch_id` of a launch that may start its processes anew, `runs/<config>-<time>-<launch_id>`, which is
-    found again after that.
+    With a `launch_id`, `runs/<config>-<time>-<launch_id>`: a launch that restarts its processes finds the same folder
+    again.
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", config_name).strip("-.") or "run"
     if launch_id:
@@ -188,7 +188,7 @@ def default_run_path(
 
 
 def timestamp(seconds: float | None = None) -> str:
-    """Now, or so many seconds after 1970, in UTC, to the second: `2026-01-31T12:00:00+00:00`."""
+    """Now, or a time in seconds since 1970, in UTC to the second: `2026-01-31T12:00:00+00:00`."""
     utc = datetime.timezone.utc
     moment = datetime.datetime.now(utc) if seconds is None else datetime.datetime.fromtimestamp(seconds, utc)
     return moment.isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""What made a run, for manifest.json: command, versions, commit and machine."""
+"""The manifest's part on how a run was started: command, versions, commit and machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from signs_dist.run_folder.folder import timestamp
 
 
 def describe_invocation(command: Sequence[str]) -> dict[str, Any]:
-    """The part of the manifest that is known before anything is loaded: command, versions, commit, host."""
+    """The command, versions, commit and machine of this process, for manifest.json."""
     packages = ("signs_dist", "torch", "torchvision", "numpy", "pillow", "pydantic")
     return {
         "command": list(command),
@@ -29,7 +29,7 @@ def describe_invocation(command: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_code(folder: Path) -> dict[str, Any]:
-    """Commit of the checkout that `folder` lies in and whether it has uncommitted changes; nulls outside a checkout."""
+    """The commit of the git checkout around `folder`, and whether it has uncommitted changes; None outside one."""
     commit = _git(folder, "rev-parse", "HEAD")
     status = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
     return {"commit": commit or None, "dirty": bool(status) if status is not None else None}

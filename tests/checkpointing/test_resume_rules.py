@@ -114,7 +114,7 @@ def test_names_that_are_none(text: str) -> None:
 def test_another_global_batch_waits_for_the_end_of_an_epoch() -> None:
     assert move_cursor(Cursor(3, 7), 32, 32) == Cursor(3, 7)
     assert move_cursor(Cursor(3, 0), 32, 64) == Cursor(3, 0)
-    with pytest.raises(UserError, match=r"at step 7 of epoch 4\. Go on with train\.global_batch=32"):
+    with pytest.raises(UserError, match=r"at step 7 of epoch 4\. Train .*: type train\.global_batch=32"):
         move_cursor(Cursor(3, 7), 32, 64)
 
 

@@ -8,7 +8,6 @@ import random
 import resource
 import signal
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 import torch
 
 from signs_dist.checkpointing.resume_rules import find_checkpoint
-from signs_dist.checkpointing.store import BackgroundWriter, CheckpointStore, Cursor, read_checkpoint
+from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.errors import CheckpointError, SaveError, UserError
 from signs_dist.run_folder.digest import digest_path, find_damage
 from tests.checkpointing.test_tensors import Evil
@@ -149,8 +148,9 @@ def assert_falls_back(folder: Path, damaged: bytes) -> None:
     found = find_checkpoint(CheckpointStore(folder, 2), has_saved=True)
     assert found.path == folder / "epoch0001-step000000.pt"
     assert found.notes == (
-        f"{newest} is broken: its SHA-256 is not the one beside it. It is now epoch0002-step000000.pt.broken.",
-        f"going on from the one before it: {found.path}",
+        f"{newest} is broken: its SHA-256 differs from the SHA-256 beside it. It was renamed to "
+        "epoch0002-step000000.pt.broken.",
+        f"resuming from the checkpoint before it: {found.path}",
     )
     assert not newest.exists()
     (folder / "epoch0002-step000000.pt.broken").unlink()
@@ -269,7 +269,7 @@ def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path: Path) -> Non
             path = tmp_path / "epoch0003-step000000.pt"
             path.write_bytes(path.read_bytes()[:-1] + b"?")
 
-    with pytest.raises(SaveError, match="reads back otherwise: its SHA-256 is not the one beside it"):
+    with pytest.raises(SaveError, match="differs when read back: its SHA-256 differs from the SHA-256 beside it"):
         CheckpointStore(tmp_path, 2, at_stage=at_stage).write(Cursor(3, 0), content(3), Cursor(1, 0))
     assert names(tmp_path) >= {f"epoch000{number}-step000000.pt" for number in (1, 2)}
 
@@ -282,53 +282,3 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write(tmp_path, range(1, 4))
     assert (number_in(tmp_path / "best.pt"), number_in(tmp_path / "last.pt")) == (1, 3)
     assert find_damage(tmp_path / "last.pt") == ""
-
-
-def test_the_writer_writes_one_after_the_other_in_the_background(tmp_path: Path) -> None:
-    stages: list[tuple[int, str]] = []
-    gate, current = threading.Event(), [0]
-
-    def at_stage(stage: str) -> None:
-        stages.append((current[0], stage))
-        if stage == "open":
-            assert gate.wait(10)
-
-    writer = BackgroundWriter(CheckpointStore(tmp_path, 3, at_stage=at_stage), None)
-    order: list[int] = []
-
-    def begin(number: int) -> None:
-        order.append(number)
-        current[0] = number
-
-    writer.submit(Cursor(1, 0), content(1), None, lambda: begin(1))
-    assert not names(tmp_path)  # it is under way, and this thread went on
-    threading.Timer(0.2, gate.set).start()
-    writer.submit(Cursor(2, 0), content(2), None, lambda: begin(2))
-    writer.wait()
-    assert order == [1, 2]
-    assert [number for number, _ in stages] == sorted(number for number, _ in stages)
-    assert number_in(tmp_path / "last.pt") == 2
-    assert writer.last_write_seconds > 0
-
-
-@pytest.mark.parametrize("warns", [False, True])
-def test_a_save_that_fails_ends_the_run_or_warns(tmp_path: Path, warns: bool) -> None:
-    (tmp_path / "file").write_text("")
-    said: list[str] = []
-    writer = BackgroundWriter(CheckpointStore(tmp_path / "file", 3), said.append if warns else None)
-    writer.submit(Cursor(1, 0), content(1), None, lambda: None)
-    if warns:
-        writer.wait()
-        assert f"cannot write {tmp_path / 'file' / 'epoch0001-step000000.pt'}: " in said[0]
-        assert said[0].endswith("Going on without (checkpoint.on_error=warn).")
-    else:
-        with pytest.raises(SaveError, match="cannot write"):
-            writer.wait()
-    writer.check()  # told once
-
-
-def test_a_bug_in_the_thread_is_raised_even_where_errors_warn(tmp_path: Path) -> None:
-    writer = BackgroundWriter(CheckpointStore(tmp_path, 3), lambda message: None)
-    writer.submit(Cursor(1, 0), {"model": lambda: None}, None, lambda: None)
-    with pytest.raises((AttributeError, TypeError, Exception), match="pickle"):
-        writer.wait()

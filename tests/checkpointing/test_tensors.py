@@ -133,7 +133,7 @@ def test_weights_of_another_model_are_refused_and_nothing_is_copied() -> None:
     ]:
         with pytest.raises(UserError) as caught:
             saved.put_weights(model, weights, source)
-        assert str(caught.value).startswith("other.pt is of another model: ")
+        assert str(caught.value).startswith("other.pt holds the weights of another model: ")
         assert told in str(caught.value)
         assert str(caught.value).endswith("Use the config that it was trained with.")
     assert saved.weights_sha256(model.state_dict()) == before
@@ -226,7 +226,7 @@ def test_an_optimizer_keeps_its_own_settings_and_takes_the_rate() -> None:
 def test_an_optimizer_of_another_model_is_refused() -> None:
     before = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.3)
     now = torch.optim.SGD(network().parameters(), lr=0.1)
-    with pytest.raises(UserError, match=r"c\.pt has an optimizer over other parameters"):
+    with pytest.raises(UserError, match=r"c\.pt holds an optimizer of other parameters"):
         saved.put_optimizer(now, before.state_dict(), Path("c.pt"))
 
 

@@ -110,14 +110,14 @@ def test_train_says_what_to_type(arguments: list[str], hint: str, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["--nproc", "2", "--run-dir", "x"], "type it behind --, as in python -m launch.local … -- --run-dir …"),
-        (["--config=a.yaml"], "type it behind --, as in python -m launch.local … -- --config=a.yaml …"),
-        (["--lr", "0.1"], "Settings are written without dashes: optim.lr=0.1, behind --"),
+        (["--nproc", "2", "--run-dir", "x"], "type it after --, as in python -m launch.local … -- --run-dir …"),
+        (["--config=a.yaml"], "type it after --, as in python -m launch.local … -- --config=a.yaml …"),
+        (["--lr", "0.1"], "Settings are written without dashes: optim.lr=0.1, after --"),
         (["--nprco", "2"], "Did you mean --nproc?"),
         (["--zzz"], "error: unrecognized arguments: --zzz."),
     ],
 )
-def test_a_launcher_says_what_goes_behind_the_dashes(
+def test_a_launcher_says_what_goes_after_the_dashes(
     arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

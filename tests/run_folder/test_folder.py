@@ -31,8 +31,8 @@ def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder" / "photo.jpg").write_text("mine")
     for name, told in {
-        "file": "is not a folder. Choose another name, or leave --run-dir away",
-        "folder": "exists and holds something that is no run: photo.jpg. Choose another name, or remove it first.",
+        "file": "is not a folder. Choose another name, or omit --run-dir for a new",
+        "folder": "exists and holds files of no run: photo.jpg. Choose another name, or remove the folder first.",
         "link": "Choose another name",
         "file/run": "cannot write",
         "file/deep/run": "cannot write",
@@ -60,7 +60,7 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
 
 def test_opening_what_is_no_run_folder_says_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"is not a run folder: it has no config.yaml\. A run folder is made by `python"
+        UserError, match=r"is not a run folder: it has no config.yaml\. To make one under runs/, type: python"
     ):
         RunFolder.open(tmp_path)
     with pytest.raises(UserError, match="nowhere does not exist"):
