@@ -224,7 +224,7 @@ def test_what_is_no_checkpoint_of_a_run_is_named(tmp_path: Path) -> None:
 
 def test_none_left_is_an_error(tmp_path: Path) -> None:
     assert find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=False).path is None
-    with pytest.raises(UserError, match=rf"none is whole: {tmp_path} holds none\. Restore one"):
+    with pytest.raises(UserError, match=rf"none is whole: {tmp_path} holds no checkpoint\. Restore one"):
         find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
     put(tmp_path, b"rubbish")
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):

@@ -1,4 +1,4 @@
-"""Ctrl-C, with real signals."""
+"""Signals that ask to stop, and the end of a process, with real signals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from signs_dist.environment.process_table import find_descendants, process_state
-from signs_dist.monitoring.signals import StopRequest
-from tests.processes import environment
+from signs_dist.monitoring.signals import StopRequest, stop_reason
+from tests.processes import environment, wait_until
 
 PROGRAM = """
 import ctypes, multiprocessing, sys, time
@@ -140,3 +140,53 @@ def test_another_thread_has_no_handler() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ([0, signal.SIGINT], ("Ctrl-C", 130)),
+        ([0, signal.SIGTERM, 0], ("SIGTERM", 75)),
+        ([signal.SIGUSR2, 0], ("SIGUSR2", 75)),
+        ([signal.SIGUSR2, signal.SIGTERM], ("SIGTERM", 75)),
+        ([signal.SIGINT, signal.SIGUSR2], ("SIGUSR2", 75)),  # the run is to be resumed later
+    ],
+)
+def test_why_a_run_stopped_over_all_its_processes(numbers: list[int], reason: tuple[str, int]) -> None:
+    assert stop_reason(numbers) == reason
+
+
+def test_sigterm_after_the_notice_takes_its_place() -> None:
+    stop = StopRequest()
+    with stop.handling():
+        signal.raise_signal(signal.SIGUSR2)
+        assert stop.signal_number == signal.SIGUSR2
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGUSR2)
+    assert stop.signal_number == signal.SIGTERM
+
+
+ENDS = """
+import multiprocessing, sys, threading, time
+from signs_dist.monitoring.signals import call_at_end, end_now
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+child.start()
+print(child.pid, flush=True)
+call_at_end(lambda code: print("told", code, flush=True))
+if sys.argv[1] == "hangs":
+    call_at_end(lambda code: time.sleep(60))
+try:
+    end_now(3)
+finally:
+    print("never", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["at once", "hangs"])
+def test_the_end_tells_its_code_and_leaves_no_worker(how: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS, how], capture_output=True, text=True, timeout=20, env=environment(), check=False
+    )
+    pid, *told = ended.stdout.splitlines()
+    assert (ended.returncode, told) == (3, ["told 3"])
+    wait_until(lambda: process_state(int(pid)) == "gone")

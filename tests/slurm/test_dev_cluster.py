@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from signs_dist.console.command import run_command
 from signs_dist.errors import UserError
 from slurm.cluster_plan import ClusterPlan
-from slurm.dev_cluster import DevCluster, read_plan
+from slurm.dev_cluster import DevCluster, main, read_plan
 from tests.slurm_cluster import requires_slurm, short_folder
 
 pytestmark = pytest.mark.slow
@@ -94,13 +95,13 @@ def test_what_cannot_be_a_cluster_is_refused_and_left_alone() -> None:
         folder.mkdir()
         (folder / "file").write_text("mine")
         with pytest.raises(
-            UserError, match=r"is not empty\. If it is an old cluster: python -m slurm\.dev_cluster down"
+            UserError, match=r"is not empty\. To remove an old cluster: python -m slurm\.dev_cluster down"
         ):
             DevCluster(folder).up(ClusterPlan(Path()))
-        with pytest.raises(UserError, match="is not a cluster's folder: nothing is ended, nothing is removed"):
+        with pytest.raises(UserError, match=r"is not a cluster's folder\. Nothing was killed or removed"):
             DevCluster(folder).down()
         assert (folder / "file").read_text() == "mine"
-        for name, told in (("with space", "take no spaces"), ("x" * 100, "is too long for a socket")):
+        for name, told in (("with space", "allow no spaces"), ("x" * 100, "is too long for a socket")):
             with pytest.raises(UserError, match=told):
                 DevCluster(folder.parent / name).up(ClusterPlan(Path()))
 
@@ -108,9 +109,9 @@ def test_what_cannot_be_a_cluster_is_refused_and_left_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"nodes": 0}, "--nodes 0: from 1 to 200"),
-        ({"gpus": -1}, "--gpus -1: from 0 to 64"),
-        ({"kill_seconds": 0}, "--kill-seconds 0: from 1"),
+        ({"nodes": 0}, "--nodes 0: give a number from 1 to 200"),
+        ({"gpus": -1}, "--gpus -1: give a number from 0 to 64"),
+        ({"kill_seconds": 0}, "--kill-seconds 0: give a number from 1"),
         ({"memory_mb": 0}, "--memory-mb 0"),
     ],
 )
@@ -119,30 +120,13 @@ def test_numbers_that_cannot_be_are_refused(changes: dict[str, Any], told: str) 
         read_plan({**NUMBERS, "no_user_signal": False, **changes})
 
 
-def test_the_settings_that_make_the_difference() -> None:
-    plan = ClusterPlan(
-        Path("/tmp/x"), num_nodes=2, num_gpus=2, grace_seconds=3, user="someone", ports=(1, 2, 3), first_job_id=7
-    )
-    conf = plan.slurm_conf()
-    assert "SlurmUser=someone\n" in conf
-    assert "SlurmctldParameters=preempt_send_user_signal\n" in conf
-    assert "AuthInfo=socket=/tmp/x/munge/socket,cred_expire=5\n" in conf
-    assert (
-        "NodeName=127.0.1.2 NodeHostname=localhost NodeAddr=127.0.0.1 Port=3 CPUs=4 RealMemory=4000 Gres=gpu:fake:2 "
-        in conf
-    )
-    assert (
-        "PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=3\n" in conf
-    )
-    assert "NodeName=127.0.1.1 Name=gpu Type=fake File=/tmp/x/dev/node1-gpu[0-1]\n" in plan.gres_conf()
-    without = ClusterPlan(Path("/tmp/x"), num_nodes=1, num_gpus=0, sends_user_signal=False, ports=(1, 2))
-    assert "preempt_send_user_signal" not in without.slurm_conf()
-    assert "Gres=" not in without.slurm_conf()
-    assert without.gres_conf() == "AutoDetect=off\n"
-
-
 def test_the_help_is_quick_and_names_the_packages() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "slurm.dev_cluster", "up", "--help"], capture_output=True, text=True, check=True
     )
     assert "--grace-seconds" in ended.stdout
+
+
+def test_ending_a_cluster_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(main, ["down", str(tmp_path / "none")]) == 0
+    assert "does not exist: nothing to end." in capsys.readouterr().out
