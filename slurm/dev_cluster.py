@@ -31,7 +31,7 @@ from typing import Any
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.process_table import find_descendants, is_alive, process_state, read_birth
 from signs_dist.errors import EXIT_OK, UserError
-from slurm.cluster_plan import SACCT, ClusterPlan
+from slurm.cluster_plan import SACCT, ClusterPlan, gres_conf, slurm_conf
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 INSTALL = "apt-get install slurm-wlm munge"
@@ -172,8 +172,8 @@ class DevCluster:
         for number in range(1, plan.num_nodes + 1):
             for gpu in range(plan.num_gpus):
                 (self.folder / "dev" / f"node{number}-gpu{gpu}").symlink_to("/dev/null")
-        plan.config_path.write_text(plan.slurm_conf())
-        (self.folder / "etc" / "gres.conf").write_text(plan.gres_conf())
+        plan.config_path.write_text(slurm_conf(plan))
+        (self.folder / "etc" / "gres.conf").write_text(gres_conf(plan))
         sacct = self.folder / "bin" / "sacct"
         sacct.write_text(SACCT)
         sacct.chmod(0o755)

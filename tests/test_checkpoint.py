@@ -1,4 +1,4 @@
-"""The command that looks into checkpoints."""
+"""The command that shows and verifies checkpoints."""
 
 from __future__ import annotations
 

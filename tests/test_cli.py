@@ -1,4 +1,4 @@
-"""The console script: every command is found, and its help costs no heavy import."""
+"""The console script finds every command, and its help imports nothing heavy."""
 
 from __future__ import annotations
 

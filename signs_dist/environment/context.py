@@ -22,7 +22,7 @@ from signs_dist.environment.variables import parse_number
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context(LaunchedProcess):
-    """Who launched this process, which of how many it is, and what it may use.
+    """Who launched this process, its place in the run, and what it may use. Flat, as `LaunchedProcess`.
 
     Attributes:
         error_file: the file in which torchrun looks for this process's error, or None.

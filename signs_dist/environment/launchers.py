@@ -38,7 +38,7 @@ TORCHRUN_KILL_SECONDS = 30.0
 
 @dataclasses.dataclass(frozen=True)
 class LaunchedProcess:
-    """Who launched a process, and its place among the processes of its run.
+    """Who launched a process, and its place among the processes of its run. Flat: one attribute for each fact.
 
     Attributes:
         launcher: `python` (no launcher), `torchrun`, `environment` (torchrun's variables, set by hand or by another

@@ -24,7 +24,7 @@ from signs_dist.files import cannot_make, explained, flush_to_disk, write_json, 
 
 
 class RunFolder:
-    """A run folder and the paths of its files.
+    """A run folder. It has many attributes because each file of the folder is one.
 
     Args:
         path: the folder.

@@ -30,7 +30,7 @@ def test_the_writer_writes_one_after_the_other_in_the_background(tmp_path: Path)
         current[0] = number
 
     writer.submit(Cursor(1, 0), content(1), None, lambda: begin(1))
-    assert not names(tmp_path)  # it is under way, and this thread went on
+    assert not names(tmp_path)  # the save is running, and this thread continued
     threading.Timer(0.2, gate.set).start()
     writer.submit(Cursor(2, 0), content(2), None, lambda: begin(2))
     writer.wait()
@@ -53,7 +53,7 @@ def test_a_save_that_fails_ends_the_run_or_warns(tmp_path: Path, warns: bool) ->
     else:
         with pytest.raises(SaveError, match="cannot write"):
             writer.wait()
-    writer.check()  # told once
+    writer.check()  # reported once
 
 
 def test_a_bug_in_the_thread_is_raised_even_where_errors_warn(tmp_path: Path) -> None:

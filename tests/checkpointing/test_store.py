@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whatever happens to one while it is written or lies there, the newest good one is found."""
+"""Checkpoints on disk: after any damage or kill, the newest whole checkpoint is found."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def write(folder: Path, numbers: range, *, keep: int = 2, best: int = 1) -> Chec
 
 
 def in_child(action: Callable[[], None]) -> int:
-    """Do it in a process of its own; returns how that ended, as `os.waitstatus_to_exitcode` says.
+    """Run an action in a new process; returns its exit code as `os.waitstatus_to_exitcode`.
 
-    Tensors are to be made before: torch's threads are not there after a fork, and a large one would wait for them.
+    Make tensors before: torch's threads do not exist after a fork, and a large tensor would wait for them.
     """
     pid = os.fork()
     if pid == 0:
@@ -85,7 +85,7 @@ def test_the_newest_and_the_best_are_kept_each_with_its_digest(tmp_path: Path) -
     assert done.stdout.count(": OK") == 5
 
 
-def test_a_place_that_is_saved_already_is_not_written_again(tmp_path: Path) -> None:
+def test_a_saved_place_is_not_written_again(tmp_path: Path) -> None:
     store = write(tmp_path, range(1, 3))
     assert store.write(Cursor(2, 0), content(9), Cursor(1, 0)) == 0
     assert number_in(tmp_path / "last.pt") == 2
@@ -95,7 +95,7 @@ def test_a_place_that_is_saved_already_is_not_written_again(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
+def test_a_kill_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
     write(tmp_path, range(1, 5))  # 1 is the best, and 3 and 4 the newest
 
     made = content(5)
@@ -110,7 +110,7 @@ def test_killed_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
     assert in_child(save_and_die) == -signal.SIGKILL
     store = CheckpointStore(tmp_path, 2)
     found = find_checkpoint(store, has_saved=True)
-    assert found.notes == ()  # nothing had to be passed over
+    assert found.notes == ()  # no file was broken
     assert found.path is not None
     is_renamed = STAGES.index(stage) >= STAGES.index("after rename")
     assert number_in(found.path) == (5 if is_renamed else 4)
@@ -119,14 +119,14 @@ def test_killed_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
     assert find_damage(tmp_path / "last.pt") == ""
     assert not list(tmp_path.glob(".*"))
     assert all(digest_path(path).exists() for path in tmp_path.glob("*.pt"))
-    # And it goes on from there.
+    # And the run resumes from there.
     store.write(Cursor(6, 0), content(6), Cursor(1, 0))
     assert number_in(tmp_path / "last.pt") == 6
     assert "epoch0001-step000000.pt" in names(tmp_path)
 
 
-def test_killed_while_the_second_names_are_given(tmp_path: Path) -> None:
-    """`last.pt` is for people: going on relies on the files with a cursor in their names."""
+def test_a_kill_while_the_second_names_are_written(tmp_path: Path) -> None:
+    """`last.pt` is for people: resuming uses the files with a place in their names."""
     write(tmp_path, range(1, 3))
     digest_path(tmp_path / "last.pt").write_text("0" * 64 + "  last.pt\n")
     found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
@@ -175,7 +175,7 @@ def test_random_bytes_of_the_body_matter(two: tuple[Path, bytes]) -> None:
         assert_falls_back(folder, good[:place] + bytes([good[place] ^ change]) + good[place + 1 :])
 
 
-def test_truncation_matters_and_so_does_more(two: tuple[Path, bytes]) -> None:
+def test_missing_and_added_bytes_matter(two: tuple[Path, bytes]) -> None:
     folder, good = two
     for length in [0, 1, len(good) - 1, *random.Random(1).sample(range(2, len(good) - 1), 47)]:
         assert_falls_back(folder, good[:length])
@@ -195,7 +195,7 @@ def test_a_digest_that_is_missing_or_wrong(two: tuple[Path, bytes], digest: str 
 
 
 def put(folder: Path, data: bytes, number: int = 2) -> Path:
-    """A file in a checkpoint's place, with its proper digest."""
+    """A file in a checkpoint's place, with the right digest."""
     path = folder / f"epoch{number:04}-step000000.pt"
     path.unlink(missing_ok=True)
     path.write_bytes(data)
@@ -215,14 +215,14 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_what_is_no_checkpoint_of_a_run_is_named(tmp_path: Path) -> None:
+def test_other_files_are_named(tmp_path: Path) -> None:
     torch.save({"model": {}, "format": 2}, tmp_path / "other.pt")
     path = put(tmp_path, (tmp_path / "other.pt").read_bytes())
     with pytest.raises(CheckpointError, match="no checkpoint of a run: it has no optimizer, cursor, config"):
         read_checkpoint(path)
 
 
-def test_none_left_is_an_error(tmp_path: Path) -> None:
+def test_no_whole_checkpoint_is_an_error(tmp_path: Path) -> None:
     assert find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=False).path is None
     with pytest.raises(UserError, match=rf"none is whole: {tmp_path} holds no checkpoint\. Restore one"):
         find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
@@ -261,7 +261,7 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
     assert (number_in(found.path), number_in(tmp_path / "last.pt")) == (2, 2)
 
 
-def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path: Path) -> None:
+def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, range(1, 3))
 
     def at_stage(stage: str) -> None:

@@ -35,7 +35,7 @@ def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
         (OSError(28, "No space left on device"), 2, "error: no space left while writing the output: No space left"),
     ],
 )
-def test_errors_are_told_without_a_traceback(
+def test_errors_are_printed_without_a_traceback(
     capsys: pytest.CaptureFixture[str], error: BaseException, code: int, told: str
 ) -> None:
     assert run_command(raises(error), []) == code
@@ -59,7 +59,7 @@ def test_success_is_zero_and_arguments_arrive() -> None:
     assert seen == ["a", "b c"]
 
 
-def test_a_character_that_the_output_lacks_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_character_that_the_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
 
@@ -125,7 +125,7 @@ def test_a_launcher_says_what_goes_after_the_dashes(
     assert capsys.readouterr().err.strip().endswith(hint)
 
 
-def test_commands_without_settings_do_not_speak_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_without_settings_do_not_mention_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert error_of(evaluate.build_parser, ["run", "--epochs"], capsys) == "unrecognized arguments: --epochs."
     assert error_of(evaluate.build_parser, ["run", "--spilt", "val"], capsys).endswith("Did you mean --split?")
 
@@ -158,7 +158,7 @@ def test_control_c_ends_with_130_and_one_line() -> None:
     assert (process.returncode, error) == (130, "interrupted\n")
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
+def test_a_closed_output_gives_no_traceback() -> None:
     process = subprocess.Popen(
         script("for number in range(100_000): print(number)"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

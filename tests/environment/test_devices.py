@@ -112,7 +112,7 @@ def test_ids(text: str, ids: tuple[int, ...]) -> None:
         ("1,3,1", "--device-ids 1,3,1: 1 is given more than once. Type --device-ids 1,3"),
     ],
 )
-def test_what_are_no_ids_is_refused(text: str, told: str) -> None:
+def test_wrong_ids_are_refused(text: str, told: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_ids(text, "--device-ids")
     assert told in str(caught.value)
@@ -135,7 +135,7 @@ def test_gpus(text: str, names: tuple[str, ...]) -> None:
         (f"2,{MIG}", "are mixed"),
     ],
 )
-def test_what_are_no_gpus_is_refused(text: str, told: str) -> None:
+def test_wrong_gpus_are_refused(text: str, told: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_gpus(text)
     assert told in str(caught.value)
@@ -181,7 +181,7 @@ def test_device_flag(text: str, expected: tuple[str, tuple[int, ...] | None]) ->
         ("cuda:1,1", "--device cuda:1,1: 1 is given more than once. Type --device cuda:1"),
     ],
 )
-def test_what_is_no_device_is_refused(text: str, told: str) -> None:
+def test_a_wrong_device_is_refused(text: str, told: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_device(text)
     assert told in str(caught.value)
@@ -376,7 +376,7 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
         ),
     ],
 )
-def test_plans_that_cannot_be_are_refused(changes: dict[str, Any], told: str) -> None:
+def test_contradictory_flags_and_missing_gpus_are_refused(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError) as caught:
         plan_devices(**(ALONE | changes))
     assert told in str(caught.value)

@@ -20,7 +20,7 @@ TORCHRUN = BY_HAND | {
 RANK_3 = LaunchedProcess("environment", 3, 8, 1, 2, master_address="node1", master_port=29500)
 BY_TORCHRUN = dataclasses.replace(RANK_3, launcher="torchrun", kill_seconds=30.0)
 UUID = "1304c5c7-e6e4-4826-a42f-c7e9b60c8ca3"
-"""What torchrun --standalone calls a launch."""
+"""The name that torchrun --standalone gives a launch."""
 
 SLURM_JOB = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_TASKS_PER_NODE": "2(x2)"}
 SRUN = SLURM_JOB | {"SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
@@ -80,7 +80,7 @@ def without(environment: dict[str, str], *names: str) -> dict[str, str]:
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, LaunchedProcess("environment")),
         (SRUN | BY_HAND, RANK_3),  # torchrun inside srun
         (SLURM_JOB | BY_HAND, RANK_3),
-        # A step of srun's.
+        # A step of srun.
         (SRUN, TASK_3),
         (SRUN | {"SUBMITIT_EXECUTOR": "slurm"}, dataclasses.replace(TASK_3, launcher="submitit")),
         (SRUN | {"SLURM_TASKS_PER_NODE": "3,1", "SLURM_LOCALID": "0"}, task(3, 4, 0, 1)),
@@ -109,7 +109,7 @@ def without(environment: dict[str, str], *names: str) -> dict[str, str]:
             SRUN | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_STEP_ID": "2"},
             task(0, 1, 0, 1, "2"),
         ),  # srun --pty bash
-        # An allocation, but no step of srun's.
+        # An allocation, but not a step of srun.
         (SLURM_JOB, NO_STEP),  # the shell that salloc opens
         (SLURM_JOB | {"SLURM_PROCID": "0"}, NO_STEP),  # a batch script
         (

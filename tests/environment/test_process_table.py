@@ -1,4 +1,4 @@
-"""The processes of this machine, by their numbers."""
+"""The processes of this machine, by their ids."""
 
 from __future__ import annotations
 

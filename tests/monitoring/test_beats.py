@@ -12,7 +12,7 @@ def test_where_beats_are(tmp_path: Path) -> None:
     assert beat_path(tmp_path, 3) == tmp_path / "rank3.beat"
 
 
-def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+def test_unreadable_beats_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "rank0.beat").write_text("{half")
     (tmp_path / "rank1.beat").write_text('{"phase": "load"}')
     assert read_beats(tmp_path) == {}

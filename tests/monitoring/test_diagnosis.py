@@ -26,11 +26,11 @@ from signs_dist.monitoring.diagnosis import find_place, hints, is_lost_peer
         (ValueError("timed out waiting"), False),
     ],
 )
-def test_what_says_only_that_another_has_gone(error: BaseException, is_lost: bool) -> None:
+def test_which_errors_mean_a_lost_peer(error: BaseException, is_lost: bool) -> None:
     assert is_lost_peer(error) == is_lost
 
 
-def test_the_place_is_the_innermost_of_ours() -> None:
+def test_the_place_is_the_innermost_frame_of_this_package() -> None:
     from signs_dist.checkpointing.tensors import put_weights
 
     with pytest.raises(AttributeError) as caught:

@@ -1,4 +1,4 @@
-"""The error file: what torchrun makes of it."""
+"""The error file, as torchrun's report shows it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_torchruns_report_shows_the_card_and_the_right_root(tmp_path: Path) -> N
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
     cards = {0: FailureCard.if_killed(IDENTITY, Pulse()), 1: card(), 2: card(kind="lost_peer")}
-    # The killed one's file was written a second before the error: it must not come first.
+    # The killed process's file was written a second before the error: it must not come first.
     cards[0] = dataclasses.replace(cards[0], time=cards[1].time - 1)
     failures = {}
     for rank, each in cards.items():

@@ -1,4 +1,4 @@
-"""The failure card: what it says, what it takes for the root, and what torchrun makes of it."""
+"""The failure card: its text, and its files in the logs folder."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_cards_survive_the_disk(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-def test_one_process_tells_of_a_loss(tmp_path: Path) -> None:
+def test_one_process_reports_a_loss(tmp_path: Path) -> None:
     assert claim_word(tmp_path)
     assert not claim_word(tmp_path)
     clear_failures(tmp_path)

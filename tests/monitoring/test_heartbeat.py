@@ -1,4 +1,4 @@
-"""Heartbeats: what is written, what is read from it, and how a stuck process ends."""
+"""The heartbeat: what it writes, and how it ends a stuck process."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_stuck_process_ends_when_another_has_failed(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     assert process.stdout is not None
     child = int(process.stdout.readline())
-    (tmp_path / "failed.1").touch()  # of the attempt before, as another machine may still see it
+    (tmp_path / "failed.1").touch()  # of the previous attempt, which NFS may still show
     time.sleep(1)
     assert process.poll() is None
     (tmp_path / "failed.2").touch()

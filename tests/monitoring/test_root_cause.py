@@ -1,4 +1,4 @@
-"""Which process is taken for the cause of a failure."""
+"""Which process's failure explains the others."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_beat(folder: Path, rank: int, *, phase: str, collective: bool, age: fl
         ({"phase": "load", "collective": False}, "running", "lost_peer", "did not reach the collective"),
     ],
 )
-def test_the_suspect_is_found_by_its_heartbeat(
+def test_the_lost_process_is_found_by_its_heartbeat(
     tmp_path: Path, other: dict[str, object], state: str, kind: str, error: str
 ) -> None:
     write_beat(tmp_path, 0, phase="sum gradients", collective=True)
@@ -83,7 +83,7 @@ def test_a_process_that_reported_a_loss_and_ended_is_not_the_lost_one(tmp_path: 
     )
 
 
-def test_without_a_suspect_the_card_is_of_the_reporting_process(tmp_path: Path) -> None:
+def test_without_a_suspect_the_card_names_the_reporting_process(tmp_path: Path) -> None:
     write_beat(tmp_path, 1, phase="backward", collective=True)
     own = card(rank=0, told_by=0, world_size=2, host="here", kind="lost_peer")
     assert find_lost_peer(tmp_path, own, [], lambda pid: "running").rank == 0

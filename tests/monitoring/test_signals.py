@@ -26,7 +26,7 @@ with stop.handling():
     if sys.argv[1] == "stuck":
         libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
         libc.pthread_mutex_lock(mutex)
-        libc.pthread_mutex_lock(mutex)  # waits for ever, and for no signal, as a collective does
+        libc.pthread_mutex_lock(mutex)  # waits for ever and ignores signals, as a collective does
     try:
         while True:
             time.sleep(0.05)
@@ -55,11 +55,11 @@ def start(how: str) -> subprocess.Popen[str]:
     ("pauses", "said", "code"),
     [
         ([], ["set", "went on"], 0),
-        ([0.1, 0.1], ["set", "went on"], 0),  # torchrun passes on what the terminal has sent already
+        ([0.1, 0.1], ["set", "went on"], 0),  # torchrun sends again what the terminal has sent
         ([1.3], ["set", "now"], 7),
     ],
 )
-def test_once_is_a_request_twice_is_now(pauses: list[float], said: list[str], code: int) -> None:
+def test_the_first_ctrl_c_asks_and_the_second_stops_now(pauses: list[float], said: list[str], code: int) -> None:
     with start("free") as process:
         process.send_signal(signal.SIGINT)
         for pause in pauses:
@@ -71,7 +71,7 @@ def test_once_is_a_request_twice_is_now(pauses: list[float], said: list[str], co
 
 
 @pytest.mark.slow
-def test_a_process_that_is_stuck_in_c_ends_at_the_second(tmp_path: Path) -> None:
+def test_a_process_that_is_stuck_in_c_ends_at_the_second_ctrl_c(tmp_path: Path) -> None:
     with start("stuck") as process:
         (child,) = find_descendants(process.pid)
         process.send_signal(signal.SIGINT)
@@ -107,14 +107,14 @@ child.join()
 """
 
 
-def test_a_worker_that_lives_on_does_not_hold_up_the_end() -> None:
+def test_a_living_worker_does_not_delay_the_end() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=20, env=environment(), check=False
     )
     assert (ended.returncode, ended.stdout) == (0, "left\n"), ended.stderr
 
 
-def test_nothing_is_left_of_a_block_that_fails() -> None:
+def test_a_failed_block_leaves_no_thread_or_wakeup() -> None:
     num_threads = threading.active_count()
 
     def fail() -> None:

@@ -57,7 +57,7 @@ def beat(rank: int, *, phase: str = "backward", collective: bool = True, age: fl
             ],
         ),
         (
-            # Two have told of a loss and have ended, here and elsewhere: neither is the one that was lost.
+            # Two reported a loss and have ended, here and on another machine: neither is the lost process.
             [beat(0, host="there", age=12), beat(1, phase="forward", collective=False), beat(2, collective=False)],
             {102: "gone"},
             (0, 2),
@@ -80,7 +80,7 @@ def beat(rank: int, *, phase: str = "backward", collective: bool = True, age: fl
         ),
     ],
 )
-def test_who_waits_and_who_does_not(
+def test_which_processes_wait(
     beats: list[Beat], states: dict[int, str], have_lost: tuple[int, ...], lines: list[str]
 ) -> None:
     standings = judge_processes(

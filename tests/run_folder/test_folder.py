@@ -1,4 +1,4 @@
-"""The run folder: made once, by one, and never into something that exists."""
+"""The run folder: it is made by one run, and never among other files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_awkward_names_are_names(tmp_path: Path, name: str) -> None:
     assert RunFolder.open(tmp_path / name).path == tmp_path / name
 
 
-def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_existing_files_are_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
@@ -58,7 +58,7 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
         RunFolder(tmp_path / "run").create()
 
 
-def test_opening_what_is_no_run_folder_says_what_it_is(tmp_path: Path) -> None:
+def test_opening_another_folder_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"is not a run folder: it has no config.yaml\. To make one under runs/, type: python"
     ):
@@ -90,7 +90,7 @@ def test_default_names_are_new(tmp_path: Path) -> None:
     assert names == ["a-20260131-120005", "a-20260131-120005-2", "a-20260131-120005-3"]
 
 
-def test_metrics_refuse_numbers_that_json_lacks(tmp_path: Path) -> None:
+def test_metrics_refuse_nan(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run").create()
     folder.append(folder.metrics, {"loss": 1.0})
     with pytest.raises(ValueError, match="JSON"):

@@ -1,4 +1,4 @@
-"""The manifest: what is known of a run before anything is loaded."""
+"""The manifest: command, versions, commit and machine."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ NUMBERS = {"nodes": 2, "gpus": 1, "cpus": 2, "memory_mb": 500, "grace_seconds": 
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of what has files of the folder open, or was started with its configuration."""
+    """Command lines of processes that name the folder in their arguments or environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -56,7 +56,7 @@ def test_a_cluster_runs_jobs_and_leaves_nothing() -> None:
             # As a person would: source the file, ask for all GPUs.
             script = f"{sourced[1]} && srun -N2 --ntasks-per-node=1 --gpus-per-node=2 printenv CUDA_VISIBLE_DEVICES"
             assert subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout == "0,1\n0,1\n"
-            # A job that is deaf to SIGTERM and has left its process group does not outlive the cluster either.
+            # A job that ignores SIGTERM and has left its process group does not outlive the cluster either.
             cluster = DevCluster(folder)
             cluster.run("sbatch", "--output", "/dev/null", "--wrap", "trap '' TERM; setsid sleep 1000 & sleep 1000")
             deadline = time.monotonic() + 20
@@ -73,7 +73,7 @@ def test_a_cluster_runs_jobs_and_leaves_nothing() -> None:
 
 
 @requires_slurm
-def test_two_clusters_at_once_do_not_meet() -> None:
+def test_two_clusters_at_once_are_separate() -> None:
     with short_folder() as one, short_folder() as two:
         clusters = [DevCluster(one), DevCluster(two)]
         try:
@@ -90,7 +90,7 @@ def test_two_clusters_at_once_do_not_meet() -> None:
 
 
 @requires_slurm
-def test_what_cannot_be_a_cluster_is_refused_and_left_alone() -> None:
+def test_an_unusable_folder_is_refused_and_unchanged() -> None:
     with short_folder() as folder:
         folder.mkdir()
         (folder / "file").write_text("mine")
@@ -115,7 +115,7 @@ def test_what_cannot_be_a_cluster_is_refused_and_left_alone() -> None:
         ({"memory_mb": 0}, "--memory-mb 0"),
     ],
 )
-def test_numbers_that_cannot_be_are_refused(changes: dict[str, Any], told: str) -> None:
+def test_numbers_out_of_range_are_refused(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         read_plan({**NUMBERS, "no_user_signal": False, **changes})
 
