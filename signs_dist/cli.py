@@ -1,4 +1,4 @@
-"""The console script: `signs-dist train …` is `python -m signs_dist.train …`."""
+"""The console script: `signs-dist train …` runs `python -m signs_dist.train …`."""
 
 from __future__ import annotations
 

@@ -35,8 +35,6 @@ from slurm.cluster_plan import SACCT, ClusterPlan, gres_conf, slurm_conf
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 INSTALL = "apt-get install slurm-wlm munge"
-SEARCH = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
-"""The PATH for SLURM's daemons: an ordinary user's PATH lacks their folders."""
 LONGEST_SOCKET_PATH = 100
 """In bytes; the system allows 107 (unix(7))."""
 PORTS = (10001, 19999)
@@ -67,7 +65,7 @@ class DevCluster:
         """The variables that a client of the cluster needs, beside its own environment."""
         return {
             "SLURM_CONF": str(self.folder / "etc" / "slurm.conf"),
-            "PATH": f"{self.folder / 'bin'}{os.pathsep}{SEARCH}",
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{_search_path()}",
         }
 
     def up(self, plan: ClusterPlan) -> None:
@@ -198,7 +196,7 @@ class DevCluster:
         for name, command in commands.items():
             with (self.folder / "log" / f"{name}.out").open("w") as log:
                 process = subprocess.Popen(
-                    [shutil.which(command[0], path=SEARCH) or command[0], *command[1:]],
+                    [shutil.which(command[0], path=_search_path()) or command[0], *command[1:]],
                     env={**inherited, **self.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -253,9 +251,14 @@ class DevCluster:
         return "".join(f"\n  {line}" for line in lines)
 
 
+def _search_path() -> str:
+    """The PATH for SLURM's daemons: an ordinary user's PATH lacks their folders."""
+    return f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
+
+
 def find_missing() -> list[str]:
     """SLURM's programs that are not installed."""
-    return [name for name in PROGRAMS if shutil.which(name, path=SEARCH) is None]
+    return [name for name in PROGRAMS if shutil.which(name, path=_search_path()) is None]
 
 
 def _require_programs() -> None:

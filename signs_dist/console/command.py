@@ -105,7 +105,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _let_first_speak() -> None:
+def _let_rank_0_print() -> None:
     """Let rank 0 print an error in flags or config, which all processes of a run share.
 
     The others wait for their launcher to end them. If it does not, the error is theirs alone, and they print it.
@@ -120,7 +120,7 @@ def _let_first_speak() -> None:
         time.sleep(LATER_SECONDS)
 
 
-def _tell_torchrun(line: str, code: int) -> None:
+def _write_torchrun_error(line: str, code: int) -> None:
     """Have torchrun's report, the last text on the terminal, show the line and not only an exit code."""
     from signs_dist.environment.launchers import find_error_file
 
@@ -141,9 +141,9 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         code = main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except UserError as error:
-        _let_first_speak()
+        _let_rank_0_print()
         print(final_line(error), file=sys.stderr)
-        _tell_torchrun(final_line(error), exit_code(error))
+        _write_torchrun_error(final_line(error), exit_code(error))
         return exit_code(error)
     except (CommandError, KeyboardInterrupt) as error:
         print(final_line(error), file=sys.stderr)

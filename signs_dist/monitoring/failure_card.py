@@ -163,13 +163,13 @@ def _wrapped(name: str, text: str) -> list[str]:
 
 
 def write_failure(folder: Path, card: FailureCard, attempt: int) -> None:
-    """Write this process's card to the logs folder, and the file that tells the others of the attempt of a failure."""
+    """Write this process's card to the logs folder, and mark the attempt as failed for its other processes."""
     write_text(folder / f"failure-rank{card.told_by}.json", card.to_json())
     failed_path(folder, attempt).touch()
 
 
-def claim_word(folder: Path) -> bool:
-    """Whether this process is the first that asks to report the lost process on the terminal."""
+def claim_report(folder: Path) -> bool:
+    """Whether this process is the first to call this, and so reports the lost process on the terminal."""
     try:
         with (folder / TOLD).open("x"):
             return True

@@ -31,7 +31,7 @@ from signs_dist.monitoring.endings import exit_code, final_line
 from signs_dist.monitoring.error_file import write_error_file
 from signs_dist.monitoring.failure_card import (
     FailureCard,
-    claim_word,
+    claim_report,
     read_failures,
     render,
     summarise,
@@ -162,7 +162,7 @@ class Supervisor:
         card = find_lost_peer(self._folder, card, found)
         self._record(self._folder, card)
         # The lowest of those that know; one that is later than this finds it said.
-        speaks = self._context.rank == min(other.told_by for other in [*found, card]) and claim_word(self._folder)
+        speaks = self._context.rank == min(other.told_by for other in [*found, card]) and claim_report(self._folder)
         if speaks:
             for beat in read_beats(self._folder).values():
                 end_stopped(beat.identity, self._identity)

@@ -15,7 +15,7 @@ import pytest
 from launch import local
 from signs_dist import evaluate, predict, train
 from signs_dist.console.command import CommandParser, run_command
-from signs_dist.errors import TrainingFailedError, UserError
+from signs_dist.errors import PeerLostError, SaveError, StoppedError, TrainingFailedError, UserError
 
 
 def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
@@ -30,6 +30,10 @@ def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
     [
         (UserError("a=1; it is 2"), 2, "error: a=1; it is 2\n"),
         (TrainingFailedError("the loss is not a number"), 1, "error: the loss is not a number\n"),
+        (PeerLostError("rank 1 never arrived"), 3, "error: rank 1 never arrived\n"),
+        (SaveError("no space left"), 74, "error: no space left\n"),
+        (StoppedError("at step 3", 75), 75, "stopped\n"),
+        (StoppedError("at step 3"), 130, "interrupted\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (PermissionError(13, "Permission denied", "a/b"), 2, "error: cannot write a/b: Permission denied."),
         (OSError(28, "No space left on device"), 2, "error: no space left while writing the output: No space left"),

@@ -11,7 +11,7 @@ from signs_dist.monitoring.beats import Identity
 from signs_dist.monitoring.failure_card import (
     WIDTH,
     FailureCard,
-    claim_word,
+    claim_report,
     clear_failures,
     read_failures,
     render,
@@ -70,8 +70,8 @@ def test_cards_survive_the_disk(tmp_path: Path) -> None:
 
 
 def test_one_process_reports_a_loss(tmp_path: Path) -> None:
-    assert claim_word(tmp_path)
-    assert not claim_word(tmp_path)
+    assert claim_report(tmp_path)
+    assert not claim_report(tmp_path)
     clear_failures(tmp_path)
-    assert claim_word(tmp_path)
-    assert claim_word(tmp_path / "gone")  # what cannot be written must not hide the card
+    assert claim_report(tmp_path)
+    assert claim_report(tmp_path / "gone")  # what cannot be written must not hide the card
