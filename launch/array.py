@@ -24,7 +24,8 @@ from signs_dist.config.yaml_text import PlainLoader, format_value
 from signs_dist.console.screen import columns, percent
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 from signs_dist.files import write_json
-from signs_dist.monitoring.failure_card import choose_root, read_failures
+from signs_dist.monitoring.failure_card import read_failures
+from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder
 
 ARRAY = "array.json"
@@ -191,7 +192,7 @@ def describe_array(folder: Path) -> str:
         state = describe_state(run, jobs[-1]) if jobs else "not submitted"
         numbers = _read_result(run)
         why = ""
-        if not trial.is_finished and (card := choose_root(read_failures(run.logs))) is not None:
+        if not trial.is_finished and (card := find_root_cause(read_failures(run.logs))) is not None:
             why = card.error.split("\n")[0]
         elif not trial.is_finished:
             ends = [line["reason"] for line in run.read_lines(run.attempts) if line.get("event") == "end"]

@@ -187,7 +187,7 @@ def _told_in_one_line() -> Iterator[None]:
             f"what it imports."
         ) from error
     except Exception as error:
-        from signs_dist.monitoring.failure_card import find_place
+        from signs_dist.monitoring.diagnosis import find_place
 
         place = find_place(error)
         at = f" at {place}" if place else ""

@@ -30,7 +30,8 @@ from signs_dist.console.screen import Screen, columns, percent
 from signs_dist.environment.context import is_watched
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 from signs_dist.monitoring.beats import Work, read_beats
-from signs_dist.monitoring.failure_card import FailureCard, choose_root, read_failures, render
+from signs_dist.monitoring.failure_card import FailureCard, read_failures, render
+from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder
 
 RUNS = Path("runs")
@@ -196,7 +197,7 @@ def describe_run(run_path: Path, jobs: Sequence[str]) -> str:
 
 def last_words(run_path: Path, job: str) -> str:
     """Why a run has ended: the card, or where there is none, the last lines of its logs."""
-    root = choose_root(cards_of(run_path, job))
+    root = find_root_cause(cards_of(run_path, job))
     if root is not None:
         return render(root)
     # A task that failed before it trained has left no card: its own log tells.

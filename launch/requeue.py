@@ -26,7 +26,8 @@ from launch.notices import CODE, EXIT_TERMINATED, FOR_ANOTHERS_SAKE, last_attemp
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
-from signs_dist.monitoring.failure_card import FailureCard, choose_root, read_failures
+from signs_dist.monitoring.failure_card import FailureCard, read_failures
+from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder, timestamp
 
 EVENT = "requeue"
@@ -227,7 +228,7 @@ def find_own_code(notices: Collection[tuple[int, str]], cards: Sequence[FailureC
     """
     if own := own_failures(notices):
         return min(code for _, code in own)
-    root = choose_root(cards)
+    root = find_root_cause(cards)
     if root is None:
         return None
     return {"error": root.exit_code, "killed": EXIT_KILLED}.get(root.kind, EXIT_FAILED)

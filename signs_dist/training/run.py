@@ -17,7 +17,8 @@ from signs_dist.config.settings import Config
 from signs_dist.errors import StoppedError, UserError
 from signs_dist.models.weights import named_weights
 from signs_dist.monitoring.signals import StopRequest
-from signs_dist.run_folder.folder import RunFolder, describe_machine
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
@@ -137,7 +138,7 @@ def _begin(run: Run, earlier: EarlierAttempt, command: Sequence[str]) -> int:
     folder, prepared, strategy, context = run.folder, run.stepper.prepared, run.process.strategy, run.process.context
     where = {"host": context.host, "device": run.process.devices}
     about = {
-        **describe_machine(command),
+        **describe_invocation(command),
         "data": prepared.about_data(),
         "processes": strategy.gather_values(where, "gather devices"),
         "usable_cores": context.usable_cores,

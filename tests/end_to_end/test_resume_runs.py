@@ -237,8 +237,8 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_used(colours: Path, who
     newest.write_bytes(content)
     ended = run(launch(2, *arguments), tmp_path)
     assert ended.code == 0, ended.err
-    assert f"{newest.name} is broken: its SHA-256 is not the one beside it." in ended.out
-    assert f"going on from the one before it: run/checkpoints/{before.name}" in ended.out
+    assert f"{newest.name} is broken: its SHA-256 differs from the SHA-256 beside it." in ended.out
+    assert f"resuming from the checkpoint before it: run/checkpoints/{before.name}" in ended.out
     assert (checkpoints / f"{newest.name}.broken").is_file()
     assert_same(tmp_path / "run", whole)
 
@@ -286,13 +286,13 @@ def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path
     if on_error == "stop":
         assert ended.code == 74
         assert "error: no space left for run/checkpoints/epoch00" in ended.err
-        assert "free. Free some space and repeat the command: it goes on from the checkpoint before." in ended.err
+        assert "free. Free some space and repeat the command: it resumes from the checkpoint before." in ended.err
         assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("SaveError: no space left for")
     else:
         # It trains to its end; the weights themselves are too large for that disk as well.
         assert ended.code == 2
         assert "warning: no space left for run/checkpoints/" in ended.out
-        assert "Going on without (checkpoint.on_error=warn)." in ended.out
+        assert "Training continues without this checkpoint (checkpoint.on_error=warn)." in ended.out
         assert "no space left while writing run/model.pt" in ended.err
     assert run(launch(1, *arguments), tmp_path).code == 0
     assert_same(tmp_path / "run", whole)

@@ -40,7 +40,7 @@ def test_control_group_limits(text: str, limit: float | None) -> None:
         (8, 0.5, None, 1),
         (2, 16.0, None, 2),
         (1, None, None, 1),
-        (96, None, 8, 8),  # SLURM granted some, and confined nothing
+        (96, None, 8, 8),  # SLURM granted 8, and does not confine the job
         (4, None, 32, 4),  # bound to its own share
         (8, 2.0, 4, 2),
     ],
@@ -59,7 +59,7 @@ def test_usable_cores(affinity: int, limit: float | None, slurm_cpus: int | None
         ("srun", 4, 8, 96, "8", 1),  # each task is bound to its own
         ("submitit", 4, 8, 96, "8", 1),
         ("srun", 4, 32, 96, "8", 4),  # the job is confined, its tasks are not bound
-        ("srun", 4, 96, 96, "8", 4),  # nothing is
+        ("srun", 4, 96, 96, "8", 4),  # neither is confined or bound
         ("srun", 4, 8, 96, None, 4),
         ("srun", 4, 8, 96, "", 4),
         ("srun", 4, 1, 96, "8", 1),  # srun forgot --cpus-per-task: one core for each
@@ -67,7 +67,7 @@ def test_usable_cores(affinity: int, limit: float | None, slurm_cpus: int | None
         ("srun", 1, 8, 96, "8", 1),
     ],
 )
-def test_who_shares_the_cores(
+def test_how_many_processes_share_the_cores(
     launcher: str, local_world_size: int, affinity: int, machine_cores: int, cpus_per_task: str | None, expected: int
 ) -> None:
     assert count_sharing(launcher, local_world_size, affinity, machine_cores, cpus_per_task) == expected

@@ -20,7 +20,6 @@ from signs_dist.console.command import run_command
 from signs_dist.monitoring.failure_card import FailureCard
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.train import main as train
-from slurm.dev_cluster import main as dev_cluster
 from tests.sets import write_colour_set
 
 
@@ -156,7 +155,7 @@ def test_a_finished_run_refuses_what_would_have_given_another_result(
     here = ["--run-dir", "run"]
     for command, before in ((train, []), (main, ["--cluster", "local", "--"])):
         assert run_command(command, [*before, *here, "train.epochs=3"]) == 2
-        assert "train.epochs: 2 → 3. Put that back, take another --run-dir, or type" in capsys.readouterr().err
+        assert "train.epochs: 2 → 3. Restore them, choose another --run-dir, or type" in capsys.readouterr().err
         for more in (["train.epochs=2", "log.every_steps=7"], ["train.epochs=3", "--accept-change", "train.epochs"]):
             assert run_command(command, [*before, *here, *more]) == 0
             assert "holds the result of this run" in capsys.readouterr().out
@@ -188,8 +187,3 @@ def test_a_model_that_cannot_be_meant_is_told(
 def test_one_process_is_one(a_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RunFolder(a_run).write_result({"finished": True})
     assert "1 process, from step 0" in follow.describe_run(a_run, ["7"])
-
-
-def test_a_cluster_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(dev_cluster, ["down", str(tmp_path / "none")]) == 0
-    assert "is not there: nothing to end." in capsys.readouterr().out
