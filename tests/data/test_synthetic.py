@@ -18,8 +18,9 @@ from PIL import Image
 
 from signs_dist.console.command import run_command
 from signs_dist.data import synthetic
+from signs_dist.data.hands.anatomy import PartKind
 from signs_dist.data.hands.drawing import draw_hand
-from signs_dist.data.hands.pose import Kind, pose_hand
+from signs_dist.data.hands.pose import pose_hand
 from signs_dist.data.synthetic import default_root, encode_image, main, plan_set, write_synthetic_set
 from signs_dist.errors import EXIT_OK, EXIT_USAGE, UserError
 
@@ -87,7 +88,7 @@ def test_seed_split_and_index_change_the_picture() -> None:
 def test_as_many_fingers_are_straight_as_the_sign_has(num_fingers: int, num_straight: int, is_thumb_out: bool) -> None:
     for seed in range(40):
         hand = pose_hand(num_fingers, np.random.default_rng(seed))
-        *fingers, thumb = (hand.rotation.T @ part.end for part in hand.parts if part.kind is Kind.TIP)
+        *fingers, thumb = (hand.rotation.T @ part.end for part in hand.parts if part.kind is PartKind.TIP)
         from_wrist = [float(np.linalg.norm(tip)) for tip in fingers]  # in centimetres; the wrist is the origin
         assert [distance > 11.5 for distance in from_wrist] == [i < num_straight for i in range(4)], from_wrist
         assert (thumb[0] > 3) == is_thumb_out
@@ -96,7 +97,7 @@ def test_as_many_fingers_are_straight_as_the_sign_has(num_fingers: int, num_stra
 def test_a_closed_ring_brings_the_thumb_to_the_finger_tips() -> None:
     for seed in range(40):
         hand = pose_hand(0, np.random.default_rng(seed))
-        index, middle, _, _, thumb = (part.end for part in hand.parts if part.kind is Kind.TIP)
+        index, middle, _, _, thumb = (part.end for part in hand.parts if part.kind is PartKind.TIP)
         assert min(np.linalg.norm(index - thumb), np.linalg.norm(middle - thumb)) < 4
 
 
@@ -149,7 +150,7 @@ def test_another_set_is_refused(drawn: Path) -> None:
 def test_a_set_with_a_missing_image_is_refused(tmp_path: Path) -> None:
     root = draw(tmp_path / "hands", counts={"train": 6})
     (root / "train_signs" / "0_IMG_0000.jpg").unlink()
-    with pytest.raises(UserError, match="was changed: it has 5 images where 6 were drawn"):
+    with pytest.raises(UserError, match="was changed: it has 5 images, and 6 were drawn"):
         draw(root, counts={"train": 6})
 
 
@@ -256,7 +257,7 @@ def test_a_full_disk_is_a_user_error_and_leaves_nothing(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--size", "8"], "image size 8: hands are drawn with 16 to 1024 pixels a side."),
+        (["--size", "8"], "image size 8: hands are drawn with 16 to 1024 pixels per side."),
         (["--train", "3"], "3 drawn train images: give 6 or more"),
         (["--train", "0", "--val", "0", "--test", "0"], "a drawn set of 0 images"),
         (["--seed", "-1"], "seed -1 of the drawn set"),
