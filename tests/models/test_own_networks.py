@@ -79,7 +79,7 @@ def test_mlp_is_a_plain_sequential_with_the_layers_asked_for() -> None:
     [
         ("signs_net", 60, {}, "data.image_size=60 does not suit signs_net, which halves the image three times. "
          "Take a multiple of 8, such as 56 or 64."),
-        ("signs_fast", 8, {}, "data.image_size=8 is too small for signs_fast. Take at least 16."),
+        ("signs_fast", 8, {}, "data.image_size=8 is too small for signs_fast. Type data.image_size=16 or more."),
         ("signs_net", 64, {"chanels": 16},
          "model.args.chanels is not an argument of signs_net. signs_net takes channels=32, dropout=0.8."),
         ("signs_net", 64, {"channels": 0}, "model.args.channels=0: input should be greater than or equal to 1."),
