@@ -30,7 +30,7 @@ from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import choose_precision, find_capability
 from signs_dist.monitoring.pulse import Pulse
 from signs_dist.training import loop
-from signs_dist.training.run import build_model
+from signs_dist.training.prepare import build_model
 
 
 def main() -> None:

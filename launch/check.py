@@ -101,48 +101,40 @@ def check_training(request: Request) -> list[str]:
     """Open the data, make the model, and try one step on this machine's CPU. Raises `UserError`."""
     import torch
 
+    from signs_dist.checkpointing.store import Cursor
     from signs_dist.config.reading import load_config
     from signs_dist.console.screen import Screen
     from signs_dist.distributed.strategy import SingleProcess
     from signs_dist.environment.context import is_watched, read_context
     from signs_dist.monitoring.pulse import Pulse
+    from signs_dist.training.prepare import prepare
+    from signs_dist.training.process import Process
+    from signs_dist.training.stepper import Stepper
 
     images = min(TRIAL_IMAGES, request.config.train.micro_batch or TRIAL_IMAGES)
     small = [*request.overrides, f"train.global_batch={images}", f"train.micro_batch={images}", "data.num_workers=0"]
     config = load_config(request.config_path, small).config
     if request.data_on_nodes:
         return [_try_model(config)]
-    screen, pulse = Screen(is_terminal=is_watched()), Pulse()  # drawing or packing images may take minutes
-    strategy = SingleProcess(torch.device("cpu"))
-    with _told_in_one_line(), tempfile.TemporaryDirectory(prefix="signs_dist-check-") as folder:
-        from signs_dist.training import loop
-        from signs_dist.training.run import prepare_run
-        from signs_dist.training.trainer import Trainer
-
-        parts, about = prepare_run(
-            config,
-            Path(folder),
-            strategy=strategy,
-            devices="cpu",
-            context=read_context(),
-            screen=screen,
-            pulse=pulse,
-        )
-        _require_enough_images(request.config, len(parts.data.splits["train"]))
-        trainer = Trainer(parts)
-        pixels, _ = trainer.prepare_evaluation(next(iter(trainer.train_loader.epoch(0))))
-        _require_logits(parts.model, pixels, len(parts.data.classes), config.model.name)
+    # Drawing or packing images may take minutes: the screen shows it.
+    process = Process(
+        read_context(), "cpu", SingleProcess(torch.device("cpu")), Screen(is_terminal=is_watched()), Pulse()
+    )
+    with _told_in_one_line():
+        prepared = prepare(config, process)
+        _require_enough_images(request.config, len(prepared.data.splits["train"]))
+        stepper = Stepper(prepared, process)
+        pixels, _ = stepper.prepare_evaluation(next(iter(stepper.train_loader.epoch(0))))
+        _require_logits(prepared.model, pixels, len(prepared.data.classes), config.model.name)
         if config.exact:
-            trainer.require_same_bits()
-        steps = loop.train_epoch(
-            trainer.state, trainer.train_loader.epoch(0), trainer.prepare_train, first_step=0, first_run_step=0
-        )
-        next(iter(steps))
+            stepper.require_same_bits()
+        steps = stepper.steps(Cursor(0, 0))
+        next(steps)
         steps.close()  # type: ignore[attr-defined]
-    data, marks = about["data"], about["data"]["fingerprints"]
-    counts = ", ".join(f"{len(index):,} {name}" for name, index in parts.data.splits.items())
+    data, marks = prepared.data, prepared.fingerprints
+    counts = ", ".join(f"{len(index):,} {name}" for name, index in data.splits.items())
     return [
-        f"{data['name']}: {counts} images, fingerprint {marks['train'][:12]}",
+        f"{data.name}: {counts} images, fingerprint {marks['train'][:12]}",
         f"{config.model.name}: one step tried on this machine's CPU",
     ]
 
@@ -173,7 +165,7 @@ def _try_model(config: Config) -> str:
     """Where the data are not here: one forward and backward pass of random pixels."""
     import torch
 
-    from signs_dist.training.run import build_model
+    from signs_dist.training.prepare import build_model
 
     with _told_in_one_line():
         model = build_model(config, 2, torch.device("cpu"))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from signs_dist.console.command import CommandParser, run_command
-from signs_dist.errors import EXIT_OK, UserError
+from signs_dist.errors import EXIT_OK
 
 
 def build_parser() -> CommandParser:
@@ -45,58 +45,29 @@ def main(arguments: Sequence[str]) -> int:
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
     RunFolder.open(options.run_dir)
 
-    from signs_dist.config.settings import LossConfig
-    from signs_dist.data.folder import has_split, index_split
-    from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
-    from signs_dist.data.sets import open_split, prepare_synthetic
-    from signs_dist.distributed.strategy import SingleProcess, choose_device
     from signs_dist.files import write_json
-    from signs_dist.learning.losses import build_loss
-    from signs_dist.learning.metrics import Score
-    from signs_dist.training import loop
+    from signs_dist.inference.scoring import open_scored_split, score_split
+    from signs_dist.inference.trained_model import load_model, use_threads
     from signs_dist.training.score_table import score_fields, show_score
-    from signs_dist.training.trained_model import open_trained
 
-    strategy = SingleProcess(choose_device(context, options.device))
-    trained = open_trained(options.run_dir, options.weights, strategy.device, context)
-    config = trained.config
+    model = load_model(options.run_dir, weights=options.weights, device=options.device)
+    use_threads(model, context)
+    cores = context.usable_cores
     with screen.preparing() as report:
-        if options.data is None and trained.data["name"] == "synthetic":
-            name = "synthetic"
-            root = prepare_synthetic(config.data, num_processes=context.usable_cores, report=report)
-        else:
-            name = options.data or trained.data["name"]
-            root = Path(options.data or trained.data["root"]).expanduser()
-        if root.is_dir() and not has_split(root, options.split):
-            present = [split for split in ("train", "val", "test") if has_split(root, split)]
-            raise UserError(
-                f"--split {options.split}: {root} has only {', '.join(present)}. Type --split {present[-1]}."
-            )
-        index = index_split(root, options.split, classes=trained.classes)
-        source, fingerprint = open_split(index, config.data, num_threads=context.usable_cores, report=report)
+        opened = open_scored_split(model, options.data, options.split, num_cores=cores, report=report)
+    score = score_split(model, opened, num_cores=cores)
 
-    settings = choose_loader_settings(
-        config.data,
-        usable_cores=context.usable_cores,
-        on_gpu=strategy.device.type == "cuda",
-        per_sample_work=config.data.storage == "files",
-    )
-    loss_function = build_loss(LossConfig(name=config.loss.name, label_smoothing=0.0), len(trained.classes))
-    sums = loop.evaluate(
-        loop.Judge(trained.model, loss_function, trained.precision, flip_average=config.evaluate.flip_average),
-        EvaluationLoader(source, len(index), config.evaluate.batch, strategy.shard, settings),
-        trained.prepare,
-        len(trained.classes),
-    )
-    score = Score.from_sums(strategy.total(sums.tensors()))
-
-    screen.say(f"weights {trained.source}")
-    show_score(screen, options.split, score, trained.classes, name)
+    screen.say(f"weights {model.source}")
+    show_score(screen, options.split, score, model.classes, opened.data_name)
     if options.json is not None:
-        about = {"data": name, "split": options.split, "fingerprint": fingerprint, "weights": str(trained.source)}
-        write_json(
-            options.json, about | {"classes": list(trained.classes)} | score_fields(options.split, score, in_full=True)
-        )
+        about = {
+            "data": opened.data_name,
+            "split": options.split,
+            "fingerprint": opened.fingerprint,
+            "weights": str(model.source),
+            "classes": list(model.classes),
+        }
+        write_json(options.json, about | score_fields(options.split, score, in_full=True))
         screen.say(f"numbers are in {options.json}")
     return EXIT_OK
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from signs_dist.config.settings import Config
     from signs_dist.data.batches import Batch
+    from signs_dist.training.prepare import Prepared
+    from signs_dist.training.process import Process
 
 LOSS_BOUND = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 5e-2}
 """Fast mode: relative difference of a step's loss that is always taken for rounding."""
@@ -287,74 +289,57 @@ def read_record(folder: Path, world_size: int) -> Record:
 def _record(config: Config, folder: Path, num_steps: int, device: str, *, nudge: int) -> int:
     """Train some steps as one of the processes, and write down what was seen."""
     from signs_dist.console.screen import Screen
-    from signs_dist.distributed.strategy import describe_devices, make_strategy, plan_process
+    from signs_dist.distributed.strategy import plan_process
     from signs_dist.environment.context import read_context
+    from signs_dist.training.start import run_process
     from signs_dist.training.supervisor import Supervisor
 
     context = read_context()
     screen = Screen(is_terminal=False, quiet=True, is_silent=context.rank != 0)
-    plan = plan_process(context, device=device)
-    supervisor = Supervisor(context, config.processes, describe_devices(plan), screen)
 
-    def work() -> None:
-        from signs_dist.checkpointing import tensors as saved
-        from signs_dist.training import loop
-        from signs_dist.training.run import prepare_run
-        from signs_dist.training.trainer import Trainer
+    def work(process: Process, supervisor: Supervisor) -> dict[str, Any]:
+        from signs_dist.checkpointing import tensors
+        from signs_dist.training.prepare import prepare
 
-        strategy = make_strategy(plan, context, config.processes, supervisor.pulse)
-        parts, _ = strategy.all_succeed(
-            lambda: prepare_run(
-                config,
-                folder,
-                strategy=strategy,
-                devices="",
-                context=context,
-                screen=screen,
-                pulse=supervisor.pulse,
-            ),
-            "wait for all to prepare",
-        )
+        prepared = process.strategy.all_succeed(lambda: prepare(config, process), "wait for all to prepare")
         if nudge:
-            _nudge(parts.model, nudge)
-        trainer = Trainer(parts)
-        per_epoch = parts.plan.num_steps
-        passes: list[dict[str, Any]] = []
+            _nudge(prepared.model, nudge)
+        passes = _train_and_observe(prepared, process, num_steps)
+        record = {"passes": passes, "precision": prepared.precision.name}
+        (folder / f"rank{context.rank}.json").write_text(json.dumps(record))
+        if process.strategy.is_main:
+            tensors.save(folder / "weights.pt", tensors.plain_weights(prepared.model))
+        return {}
 
-        def observe(numbers: range, batch: Batch, images: Tensor, loss: Tensor) -> None:
-            passes.append(
-                {
-                    "step": batch.epoch * per_epoch + batch.step,
-                    "micro_batch": numbers.start,
-                    "samples": batch.samples.tolist(),
-                    "images": [_digest(image) for image in images],
-                    "loss": float(loss.detach()).hex(),
-                }
-            )
-
-        trainer.state.observe = observe
-        num_done = 0
-        while num_done < num_steps:
-            epoch = num_done // per_epoch
-            for _ in loop.train_epoch(
-                trainer.state,
-                trainer.train_loader.epoch(epoch),
-                trainer.prepare_train,
-                first_step=0,
-                first_run_step=epoch * per_epoch,
-            ):
-                num_done += 1
-                if num_done == num_steps:
-                    break
-        (folder / f"rank{context.rank}.json").write_text(
-            json.dumps({"passes": passes, "precision": parts.precision.name})
-        )
-        if strategy.is_main:
-            saved.save(folder / "weights.pt", saved.plain_weights(parts.model))
-        strategy.close()
-
-    supervisor.run(work)
+    run_process(work, plan_process(context, device=device), context, screen, config.processes)
     return EXIT_OK
+
+
+def _train_and_observe(prepared: Prepared, process: Process, num_steps: int) -> list[dict[str, Any]]:
+    """Train some steps of the run; returns what each forward pass has seen."""
+    from signs_dist.checkpointing.store import Cursor
+    from signs_dist.training.stepper import Stepper
+
+    stepper = Stepper(prepared, process)
+    per_epoch = prepared.plan.num_steps
+    passes: list[dict[str, Any]] = []
+
+    def observe(numbers: range, batch: Batch, images: Tensor, loss: Tensor) -> None:
+        passes.append(
+            {
+                "step": batch.epoch * per_epoch + batch.step,
+                "micro_batch": numbers.start,
+                "samples": batch.samples.tolist(),
+                "images": [_digest(image) for image in images],
+                "loss": float(loss.detach()).hex(),
+            }
+        )
+
+    stepper.state.observe = observe
+    every = itertools.chain.from_iterable(stepper.steps(Cursor(epoch, 0)) for epoch in itertools.count())
+    for _ in itertools.islice(every, num_steps):
+        pass
+    return passes
 
 
 def _nudge(model: nn.Module, seed: int) -> None:

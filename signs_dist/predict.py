@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.console.screen import Screen, percent
-from signs_dist.errors import EXIT_OK, UserError
+from signs_dist.errors import EXIT_OK
 from signs_dist.files import write_json, written_aside
 
 if TYPE_CHECKING:
-    from signs_dist.training.trained_model import TrainedModel
+    pass
 
 Prediction = dict[str, Any]
 
@@ -48,18 +48,21 @@ def main(arguments: Sequence[str]) -> int:
     """Predict as the arguments say."""
     options = build_parser().parse_args(arguments)
 
+    from signs_dist.data.images import find_images
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder
 
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
     RunFolder.open(options.run_dir)
+
     paths = find_images(options.images)
 
-    from signs_dist.distributed.strategy import choose_device
-    from signs_dist.training.trained_model import open_trained
+    from signs_dist.inference.predicting import predict
+    from signs_dist.inference.trained_model import load_model, use_threads
 
-    trained = open_trained(options.run_dir, options.weights, choose_device(context, options.device), context)
+    trained = load_model(options.run_dir, weights=options.weights, device=options.device)
+    use_threads(trained, context)
     if trained.data["name"] == "synthetic":
         screen.say("this model was trained on synthetic images")
     predictions: list[Prediction] = []
@@ -80,71 +83,6 @@ def main(arguments: Sequence[str]) -> int:
     if options.csv is not None:
         write_csv(options.csv, trained.classes, predictions)
     return EXIT_OK
-
-
-def find_images(given: Sequence[Path]) -> list[Path]:
-    """The photos that are given, and all those in the folders that are given, each folder's sorted.
-
-    Raises:
-        UserError: something that does not exist, or a folder without photos.
-    """
-    from signs_dist.data.images import is_image_name
-
-    found: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
-            if not inside:
-                raise UserError(f"{path} holds no photos.")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise UserError(f"{path}: no such file or folder.")
-    return found
-
-
-def predict(trained: TrainedModel, paths: Sequence[Path], *, skip_bad: bool) -> Iterator[Prediction]:
-    """Predict each photo: `{"path", "class", "probability", "probabilities"}`, in the order given.
-
-    A photo that cannot be read gives `{"path", "error"}` with `skip_bad`, else an error.
-
-    Raises:
-        BadImageError: a photo that cannot be read.
-    """
-    import numpy as np
-    import torch
-
-    from signs_dist.data.batches import Batch
-    from signs_dist.data.images import BadImageError, load_rgb
-    from signs_dist.training.loop import predict_logits
-
-    config = trained.config
-    for start in range(0, len(paths), config.evaluate.batch):
-        rows: list[Prediction] = []
-        pixels = []
-        for path in paths[start : start + config.evaluate.batch]:
-            try:
-                pixels.append(np.asarray(load_rgb(path, name=str(path), size=config.data.image_size)))
-                rows.append({"path": str(path)})
-            except BadImageError as error:
-                if not skip_bad:
-                    raise
-                rows.append({"path": str(path), "error": error.reason})
-        if pixels:
-            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-            labels = torch.zeros(len(pixels), dtype=torch.int64)
-            inputs, _ = trained.prepare(Batch(images, labels, labels, 0, 0))
-            logits = predict_logits(trained.model, inputs, trained.precision, flip_average=config.evaluate.flip_average)
-            shares = iter(logits.softmax(dim=1).tolist())
-        for row in rows:
-            if "error" not in row:
-                probabilities = next(shares)
-                best = max(range(len(probabilities)), key=probabilities.__getitem__)
-                row["class"] = trained.classes[best]
-                row["probability"] = probabilities[best]
-                row["probabilities"] = dict(zip(trained.classes, probabilities, strict=True))
-        yield from rows
 
 
 def write_csv(path: Path, classes: Sequence[str], predictions: Sequence[Prediction]) -> None:

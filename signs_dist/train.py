@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from signs_dist.console.command import CommandParser, add_config_arguments, run_command
 from signs_dist.errors import EXIT_OK, UserError
+
+if TYPE_CHECKING:
+    from signs_dist.config.settings import Config
+    from signs_dist.environment.context import Context
 
 
 def build_parser() -> CommandParser:
@@ -52,8 +57,8 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None) -> int:
-    """Train as the arguments say; `at_stage` is called with the name of each stage of a save."""
+def main(arguments: Sequence[str]) -> int:
+    """Train as the arguments say."""
     options = build_parser().parse_intermixed_args(arguments)
 
     from signs_dist.config.reading import accepted_names, load_config
@@ -63,79 +68,92 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
         print(loaded.explain())
         return EXIT_OK
 
-    import os
-
     from signs_dist.console.screen import Screen
     from signs_dist.environment.context import read_context
-    from signs_dist.run_folder.folder import RunFolder, default_run_path, require_run_or_empty
-    from signs_dist.run_folder.lease import find_holder
 
-    config = loaded.config
+    config, accepted = loaded.config, accepted_names(options.accept_change)
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet, is_silent=context.rank != 0)
-    name = options.config.stem if options.config else "default"
-    if options.run_dir == Path():
-        raise UserError(
-            "--run-dir is this very folder. Give a name for a folder of the run's own, or leave --run-dir away."
-        )
-    if options.run_dir is None and context.max_restarts and not context.launch_id:
+    run_path = choose_run_path(options.run_dir, options.config, context)
+    if is_finished(run_path, config, accepted):
+        screen.result(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
+        return EXIT_OK
+    refuse_used_folder(run_path, context, config.checkpoint.takeover_seconds)
+
+    from signs_dist.training.start import start_run
+
+    start_run(
+        config,
+        run_path,
+        context=context,
+        screen=screen,
+        device=options.device,
+        data_parallel=options.dp,
+        device_ids=options.device_ids,
+        accepted=accepted,
+        command=["python", "-m", "signs_dist.train", *arguments],
+    )
+    return EXIT_OK
+
+
+def choose_run_path(given: Path | None, config_path: Path | None, context: Context) -> Path:
+    """The run folder: as given, or a new one below runs/.
+
+    Raises:
+        UserError: it is the working folder, or it could not be found again after a restart.
+    """
+    if given == Path():
+        raise UserError("--run-dir is this very folder. Give a name for a folder of the run's own, or omit --run-dir.")
+    if given is not None:
+        return given
+    if context.max_restarts and not context.launch_id:
         raise UserError(
             f"torchrun may start this run again (--max-restarts={context.max_restarts}), and must find its folder "
             "then: add --run-dir."
         )
+
+    from signs_dist.run_folder.folder import default_run_path
+
+    name = config_path.stem if config_path else "default"
     launch_id = context.launch_id if context.may_restart else ""
-    run_path = options.run_dir or default_run_path(name, datetime.datetime.now(), launch_id=launch_id)
-    accepted = accepted_names(options.accept_change)
-    if RunFolder(run_path).is_finished:
-        from signs_dist.checkpointing.resume_rules import refuse_other_settings
+    return default_run_path(name, datetime.datetime.now(), launch_id=launch_id)
 
-        refuse_other_settings(RunFolder(run_path), config, accepted)
-        screen.result(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
-        return EXIT_OK
-    if context.rank == 0 and not context.is_requeued:  # of a requeued job the attempt before may be just ending
-        # Said now, before seconds of imports; what counts is looked at again when the folder is taken.
-        require_run_or_empty(run_path)
-        if busy := find_holder(run_path, host=context.host, takeover_seconds=config.checkpoint.takeover_seconds):
-            raise UserError(busy)
-    if config.exact:
-        # Read when CUDA starts: cuBLAS then keeps to one workspace, and so to one order of adding.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-    from signs_dist.checkpointing.store import no_stage
-    from signs_dist.distributed.strategy import describe_devices, make_strategy, plan_process
-    from signs_dist.training.run import train
-    from signs_dist.training.supervisor import Supervisor
+def is_finished(run_path: Path, config: Config, accepted: Collection[str]) -> bool:
+    """Whether the folder holds the result of this config already.
 
-    plan = plan_process(context, device=options.device, data_parallel=options.dp, device_ids=options.device_ids)
-    if config.exact and len(plan.indices) > 1:
-        raise UserError(
-            "exact=true cannot hold under --dp: nn.DataParallel adds up in an order of its own. Leave --dp away, or "
-            f"type torchrun --nproc_per_node={len(plan.indices)} -m signs_dist.train"
-        )
-    devices = describe_devices(plan)
-    supervisor = Supervisor(context, config.processes, devices, screen)
+    Raises:
+        UserError: it holds the result of other settings.
+    """
+    from signs_dist.run_folder.folder import RunFolder
 
-    def work() -> None:
-        strategy = make_strategy(plan, context, config.processes, supervisor.pulse)
-        for note in (context.launch_note, plan.note):
-            if note:
-                screen.say(note)
-        train(
-            config,
-            run_path,
-            strategy=strategy,
-            devices=devices,
-            context=context,
-            screen=screen,
-            supervisor=supervisor,
-            command=["python", "-m", "signs_dist.train", *arguments],
-            accepted=accepted,
-            at_stage=at_stage or no_stage,
-        )
-        strategy.close()
+    folder = RunFolder(run_path)
+    if not folder.is_finished:
+        return False
 
-    supervisor.run(work)
-    return EXIT_OK
+    from signs_dist.checkpointing.resume_rules import refuse_other_settings
+
+    refuse_other_settings(folder, config, accepted)
+    return True
+
+
+def refuse_used_folder(run_path: Path, context: Context, takeover_seconds: float) -> None:
+    """Refuse a folder that is no run's, or that another process trains in, before seconds of imports.
+
+    What counts is looked at again when the folder is taken. Of a requeued job the attempt before may be just ending.
+
+    Raises:
+        UserError: naming what is there.
+    """
+    if context.rank != 0 or context.is_requeued:
+        return
+
+    from signs_dist.run_folder.folder import require_run_or_empty
+    from signs_dist.run_folder.lease import find_holder
+
+    require_run_or_empty(run_path)
+    if busy := find_holder(run_path, host=context.host, takeover_seconds=takeover_seconds):
+        raise UserError(busy)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ ROOMS: tuple[str, ...] = (
     # The five steps of training, and all that a run does around them.
     "signs_dist.training.loop",
     "signs_dist.training",
+    # What a trained model is used for.
+    "signs_dist.inference",
     # A file at the top of signs_dist is a command.
     "signs_dist.*",
     # How a run starts.

@@ -9,7 +9,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -60,6 +60,26 @@ def is_image_name(name: str) -> bool:
     """Whether the name is that of an image: it has an image suffix and is not hidden."""
     stem, dot, suffix = name.rpartition(".")
     return bool(stem) and not name.startswith(".") and (dot + suffix).lower() in IMAGE_SUFFIXES
+
+
+def find_images(given: Sequence[Path]) -> list[Path]:
+    """The photos that are given, and all those in the folders that are given, each folder's sorted.
+
+    Raises:
+        UserError: something that does not exist, or a folder without photos.
+    """
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
+            if not inside:
+                raise UserError(f"{path} holds no photos.")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder.")
+    return found
 
 
 def load_rgb(source: Path | bytes, *, name: str, size: int | None) -> Image:

@@ -25,6 +25,7 @@ from typing import Any
 
 from signs_dist.errors import UserError
 from signs_dist.files import cannot_make, explained, flush_to_disk, write_json, write_text
+from signs_dist.run_folder.records import Line, parse_lines, to_fields
 
 
 class RunFolder:
@@ -122,6 +123,19 @@ class RunFolder:
                 stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
         except OSError as error:
             raise explained(error, file) from error
+
+    def add(self, line: Line) -> None:
+        """Add a line to the file that its kind belongs to."""
+        file = self.metrics if line.KEY[0] == "kind" else self.attempts
+        self.append(file, to_fields(line))
+
+    def read_metrics(self) -> list[Line]:
+        """The lines of metrics.jsonl, without those that are no records."""
+        return parse_lines(self.read_lines(self.metrics))
+
+    def read_attempts(self) -> list[Line]:
+        """The lines of attempts.jsonl, without those that are no records."""
+        return parse_lines(self.read_lines(self.attempts))
 
     def write_config(self, text: str) -> None:
         """Write config.yaml."""

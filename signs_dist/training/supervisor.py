@@ -78,7 +78,7 @@ class Supervisor:
         self._attempt = 1
 
     def run(self, action: Callable[[], None]) -> None:
-        """Do it. What the user can mend, or has asked for, is raised on; anything else ends in a card.
+        """Do it. An error that the user can mend, or a stop that was asked for, is raised; any other ends in a card.
 
         In a run of several processes this does not return when something fails: the process ends.
         """
@@ -91,6 +91,17 @@ class Supervisor:
             self._end(error)
         except Exception as error:  # noqa: BLE001 - the last stop: told as a card, with the traceback in the log
             self._end(error)
+
+    def run_for_library(self, action: Callable[[], None]) -> None:
+        """Do it in a program that is not ours: in one process, every error is raised."""
+        if self._context.world_size > 1:
+            self.run(action)
+            return
+        try:
+            action()
+        except BaseException as error:
+            self._tell_reason(_reason(error))
+            raise
 
     @contextlib.contextmanager
     def watching(self, folder: Path, log: Path, attempt: int) -> Iterator[None]:

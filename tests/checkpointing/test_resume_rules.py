@@ -18,7 +18,6 @@ from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.reading import accepted_names
 from signs_dist.config.settings import Config, flatten
 from signs_dist.errors import UserError
-from signs_dist.training.attempt import end_of_killed
 
 
 def config(**sections: Any) -> Config:
@@ -132,21 +131,3 @@ def test_another_global_batch_waits_for_the_end_of_an_epoch() -> None:
 )
 def test_lines_of_what_is_done_again_are_dropped(line: dict[str, Any], cursor: Cursor, kept: bool) -> None:
     assert is_before(line, cursor, cursor.epoch * 10 + cursor.step) == kept
-
-
-@pytest.mark.parametrize(
-    ("last_time", "saved_at", "lost"),
-    [
-        (1_000_060.0, None, 60.0),  # nothing saved: all since the start
-        (1_000_060.0, 1_000_050.0, 10.0),
-        (1_000_060.0, 999_000.0, 60.0),  # the save is of an attempt before
-        (999_999.0, None, 0.0),
-        (None, None, None),
-    ],
-)
-def test_the_last_line_of_a_killed_attempt(last_time: float | None, saved_at: float | None, lost: float | None) -> None:
-    start = {"attempt": 2, "event": "start", "time": "1970-01-12T13:46:40+00:00", "first_step": 30}
-    line = end_of_killed(start, (40, last_time), saved_at)
-    assert (line["attempt"], line["event"], line["reason"]) == (2, "end", "killed without a word")
-    assert (line["last_step"], line["seconds_lost"]) == (40, lost)
-    assert end_of_killed(start, (0, last_time), saved_at)["last_step"] == 30

@@ -1,0 +1,162 @@
+"""A trained model, read back from its run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signs_dist.checkpointing import tensors
+from signs_dist.checkpointing.store import CheckpointStore
+from signs_dist.config.reading import load_config
+from signs_dist.config.settings import Config
+from signs_dist.data.batches import Batch
+from signs_dist.distributed.strategy import choose_device
+from signs_dist.environment.context import Context, read_context
+from signs_dist.errors import UserError
+from signs_dist.learning.precision import Precision, choose_precision, find_capability
+from signs_dist.models import create_model
+from signs_dist.models.weights import read_weights
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.training.loop import ImagePreparer, predict_logits
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A model in eval mode with all that is needed to feed it.
+
+    Attributes:
+        folder: the run folder.
+        config: the run's config.
+        classes: names of the classes by label.
+        data: what the manifest says about the data: name, root, fingerprints.
+        source: the file that the weights are from.
+        network: on its device, in eval mode.
+        prepare: from batches to the model's input.
+        precision: arithmetic of the forward pass.
+    """
+
+    folder: RunFolder
+    config: Config
+    classes: tuple[str, ...]
+    data: dict[str, Any]
+    source: Path
+    network: nn.Module
+    prepare: ImagePreparer
+    precision: Precision
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.prepare.device
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square images that the network takes."""
+        return self.config.data.image_size
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of images.
+
+        Args:
+            images: uint8 [B, 3, S, S] in 0..255, S being `image_size`; on any device. They are normalised here.
+
+        Returns:
+            float32 [B, C], on the model's device; with `evaluate.flip_average` the mean over each image and its mirror.
+
+        Raises:
+            ValueError: the images have another shape or dtype.
+        """
+        size = self.image_size
+        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise ValueError(
+                f"the model takes uint8 images [B, 3, {size}, {size}], not {images.dtype} {list(images.shape)}."
+            )
+        unknown = torch.zeros(len(images), dtype=torch.int64)
+        inputs, _ = self.prepare(Batch(images, unknown, unknown, 0, 0))
+        flips = self.config.evaluate.flip_average
+        return predict_logits(self.network, inputs, self.precision, flip_average=flips)
+
+
+def load_model(run_dir: str | Path, *, weights: str = "final", device: str | torch.device = "auto") -> TrainedModel:
+    """Read a trained model back from its run folder.
+
+        model = signs_dist.load_model("runs/a")
+        logits = model(images)                      # uint8 [B, 3, S, S] to float32 [B, C]
+        names = [model.classes[label] for label in logits.argmax(1).tolist()]
+
+    Args:
+        run_dir: a run folder.
+        weights: `final` for model.pt, `best` or `last` for a checkpoint, or the path of a file.
+        device: auto, cpu, cuda, cuda:N, or a torch.device.
+
+    Raises:
+        UserError: no run folder, no such file, weights of another model, or no such device.
+    """
+    place = device if isinstance(device, torch.device) else choose_device(read_context(), device)
+    folder = RunFolder.open(Path(run_dir))
+    config = load_config(folder.config).config
+    manifest = _read_manifest(folder)
+    classes = tuple(manifest["data"]["classes"])
+    source = find_weights(folder, weights)
+    values = read_weights(source)
+    # The weights in the file replace those that the run began with, so these need not be there any more.
+    settings = config.model.model_copy(update={"weights": None})
+    network = create_model(settings, num_classes=len(classes), image_size=config.data.image_size)
+    tensors.put_weights(network, values, source)
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    network = network.to(device=place, memory_format=layout)  # type: ignore[call-overload]
+    return TrainedModel(
+        folder=folder,
+        config=config,
+        classes=classes,
+        data=manifest["data"],
+        source=source,
+        network=network.eval(),
+        prepare=ImagePreparer.create(config.data, place, channels_last=config.train.channels_last),
+        precision=choose_precision(config.train.precision, find_capability(place)),
+    )
+
+
+def use_threads(trained: TrainedModel, context: Context) -> None:
+    """Let operations on the CPU use as many threads as the run's config says, or this process's share of the cores."""
+    wanted = trained.config.train.num_threads
+    torch.set_num_threads(context.num_threads if wanted == "auto" else wanted)
+
+
+def find_weights(folder: RunFolder, which: str) -> Path:
+    """The file with the weights that `which` names.
+
+    Raises:
+        UserError: it is not there.
+    """
+    store = CheckpointStore(folder.checkpoints, keep=1)
+    newest = store.newest() or folder.checkpoints
+    named = {"final": folder.model, "best": store.best, "last": newest}
+    path = named.get(which, Path(which))
+    if path.is_file():
+        return path
+    if which not in named:
+        raise UserError(f"--weights {which}: no such file. It is final, best, last or the path of a file.")
+    present = [name for name, file in named.items() if file.is_file()]
+    hint = f"Type --weights {present[0]}." if present else "Let the run finish an epoch first."
+    wanted = f"{path.relative_to(folder.path)} yet" if path != folder.checkpoints else "checkpoint yet"
+    raise UserError(f"{folder.path} has no {wanted}. {hint}")
+
+
+def _read_manifest(folder: RunFolder) -> dict[str, Any]:
+    try:
+        manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder.manifest} cannot be read: {error}. It is written when a run starts.") from error
+    if (
+        not isinstance(manifest, dict)
+        or not isinstance(manifest.get("data"), dict)
+        or "classes" not in manifest["data"]
+    ):
+        raise UserError(f"{folder.manifest} does not name the classes of the data. Was it made by signs_dist?")
+    return manifest

@@ -1,0 +1,113 @@
+"""When and why the attempts of a run began and ended: the lines of attempts.jsonl."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Mapping, Sequence
+
+from signs_dist.checkpointing.resume_rules import is_before
+from signs_dist.checkpointing.store import Cursor
+from signs_dist.data.plan import EpochPlan
+from signs_dist.environment.context import Context
+from signs_dist.monitoring.beats import Beat, read_beats
+from signs_dist.monitoring.failure_card import clear
+from signs_dist.run_folder.folder import RunFolder, timestamp
+from signs_dist.run_folder.records import EndLine, Line, StartLine, of_kind
+from signs_dist.run_folder.sample_log import keep_samples
+from signs_dist.training.run_state import RunState
+
+
+def count_starts(lines: Sequence[Line]) -> int:
+    """How often a run was begun."""
+    return len(of_kind(lines, StartLine))
+
+
+def begin_attempt(folder: RunFolder, context: Context, run_state: RunState) -> StartLine:
+    """Write the first line of an attempt."""
+    line = StartLine(
+        attempt=1 + count_starts(folder.read_attempts()),
+        time=timestamp(),
+        first_step=run_state.steps_done,
+        world_size=context.world_size,
+        host=context.host,
+        restart=context.restart_count,
+        job=context.job or None,  # by which a decision on a requeue tells this attempt from earlier ones
+    )
+    folder.add(line)
+    return line
+
+
+def wind_back(folder: RunFolder, plan: EpochPlan, run_state: RunState, saved_at: float | None) -> None:
+    """Put metrics.jsonl, attempts.jsonl and the sample logs of an earlier attempt where its checkpoint is.
+
+    Args:
+        folder: of the run.
+        plan: which samples at which step.
+        run_state: as taken up from the checkpoint.
+        saved_at: when the checkpoint was made, seconds since 1970, or None.
+    """
+    cursor = run_state.cursor
+    earlier = folder.read_attempts()
+    if earlier and isinstance(earlier[-1], StartLine):
+        folder.keep_lines(folder.attempts, lambda line: True)  # without a last one that was cut off
+        last_sign = find_last_sign(folder, read_beats(folder.logs), plan)
+        folder.add(end_of_killed(earlier[-1], last_sign, saved_at))
+    folder.keep_lines(folder.metrics, lambda line: is_before(line, cursor, run_state.steps_done))
+    keep_samples(folder.logs, lambda place: is_sample_before(place, cursor))
+    clear(folder.logs)
+
+
+def is_sample_before(place: tuple[int, int], cursor: Cursor) -> bool:
+    """Whether a step, (epoch, step) both from 1, comes before a place of the run."""
+    epoch, step = place
+    return (epoch - 1, step) <= (cursor.epoch, cursor.step)
+
+
+def find_last_sign(folder: RunFolder, beats: Mapping[int, Beat], plan: EpochPlan) -> tuple[int, float | None]:
+    """(steps of the run done, time in seconds since 1970 or None) of the last that was heard of the processes."""
+    steps, times = [0], []
+    for beat in beats.values():
+        # The step that a process is in counts from 1, and is not done.
+        steps.append(max(0, beat.epoch - 1) * plan.num_steps + max(0, beat.step - 1))
+        times.append(beat.time)
+    steps += [line["step"] for line in folder.read_lines(folder.metrics) if isinstance(line.get("step"), int)]
+    with contextlib.suppress(OSError):
+        times.append(folder.metrics.stat().st_mtime)
+    return max(steps), max(times, default=None)
+
+
+def end_of_killed(start: StartLine, last_sign: tuple[int, float | None], saved_at: float | None) -> EndLine:
+    """The last line of an attempt that ended without a word.
+
+    Args:
+        start: its first line.
+        last_sign: from `find_last_sign`.
+        saved_at: when the checkpoint was made that the next attempt goes on from, seconds since 1970, or None.
+    """
+    last_step, last_time = last_sign
+    begun = datetime.datetime.fromisoformat(start.time).timestamp()
+    lost = None if last_time is None else max(0.0, last_time - max(saved_at or 0.0, begun))
+    return EndLine(
+        attempt=start.attempt,
+        time=timestamp(last_time),
+        reason="killed without a word",
+        last_step=max(last_step, start.first_step),
+        seconds_lost=None if lost is None else round(lost, 1),
+    )
+
+
+def end_attempt(
+    folder: RunFolder, attempt: int, run_state: RunState, reason: str, *, seconds_since_save: float, is_saved: bool
+) -> None:
+    """Write the last line of an attempt; with `is_saved`, nothing has to be repeated."""
+    lost = 0.0 if is_saved else seconds_since_save
+    folder.add(
+        EndLine(
+            attempt=attempt,
+            time=timestamp(),
+            reason=reason,
+            last_step=run_state.steps_done,
+            seconds_lost=round(lost, 1),
+        )
+    )

@@ -1,0 +1,63 @@
+"""The banner: what is about to happen, on what, where, and the arithmetic of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from signs_dist.models.trainable import count_parameters
+from signs_dist.training.prepare import Prepared
+from signs_dist.training.process import Process
+
+BannerLine = tuple[str, str]
+"""A word, and what is said of it."""
+
+
+def banner_lines(
+    prepared: Prepared, process: Process, run_path: Path, again: Sequence[BannerLine] = ()
+) -> list[BannerLine]:
+    """The lines of the banner; `again` tells where an earlier attempt was."""
+    config, plan, strategy = prepared.config, prepared.plan, process.strategy
+    num_steps, batch, num_epochs = plan.num_steps, plan.global_batch, config.train.epochs
+    epochs = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
+    total_steps = num_epochs * num_steps
+    threads = "1 thread" if prepared.num_threads == 1 else f"{prepared.num_threads} threads"
+    sharing = strategy.describe()
+    exact = f"bit for bit the same for 1 to {plan.micro_batches.count} processes"
+    return [
+        ("run", str(run_path)),
+        *again,
+        ("data", _about_data(prepared)),
+        ("model", _about_model(prepared)),
+        ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}"),
+        *([("by", sharing)] if sharing else []),
+        ("batch", f"{plan.micro_batches.describe(strategy.world_size)}; {_about_epoch(prepared)}"),
+        *([("exact", exact)] if config.exact else []),
+        ("plan", f"{epochs} = {total_steps:,} steps = {total_steps * batch:,} images, seed {config.seed}"),
+        (
+            "learn",
+            f"{config.loss.name}, {config.optim.name} with lr {config.optim.lr:g} (as written, no scaling), "
+            f"{config.schedule.name}",
+        ),
+    ]
+
+
+def _about_data(prepared: Prepared) -> str:
+    data, num_workers = prepared.data, prepared.loading.num_workers
+    counts = ", ".join(f"{len(index):,} {name}" for name, index in data.splits.items())
+    side = prepared.config.data.image_size
+    plural = "s" if num_workers > 1 else ""
+    workers = f"{num_workers} loader worker{plural}" if num_workers else "loaded in this process"
+    return f"{data.name}: {counts} images of {side} x {side}, {len(data.classes)} classes; {workers}"
+
+
+def _about_model(prepared: Prepared) -> str:
+    total, trainable = count_parameters(prepared.model)
+    frozen = f", {trainable:,} of them trainable" if trainable != total else ""
+    return f"{prepared.config.model.name}, {total:,} parameters{frozen}"
+
+
+def _about_epoch(prepared: Prepared) -> str:
+    plan = prepared.plan
+    left_out = f", {plan.num_left_out:,} left out of each (rotating)" if plan.num_left_out else ""
+    return f"{plan.num_steps:,} steps an epoch{left_out}"

@@ -1,0 +1,199 @@
+"""What an earlier attempt of a run left, and going on from it: the folder's lease, the checkpoint, what has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from signs_dist.checkpointing.resume_rules import (
+    changed_settings,
+    describe_changes,
+    find_checkpoint,
+    move_cursor,
+    refuse_changes,
+)
+from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
+from signs_dist.config.settings import Config
+from signs_dist.console.screen import percent
+from signs_dist.errors import CheckpointError, UserError
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.lease import Lease
+from signs_dist.run_folder.records import SaveLine, of_kind
+from signs_dist.training.prepare import Prepared
+from signs_dist.training.process import Process
+from signs_dist.training.run_state import RunState
+from signs_dist.training.stepper import Stepper
+
+
+def take_lease(
+    folder: RunFolder, process: Process, takeover_seconds: float, cleanup: contextlib.ExitStack
+) -> Lease | None:
+    """The lease of the run folder, released by `cleanup`; None in processes that do not write."""
+    if not folder.is_writer:
+        return None
+    context = process.context
+    lease = Lease.acquire(
+        folder.path,
+        host=context.host,
+        pid=context.process_id,
+        takeover_seconds=takeover_seconds,
+        job=context.job,
+        on_asked=lambda: os.kill(context.process_id, signal.SIGTERM),
+    )
+    cleanup.callback(lease.release)
+    return lease
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlierAttempt:
+    """What an earlier attempt left; with the defaults: there was none.
+
+    Attributes:
+        is_begun: whether there was an earlier attempt.
+        path: the checkpoint to go on from, or None: from the beginning.
+        content: what the checkpoint holds.
+        notes: what to tell.
+        lease: of the run folder; None in processes that do not write, and for a new folder.
+        last_write_seconds: how long the newest save took whose time is known; 0 where none is, and in processes that do
+            not write.
+    """
+
+    is_begun: bool = False
+    path: Path | None = None
+    content: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    lease: Lease | None = None
+    last_write_seconds: float = 0.0
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Images of a micro-batch then."""
+        return self.content["micro_batch"] if self.content is not None else None
+
+    @property
+    def saved_at(self) -> float | None:
+        """When the checkpoint was made, seconds since 1970."""
+        return self.content["saved_at"] if self.content is not None else None
+
+    def without_tensors(self, notes: Collection[str]) -> EarlierAttempt:
+        """The same, without the memory of what was taken up."""
+        content = self.content
+        kept = (
+            {name: content[name] for name in ("learning_rate", "micro_batch", "saved_at", "run")} if content else None
+        )
+        return dataclasses.replace(self, content=kept, notes=(*self.notes, *notes))
+
+    def banner_lines(self, run_state: RunState, stepper: Stepper, attempt: int) -> list[tuple[str, str]]:
+        """The banner's lines on where the run goes on."""
+        if not self.is_begun:
+            return []
+        if self.content is None:
+            return [("again", f"attempt {attempt}, from the beginning: nothing had been saved")]
+        best = f", best {percent(run_state.best.accuracy)}" if run_state.best is not None else ""
+        rates = f"{self.content['learning_rate']:.4g} → {stepper.state.learning_rate(run_state.images):.4g}"
+        place = f"epoch {run_state.cursor.epoch + 1} step {run_state.cursor.step}"
+        return [
+            ("again", f"attempt {attempt} goes on at {place}, images {run_state.images:,}, lr {rates}{best}"),
+            ("from", str(self.path)),
+        ]
+
+
+def find_earlier_attempt(
+    config: Config, folder: RunFolder, accepted: Collection[str], process: Process, cleanup: contextlib.ExitStack
+) -> EarlierAttempt:
+    """Take the folder of an unfinished run, and read its newest good checkpoint, on all processes.
+
+    Args:
+        config: of this attempt.
+        folder: of the run; may not exist.
+        accepted: names from `--accept-change`.
+        process: where this process runs.
+        cleanup: releases the lease.
+
+    Raises:
+        UserError: the folder is in use, holds no whole checkpoint though there were some, or the config differs in
+            what has an influence on the result.
+    """
+    strategy = process.strategy
+    lease: Lease | None = None
+    last_write_seconds = 0.0
+
+    def look() -> tuple[bool, str | None, list[str]]:
+        nonlocal lease, last_write_seconds
+        if not strategy.is_main or not folder.is_begun:
+            return False, None, []
+        lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
+        saves = of_kind(folder.read_metrics(), SaveLine)
+        last_write_seconds = next((line.last_write_seconds for line in reversed(saves) if line.last_write_seconds), 0.0)
+        # The first save writes its line, and may be killed before its file is there: then nothing had been saved.
+        found = find_checkpoint(CheckpointStore(folder.checkpoints, config.checkpoint.keep), has_saved=len(saves) > 1)
+        return True, None if found.path is None else str(found.path), list(found.notes)
+
+    seen = strategy.all_succeed(look, "look for a checkpoint")
+    is_begun, path, notes = strategy.share_value(seen, "agree on the checkpoint")
+    content: dict[str, Any] | None = None
+    if path is not None:
+        content = strategy.all_succeed(lambda: _read(Path(path)), "read the checkpoint")
+        differences = changed_settings(content["config"], config)
+        # Said before the data are opened, which may take long.
+        strategy.all_succeed(lambda: refuse_changes(differences, accepted, data=None), "compare settings")
+        notes += [f"changed since: {line}" for line in describe_changes(differences)]
+    return EarlierAttempt(
+        is_begun, Path(path) if path is not None else None, content, tuple(notes), lease, last_write_seconds
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_checkpoint(path)
+    except CheckpointError as error:
+        raise UserError(str(error)) from error
+
+
+def take_up(
+    earlier: EarlierAttempt,
+    run_state: RunState,
+    stepper: Stepper,
+    accepted: Collection[str],
+    *,
+    world_size: int,
+) -> EarlierAttempt:
+    """Go on from what an earlier attempt saved, if it did; returns it with what is to be told.
+
+    Raises:
+        UserError: the images, the arithmetic or the model are others.
+    """
+    content, prepared = earlier.content, stepper.prepared
+    if content is None:
+        return earlier
+    assert earlier.path is not None
+    notes = _compare_images(content["run"]["data"]["fingerprints"], prepared, accepted)
+    if content["precision"] != prepared.precision.name and "train.precision" not in accepted:
+        raise UserError(
+            f"this run computed in {content['precision']} so far, and this machine chooses {prepared.precision.name}. "
+            f"Type train.precision={content['precision']} --accept-change train.precision, or take another --run-dir."
+        )
+    micro_batch = prepared.plan.micro_batches.size
+    if content["micro_batch"] != micro_batch and prepared.config.train.micro_batch is None:
+        notes.append(
+            f"changed since: micro-batches of {content['micro_batch']} → {micro_batch}, since "
+            f"{world_size} processes need {world_size} of them; set train.micro_batch"
+        )
+    move_cursor(Cursor(**content["cursor"]), content["global_batch"], prepared.plan.global_batch)
+    run_state.take_up(content, stepper, earlier.path)
+    return earlier.without_tensors(notes)
+
+
+def _compare_images(before: dict[str, str], prepared: Prepared, accepted: Collection[str]) -> list[str]:
+    """Refuse other images than before unless they are accepted; returns what to tell."""
+    now = prepared.fingerprints
+    names = [name for name in now if before.get(name) != now[name]]
+    if not names:
+        return []
+    refuse_changes({}, accepted, data=(before.get(names[0], "none"), now[names[0]]))
+    return [f"changed since: the images of {', '.join(names)}"]

@@ -1,0 +1,156 @@
+"""From a config to the parts of a run: images, plan, model, precision."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from signs_dist.config.settings import Config
+from signs_dist.data.batches import Batch
+from signs_dist.data.loader import LoaderSettings, choose_loader_settings
+from signs_dist.data.plan import BalancedOrder, EpochPlan, cut_global_batch
+from signs_dist.data.randomness import Stream, stream_key
+from signs_dist.data.sets import DataSet, open_data_set, open_split
+from signs_dist.distributed.strategy import SingleProcess, choose_exact_kernels, convert_sync_batchnorm
+from signs_dist.learning.precision import Precision, choose_precision, find_capability
+from signs_dist.models import create_model
+from signs_dist.models.determinism import require_deterministic
+from signs_dist.models.trainable import require_trainable
+from signs_dist.training.process import Process
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The parts of a run, each ready.
+
+    Attributes:
+        config: all settings.
+        data: the index of the images.
+        sources: the batches of each split.
+        fingerprints: SHA-256 of each split, from `open_split`.
+        plan: which samples at which step.
+        loading: how loaders work.
+        model: on its device, with its initial weights.
+        precision: arithmetic of the forward pass.
+        num_threads: threads of one operation on the CPU.
+    """
+
+    config: Config
+    data: DataSet
+    sources: Mapping[str, Dataset[Batch]]
+    fingerprints: Mapping[str, str]
+    plan: EpochPlan
+    loading: LoaderSettings
+    model: nn.Module
+    precision: Precision
+    num_threads: int
+
+    def about_data(self) -> dict[str, Any]:
+        """What the manifest tells of the data: enough to find them again and to know them."""
+        return {
+            "name": self.data.name,
+            "root": str(self.data.root.resolve()),
+            "classes": list(self.data.classes),
+            "fingerprints": dict(self.fingerprints),
+        }
+
+
+def prepare(config: Config, process: Process, *, micro_batch: int | None = None) -> Prepared:
+    """Open the data, plan the epochs and make the model.
+
+    Args:
+        config: all settings.
+        process: where this process runs.
+        micro_batch: images of a micro-batch in an earlier attempt; kept where the config leaves it open and there are
+            enough of them for the processes.
+
+    Raises:
+        UserError: the data or the model cannot be used.
+    """
+    strategy, context = process.strategy, process.context
+    num_threads = choose_num_threads(config, context.num_threads)
+    torch.set_num_threads(num_threads)
+    if config.exact:
+        choose_exact_kernels()
+    # What is quick to refuse comes before what is slow to prepare, here and below.
+    micro_batches = cut_global_batch(
+        config.train.global_batch,
+        config.train.micro_batch or _kept_micro_batch(config.train.global_batch, micro_batch, strategy),
+        strategy.world_size,
+        num_replicas=strategy.num_replicas,
+    )
+    precision = choose_precision(config.train.precision, find_capability(strategy.device))
+    with process.screen.preparing() as report:
+        data = open_data_set(config.data, num_processes=context.cores_per_process, report=report)
+        labels = data.splits["train"].labels
+        plan = EpochPlan(
+            len(labels),
+            config.train.global_batch,
+            config.seed,
+            micro_batch=micro_batches.size,
+            order=BalancedOrder(labels, config.seed) if config.data.order == "balanced" else None,
+            max_steps=config.train.epoch_steps,
+        )
+        model = build_model(config, len(data.classes), strategy.device)
+        require_trainable(model)
+        if config.train.sync_batchnorm:
+            model = convert_sync_batchnorm(model, strategy, micro_batches.counts(strategy.world_size))
+        if config.exact:
+            require_deterministic(model, strategy.device.type)
+        opened = {
+            name: open_split(
+                index,
+                config.data,
+                num_threads=context.cores_per_process,
+                report=report,
+                augment=config.augment if name == "train" else None,
+                seed=config.seed,
+            )
+            for name, index in data.splits.items()
+        }
+    return Prepared(
+        config=config,
+        data=data,
+        sources={name: source for name, (source, _) in opened.items()},
+        fingerprints={name: fingerprint for name, (_, fingerprint) in opened.items()},
+        plan=plan,
+        loading=choose_loader_settings(
+            config.data,
+            usable_cores=context.cores_per_process,
+            on_gpu=strategy.device.type == "cuda",
+            per_sample_work=config.data.storage == "files" or config.augment.backend == "torchvision",
+        ),
+        model=model,
+        precision=precision,
+        num_threads=num_threads,
+    )
+
+
+def choose_num_threads(config: Config, automatic: int) -> int:
+    """Threads of one operation on the CPU; `automatic` is this process's share of the cores.
+
+    Another number of threads sums in another order: exact mode takes 1 on every machine unless the config says more.
+    """
+    if config.train.num_threads != "auto":
+        return config.train.num_threads
+    return 1 if config.exact else automatic
+
+
+def _kept_micro_batch(global_batch: int, earlier: int | None, strategy: SingleProcess) -> int | None:
+    """The micro-batch of an earlier attempt, if there are enough of them for the processes of this one."""
+    if earlier is None or global_batch % earlier:
+        return None
+    return earlier if global_batch // earlier >= strategy.world_size * strategy.num_replicas else None
+
+
+def build_model(config: Config, num_classes: int, device: torch.device) -> nn.Module:
+    """The model of a config with its initial weights, a function of the seed alone, on `device`."""
+    torch.manual_seed(stream_key(config.seed, Stream.WEIGHTS))
+    model = create_model(config.model, num_classes=num_classes, image_size=config.data.image_size)
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]

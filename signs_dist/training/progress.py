@@ -1,0 +1,38 @@
+"""What is said about a run while it trains: the numbers beside the bar, a line for each epoch, the time left."""
+
+from __future__ import annotations
+
+from signs_dist.console.screen import percent
+from signs_dist.learning.metrics import Score
+from signs_dist.run_folder.records import StepLine
+from signs_dist.training.run_state import RunState
+from signs_dist.training.score_table import duration
+
+
+def step_text(line: StepLine, num_epochs: int) -> str:
+    """The numbers beside the progress bar."""
+    return (
+        f"epoch {line.epoch}/{num_epochs} | "
+        f"loss {line.train_loss:.3f}  {percent(line.train_accuracy)} | "
+        f"{line.images_per_second:,.0f} images/s"
+    )
+
+
+def epoch_text(line: StepLine, val: Score | None, num_epochs: int, seconds_left: float) -> str:
+    """One line about an epoch; `seconds_left` is 0 after the last."""
+    words = [
+        f"epoch {line.epoch:>{len(str(num_epochs))}}/{num_epochs}",
+        f"loss {line.train_loss:.3f}  {percent(line.train_accuracy)}",
+        *([f"val {val.loss:.3f}  {percent(val.accuracy)} ({val.num_correct}/{val.num_images})"] if val else []),
+        f"lr {line.lr:.2g}",
+        f"{line.images_per_second:,.0f} images/s",
+        f"data wait {100 * line.data_wait_share:.0f} %",
+        *([f"{duration(seconds_left)} left"] if line.epoch < num_epochs else []),
+    ]
+    return " | ".join(words)
+
+
+def seconds_left(run_state: RunState) -> float:
+    """Until the last step, at the speed of this attempt."""
+    per_step = run_state.clock.seconds_here / max(1, run_state.steps_done_here)
+    return per_step * (run_state.num_steps - run_state.steps_done)

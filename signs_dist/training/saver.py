@@ -1,0 +1,151 @@
+"""When a run is saved, and saving it: a copy of its state, handed to the thread that writes it."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from signs_dist.checkpointing.store import BackgroundWriter, CheckpointStore, Cursor
+from signs_dist.checkpointing.tensors import Copier
+from signs_dist.config.settings import CheckpointConfig
+from signs_dist.console.screen import Screen
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import SaveLine
+from signs_dist.training.process import Process
+from signs_dist.training.run_state import RunState
+from signs_dist.training.stepper import Stepper
+
+
+class SaveTimer:
+    """Says when it is time to save again.
+
+    Args:
+        every_seconds: None for never.
+    """
+
+    def __init__(self, every_seconds: float | None) -> None:
+        self._every_seconds = every_seconds
+        self._last: float | None = None
+
+    def restart(self) -> None:
+        """A save begins, or training."""
+        self._last = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the last save, or since training began; 0 before that."""
+        return 0.0 if self._last is None else time.monotonic() - self._last
+
+    def is_due(self) -> bool:
+        """Whether it is time to save."""
+        return self._every_seconds is not None and self.seconds >= self._every_seconds
+
+
+class Saver:
+    """Saves a run from the process that writes; in the others it counts the time only.
+
+    It knows no trainer: in a cycle the trainer would outlive the run, and its loader workers with it.
+
+    Args:
+        folder: of the run.
+        config: the checkpoint section.
+        process: where this process runs.
+
+    Attributes:
+        store: the checkpoints on disk.
+        timer: since the last save; due on the process that writes only.
+        about: what checkpoints tell of the run, for people: plain values.
+        last_write_seconds: how long the newest save took; 0 where that is not known.
+    """
+
+    def __init__(self, folder: RunFolder, config: CheckpointConfig, process: Process) -> None:
+        self.store = CheckpointStore(folder.checkpoints, config.keep)
+        self.timer = SaveTimer(config.every_seconds if process.strategy.is_main else None)
+        self.about: Mapping[str, Any] = {}
+        self._folder, self._process = folder, process
+        self._writer = BackgroundWriter(self.store, _warner(process.screen) if config.on_error == "warn" else None)
+        self._copier = Copier()
+        self._has_warned = False
+
+    @property
+    def last_write_seconds(self) -> float:
+        """How long the newest save took to write; 0 where that is not known."""
+        return self._writer.last_write_seconds
+
+    @last_write_seconds.setter
+    def last_write_seconds(self, seconds: float) -> None:
+        self._writer.last_write_seconds = seconds
+
+    def save(
+        self, run_state: RunState, stepper: Stepper, totals: Mapping[str, npt.NDArray[np.int64]] | None = None
+    ) -> None:
+        """Copy the state of the run and have it written. Called by all processes, done by the one that writes.
+
+        Args:
+            run_state: how far the run is.
+            stepper: whose model and optimizer are saved.
+            totals: sums of the epoch so far over all processes; None at the end of an epoch.
+
+        Raises:
+            SaveError: the save before has failed.
+        """
+        self.timer.restart()
+        if not self._folder.is_writer:
+            return
+        started = time.perf_counter()
+        self._writer.wait()
+        self._warn_of_slow_saves()
+        content = run_state.to_content(stepper, self._copier, totals, self.about)
+        self._folder.add(
+            SaveLine(
+                epoch=run_state.epoch,
+                step=run_state.steps_done,
+                stall_seconds=round(time.perf_counter() - started, 6),
+                last_write_seconds=round(self.last_write_seconds, 3) or None,  # of the save before
+            )
+        )
+        best = Cursor(run_state.best.epoch, 0) if run_state.best is not None else None
+        flush = functools.partial(self._folder.flush, self._folder.metrics)
+        self._writer.submit(run_state.cursor, content, best, flush)
+
+    def wait(self) -> None:
+        """Wait for the save that is under way. Raises SaveError if it has failed."""
+        self._writer.wait()
+
+    def check(self) -> None:
+        """Raise SaveError if a save has failed; never waits."""
+        self._writer.check()
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint on disk."""
+        return self.store.newest()
+
+    def _warn_of_slow_saves(self) -> None:
+        limit, took = self._process.context.kill_seconds, self.last_write_seconds
+        if limit is None or took <= limit / 2 or self._has_warned:
+            return
+        self._has_warned = True
+        if self._process.killer == "SLURM":
+            advice = "what comes after the last periodic save is lost then; checkpoint.every_seconds is how often it is"
+        else:
+            advice = f"start it with --shutdown-timeout {math.ceil(3 * took)}"
+        _warn(
+            self._process.screen,
+            f"a save takes {took:.0f} s, and {self._process.killer} kills its processes {limit:g} s after SIGTERM: "
+            f"{advice}",
+        )
+
+
+def _warn(screen: Screen, message: str) -> None:
+    screen.result(f"warning: {message}")
+
+
+def _warner(screen: Screen) -> Callable[[str], None]:
+    return functools.partial(_warn, screen)

@@ -1,0 +1,94 @@
+"""Starting a run on this process: devices, the other processes, supervision, then `train`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from signs_dist.config.settings import Config, ProcessesConfig
+from signs_dist.console.screen import Screen
+from signs_dist.distributed.strategy import describe_devices, make_strategy, plan_process
+from signs_dist.environment.context import Context
+from signs_dist.environment.devices import DevicePlan
+from signs_dist.errors import UserError
+from signs_dist.training.process import Process
+from signs_dist.training.run import train
+from signs_dist.training.supervisor import Supervisor
+
+
+def start_run(
+    config: Config,
+    run_path: Path,
+    *,
+    context: Context,
+    screen: Screen,
+    device: str = "auto",
+    data_parallel: bool = False,
+    device_ids: str | None = None,
+    accepted: Collection[str] = (),
+    command: Sequence[str] = (),
+    is_library: bool = False,
+) -> dict[str, Any]:
+    """Train a run, or go on with it, as one of its processes.
+
+    Args:
+        config: all settings.
+        run_path: the run folder.
+        context: who launched this process, and what it may use.
+        screen: what a person sees.
+        device: auto, cpu, cuda, cuda:N or cuda:1,3.
+        data_parallel: nn.DataParallel over all visible GPUs.
+        device_ids: for nn.DataParallel: the GPUs, counted among the visible ones.
+        accepted: settings that may differ from those that the run was begun with.
+        command: the command line, for the manifest.
+        is_library: whether a program that is not ours asks: one process then raises every error.
+
+    Returns:
+        The contents of result.json.
+
+    Raises:
+        UserError: flags, data, model or run folder cannot be used. What else breaks is told by the supervisor.
+    """
+    if config.exact:
+        # Read when CUDA starts: cuBLAS then keeps to one workspace, and so to one order of adding.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    plan = plan_process(context, device=device, data_parallel=data_parallel, device_ids=device_ids)
+    if config.exact and len(plan.indices) > 1:
+        raise UserError(
+            "exact=true cannot hold under --dp: nn.DataParallel adds up in an order of its own. Omit --dp, or "
+            f"type torchrun --nproc_per_node={len(plan.indices)} -m signs_dist.train"
+        )
+
+    def work(process: Process, supervisor: Supervisor) -> dict[str, Any]:
+        for note in (context.launch_note, plan.note):
+            if note:
+                screen.say(note)
+        return train(config, run_path, process=process, supervisor=supervisor, command=command, accepted=accepted)
+
+    return run_process(work, plan, context, screen, config.processes, is_library=is_library)
+
+
+def run_process(
+    work: Callable[[Process, Supervisor], dict[str, Any]],
+    plan: DevicePlan,
+    context: Context,
+    screen: Screen,
+    config: ProcessesConfig,
+    *,
+    is_library: bool = False,
+) -> dict[str, Any]:
+    """Connect this process with the others of the run, do the work under a supervisor, and leave them."""
+    devices = describe_devices(plan)
+    supervisor = Supervisor(context, config, devices, screen)
+    result: dict[str, Any] = {}
+
+    def connect_and_work() -> None:
+        strategy = make_strategy(plan, context, config, supervisor.pulse)
+        result.update(work(Process(context, devices, strategy, screen, supervisor.pulse), supervisor))
+        strategy.close()
+
+    run = supervisor.run_for_library if is_library else supervisor.run
+    run(connect_and_work)
+    return result

@@ -1,0 +1,140 @@
+"""The lines of attempts.jsonl, and winding back the files of a run that was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from signs_dist.checkpointing.store import Cursor
+from signs_dist.data.plan import EpochPlan
+from signs_dist.environment.context import Context, read_context
+from signs_dist.monitoring.beats import Beat, Identity
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import EndLine, SaveLine, StartLine, StepLine
+from signs_dist.training.attempt_log import (
+    begin_attempt,
+    count_starts,
+    end_attempt,
+    end_of_killed,
+    find_last_sign,
+    is_sample_before,
+    wind_back,
+)
+from signs_dist.training.run_state import RunState
+
+START = StartLine(attempt=2, time="1970-01-12T13:46:40+00:00", first_step=30, world_size=1)
+NUMBERS: dict[str, Any] = {
+    "images": 8,
+    "train_loss": 1.0,
+    "train_accuracy": 0.5,
+    "lr": 0.1,
+    "images_per_second": 1.0,
+    "data_wait_share": 0.0,
+}
+
+
+def make_folder(path: Path) -> RunFolder:
+    return RunFolder(path / "run").create()
+
+
+def make_state(cursor: Cursor) -> tuple[EpochPlan, RunState]:
+    plan = EpochPlan(80, 8, 0)  # 10 steps an epoch
+    state = RunState(plan, 3)
+    state.cursor = cursor
+    return plan, state
+
+
+def context(**changes: Any) -> Context:
+    return dataclasses.replace(read_context(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("last_time", "saved_at", "lost"),
+    [
+        (1_000_060.0, None, 60.0),  # nothing saved: all since the start
+        (1_000_060.0, 1_000_050.0, 10.0),
+        (1_000_060.0, 999_000.0, 60.0),  # the save is of an attempt before
+        (999_999.0, None, 0.0),
+        (None, None, None),
+    ],
+)
+def test_the_last_line_of_a_killed_attempt(last_time: float | None, saved_at: float | None, lost: float | None) -> None:
+    line = end_of_killed(START, (40, last_time), saved_at)
+    assert (line.attempt, line.reason) == (2, "killed without a word")
+    assert (line.last_step, line.seconds_lost) == (40, lost)
+    assert end_of_killed(START, (0, last_time), saved_at).last_step == 30
+
+
+def test_attempts_are_numbered_and_tell_where_they_began(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    _, state = make_state(Cursor(1, 4))
+    first = begin_attempt(folder, context(world_size=2, host="n1", restart_count=0, job=""), state)
+    end_attempt(folder, first.attempt, state, "stopped by SIGTERM", seconds_since_save=4.0, is_saved=True)
+    second = begin_attempt(folder, context(world_size=3, host="n2", restart_count=1, job="7.1"), state)
+    assert (first.attempt, first.first_step, first.world_size, first.job) == (1, 14, 2, None)
+    assert (second.attempt, second.host, second.restart, second.job) == (2, "n2", 1, "7.1")
+    lines = folder.read_attempts()
+    assert count_starts(lines) == 2
+    assert lines[0] == first
+    assert isinstance(lines[1], EndLine)
+    assert (lines[1].last_step, lines[1].seconds_lost) == (14, 0.0)
+
+
+def test_an_attempt_that_was_not_saved_loses_the_time_since_the_save(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    _, state = make_state(Cursor(0, 4))
+    end_attempt(folder, 1, state, "TrainingFailedError: x", seconds_since_save=4.04, is_saved=False)
+    (line,) = folder.read_attempts()
+    assert isinstance(line, EndLine)
+    assert line.seconds_lost == 4.0
+
+
+def test_the_last_sign_is_the_furthest_step_and_the_newest_time(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    plan, _ = make_state(Cursor(0, 0))
+    assert find_last_sign(folder, {}, plan) == (0, None)
+    identity = Identity(0, 1, "n1", 1, "cpu", "")
+    beat = Beat(identity, "forward", 2, 4, False, time=50.0, progress_time=50.0)
+    assert find_last_sign(folder, {0: beat}, plan) == (13, 50.0)  # in its 14th step: 13 are done
+    folder.add(StepLine(epoch=2, step=15, **NUMBERS))
+    assert find_last_sign(folder, {0: beat}, plan)[0] == 15
+
+
+def test_winding_back_drops_what_is_done_again(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    plan, state = make_state(Cursor(1, 2))
+    begin_attempt(folder, context(world_size=1), make_state(Cursor(0, 0))[1])
+    for step in (11, 12, 13):
+        folder.add(StepLine(epoch=2, step=step, **NUMBERS))
+    folder.add(SaveLine(epoch=2, step=12, stall_seconds=0.1))
+    with folder.metrics.open("a") as stream:
+        stream.write('{"kind": "step", "ep')  # cut off by the kill
+    samples = folder.logs / "samples-rank0.jsonl"
+    rows = [{"epoch": 2, "step": step, "micro_batch": 0, "samples": [step]} for step in (1, 2, 3)]
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    wind_back(folder, plan, state, saved_at=None)
+
+    assert [line["step"] for line in folder.read_lines(folder.metrics)] == [11, 12, 12]
+    assert [json.loads(line)["step"] for line in samples.read_text().splitlines()] == [1, 2]
+    end = folder.read_attempts()[-1]
+    assert isinstance(end, EndLine)
+    assert (end.reason, end.last_step) == ("killed without a word", 13)
+    assert end.seconds_lost is not None
+
+
+@pytest.mark.parametrize(
+    ("place", "cursor", "is_kept"),
+    [
+        ((1, 10), Cursor(1, 0), True),
+        ((2, 1), Cursor(1, 0), False),
+        ((2, 1), Cursor(1, 1), True),
+        ((2, 2), Cursor(1, 1), False),
+    ],
+)
+def test_samples_of_steps_before_the_cursor_are_kept(place: tuple[int, int], cursor: Cursor, is_kept: bool) -> None:
+    assert is_sample_before(place, cursor) is is_kept
