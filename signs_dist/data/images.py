@@ -63,10 +63,10 @@ def is_image_name(name: str) -> bool:
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:
-    """The photos that are given, and all those in the folders that are given, each folder's sorted.
+    """The given images, and those in the given folders, sorted within each folder.
 
     Raises:
-        UserError: something that does not exist, or a folder without photos.
+        UserError: a path does not exist, or a folder has no images.
     """
     found: list[Path] = []
     for path in given:

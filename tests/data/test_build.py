@@ -18,7 +18,7 @@ from signs_dist.console.command import run_command
 from signs_dist.data import images
 from signs_dist.data.build import build, main
 from signs_dist.data.photos import conversion
-from signs_dist.data.photos.build_plan import BuildRequest, default_out, plan_images
+from signs_dist.data.photos.build_plan import BuildRequest, plan_images
 from signs_dist.data.photos.part_folder import part_folder_of
 from signs_dist.data.photos.sources import arrange, list_source
 from signs_dist.errors import UserError
@@ -101,13 +101,6 @@ def test_folder_that_is_something_else_is_left_alone(
     assert run("--source", signs_zip, "--out", tmp_path / "mine") == 2
     assert "was not made by this command" in capsys.readouterr().err
     assert names_in(tmp_path / "mine") == ["thesis.txt"]
-
-
-def test_default_names(tmp_path: Path) -> None:
-    signs = arrange(list_source(write_files(tmp_path / "a", signs_files(6))), tmp_path)
-    pets = arrange(list_source(write_files(tmp_path / "b", {"cat/1.jpg": b"", "dog/1.jpg": b""})), tmp_path)
-    assert default_out(tmp_path / "x.zip", 64, signs) == Path("data/64x64_SIGNS")
-    assert default_out(tmp_path / "pets.zip", 96, pets) == Path("data/96x96_pets")
 
 
 def test_class_folders_without_splits_of_all_kinds_of_files(tmp_path: Path) -> None:
