@@ -56,7 +56,7 @@ def require_deterministic(model: nn.Module, device_type: str) -> None:
     unstable = unstable_on_cuda(model) if device_type == "cuda" else []
     if unstable:
         raise UserError(
-            f"exact=true is not possible with {', '.join(unstable)}: CUDA has no deterministic kernel for it. "
+            f"exact=true cannot hold with {', '.join(unstable)}: CUDA has no deterministic kernel for it. "
             f"Replace the layer, or set exact=false."
         )
 

@@ -33,7 +33,7 @@ def test_layers_without_a_deterministic_kernel(layer: nn.Module, is_unstable: bo
     assert unstable_on_cuda(model) == ([f"1 ({type(layer).__name__})"] if is_unstable else [])
     require_deterministic(model, "cpu")
     if is_unstable:
-        with pytest.raises(UserError, match=rf"exact=true is not possible with 1 \({type(layer).__name__}\)"):
+        with pytest.raises(UserError, match=rf"exact=true cannot hold with 1 \({type(layer).__name__}\)"):
             require_deterministic(model, "cuda")
 
 
