@@ -11,13 +11,12 @@ from pathlib import Path
 from signs_dist.environment.cores import (
     count_sharing,
     count_threads,
-    count_usable_cores,
-    read_cgroup_limit,
+    read_affinity,
+    read_usable_cores,
     share_of_cores,
 )
 from signs_dist.environment.launchers import LaunchedProcess, find_error_file, find_launch
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
-from signs_dist.environment.variables import parse_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,13 +67,13 @@ def read_context() -> Context:
         UserError: a launcher's variables are incomplete or contradict each other.
     """
     launch = find_launch(os.environ)
-    machine_cores = os.cpu_count() or 1
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine_cores
-    in_job = "SLURM_PROCID" in os.environ
-    slurm_cpus = parse_number(os.environ.get("SLURM_CPUS_ON_NODE")) if in_job else None
-    usable_cores = count_usable_cores(affinity, read_cgroup_limit(), slurm_cpus)
+    usable_cores = read_usable_cores(os.environ)
     num_sharing = count_sharing(
-        launch.launcher, launch.local_world_size, affinity, machine_cores, os.environ.get("SLURM_CPUS_PER_TASK")
+        launch.launcher,
+        launch.local_world_size,
+        read_affinity(),
+        os.cpu_count() or 1,
+        os.environ.get("SLURM_CPUS_PER_TASK"),
     )
     return Context(
         **vars(launch),

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from signs_dist.environment.variables import parse_number
 
 
-def count_usable_cores(affinity: int, cgroup_limit: float | None, slurm_cpus: int | None) -> int:
-    """Cores that this process may use: its affinity mask, or fewer if a control group or SLURM grants fewer.
+def read_usable_cores(environment: Mapping[str, str]) -> int:
+    """Cores that this process may keep busy, at least 1. Whoever starts threads or workers asks here.
 
     Args:
-        affinity: cores in this process's mask.
+        environment: holds SLURM's variables if this process is in a job's step, such as `os.environ`.
+    """
+    in_job_step = "SLURM_PROCID" in environment
+    slurm_cpus = parse_number(environment.get("SLURM_CPUS_ON_NODE")) if in_job_step else None
+    return count_usable_cores(read_affinity(), read_cgroup_limit(), slurm_cpus)
+
+
+def count_usable_cores(affinity: int, cgroup_limit: float | None, slurm_cpus: int | None) -> int:
+    """The smallest of the three, at least 1.
+
+    Args:
+        affinity: cores in this process's affinity mask.
         cgroup_limit: cores that the control group grants, or None.
-        slurm_cpus: cores of the job on this node (SLURM_CPUS_ON_NODE), or None outside of a job's step. At a site that
-            does not confine jobs, only this variable tells the limit.
+        slurm_cpus: cores of the job on this node (SLURM_CPUS_ON_NODE), or None outside of a job's step. A site may
+            grant cores without confining the job to them; then only this variable tells.
     """
     limit = math.inf if cgroup_limit is None else max(1, math.ceil(cgroup_limit))
     return int(max(1, min(affinity, limit, slurm_cpus or math.inf)))
@@ -53,6 +66,11 @@ def count_threads(usable_cores: int, omp_num_threads: str | None, launcher: str,
     wanted = parse_number(omp_num_threads)
     is_by_torchrun = launcher == "torchrun" and num_sharing > 1 and wanted == 1
     return min(wanted, usable_cores) if wanted and not is_by_torchrun else share_of_cores(usable_cores, num_sharing)
+
+
+def read_affinity() -> int:
+    """Cores in this process's affinity mask; all cores of the machine where the system has no such mask."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parse_cgroup_limit(text: str) -> float | None:

@@ -109,7 +109,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, value: Any) -> None
 )
 def test_a_file_without_weights_is_refused(tmp_path: Path, value: Any) -> None:
     torch.save(value, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"a.pt holds no weights: a model.pt or a file of checkpoints/ is wanted\."):
+    with pytest.raises(UserError, match=r"a.pt holds no weights\. Give a model.pt or a file of checkpoints/\."):
         read_weights(tmp_path / "a.pt")
 
 
