@@ -160,9 +160,11 @@ def test_processes_of_launch_local_get_sigusr2_as_itself(colours: Path, tmp_path
         for pid in ranks:
             os.kill(pid, signal.SIGSTOP)  # as slow as those that save for long
         others = find_descendants(process.pid) if to == "every process" else []  # as SLURM signals a step
-        for pid in (process.pid, *others):
+        for pid in others:
             os.kill(pid, signal.SIGUSR2)
-        time.sleep(3)  # a second signal that interrupts the agent does so by now
+        time.sleep(1)  # the agent is waiting for its workers when the launcher passes on a second one
+        os.kill(process.pid, signal.SIGUSR2)
+        time.sleep(2)
         for pid in ranks:
             os.kill(pid, signal.SIGCONT)
         ended = finish(process)
