@@ -59,9 +59,7 @@ def test_processes_share_the_cores_of_the_task(
 
 def test_srun_starts_one_task_on_each_node() -> None:
     require_one_task_per_node(context())
-    with pytest.raises(
-        UserError, match=r"launch\.agent is started by srun, once on each node\."
-    ):
+    with pytest.raises(UserError, match=r"launch\.agent is started by srun, once on each node\."):
         require_one_task_per_node(context(launcher="python", meeting_name=""))
     with pytest.raises(UserError, match=r"srun has started 2 tasks on this node.* Type srun --ntasks-per-node=1"):
         require_one_task_per_node(context(local_world_size=2))
