@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from launch.torchrun import OWN_SIGNAL_SECONDS, torchrun_knows
 from signs_dist.environment.process_table import find_descendants
 from signs_dist.monitoring.beats import read_beats
 from signs_dist.run_folder.digest import find_damage
@@ -151,22 +150,21 @@ def test_a_signal_to_the_whole_group_stops_at_a_step_and_loses_nothing(
     assert_same(tmp_path / "run", whole)
 
 
-@pytest.mark.skipif(
-    not torchrun_knows("--signals-to-handle"), reason="this release of torchrun knows no --signals-to-handle"
-)
 @pytest.mark.parametrize("to", ["launcher", "every process"])
-def test_torchruns_processes_hear_sigusr2_as_itself(colours: Path, tmp_path: Path, to: str) -> None:
-    """So that a save may take as long as the scheduler's notice, and not as long as torchrun gives after SIGTERM."""
+def test_processes_of_launch_local_get_sigusr2_as_itself(colours: Path, tmp_path: Path, to: str) -> None:
+    """So that a save may take as long as the scheduler's notice, and not as long as torch gives after SIGTERM."""
     arguments = ["--run-dir", "run", *settings(colours, "checkpoint.every_steps=null", "train.epochs=40")]
     with started(launch(2, *arguments), tmp_path) as process:
         wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 15,')
         ranks = [beat.identity.pid for beat in read_beats(tmp_path / "run" / "logs").values()]
         for pid in ranks:
             os.kill(pid, signal.SIGSTOP)  # as slow as those that save for long
-        others = find_descendants(process.pid) if to == "every process" else []  # as SLURM does
-        for pid in (process.pid, *others):
+        others = find_descendants(process.pid) if to == "every process" else []  # as SLURM signals a step
+        for pid in others:
             os.kill(pid, signal.SIGUSR2)
-        time.sleep(OWN_SIGNAL_SECONDS + 2)
+        time.sleep(1)  # the agent is waiting for its workers when the launcher passes on a second one
+        os.kill(process.pid, signal.SIGUSR2)
+        time.sleep(2)
         for pid in ranks:
             os.kill(pid, signal.SIGCONT)
         ended = finish(process)
