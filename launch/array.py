@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from launch.claim import end_claim
-from launch.jobs import ask_state, find_alive, jobs_of, note_job
+from launch.schedulers.slurm_questions import ask_state, find_alive, jobs_of, note_job
 from signs_dist.config.messages import PlainLoader, format_value
 from signs_dist.console.screen import columns, percent
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
@@ -105,7 +105,7 @@ def read_trials(folder: Path) -> list[Trial]:
 def submit_array_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Check an array, and hand over what is not finished of it."""
     from launch import check
-    from launch.batch import Submission, submit_array
+    from launch.schedulers.slurm_script import Submission, submit_array
     from launch.submit import (
         check_request,
         check_script,

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from launch.array import Trial, describe_array, follow_array, read_trials
-from launch.jobs import (
+from launch.notices import last_attempt, own_failures, read_notices
+from launch.requeue import read_own_code
+from launch.schedulers.slurm_questions import (
     JOBS,
     SUBMIT,
     WAITING,
@@ -23,8 +25,6 @@ from launch.jobs import (
     jobs_of,
     submission_time,
 )
-from launch.notices import last_attempt, own_failures, read_notices
-from launch.requeue import read_own_code
 from signs_dist.console.command import CommandParser
 from signs_dist.console.screen import Screen, columns, percent
 from signs_dist.environment.context import is_watched

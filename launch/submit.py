@@ -24,17 +24,17 @@ if __package__ in (None, ""):  # as `python launch/submit.py`, which puts launch
 
 from launch.claim import SUBMISSION, claim_folder, end_claim
 from launch.cluster import FOLDER, KINDS, ClusterConfig, describe_memory, describe_minutes, load_cluster
-from launch.jobs import SUBMIT
 from launch.local import read_sides
+from launch.schedulers.slurm_questions import SUBMIT
 from signs_dist import train
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.slurm_job import find_default_partition
 from signs_dist.errors import EXIT_OK, UserError
 
 if TYPE_CHECKING:
-    from launch.batch import Submission
     from launch.check import Request
     from launch.job import Job
+    from launch.schedulers.slurm_script import Submission
     from launch.snapshot import Snapshot
 
 FLAGS = {
@@ -135,8 +135,8 @@ def read_flags(options: argparse.Namespace) -> dict[str, Any]:
 def submit_run(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Check a run, and hand it over."""
     from launch import check
-    from launch.batch import Submission, submit, submit_here
-    from launch.jobs import note_job
+    from launch.schedulers.slurm_questions import note_job
+    from launch.schedulers.slurm_script import Submission, submit, submit_here
     from signs_dist.run_folder.folder import RunFolder
 
     request, given = read_request(options, rest)
@@ -211,7 +211,7 @@ def read_request(options: argparse.Namespace, rest: Sequence[str]) -> tuple[Requ
 
 def refuse_busy(run_path: Path) -> None:
     """Raise `UserError` if a job waits or runs for the folder already."""
-    from launch.jobs import ask_state, jobs_of
+    from launch.schedulers.slurm_questions import ask_state, jobs_of
 
     for job in jobs_of(run_path)[-1:]:
         state = ask_state(job)
@@ -232,8 +232,8 @@ def check_request(request: Request) -> UserError | None:
         UserError: it was found.
     """
     from launch import check
-    from launch.jobs import describe_requeue, read_nodes, read_partitions, read_slurm_config
-    from launch.nodes import check_gpus_here, choose_fitting, choose_partitions
+    from launch.schedulers.slurm_nodes import check_gpus_here, choose_fitting, choose_partitions
+    from launch.schedulers.slurm_questions import describe_requeue, read_nodes, read_partitions, read_slurm_config
 
     cluster = request.cluster
     slurm: Mapping[str, str] = {}
@@ -278,7 +278,7 @@ def check_script(submission: Submission, doubt: UserError | None) -> str:
     Raises:
         UserError: SLURM refuses it; `doubt` where that tells why.
     """
-    from launch.batch import batch_script, test_only
+    from launch.schedulers.slurm_script import batch_script, test_only
 
     if submission.cluster.kind != "slurm":
         return ""

@@ -182,7 +182,7 @@ def test_of_an_array_one_element_comes_back_alone(site: Site) -> None:
 SUBMIT = """
 import json, sys
 from pathlib import Path
-from launch.batch import Submission, submit
+from launch.schedulers.slurm_script import Submission, submit
 from launch.cluster import ClusterConfig
 from launch.job import Job
 from signs_dist.errors import UserError

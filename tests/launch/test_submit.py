@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from launch import follow
-from launch.jobs import ask_state, cancel, note_job
 from launch.notices import leave_notice
 from launch.requeue import read_own_code
+from launch.schedulers.slurm_questions import ask_state, cancel, note_job
 from launch.submit import main
 from signs_dist.config.reading import dump_config, load_config
 from signs_dist.console.command import run_command

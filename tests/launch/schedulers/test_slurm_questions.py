@@ -9,7 +9,15 @@ import pytest
 
 from launch import follow
 from launch.cluster import ClusterConfig
-from launch.jobs import JobState, ask_state, cancel, describe_requeue, find_alive, parse_config, parse_job
+from launch.schedulers.slurm_questions import (
+    JobState,
+    ask_state,
+    cancel,
+    describe_requeue,
+    find_alive,
+    parse_config,
+    parse_job,
+)
 from signs_dist.errors import UserError
 from tests.slurm_cluster import put_scontrol
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from launch.array import parse_grid, trial_name
-from launch.batch import Submission, local_lines, make_executor, outside_of_any_job, sbatch_parameters
 from launch.check import describe_devices
 from launch.cluster import ClusterConfig
 from launch.job import Job
+from launch.schedulers.slurm_script import Submission, local_lines, make_executor, outside_of_any_job, sbatch_parameters
 from launch.snapshot import take_snapshot, without_snapshot
 from signs_dist.errors import UserError
 from tests.processes import REPOSITORY, environment

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from launch.cluster import ClusterConfig
-from launch.jobs import parse_lines
-from launch.nodes import check_gpus_here, check_partition, choose_fitting, choose_partitions
+from launch.schedulers.slurm_nodes import check_gpus_here, check_partition, choose_fitting, choose_partitions
+from launch.schedulers.slurm_questions import parse_lines
 from signs_dist.errors import UserError
 
 PARTITIONS = parse_lines(

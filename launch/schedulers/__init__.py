@@ -1,0 +1,1 @@
+"""What runs a job: SLURM, or this machine."""
