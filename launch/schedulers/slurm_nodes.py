@@ -1,4 +1,4 @@
-"""Whether a job fits on the nodes of a partition, or of this machine: what is asked for beside what there is."""
+"""Whether a job fits on a partition and on its nodes: what is asked for, compared with what SLURM tells of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from launch.cluster import ClusterConfig
-from launch.requeue import parse_duration
+from launch.durations import parse_duration
 from signs_dist.errors import UserError
 
 
@@ -146,14 +146,4 @@ def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Seq
         such = ("such " if len(fitting) < len(own) else "") + ("node" if most_nodes == 1 else "nodes")
         raise UserError(
             f"--nodes {cluster.nodes}: partition {name} gives at most {most_nodes} {such}. Type --nodes {most_nodes}."
-        )
-
-
-def check_gpus_here(cluster: ClusterConfig, num_gpus: int) -> None:
-    """For a job on this machine: whether it has as many GPUs as are asked for. Raises `UserError`."""
-    if cluster.gpus_per_node > num_gpus:
-        way_out = f"Type --gpus-per-node {num_gpus}" if num_gpus else "Type --gpus-per-node 0 --tasks-per-node 2"
-        raise UserError(
-            f"--gpus-per-node {cluster.gpus_per_node}: this machine shows {num_gpus or 'no'} GPU"
-            f"{'' if num_gpus == 1 else 's'}. {way_out}."
         )
