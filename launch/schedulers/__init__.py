@@ -6,13 +6,13 @@ add a scheduler: write its file, and add its row to `SCHEDULERS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from launch.schedulers.base import JobState, Scheduler
 from launch.schedulers.local import ThisMachine, ThisProcess
 from launch.schedulers.slurm import Slurm
 
-SCHEDULERS: Mapping[str, Scheduler] = {
+SCHEDULERS: dict[str, Scheduler] = {
     "slurm": Slurm(),
     "local": ThisMachine(),
     "debug": ThisProcess(),
