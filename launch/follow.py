@@ -29,6 +29,29 @@ SILENT_SECONDS = 30.0
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ?")
 
 
+class _StateWatch:
+    """The state of a job, asked for every ASK_SECONDS; each change is said on the screen."""
+
+    def __init__(self, job: str, screen: Screen) -> None:
+        self._job, self._screen = job, screen
+        self._state = JobState(job, WAITING[0])
+        self._asked, self._told = -ASK_SECONDS, ""
+
+    def look(self) -> JobState:
+        """The newest state that is known."""
+        if time.monotonic() - self._asked > ASK_SECONDS:
+            self._asked = time.monotonic()
+            try:
+                self._state = ask_state(self._job)
+                news = self._state.describe()
+            except UserError as error:  # a controller that is restarting answers soon, and the job continues
+                news = str(error)
+            if news != self._told:
+                self._told = news
+                self._screen.say(f"job {self._job}: {news}")
+        return self._state
+
+
 def follow(run_path: Path, job: str) -> int:
     """Show what rank 0 says until the run is finished or its job has ended, through requeues; return the exit code.
 
@@ -36,24 +59,14 @@ def follow(run_path: Path, job: str) -> int:
     """
     folder, log = RunFolder(run_path), run_path / "logs" / "rank0.log"
     position = log.stat().st_size if log.exists() else 0
-    told, asked = "", -ASK_SECONDS
-    state = JobState(job, WAITING[0])
     screen = Screen(is_terminal=is_watched())
+    watch = _StateWatch(job, screen)
     try:
         with screen.following() as show:
             while True:
                 position = _show_new(log, position, screen)
                 show(find_work(log.parent))
-                if time.monotonic() - asked > ASK_SECONDS:
-                    asked = time.monotonic()
-                    try:
-                        state = ask_state(job)
-                        news = state.describe()
-                    except UserError as error:  # a controller that is restarting answers soon, and the job continues
-                        news = str(error)
-                    if news != told:
-                        told = news
-                        screen.say(f"job {job}: {told}")
+                state = watch.look()
                 if not state.is_alive:
                     break
                 time.sleep(POLL_SECONDS)

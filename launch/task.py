@@ -9,7 +9,7 @@ import sys
 
 
 def main(folder: str) -> None:
-    """Run the job whose pickle lies in `folder`, under the id that SLURM's variables tell.
+    """Run the job whose pickle is in `folder`, under the id that SLURM's variables give.
 
     submitit waits for the pickle, which is written once SLURM has told the id, and writes the result beside it.
     """

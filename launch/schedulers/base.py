@@ -176,5 +176,5 @@ class Scheduler(abc.ABC):
 
 
 def submission_folders(run_path: Path) -> tuple[Path, Path]:
-    """Where submissions for a run lie: in its own folder, and in that of the array that it is a trial of."""
+    """The folders of submissions for a run: its own, and its array's if it is a trial of one."""
     return run_path / SUBMIT, run_path.absolute().parent / SUBMIT

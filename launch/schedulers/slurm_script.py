@@ -59,7 +59,7 @@ def sbatch_parameters(submission: Submission) -> dict[str, str | int]:
         "mem": cluster.memory,
         "signal": f"USR2@{cluster.signal_seconds}",
         "requeue": True,
-        "open-mode": "append",  # a requeued job goes on in the same file
+        "open-mode": "append",  # a requeued job appends to the file of its first attempt
         "output": str(submission.files / f"{_job_pattern(submission)}_0_log.out"),
         "wckey": "submitit",  # as in the scripts that submitit writes: accounting finds them by it
     }

@@ -8,6 +8,7 @@ import pytest
 
 from launch.submit import main
 from signs_dist.console.command import run_command
+from tests.test_layers import import_graph
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,8 @@ def test_a_flag_that_comes_first_is_no_command(capsys: pytest.CaptureFixture[str
     assert "unrecognized arguments: --waitt. Did you mean --wait?" in capsys.readouterr().err
     assert run_command(main, ["--wait", "--nodes", "0"]) == 2
     assert "--nodes 0: type a number from 1" in capsys.readouterr().err
+
+
+def test_nothing_imports_the_command() -> None:
+    """As `python launch/submit.py` it is `__main__`: imported as well, it would be loaded twice."""
+    assert [module for module, imported in import_graph().items() if "launch.submit" in imported] == []
