@@ -212,7 +212,7 @@ def test_the_time_limit_requeues_and_is_counted(site: Site, one_process: str) ->
     ("flags", "why", "cause"),
     [
         (["--max-requeues", "1"], "it was requeued once: max_requeues", "it was signalled"),
-        (["--max-timeouts", "1"], "that was so once before: max_timeouts", "its time limit was near"),
+        (["--max-timeouts", "1"], "it was requeued for that once: max_timeouts", "its time limit was near"),
         ([], "two attempts in a row made no step", "it was signalled"),
     ],
 )

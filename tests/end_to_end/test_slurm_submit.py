@@ -73,7 +73,7 @@ def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None
             ["train.global_batch=32", "train.micro_batch=7"],
             "does not divide into micro-batches",
         ),
-        (["--nodes", "1-2"], ["train.micro_batch=null"], "each number would cut the batch in another way"),
+        (["--nodes", "1-2"], ["train.micro_batch=null"], "each number of processes would cut the batch in another way"),
         ([], ["data.root=/nowhere"], "there is no folder /nowhere"),
         ([], ["optim.lr=fast"], "optim.lr=fast"),
         ([], ["model.name=resnet_18"], "model.name"),
