@@ -15,8 +15,8 @@ from launch.requeue import (
     count_idle,
     decide,
     main,
-    parse_duration,
     read_ending,
+    read_own_code,
 )
 from signs_dist.console.command import run_command
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
@@ -38,7 +38,7 @@ STOPPED = Ending(
     ("changes", "is_requeue", "why"),
     [
         ({}, True, "it was signalled"),
-        ({"seconds_left": 110.0}, True, "its time was nearly over"),
+        ({"seconds_left": 110.0}, True, "its time limit was near"),
         ({"seconds_left": None}, True, "it was signalled"),
         ({"exit_code": 0}, False, "finished"),
         ({"exit_code": 1}, False, "the attempt failed by itself (exit code 1)"),
@@ -60,13 +60,13 @@ STOPPED = Ending(
         ({"is_preempted": True, "seconds_left": 10.0}, True, "it was preempted"),
         ({"signals": frozenset()}, False, "stopped by a person"),
         # SLURM says USR2 and TERM at once when it preempts without grace, and has requeued the job when its tasks end.
-        ({"job_state": "COMPLETING"}, False, "SLURM is at it already: the job is completing"),
+        ({"job_state": "COMPLETING"}, False, "SLURM ends or requeues it already: the job is completing"),
         ({"job_state": ""}, True, "it was signalled"),
         ({"restart_count": 50}, False, "it was signalled, but it was requeued 50 times: max_requeues"),
         ({"restart_count": 49}, True, "it was signalled"),
-        ({"timeouts": 3, "seconds_left": 10.0}, False, "its time was nearly over, but that was so 3 times before"),
+        ({"timeouts": 3, "seconds_left": 10.0}, False, "its time limit was near, but it was requeued for that 3 times"),
         ({"timeouts": 3}, True, "it was signalled"),  # that does not count as one
-        ({"timeouts": 2, "seconds_left": 10.0}, True, "its time was nearly over"),
+        ({"timeouts": 2, "seconds_left": 10.0}, True, "its time limit was near"),
         ({"idle_attempts": 1}, True, "it was signalled"),
         ({"idle_attempts": 2}, False, "two attempts in a row made no step"),
     ],
@@ -114,14 +114,6 @@ def test_attempts_without_a_step_are_counted(lines: list[dict[str, Any]], restar
     assert count_idle(lines, JobAttempt("7", restart_count)) == idle
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("59:30", 3570), ("1:00:00", 3600), ("1-02:03:04", 93784), ("UNLIMITED", None), ("INVALID", None), ("", None)],
-)
-def test_the_time_left(text: str, seconds: float | None) -> None:
-    assert parse_duration(text) == seconds
-
-
 def test_what_is_known_of_an_attempt_is_put_together(tmp_path: Path) -> None:
     environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}
     assert read_job_attempt(environment).mark == "7.2"
@@ -136,7 +128,7 @@ def test_what_is_known_of_an_attempt_is_put_together(tmp_path: Path) -> None:
     assert ending == Ending(75, frozenset({"SIGUSR2"}), 5.0, 60.0, 2, 1, 0)
     preempted = shown.replace("PreemptTime=None", "PreemptTime=2026-11-25T22:00:00")
     assert read_ending(folder, 75, environment, job=preempted, signal_seconds=60.0).is_preempted
-    gone = preempted.replace("RUNNING", "COMPLETING")  # SLURM is at it already
+    gone = preempted.replace("RUNNING", "COMPLETING")  # SLURM ends or requeues it already
     assert not read_ending(folder, 75, environment, job=gone, signal_seconds=60.0).is_preempted
     later = environment | {"SLURM_RESTART_COUNT": "3"}
     assert read_ending(folder, 140, later, job="", signal_seconds=0).signals == {"SIGUSR2"}
@@ -166,7 +158,7 @@ def test_what_a_task_noted_outranks_what_its_launcher_made_of_it(tmp_path: Path)
     assert decision(shown) == (True, "it was signalled")
     assert decision(shown.replace("RUNNING", "COMPLETING")) == (
         False,
-        "SLURM is at it already: the job is completing",
+        "SLURM ends or requeues it already: the job is completing",
     )
 
 
@@ -199,11 +191,11 @@ def test_a_requeue_is_written_down(
         "1",
     ]
     assert run_command(main, [str(tmp_path), *flags]) == 75
-    assert capsys.readouterr().out == "requeue its time was nearly over\n"
+    assert capsys.readouterr().out == "requeue its time limit was near\n"
     line = json.loads((tmp_path / "attempts.jsonl").read_text())
-    assert (line["event"], line["why"], line["is_timeout"]) == ("requeue", "its time was nearly over", True)
+    assert (line["event"], line["why"], line["is_timeout"]) == ("requeue", "its time limit was near", True)
     assert run_command(main, [str(tmp_path), *flags]) == 75
-    assert capsys.readouterr().out.startswith("end its time was nearly over, but that was so once before")
+    assert capsys.readouterr().out.startswith("end its time limit was near, but it was requeued for that once")
     assert len((tmp_path / "attempts.jsonl").read_text().splitlines()) == 1
 
 
@@ -284,3 +276,12 @@ def test_after_a_signal_the_codes_of_tasks_do_not_count(tmp_path: Path) -> None:
     ending = read_ending(RunFolder(tmp_path), 143, environment, job="", signal_seconds=0)
     assert (ending.exit_code, ending.signals) == (143, frozenset({"SIGUSR2"}))
     assert decide(ending, max_requeues=50, max_timeouts=3).is_requeue
+
+
+def test_a_stopped_local_job_ends_as_its_tasks_did(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert read_own_code(folder, "local7", []) is None
+    leave_notice(tmp_path, {"SUBMITIT_LOCAL_JOB_ID": "7"}, 0, "code75")
+    assert read_own_code(folder, "local7", []) == 75
+    leave_notice(tmp_path, {"SUBMITIT_LOCAL_JOB_ID": "7"}, 1, "code2")
+    assert read_own_code(folder, "local7", []) == 2
