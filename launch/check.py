@@ -180,9 +180,10 @@ def check_signal(request: Request, kill_seconds: float | None) -> list[str]:
         UserError: the signal comes too late for a save.
     """
     from signs_dist.run_folder.folder import RunFolder
+    from signs_dist.run_folder.records import SaveLine, of_kind
 
     folder = RunFolder(request.run_path)
-    took = [line["last_write_seconds"] for line in folder.read_lines(folder.metrics) if line.get("last_write_seconds")]
+    took = [line.last_write_seconds for line in of_kind(folder.read_metrics(), SaveLine) if line.last_write_seconds]
     if not took:
         return []
     lead, last = request.cluster.signal_seconds, took[-1]

@@ -32,6 +32,7 @@ _OWN = (
 _NODES = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 
+# Many members: one for each of a site's settings.
 class ClusterConfig(BaseModel):
     """Settings of a cluster, and of what a job asks it for. Hyperparameters belong to the run's config.
 

@@ -23,7 +23,6 @@ import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from launch.durations import parse_duration
 from launch.notices import CODE, EXIT_TERMINATED, NOT_ITS_OWN, last_attempt, own_failures, read_notices
@@ -33,9 +32,8 @@ from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from signs_dist.monitoring.failure_card import FailureCard, read_failures
 from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder, timestamp
+from signs_dist.run_folder.records import AttemptLine, EndLine, RequeueLine, StartLine, of_kind
 
-EVENT = "requeue"
-"""The kind of line in attempts.jsonl that records a requeue."""
 NEAR_SECONDS = 90.0
 """A job that ends within this time after its signal was due was signalled because of its time limit."""
 EXIT_KILLED = 128 + signal.SIGKILL
@@ -129,7 +127,7 @@ def _times(count: int) -> str:
     return {0: "0 times", 1: "once"}.get(count, f"{count} times")
 
 
-def count_idle(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> int:
+def count_idle(lines: Sequence[AttemptLine], attempt: JobAttempt) -> int:
     """How many attempts of a job in a row, counted back from `attempt`, have made no step.
 
     Args:
@@ -141,33 +139,32 @@ def count_idle(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> int:
     return len(list(itertools.takewhile(lambda steps: steps == 0, made)))
 
 
-def count_steps(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> int:
+def count_steps(lines: Sequence[AttemptLine], attempt: JobAttempt) -> int:
     """How many steps of an attempt were saved. torchrun may have restarted the processes within the attempt.
 
     An attempt that was killed has no line for its end: the first step of the next start tells how far it had saved.
     """
-    starts = [line for line in lines if line.get("event") == "start"]
-    own = [number for number, line in enumerate(starts) if line.get("job") == attempt.mark]
+    starts = of_kind(lines, StartLine)
+    own = [number for number, line in enumerate(starts) if line.job == attempt.mark]
     if not own:
         return 0
     ends = _ends_of(lines, attempt)
     following = starts[own[-1] + 1 : own[-1] + 2]
-    first = int(starts[own[0]].get("first_step", 0))
-    reached = [int(line.get("last_step", 0)) for line in ends] + [int(line.get("first_step", 0)) for line in following]
+    first = starts[own[0]].first_step
+    reached = [line.last_step for line in ends] + [line.first_step for line in following]
     return max(0, max(reached, default=first) - first)
 
 
-def stop_signals(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> set[str]:
+def stop_signals(lines: Sequence[AttemptLine], attempt: JobAttempt) -> set[str]:
     """Names of the signals that stopped an attempt while it trained, by its last line for an end."""
-    reasons = [str(line.get("reason", "")) for line in _ends_of(lines, attempt)]
+    reasons = [line.reason for line in _ends_of(lines, attempt)]
     names = (signal.SIGTERM.name, signal.SIGUSR2.name)
     return {name for reason in reasons[-1:] for name in names if reason.startswith(f"stopped by {name} ")}
 
 
-def _ends_of(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> list[Mapping[str, Any]]:
-    starts = [line for line in lines if line.get("event") == "start" and line.get("job") == attempt.mark]
-    numbers = {line.get("attempt") for line in starts}
-    return [line for line in lines if line.get("event") == "end" and line.get("attempt") in numbers]
+def _ends_of(lines: Sequence[AttemptLine], attempt: JobAttempt) -> list[EndLine]:
+    numbers = {line.attempt for line in of_kind(lines, StartLine) if line.job == attempt.mark}
+    return [line for line in of_kind(lines, EndLine) if line.attempt in numbers]
 
 
 def read_ending(
@@ -182,7 +179,7 @@ def read_ending(
         job: what `scontrol --oneliner show job` says.
         signal_seconds: how long before the time limit the job's signal is due.
     """
-    lines = folder.read_lines(folder.attempts)
+    lines = folder.read_attempts()
     attempt = read_job_attempt(environment)
     met = {signal.SIGUSR2.name} if exit_code == EXIT_SIGNALLED else set()
     notices = read_notices(folder.path, attempt.mark)
@@ -193,7 +190,7 @@ def read_ending(
     shown = dict(re.findall(r" (JobState|RunTime|TimeLimit|PreemptTime)=(\S*)", job))
     is_preempted = shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") not in ("None", "")
     # The cards of an earlier attempt stay until the next one trains.
-    has_trained = any(line.get("event") == "start" and line.get("job") == attempt.mark for line in lines)
+    has_trained = any(line.job == attempt.mark for line in of_kind(lines, StartLine))
     cards = read_failures(folder.logs) if has_trained else []
     # A SIGTERM may come from srun, which ends the other tasks when one has failed.
     if exit_code in NOT_ITS_OWN - {EXIT_OK} and signals <= {signal.SIGTERM.name} and not is_preempted:
@@ -205,10 +202,7 @@ def read_ending(
         seconds_left=limit - ran if limit is not None and ran is not None else None,
         signal_seconds=signal_seconds,
         restart_count=attempt.restart_count,
-        timeouts=sum(
-            line.get("event") == EVENT and line.get("job") == attempt.job and bool(line.get("is_timeout"))
-            for line in lines
-        ),
+        timeouts=sum(line.job == attempt.job and line.is_timeout for line in of_kind(lines, RequeueLine)),
         idle_attempts=count_idle(lines, attempt),
         is_preempted=is_preempted,
         job_state=shown.get("JobState", ""),
@@ -262,8 +256,12 @@ def main(arguments: Sequence[str]) -> int:
     ending = read_ending(folder, options.exit_code, os.environ, job=options.job, signal_seconds=options.signal_seconds)
     decision = decide(ending, max_requeues=options.max_requeues, max_timeouts=options.max_timeouts)
     if decision.is_requeue:
-        line = {"event": EVENT, "time": timestamp(), "why": decision.why, "is_timeout": ending.is_timeout}
-        folder.append(folder.attempts, line | {"job": read_job_attempt(os.environ).job, "before": ending.restart_count})
+        job = read_job_attempt(os.environ).job
+        folder.add(
+            RequeueLine(
+                time=timestamp(), why=decision.why, is_timeout=ending.is_timeout, job=job, before=ending.restart_count
+            )
+        )
     print("requeue" if decision.is_requeue else "end", decision.why)
     return ending.exit_code if decision.exit_code is None else decision.exit_code
 

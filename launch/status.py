@@ -16,6 +16,7 @@ from signs_dist.errors import UserError
 from signs_dist.monitoring.failure_card import read_failures
 from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, SaveLine, StartLine, of_kind
 
 
 def describe_state(folder: RunFolder, job: str) -> str:
@@ -26,21 +27,15 @@ def describe_state(folder: RunFolder, job: str) -> str:
     return state.describe() if state.is_alive else f"not finished ({state.describe()})"
 
 
-def last_numbers(folder: RunFolder) -> dict[str, Any]:
-    """The newest line of metrics.jsonl about training; empty before the first."""
-    lines = folder.read_lines(folder.metrics)
-    return next((line for line in reversed(lines) if line.get("kind") in ("epoch", "step")), {})
-
-
 def describe_progress(folder: RunFolder) -> str:
     """How far a run is, in a few words; "" before its first step."""
-    numbers = last_numbers(folder)
-    if not numbers:
+    lines = [line for line in folder.read_metrics() if not isinstance(line, SaveLine)]
+    if not lines:
         return ""
-    words = [f"epoch {numbers.get('epoch')} step {numbers.get('step'):,}"]
-    judged = [line for line in folder.read_lines(folder.metrics) if line.get("val_accuracy") is not None]
-    if judged:
-        words.append(f"best val {percent(max(line['val_accuracy'] for line in judged))}")
+    words = [f"epoch {lines[-1].epoch} step {lines[-1].step:,}"]
+    accuracies = [line.val_accuracy for line in of_kind(lines, EpochLine) if line.val_accuracy is not None]
+    if accuracies:
+        words.append(f"best val {percent(max(accuracies))}")
     return ", ".join(words)
 
 
@@ -50,24 +45,21 @@ def describe_submitted_run(run_path: Path, jobs: Sequence[str]) -> str:
     lines = [f"{run_path}: {describe_state(folder, jobs[-1])}; job {', '.join(jobs)}"]
     if progress := describe_progress(folder):
         lines.append(progress)
-    lines += [_describe_event(line) for line in folder.read_lines(folder.attempts)]
+    lines += [_describe_event(line) for line in folder.read_attempts()]
     if not folder.is_finished and not ask_state(jobs[-1]).is_alive:
         lines += ["", explain_end(run_path, jobs[-1])]
     return "\n".join(lines)
 
 
-def _describe_event(line: dict[str, Any]) -> str:
+def _describe_event(line: AttemptLine) -> str:
     """A line of attempts.jsonl, for people."""
-    if line.get("event") == "start":
-        count = line.get("world_size")
-        return (
-            f"  attempt {line['attempt']}  {line['time']}  {count} process{'' if count == 1 else 'es'}, "
-            f"from step {line.get('first_step', 0):,}"
-        )
-    if line.get("event") == "end":
-        lost = f", {line['seconds_lost']:g} s lost" if line.get("seconds_lost") else ""
-        return f"             {line['time']}  {line['reason']}{lost}"
-    return f"             {line.get('time')}  requeued: {line.get('why')}"
+    if isinstance(line, StartLine):
+        processes = f"{line.world_size} process{'' if line.world_size == 1 else 'es'}"
+        return f"  attempt {line.attempt}  {line.time}  {processes}, from step {line.first_step:,}"
+    if isinstance(line, EndLine):
+        lost = f", {line.seconds_lost:g} s lost" if line.seconds_lost else ""
+        return f"             {line.time}  {line.reason}{lost}"
+    return f"             {line.time}  requeued: {line.why}"
 
 
 def describe_runs(paths: Sequence[Path]) -> str:
@@ -106,9 +98,8 @@ def _explain_trial(trial: Trial, jobs: Sequence[str]) -> str:
     card = find_root_cause(read_failures(run.logs))
     if card is not None:
         return card.error.split("\n")[0]
-    reasons = [str(line["reason"]) for line in run.read_lines(run.attempts) if line.get("event") == "end"]
-    if reasons:
-        return reasons[-1]
+    if ends := of_kind(run.read_attempts(), EndLine):
+        return ends[-1].reason
     return last_error(trial.path, jobs[-1]) if jobs else ""
 
 

@@ -21,6 +21,7 @@ exit 0
 """
 
 
+# Many members: one for each property of the cluster.
 @dataclasses.dataclass(frozen=True)
 class ClusterPlan:
     """The settings of a cluster.

@@ -36,6 +36,7 @@ TORCHRUN_KILL_SECONDS = 30.0
 """torchrun kills processes this long after a stop signal (torch.distributed.run, --shutdown-timeout)."""
 
 
+# Many members: one for each fact that launchers tell.
 @dataclasses.dataclass(frozen=True)
 class LaunchedProcess:
     """Who launched a process, and its place among the processes of its run. Flat: one attribute for each fact.

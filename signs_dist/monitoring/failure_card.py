@@ -24,6 +24,7 @@ LONGEST_ERROR = 1500
 Kind = Literal["error", "killed", "lost_peer"]
 
 
+# Many members: one for each fact that a card shows.
 @dataclasses.dataclass(frozen=True)
 class FailureCard:
     """What is known about a failure. Its attributes are the keys of the JSON file, one level deep: many, but flat.

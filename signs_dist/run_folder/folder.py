@@ -32,6 +32,7 @@ from signs_dist.run_folder.records import (
 )
 
 
+# Many members: one for each file of a run folder, and for reading and writing them.
 class RunFolder:
     """A run folder. It has many attributes because each file of the folder is one.
 

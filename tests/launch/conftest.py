@@ -8,6 +8,7 @@ import pytest
 
 from launch.jobs import note_job
 from signs_dist.run_folder.folder import RunFolder
+from tests.lines import start_line
 
 
 @pytest.fixture
@@ -20,6 +21,5 @@ def a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     note_job(run, "7", "001")
     for rank in (0, 1):
         (folder.logs / f"job7.0.rank{rank}.txt").write_text(f"said by {rank}\n")
-    start = {"event": "start", "attempt": 1, "time": "now", "world_size": 1, "first_step": 0}
-    folder.append(folder.attempts, start)
+    folder.add(start_line(time="now"))
     return run

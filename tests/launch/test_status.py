@@ -11,6 +11,8 @@ from launch.status import describe_array, describe_progress, describe_runs, desc
 from launch.trials import make_trials, write_trials
 from signs_dist.monitoring.failure_card import FailureCard
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import RequeueLine
+from tests.lines import end_line, epoch_line, save_line, step_line
 from tests.slurm_cluster import put_scontrol
 
 
@@ -22,17 +24,17 @@ def test_one_process_is_one(a_run: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_how_far_a_run_is(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path).create()
     assert describe_progress(folder) == ""
-    folder.append(folder.metrics, {"kind": "step", "epoch": 2, "step": 1234})
+    folder.add(step_line(1234, epoch=2))
     assert describe_progress(folder) == "epoch 2 step 1,234"
-    folder.append(folder.metrics, {"kind": "epoch", "epoch": 2, "step": 1240, "val_accuracy": 0.75})
-    folder.append(folder.metrics, {"kind": "save", "epoch": 2, "step": 1240})
+    folder.add(epoch_line(1240, epoch=2, val_accuracy=0.75))
+    folder.add(save_line(1240, epoch=2))
     assert describe_progress(folder) == "epoch 2 step 1,240, best val 75.0 %"
 
 
 def test_attempts_are_told_one_after_the_other(a_run: Path) -> None:
     folder = RunFolder(a_run)
-    folder.append(folder.attempts, {"event": "end", "time": "later", "reason": "stopped", "seconds_lost": 1.5})
-    folder.append(folder.attempts, {"event": "requeue", "time": "then", "why": "it was preempted"})
+    folder.add(end_line(time="later", reason="stopped", seconds_lost=1.5))
+    folder.add(RequeueLine(time="then", why="it was preempted", is_timeout=False, job="7"))
     folder.write_result({"finished": True})
     assert describe_submitted_run(a_run, ["6", "7"]).splitlines() == [
         f"{a_run}: finished; job 6, 7",
@@ -61,7 +63,7 @@ def test_the_table_of_an_array(some_slurm: Path, tmp_path: Path) -> None:
     texts = dict.fromkeys(("host", "device", "log", "phase", "place"), "")
     card = FailureCard(**texts, **numbers, kind="error", error="ValueError: broken\nat length")
     (folders[1].logs / "failure-rank0.json").write_text(card.to_json())
-    folders[2].append(folders[2].attempts, {"event": "end", "reason": "stopped by SIGTERM"})
+    folders[2].add(end_line(reason="stopped by SIGTERM"))
     (folders[3].logs / "job7_3.0.rank0.txt").write_text("well\nerror: no data\n")
     assert [line.split("  ", 1)[0] for line in describe_array(tmp_path).splitlines()[2:]] == [
         f"seed={seed}" for seed in range(5)
