@@ -1,9 +1,9 @@
-"""What exact mode costs: the same config on several processes in fast and in exact mode, in turns.
+"""Measure what exact mode costs: the same config on several processes, in fast and in exact mode by turns.
 
     python benchmarks/exact_overhead.py --config configs/cs230.yaml data.root=PHOTOS
 
-Both modes use the same micro-batches and one thread a process. Images per second are those of training, as result.json
-has them; whole seconds are those of the command, from its start to its end.
+Both modes use the same micro-batches and one thread a process. Images per second are those of training, from
+result.json; seconds are those of the whole command.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What the loop and the data cost: training by signs_dist against the same network and batch alone on random tensors.
+"""Measure what loop and data cost: training by signs_dist against the same network alone, on random tensors.
 
     python benchmarks/loop_overhead.py --config configs/signs.yaml data.root=PHOTOS
 
-Both sides use one model, optimizer, precision and memory order, and take turns, so that a machine whose speed drifts
-treats them alike: step by step on the CPU; epoch by epoch on a GPU, which works on while the host prepares the next
-step. Ours fetches, converts, augments and normalises a batch of photos, and counts losses and hits.
+Both sides use the same model, optimizer, precision and memory format, and take turns, so that a drift of the machine's
+speed affects both: step by step on a CPU; epoch by epoch on a GPU, which computes while the host prepares the next
+step. signs_dist also fetches, converts, augments and normalises a batch of photos, and counts losses and hits.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--epochs", type=int, default=10, help="epochs that are measured (default: 10)")
-    parser.add_argument("--no-augment", action="store_true", help="leave the images as they are")
+    parser.add_argument("--no-augment", action="store_true", help="do not augment the images")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides).config
@@ -85,7 +85,7 @@ def main() -> None:
         state.optimizer.step()
 
     def take_turns(epoch: int) -> tuple[float, float]:
-        """Seconds of an epoch of ours, and of as many steps alone."""
+        """Seconds of an epoch by signs_dist, and of as many steps of the network alone."""
         seconds = [0.0, 0.0]
         steps = loop.train_epoch(state, loader.epoch(epoch), prepare, first_step=0, first_run_step=0)
 
@@ -120,7 +120,7 @@ def main() -> None:
     ratios = [own / bare for own, bare in zip(ours, alone, strict=True)]
     print(f"network alone on random tensors   {num_images / statistics.median(alone):8,.0f} images/s")
     print(f"training by signs_dist            {num_images / statistics.median(ours):8,.0f} images/s")
-    print(f"time of ours / time alone         {statistics.median(ratios):8.3f} (median over {len(ratios)} epochs)")
+    print(f"time by signs_dist / time alone   {statistics.median(ratios):8.3f} (median over {len(ratios)} epochs)")
 
 
 if __name__ == "__main__":

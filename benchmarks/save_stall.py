@@ -1,12 +1,11 @@
-"""How long training stands still for a save, beside writing the same checkpoint in the foreground.
+"""Measure how long a save stops training, compared with writing the same checkpoint in the foreground.
 
     python benchmarks/save_stall.py
     python benchmarks/save_stall.py --megabytes 400 --repeats 9
 
-Trains an `mlp` of that size for some steps with a save each 25, and reads the stalls from metrics.jsonl. Then the
-newest of its checkpoints is written in the foreground as often, on the same disk: in the toolkit's way (aside, flushed,
-digested, renamed, verified), and by a bare torch.save with a flush. Processes take turns on a busy machine: look at
-medians.
+It trains an `mlp` of that size with a save each 25 steps, and reads the stalls from metrics.jsonl. Then it writes the
+newest checkpoint as often in the foreground, on the same disk: as the toolkit does (aside, flushed, digested, renamed,
+verified), and by a bare torch.save with a flush. On a busy machine single times vary: compare the medians.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpo
 SAVES_PER_EPOCH = 3
 GLOBAL_BATCH = 4
 STEPS = 1500 if torch.cuda.is_available() else 25
-"""From save to save: time enough to have written the one before, for which the next one would wait."""
+"""Steps between saves: enough for the writing to end, since the next save waits for it."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=100, help="size of the model's weights (default: 100)")
+    parser.add_argument("--megabytes", type=int, default=100, help="MiB of the model's weights (default: 100)")
     parser.add_argument("--repeats", type=int, default=7, help="saves to measure (default: 7)")
     parser.add_argument("--folder", type=Path, default=Path(), help="where to write (default: here)")
     options = parser.parse_args()
@@ -51,7 +50,7 @@ def main() -> None:
         command = [sys.executable, "-m", "signs_dist.train", "--quiet", "--run-dir", str(run), *settings]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        # The first save of a process finds no memory ready, and the last ends the epoch.
+        # The first save of a process also allocates its memory, and the last one ends the epoch.
         stalls = [line["stall_seconds"] for line in lines if line["kind"] == "save"][1:-1]
         newest = sorted((run / "checkpoints").glob("epoch*.pt"))[-1]
         content, num_bytes = read_checkpoint(newest), newest.stat().st_size

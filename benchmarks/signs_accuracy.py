@@ -1,4 +1,4 @@
-"""The accuracy bar: a recipe on the real photos over several seeds, each run a process of its own.
+"""Measure the accuracy of a recipe on the real photos: one run for each of several seeds.
 
 python benchmarks/signs_accuracy.py --data PHOTOS            # configs/signs.yaml, seeds 0 1 2
 python benchmarks/signs_accuracy.py --data PHOTOS --config configs/cs230.yaml --seeds 0 1 2 3 4

@@ -1,4 +1,4 @@
-"""A torchrun on each node of a SLURM job, which starts the node's processes and meets the others by itself.
+"""In a SLURM job, start the processes of one node: torch's elastic agent, which meets those of the other nodes.
 
 srun --ntasks-per-node=1 python -m launch.agent --nproc 4 -- --config configs/signs.yaml --run-dir runs/a
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launch.local import split_arguments
 from launch.notices import note_signal
-from launch.torchrun import Launch, start
+from launch.torchrun import LaunchPlan, Rendezvous, choose_thread_variables, start
 from signs_dist.console.command import CommandParser, run_command
-from signs_dist.environment.context import read_context
+from signs_dist.environment.context import Context, read_context
 from signs_dist.environment.port_exchange import ask, find_free_port, hosted
 from signs_dist.errors import UserError
 
 MEETING_SECONDS = 120.0
-"""How long the agent of a node waits for that of the first."""
+"""How long a node's agent waits for the first node's."""
 
 
 def start_agent(
@@ -33,90 +33,119 @@ def start_agent(
     folder: str | None = None,
     shutdown_seconds: int | None = None,
 ) -> int:
-    """Start torchrun for this node, and return the exit code of its processes.
+    """Start the processes of this node, and return their exit code.
 
     Args:
         num_processes: on this node.
         arguments: of signs_dist.train.
-        run_path: the run folder, where a signal is noted down for who decides on a requeue.
-        max_restarts: how often torchrun may start the processes anew.
-        program: what each process runs before its arguments.
-        folder: where torchrun is started; None: here.
-        shutdown_seconds: how long processes may take to save and end after a stop signal; None: torchrun's default.
+        run_path: the run folder, where a signal is noted for the decision on a requeue.
+        max_restarts: how often all processes of the job may be started again within it.
+        program: what Python runs in each process, before `arguments`.
+        folder: the working folder of the processes; None: this process's.
+        shutdown_seconds: how long processes may save after a stop signal, until they are killed; None: torch's 30.
 
     Raises:
-        UserError: SLURM has not started this process, or more than one on this node.
+        UserError: SLURM has not started this process, or has started another on this node.
         PeerLostError: the first node's agent was not found.
     """
     context = read_context()
-    if not context.is_by_slurm or not context.meeting_name:
-        raise UserError("launch.agent is started by srun, once on each node. On one machine: python -m launch.local")
-    if context.local_world_size > 1:
-        raise UserError(
-            f"srun has started {context.local_world_size} tasks on this node, and torchrun starts the others itself. "
-            f"Type srun --ntasks-per-node=1"
-        )
+    require_one_task_per_node(context)
     name, address = f"agents {context.meeting_name}", context.master_address or "localhost"
-    variables = {}
-    if "OMP_NUM_THREADS" not in os.environ:
-        variables["OMP_NUM_THREADS"] = str(max(1, context.cores_per_process // num_processes))
     with contextlib.ExitStack() as stack:
         if context.rank == 0:
             port = find_free_port()
-            stack.enter_context(hosted(name, port))  # as long as agents may come
+            stack.enter_context(hosted(name, port))  # until the end: an agent may come late
         else:
             port = ask(name, address, context.rank, MEETING_SECONDS)
-        launch = Launch(
+        plan = LaunchPlan(
             num_processes,
-            variables,
+            choose_variables(os.environ, context, num_processes),
             tuple(arguments),
             max_restarts,
-            rendezvous=(
-                f"--nnodes={context.world_size}",
-                "--rdzv-backend=c10d",
-                f"--rdzv-endpoint={address}:{port}",
-                f"--rdzv-id={context.launch_id}.{context.restart_count}",
-                # Else torchrun compares names and addresses, which on machines with several networks finds nobody.
-                f"--rdzv-conf=is_host={'true' if context.rank == 0 else 'false'}",
-            ),
+            rendezvous=plan_rendezvous(context, f"{address}:{port}"),
             program=program,
             folder=folder,
             shutdown_seconds=shutdown_seconds,
         )
-        return start(launch, on_signal=lambda number: note_signal(run_path, context.rank, number))
+        return start(plan, on_signal=lambda number: note_signal(run_path, context.rank, number))
+
+
+def require_one_task_per_node(context: Context) -> None:
+    """Raise unless srun has started one task on this node.
+
+    Raises:
+        UserError: saying how to start it.
+    """
+    if not context.is_by_slurm or not context.meeting_name:
+        raise UserError("launch.agent is started by srun, once on each node. On one machine: python -m launch.local")
+    if context.local_world_size > 1:
+        raise UserError(
+            f"srun has started {context.local_world_size} tasks on this node, and each would start all of the node's "
+            f"processes. Type srun --ntasks-per-node=1"
+        )
+
+
+def choose_variables(environment: Mapping[str, str], context: Context, num_processes: int) -> dict[str, str]:
+    """What is added to the environment of this node's processes, which share the cores of this task."""
+    return choose_thread_variables(environment, context.cores_per_process, num_processes)
+
+
+def plan_rendezvous(context: Context, endpoint: str) -> Rendezvous:
+    """Where the agents of this attempt of the job meet.
+
+    Args:
+        context: of this task.
+        endpoint: HOST:PORT on the first node.
+    """
+    return Rendezvous(
+        num_nodes=context.world_size,
+        endpoint=endpoint,
+        run_id=f"{context.launch_id}.{context.restart_count}",
+        # torch would compare names and addresses, and on nodes with several networks no agent may find itself the host.
+        is_host=context.rank == 0,
+    )
 
 
 def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         prog="python -m launch.agent",
-        description="In a SLURM job, started by srun once on each node: train on several processes there by torchrun.",
-        epilog="What follows `--` goes to signs_dist.train, with its --run-dir, and so do its exit codes come back.",
+        description="In a SLURM job, started by srun once on each node: train on several processes of that node, under "
+        "torch's elastic agent, as torchrun does.",
+        epilog="Arguments after `--` are for signs_dist.train, its --run-dir among them. Exit codes are those of "
+        "signs_dist.train.",
     )
     parser.add_argument("--nproc", type=int, required=True, metavar="N", help="number of processes on each node")
     parser.add_argument(
-        "--max-restarts", type=int, default=3, metavar="N", help="start all anew, so many times (default: 3)"
+        "--max-restarts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="start all processes again when one fails, at most N times (default: 3)",
     )
     parser.add_argument(
         "--shutdown-seconds",
         type=int,
         metavar="N",
-        help="how long processes may save after a stop signal (default: torchrun's own 30)",
+        help="how long processes may save after a stop signal (default: torch's own 30)",
     )
     return parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Start as the arguments say."""
+    """Start the processes of this node."""
     own, rest = split_arguments(arguments)
     options = build_parser().parse_args(own)
     if options.nproc < 1 or options.max_restarts < 0:
-        raise UserError(f"--nproc {options.nproc} --max-restarts {options.max_restarts}: at least 1, and at least 0.")
+        raise UserError(
+            f"--nproc {options.nproc} --max-restarts {options.max_restarts}: --nproc is at least 1, --max-restarts at "
+            f"least 0."
+        )
     from signs_dist import train
 
     run_path = train.build_parser().parse_intermixed_args(rest).run_dir
     if run_path is None:
-        raise UserError("a job that may be started again must find its run: add --run-dir behind --.")
+        raise UserError("a job that is started again must find its run: add --run-dir after --.")
     return start_agent(
         options.nproc,
         rest,

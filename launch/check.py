@@ -1,16 +1,14 @@
-"""What would end a job in its first minute, looked for before it is submitted, with the code that the job runs."""
+"""Before a job is submitted: look for what would end it in its first minute, with the code that the job runs."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import socket
 import tempfile
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.cluster import ClusterConfig
+from launch.request import Request
 from signs_dist.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,29 +17,7 @@ if TYPE_CHECKING:
     from signs_dist.config.settings import Config
 
 TRIAL_IMAGES = 4
-"""Images of the step that is tried: enough for a BatchNorm."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """A run that is to be submitted.
-
-    Attributes:
-        config_path, overrides: as signs_dist.train takes them.
-        config: what they make.
-        run_path: the run folder.
-        accepted: settings that may differ from an earlier attempt's.
-        cluster: what the job asks for.
-        data_on_nodes: only the compute nodes see the images.
-    """
-
-    config_path: Path | None
-    overrides: tuple[str, ...]
-    config: Config
-    run_path: Path
-    accepted: frozenset[str]
-    cluster: ClusterConfig
-    data_on_nodes: bool
+"""Number of images in the step that is tried: enough for a BatchNorm."""
 
 
 def check_batches(config: Config, world_sizes: Collection[int]) -> list[str]:
@@ -51,7 +27,7 @@ def check_batches(config: Config, world_sizes: Collection[int]) -> list[str]:
     if min(world_sizes) != max(world_sizes) and config.train.micro_batch is None:
         raise UserError(
             f"the queue may give {min(world_sizes)} to {max(world_sizes)} processes, and train.micro_batch is not set: "
-            f"each number would cut the batch in another way. Add train.micro_batch="
+            f"each number of processes would cut the batch in another way. Add train.micro_batch="
             f"{largest_micro_batch(config.train.global_batch, max(world_sizes))}"
         )
     lines = []
@@ -62,7 +38,7 @@ def check_batches(config: Config, world_sizes: Collection[int]) -> list[str]:
 
 
 def check_run_folder(request: Request) -> list[str]:
-    """Make the run folder, and see that it can be written to, is free, and can be gone on with. Raises `UserError`."""
+    """Make the run folder; require that it is writable and free, and its run can be resumed. Raises `UserError`."""
     from signs_dist.files import cannot_make
     from signs_dist.run_folder.folder import RunFolder, require_run_or_empty
     from signs_dist.run_folder.lease import find_holder
@@ -87,14 +63,14 @@ def check_run_folder(request: Request) -> list[str]:
 
     newest = CheckpointStore(folder.checkpoints, request.config.checkpoint.keep).newest()
     if newest is None:
-        return ["the run was begun, and nothing was saved yet: it begins again"]
+        return ["the run was started before, and has saved nothing: it starts again from the beginning"]
     try:
         content = read_checkpoint(newest)
     except CheckpointError as error:
-        return [f"{error} The job will set it aside and go on from the one before it."]
+        return [f"{error} The job will set this checkpoint aside and resume from the one before it."]
     differences = changed_settings(content["config"], request.config)
     refuse_changes(differences, request.accepted, data=None)
-    return [f"goes on from {newest}", *(f"changed since: {line}" for line in describe_changes(differences))]
+    return [f"resumes from {newest}", *(f"changed since: {line}" for line in describe_changes(differences))]
 
 
 def check_training(request: Request) -> list[str]:
@@ -117,10 +93,9 @@ def check_training(request: Request) -> list[str]:
     if request.data_on_nodes:
         return [_try_model(config)]
     # Drawing or packing images may take minutes: the screen shows it.
-    process = Process(
-        read_context(), "cpu", SingleProcess(torch.device("cpu")), Screen(is_terminal=is_watched()), Pulse()
-    )
-    with _told_in_one_line():
+    screen = Screen(is_terminal=is_watched())
+    process = Process(read_context(), "cpu", SingleProcess(torch.device("cpu")), screen, Pulse())
+    with _as_user_error():
         prepared = prepare(config, process)
         _require_enough_images(request.config, len(prepared.data.splits["train"]))
         stepper = Stepper(prepared, process)
@@ -131,10 +106,10 @@ def check_training(request: Request) -> list[str]:
         steps = stepper.steps(Cursor(0, 0))
         next(steps)
         steps.close()  # type: ignore[attr-defined]
-    data, marks = prepared.data, prepared.fingerprints
+    data, fingerprint = prepared.data, prepared.fingerprints["train"]
     counts = ", ".join(f"{len(index):,} {name}" for name, index in data.splits.items())
     return [
-        f"{data.name}: {counts} images, fingerprint {marks['train'][:12]}",
+        f"{data.name}: {counts} images, fingerprint {fingerprint[:12]}",
         f"{config.model.name}: one step tried on this machine's CPU",
     ]
 
@@ -148,7 +123,7 @@ def _require_enough_images(config: Config, num_images: int) -> None:
 
 
 def _require_logits(model: nn.Module, images: Tensor, num_classes: int, name: str) -> None:
-    """Raise `UserError` if the model does not give a logit for each class: some labels would be out of its range."""
+    """Raise `UserError` if the model does not return one logit for each class."""
     import torch
 
     model.eval()
@@ -162,21 +137,21 @@ def _require_logits(model: nn.Module, images: Tensor, num_classes: int, name: st
 
 
 def _try_model(config: Config) -> str:
-    """Where the data are not here: one forward and backward pass of random pixels."""
+    """Try one forward and backward pass of random pixels, where this machine does not see the images."""
     import torch
 
     from signs_dist.training.prepare import build_model
 
-    with _told_in_one_line():
+    with _as_user_error():
         model = build_model(config, 2, torch.device("cpu"))
         side = config.data.image_size
         model(torch.randn(TRIAL_IMAGES, 3, side, side)).sum().backward()
-    return f"{config.model.name}: tried with random pixels; the data are looked for on the nodes only"
+    return f"{config.model.name}: tried with random pixels; the data are not looked for on this machine"
 
 
 @contextlib.contextmanager
-def _told_in_one_line() -> Iterator[None]:
-    """What a model of the user's raises becomes a line for the user."""
+def _as_user_error() -> Iterator[None]:
+    """Turn what the user's model raises into a `UserError`."""
     try:
         yield
     except UserError:
@@ -187,7 +162,7 @@ def _told_in_one_line() -> Iterator[None]:
             f"what it imports."
         ) from error
     except Exception as error:
-        from signs_dist.monitoring.failure_card import find_place
+        from signs_dist.monitoring.diagnosis import find_place
 
         place = find_place(error)
         at = f" at {place}" if place else ""
@@ -195,44 +170,32 @@ def _told_in_one_line() -> Iterator[None]:
 
 
 def check_signal(request: Request, kill_seconds: float | None) -> list[str]:
-    """Compare how long a save takes, if the run has saved before, with the time that there is for it."""
+    """Compare how long the run's last save took, if it has saved before, with the time between the signal and the end.
+
+    Args:
+        request: the run, and how long before the time limit the signal comes.
+        kill_seconds: between SIGTERM and SIGKILL; None where that is not known.
+
+    Raises:
+        UserError: the signal comes too late for a save.
+    """
     from signs_dist.run_folder.folder import RunFolder
+    from signs_dist.run_folder.records import SaveLine, of_kind
 
     folder = RunFolder(request.run_path)
-    took = [line["last_write_seconds"] for line in folder.read_lines(folder.metrics) if line.get("last_write_seconds")]
+    took = [line.last_write_seconds for line in of_kind(folder.read_metrics(), SaveLine) if line.last_write_seconds]
     if not took:
         return []
     lead, last = request.cluster.signal_seconds, took[-1]
     if last > lead / 2:
         raise UserError(
-            f"the last save of this run took {last:.0f} s, and --signal-seconds {lead} is too close: type "
+            f"--signal-seconds {lead} leaves too little time: the last save of this run took {last:.0f} s. Type "
             f"--signal-seconds {int(4 * last) + 1}"
         )
     lines = [f"the last save took {last:.1f} s; the signal comes {lead} s before the time limit"]
     if kill_seconds is not None and last > kill_seconds:
         lines.append(
-            f"SLURM kills {kill_seconds:g} s after SIGTERM: preempted without notice, the run goes on from its last "
-            f"periodic save (checkpoint.every_seconds={request.config.checkpoint.every_seconds})"
+            f"SLURM sends SIGKILL {kill_seconds:g} s after SIGTERM: preempted without grace time, the run resumes from "
+            f"its last periodic save (checkpoint.every_seconds={request.config.checkpoint.every_seconds})"
         )
     return lines
-
-
-def describe_devices(cluster: ClusterConfig) -> str:
-    """Which process will compute on what, for people."""
-    least, most = cluster.num_nodes
-    nodes = f"{least}" if least == most else f"{least} to {most}"
-    plural = "" if most == 1 else "s"
-    each = cluster.num_local_processes
-    by = f", started by {cluster.agent}" if cluster.kind == "slurm" else ""
-    processes = f"{each} process{'es' if each > 1 else ''}{' on each' if cluster.kind == 'slurm' else ''}{by}"
-    if cluster.kind != "slurm":
-        on = f", each with one of {cluster.gpus_per_node} GPUs" if cluster.gpus_per_node else ", on the CPU"
-        return f"this machine, {processes}{on}"
-    if not cluster.gpus_per_node:
-        return f"{nodes} node{plural}, {processes}, on the CPU"
-    shown = (
-        "its own GPU only, as cuda:0"
-        if cluster.binds_gpus
-        else "all of the job's GPUs there; local rank N takes cuda:N"
-    )
-    return f"{nodes} node{plural}, {processes}; each sees {shown}"

@@ -1,4 +1,4 @@
-"""Which of several submissions for one run goes on: the one that has claimed it."""
+"""Claims: of several submissions for one run, only the first one continues."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from signs_dist.files import write_json
 SUBMISSION = "submission.json"
 """In a submission's folder: how it was submitted."""
 CLAIM = "claim.json"
-"""In the folder of a submission that is under way: whose it is."""
+"""In the folder of a submission that is under way: its process."""
 CLAIM_SECONDS = 600.0
-"""How long a claim counts whose process cannot be looked for."""
+"""How long a claim is valid if its process cannot be looked up, because it is on another machine."""
 MAKING_SECONDS = 5.0
-"""Between making the folder and claiming it lies no more than a moment."""
+"""How long after making its folder a submission may take to write its claim."""
 
 
 def claim_folder(root: Path) -> Path:
     """Make the next folder for a submission, `root`/001 and so on, and claim the run for it until `end_claim`.
 
-    Making a folder is one step on every file system, a shared one as well: of two submissions at the same moment the
-    one with the lower number goes on. A claim whose process is gone counts no more; one on another machine, for
-    CLAIM_SECONDS.
+    mkdir is atomic on every file system, shared ones too: of two submissions at the same moment the one with the lower
+    number continues. A claim ends with its process; a claim from another machine ends after CLAIM_SECONDS.
 
     Raises:
         UserError: another submission has claimed the run.
@@ -41,7 +40,7 @@ def claim_folder(root: Path) -> Path:
         try:
             folder.mkdir()
             break
-        except FileExistsError:  # another machine's list of the folder may be old
+        except FileExistsError:  # this machine's cached list of a shared folder may be old
             continue
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "birth": read_birth(os.getpid())}
     write_json(folder / CLAIM, mine)
@@ -56,7 +55,7 @@ def claim_folder(root: Path) -> Path:
 
 
 def end_claim(folder: Path) -> None:
-    """The submission is done: what was submitted says so itself from now on."""
+    """End the claim: the submission is done, and the folder's list of jobs tells about it from now on."""
     (folder / CLAIM).unlink(missing_ok=True)
 
 
@@ -67,16 +66,16 @@ def _is_claimed(folder: Path) -> bool:
     while True:
         try:
             age = time.time() - folder.stat().st_mtime
-            is_made = (folder / SUBMISSION).exists()  # written when it has been claimed, so it is asked for first
+            is_made = (folder / SUBMISSION).exists()  # written after the claim, so it is looked for first
             written = json.loads((folder / CLAIM).read_text(encoding="utf-8"))
             break
         except FileNotFoundError:
             if not folder.exists() or is_made:
-                return False  # taken back, or done
+                return False  # the submission is taken back, or done
         except (OSError, ValueError):
             return age < CLAIM_SECONDS
         if age > MAKING_SECONDS or time.monotonic() > deadline:
-            return False  # its process ended between making the folder and claiming it
+            return False  # its process ended between making the folder and writing the claim
         time.sleep(0.1)
     if not isinstance(written, dict) or written.get("host") != socket.gethostname():
         return age < CLAIM_SECONDS

@@ -1,6 +1,6 @@
-"""What a submitted job does on each of its tasks. Pickled as arguments only; the work is imported where it runs.
+"""What each task of a submitted job does. The pickle holds arguments only; the task imports the code that it runs.
 
-python -m launch.job WORKING_FOLDER IMPORT_FOLDERS …         (internal: a process of torchrun's)
+python -m launch.job WORKING_FOLDER IMPORT_FOLDERS …         (internal: a process that torchrun starts)
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 from launch.notices import note_code, note_signal
+from launch.program import program
+from launch.rank_logs import rank_log
 from signs_dist.environment.launchers import find_launch
 from signs_dist.environment.slurm_job import read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_STOPPED
@@ -23,17 +25,17 @@ from signs_dist.monitoring.signals import SCHEDULER_SIGNALS, call_at_end, end_no
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A training run as a SLURM job, called on each of its tasks.
+    """A training run as a job; each of its tasks calls it.
 
     Attributes:
         arguments: of signs_dist.train.
         run_folder: absolute.
         working_folder: where it was submitted; paths in the config are relative to it.
-        import_folders: what the code is imported from.
-        processes_per_node: with torchrun as agent: how many it starts on each node; 0 where this task trains itself.
-        max_restarts: with torchrun: how often it may start them anew.
-        signal_seconds: with torchrun: how long before the job's end its signal comes, and so may a save take.
-        port: of rank 0, for tasks that no SLURM started; None for those of SLURM, which find it by themselves.
+        import_folders: where Python imports the code from.
+        processes_per_node: with torchrun as agent: how many it starts on each node; 0 if this task trains itself.
+        max_restarts: with torchrun: how often it may restart them.
+        signal_seconds: with torchrun: how long before the job's end its signal comes, which is the time for a save.
+        port: of rank 0, for tasks of a job on this machine; None for tasks of SLURM, which find rank 0 themselves.
     """
 
     arguments: tuple[str, ...]
@@ -49,12 +51,12 @@ class Job:
         """Train, and return the run folder. Ends the process with the exit code of signs_dist.train if it is not 0."""
         _enter(self.working_folder, self.import_folders)
         if self.port is not None:
-            _take_place_of_local_task(self.port)
+            _set_launcher_variables(self.port)
         run_path = Path(self.run_folder)
         rank = find_launch(os.environ).rank
-        _notice_signals(run_path, rank)
+        _end_at_signals(run_path, rank)
         call_at_end(functools.partial(note_code, run_path, rank))
-        _speak_into_own_log(run_path, rank)
+        _write_to_rank_log(run_path, rank)
         try:
             code = self._launch_agent(run_path) if self.processes_per_node else self._train()
         except SystemExit as ended:
@@ -65,9 +67,9 @@ class Job:
         return self.run_folder
 
     def checkpoint(self) -> None:
-        """End this task: submitit calls it on rank 0 at a signal in the moment before this class has its own handler.
+        """End this task. submitit calls this on rank 0 at a signal that comes before this class has its own handler.
 
-        Without it submitit would requeue the job itself, beside the batch script.
+        Without this method submitit would requeue the job itself, and the batch script would requeue it again.
         """
         _end_untrained(Path(self.run_folder), find_launch(os.environ).rank, signal.SIGUSR2)
 
@@ -78,7 +80,7 @@ class Job:
         return run_command(train.main, self.arguments)
 
     def _launch_agent(self, run_path: Path) -> int:
-        """Start torchrun on this node, which meets those of the job's other nodes."""
+        """Start torchrun on this node; it meets the torchrun of each other node of the job."""
         from launch.agent import start_agent
         from signs_dist.console.command import run_command
 
@@ -88,8 +90,8 @@ class Job:
                 arguments,
                 run_path,
                 max_restarts=self.max_restarts,
-                # Python begins in the snapshot's folder, and looks for modules there.
-                program=("-m", "launch.job", self.working_folder, os.pathsep.join(self.import_folders)),
+                # Python starts in the snapshot's folder, and looks for modules there.
+                program=(*program("job"), self.working_folder, os.pathsep.join(self.import_folders)),
                 folder=self.import_folders[0],
                 shutdown_seconds=self.signal_seconds or None,
             )
@@ -97,8 +99,8 @@ class Job:
         return run_command(launch, self.arguments)
 
 
-def _take_place_of_local_task(port: int) -> None:
-    """Say in torchrun's variables which task of submitit's local executor this is."""
+def _set_launcher_variables(port: int) -> None:
+    """Set torchrun's variables for a task of submitit's local executor: its rank, the world size, and rank 0's port."""
     import submitit
 
     task = submitit.JobEnvironment()
@@ -113,32 +115,30 @@ def _take_place_of_local_task(port: int) -> None:
 
 
 def _enter(working_folder: str, import_folders: Sequence[str]) -> None:
-    """Work in the folder of the submission, and import from the snapshot before anything that lies there.
+    """Work in the folder of the submission, and import from the snapshot first.
 
-    What a snapshot lacks, such as modules that git ignores, is still found where it lies.
+    A module that the snapshot lacks, such as a file that git ignores, is imported from the folder of the submission.
     """
     os.chdir(working_folder)
     sys.path[:] = list(dict.fromkeys([*import_folders, *sys.path, working_folder]))
 
 
-def _speak_into_own_log(run_path: Path, rank: int) -> None:
-    """From now on what this task says goes to a file of its own: one for each attempt and rank."""
-    folder = run_path / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = read_job_attempt(os.environ).mark
-    path = folder / f"{mark if mark.startswith('local') else f'job{mark}'}.rank{rank}.txt"
-    print(f"this task says on in {path}", flush=True)
+def _write_to_rank_log(run_path: Path, rank: int) -> None:
+    """Send the output of this task to a file of its own, one for each attempt and rank."""
+    path = rank_log(run_path, read_job_attempt(os.environ).mark, rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print(f"the output of this task continues in {path}", flush=True)
     with path.open("ab", buffering=0) as stream:
         for standard in (sys.stdout, sys.stderr):
             standard.flush()
             os.dup2(stream.fileno(), standard.fileno())
 
 
-def _notice_signals(run_path: Path, rank: int) -> None:
-    """From now on a stop signal outside of training ends this task at once: there is nothing to save.
+def _end_at_signals(run_path: Path, rank: int) -> None:
+    """Let a stop signal end this task at once while it does not train, since there is nothing to save.
 
-    While training, signs_dist.train has handlers of its own. submitit's, which would requeue the job themselves, are
-    replaced.
+    signs_dist.train sets its own handlers for the time of training. This replaces submitit's handlers, which would
+    requeue the job.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -151,7 +151,7 @@ def _notice_signals(run_path: Path, rank: int) -> None:
 
 def _end_untrained(run_path: Path, rank: int, number: int) -> None:
     note_signal(run_path, rank, number)
-    print(f"stopped by {signal.Signals(number).name}, and not training", file=sys.stderr, flush=True)
+    print(f"stopped by {signal.Signals(number).name} before or after training", file=sys.stderr, flush=True)
     end_now(EXIT_STOPPED)
 
 

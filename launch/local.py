@@ -1,4 +1,4 @@
-"""Start a run on several processes of this machine: torchrun with its wiring done.
+"""Start a run on several processes of this machine, as torchrun does, with port, devices, threads and logs set up.
 
 python -m launch.local --nproc 4 -- --config configs/signs.yaml
 python -m launch.local --gpus 0,2,5,6 -- --config configs/signs.yaml optim.lr=0.05
@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from launch.torchrun import Launch, start
+from launch.torchrun import LaunchPlan, choose_thread_variables, start
 from signs_dist import train
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.context import read_context
@@ -25,8 +25,8 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m launch.local",
         description="Train on several processes of this machine (DistributedDataParallel): one per GPU, or on the CPU. "
-        "A free port, the devices, the threads and the log of each process are taken care of.",
-        epilog="What follows `--` goes to signs_dist.train. Exit codes are those of signs_dist.train.",
+        "The command chooses a free port, and sets each process's device, threads and log.",
+        epilog="Arguments after `--` are for signs_dist.train. Exit codes are those of signs_dist.train.",
     )
     parser.add_argument("--nproc", type=int, metavar="N", help="number of processes (default: one per GPU of --gpus)")
     parser.add_argument(
@@ -37,23 +37,23 @@ def build_parser() -> CommandParser:
         type=int,
         default=0,
         metavar="N",
-        help="start all again, from the newest checkpoint, when one breaks, so many times (default: 0)",
+        help="start all processes again when one fails, at most N times, from the newest checkpoint (default: 0)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would be started, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the command that would be started, and exit")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="for signs_dist.train")
     parser.passes_on = train.build_parser()
     return parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Launch as the arguments say."""
+    """Start the processes, or with --dry-run print what would be started."""
     options, rest = read_sides(build_parser(), arguments, example="--nproc 4")
     context = read_context()
     if context.launcher != "python":
         raise UserError(
             f"launch.local starts processes itself: start it with plain python, not under {context.launcher}."
         )
-    launch = plan_launch(
+    plan = plan_launch(
         nproc=options.nproc,
         gpus=options.gpus,
         max_restarts=options.max_restarts,
@@ -62,13 +62,21 @@ def main(arguments: Sequence[str]) -> int:
         environment=os.environ,
     )
     if options.dry_run:
-        print(launch.describe())
+        print(describe_launch(plan))
         return EXIT_OK
-    return start(launch)
+    return start(plan)
+
+
+def describe_launch(plan: LaunchPlan) -> str:
+    """The torchrun command that starts the same processes on this machine, as a person would type it."""
+    variables = [f"{name}={shlex.quote(value)}" for name, value in plan.variables.items()]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    flags = [f"--nproc-per-node={plan.num_processes}", f"--max-restarts={plan.max_restarts}"]
+    return " ".join([*variables, shlex.join([*torchrun, *flags, *plan.program, *plan.arguments])])
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is before the first `--`, and what is behind it."""
+    """The arguments before the first `--`, and those after it."""
     if "--" not in arguments:
         return list(arguments), []
     place = list(arguments).index("--")
@@ -78,29 +86,33 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def read_sides(
     parser: CommandParser, arguments: Sequence[str], *, example: str
 ) -> tuple[argparse.Namespace, list[str]]:
-    """A launcher's own flags, and what is behind the first `--`, for the command that it starts.
+    """A launcher's own flags, and the arguments after the first `--`, which are for the command that it starts.
 
     Args:
-        parser: of the launcher; its `arguments` are those that belong behind `--`.
+        parser: of the launcher; its positional `arguments` takes what belongs after `--`, to name it in the message.
         arguments: as typed.
         example: flags for the message.
 
     Raises:
-        UserError: something stands on the wrong side.
+        UserError: an argument is on the wrong side of `--`.
     """
     own, rest = split_arguments(arguments)
     options = parser.parse_args(own)
     require_on_its_side(parser, rest)
     if options.arguments:
         raise UserError(
-            f"what is for signs_dist.train goes behind --, such as: {parser.prog} {example} -- "
+            f"arguments for signs_dist.train go after --, such as: {parser.prog} {example} -- "
             f"{shlex.join(options.arguments)}"
         )
     return options, rest
 
 
 def require_on_its_side(parser: CommandParser, rest: Sequence[str]) -> None:
-    """Refuse flags of `parser` behind the first `--`, where those of the command that it starts belong.
+    """Refuse the launcher's own flags after the first `--`.
+
+    Args:
+        parser: of the launcher.
+        rest: the arguments after `--`.
 
     Raises:
         UserError: naming the flag.
@@ -121,7 +133,7 @@ def plan_launch(
     usable_cores: int,
     environment: Mapping[str, str],
     max_restarts: int = 0,
-) -> Launch:
+) -> LaunchPlan:
     """Decide what to start.
 
     Args:
@@ -129,11 +141,11 @@ def plan_launch(
         gpus: `--gpus`, or None.
         arguments: of signs_dist.train.
         usable_cores: of this machine.
-        environment: that of this process.
+        environment: of this process.
         max_restarts: `--max-restarts`.
 
     Raises:
-        UserError: numbers that do not fit each other.
+        UserError: a number is not legal, or contradicts another.
     """
     variables = {}
     if gpus is not None:
@@ -146,7 +158,7 @@ def plan_launch(
         nproc = len(names) if nproc is None else nproc
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(names[:nproc])
         if not any(argument.partition("=")[0] == "--device" for argument in arguments):
-            arguments = ["--device", "cuda", *arguments]  # GPUs named here are not to be missing without a word
+            arguments = ["--device", "cuda", *arguments]  # without these GPUs the run fails rather than use the CPU
     if nproc is None:
         raise UserError("how many processes? Type --nproc 4, or --gpus 0,1,2,3 for one per GPU.")
     if nproc < 1:
@@ -154,11 +166,9 @@ def plan_launch(
     if max_restarts < 0:
         raise UserError(f"--max-restarts {max_restarts}: 0 or more.")
     if "--dp" in arguments:
-        raise UserError("--dp is one process with several GPUs. Leave it away here: each process has a GPU of its own.")
-    # torchrun would set 1 and warn about it.
-    if "OMP_NUM_THREADS" not in environment:
-        variables["OMP_NUM_THREADS"] = str(max(1, usable_cores // nproc))
-    return Launch(nproc, variables, tuple(arguments), max_restarts)
+        raise UserError("--dp is one process with several GPUs. Omit it here: each process has a GPU of its own.")
+    variables |= choose_thread_variables(environment, usable_cores, nproc)
+    return LaunchPlan(nproc, variables, tuple(arguments), max_restarts)
 
 
 if __name__ == "__main__":

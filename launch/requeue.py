@@ -1,12 +1,15 @@
-"""Whether a job that has ended is to be requeued: asked once, by its batch script, when all its tasks are gone.
+"""Whether to requeue a job: its batch script asks once, when all tasks have ended.
 
-SLURM itself requeues what it ends with SIGTERM to make room at once, what is on a node that fails, and what `scontrol
-requeue` names. The signal that a job asked for beforehand (SIGUSR2) is this toolkit's to answer, and so is a SIGTERM
-with some time of grace: SLURM would requeue at its end, but a job that has ended by itself has ended. So there is one
-owner for each of them.
+    signal or event                                              who requeues
+    SIGUSR2, `--signal-seconds` before the time limit            this toolkit
+    SIGTERM at a preemption with grace time                      this toolkit: a job that ends by itself within the
+                                                                 grace time is not requeued by SLURM
+    SIGTERM at a preemption without grace time                   SLURM
+    a node that fails                                            SLURM
+    scontrol requeue                                             SLURM
 
 python -m launch.requeue RUN_DIR --exit-code CODE …          (internal: prints `requeue` or `end` and why; its own exit
-                                                              code is the one that the job is to end with)
+                                                              code is the exit code for the job)
 """
 
 from __future__ import annotations
@@ -20,24 +23,24 @@ import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from launch.notices import CODE, EXIT_TERMINATED, FOR_ANOTHERS_SAKE, last_attempt, own_failures, read_notices
+from launch.durations import parse_duration
+from launch.notices import CODE, EXIT_TERMINATED, NOT_ITS_OWN, last_attempt, own_failures, read_notices
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
-from signs_dist.monitoring.failure_card import FailureCard, choose_root, read_failures
+from signs_dist.monitoring.failure_card import FailureCard, read_failures
+from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder, timestamp
+from signs_dist.run_folder.records import AttemptLine, EndLine, RequeueLine, StartLine, of_kind
 
-EVENT = "requeue"
-"""The line in attempts.jsonl."""
 NEAR_SECONDS = 90.0
-"""A job that ends this near to where its signal was due has run out of time."""
+"""A job that ends within this time after its signal was due was signalled because of its time limit."""
 EXIT_KILLED = 128 + signal.SIGKILL
-"""Of a task that was killed: by the kernel, when memory runs out, or by a person."""
+"""Exit code of a task that was killed, by the kernel when memory runs out, or by a person."""
 EXIT_SIGNALLED = 128 + signal.SIGUSR2
-"""Of a task that the job's signal met before it had a handler: in launch.job's first half second, and in the templates
-until it trains."""
+"""Exit code of a task that got the job's signal before it had a handler: in the first half second of launch.job, and in
+the templates of slurm/ until the task trains."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +48,16 @@ class Ending:
     """How an attempt has ended.
 
     Attributes:
-        exit_code: of its tasks: the highest, or that of the one that failed by itself and had srun end the others.
-        signals: names of those that it got.
-        seconds_left: until its time limit; None where it has none.
-        is_preempted: whether it has some time of grace to make room for another job.
-        job_state: of the job, as SLURM calls it: while it is ours to decide, RUNNING; "" where SLURM does not answer.
-        signal_seconds: how long before that limit its signal is due.
-        restart_count: how often it was requeued before.
-        timeouts: how often of these by us, for running out of time.
-        idle_attempts: how many attempts in a row, this one included, have made no step.
+        exit_code: of the task that failed by itself, after which srun ended the others; else the highest of all tasks.
+        signals: the names of its signals.
+        seconds_left: until its time limit; None without a limit.
+        is_preempted: whether it is in the grace time of a preemption.
+        job_state: of the job, as SLURM calls it: RUNNING as long as SLURM does not end or requeue the job itself; ""
+            where SLURM does not answer.
+        signal_seconds: how long before the time limit its signal is due.
+        restart_count: how often the job was requeued before.
+        timeouts: how often this toolkit has requeued it because its time limit was near.
+        idle_attempts: how many attempts in a row, up to this one, have made no step.
     """
 
     exit_code: int
@@ -68,21 +72,21 @@ class Ending:
 
     @property
     def is_timeout(self) -> bool:
-        """Whether it was signalled because its time was nearly over."""
+        """Whether it was signalled because its time limit was near."""
         near = self.seconds_left is not None and self.seconds_left <= self.signal_seconds + NEAR_SECONDS
         return near and not self.is_preempted
 
     @property
     def cause(self) -> str:
-        """Why it was signalled, for people."""
+        """Why it was signalled, in a few words."""
         if self.is_preempted:
             return "it was preempted"
-        return "its time was nearly over" if self.is_timeout else "it was signalled"
+        return "its time limit was near" if self.is_timeout else "it was signalled"
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """Whether to requeue, and why, in one line; `exit_code` is what the job ends with, if not with its tasks' own."""
+    """Whether to requeue, and why, in one line; `exit_code` is the job's, None for that of its tasks."""
 
     is_requeue: bool
     why: str
@@ -95,7 +99,7 @@ def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
     Args:
         ending: how the attempt has ended.
         max_requeues: how often a job may be requeued in all.
-        max_timeouts: how often because its time was over.
+        max_timeouts: how often because its time limit was near.
     """
     if ending.exit_code == EXIT_OK:
         return Decision(False, "finished")
@@ -108,12 +112,12 @@ def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
             return Decision(False, "a task was killed, and srun ended the others", EXIT_KILLED)
         return Decision(False, "stopped by a person")
     if ending.job_state not in ("RUNNING", ""):
-        return Decision(False, f"SLURM is at it already: the job is {ending.job_state.lower()}")
+        return Decision(False, f"SLURM ends or requeues it already: the job is {ending.job_state.lower()}")
     cause = ending.cause
     if ending.restart_count >= max_requeues:
         return Decision(False, f"{cause}, but it was requeued {_times(max_requeues)}: max_requeues")
     if ending.is_timeout and ending.timeouts >= max_timeouts:
-        return Decision(False, f"{cause}, but that was so {_times(max_timeouts)} before: max_timeouts")
+        return Decision(False, f"{cause}, but it was requeued for that {_times(max_timeouts)}: max_timeouts")
     if ending.idle_attempts >= 2:
         return Decision(False, f"{cause}, but two attempts in a row made no step")
     return Decision(True, cause)
@@ -123,60 +127,50 @@ def _times(count: int) -> str:
     return {0: "0 times", 1: "once"}.get(count, f"{count} times")
 
 
-def count_idle(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> int:
-    """How many attempts of a job in a row, counted back from this one, have made no step.
+def count_idle(lines: Sequence[AttemptLine], attempt: JobAttempt) -> int:
+    """How many attempts of a job in a row, counted back from `attempt`, have made no step.
 
     Args:
-        lines: of attempts.jsonl. An attempt that was signalled or killed before it began to train has none.
-        attempt: the one that has just ended.
+        lines: of attempts.jsonl. An attempt that was signalled or killed before it trained has no line.
+        attempt: the attempt that has just ended.
     """
     counts = range(attempt.restart_count, -1, -1)
     made = (count_steps(lines, JobAttempt(attempt.job, count)) for count in counts)
     return len(list(itertools.takewhile(lambda steps: steps == 0, made)))
 
 
-def count_steps(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> int:
-    """The steps that an attempt of a job has made and that count. torchrun may have begun several times in it.
+def count_steps(lines: Sequence[AttemptLine], attempt: JobAttempt) -> int:
+    """How many steps of an attempt were saved. torchrun may have restarted the processes within the attempt.
 
-    What was killed has no line at its end: the first step of what began next tells how far it had saved.
+    An attempt that was killed has no line for its end: the first step of the next start tells how far it had saved.
     """
-    starts = [line for line in lines if line.get("event") == "start"]
-    own = [number for number, line in enumerate(starts) if line.get("job") == attempt.mark]
+    starts = of_kind(lines, StartLine)
+    own = [number for number, line in enumerate(starts) if line.job == attempt.mark]
     if not own:
         return 0
     ends = _ends_of(lines, attempt)
     following = starts[own[-1] + 1 : own[-1] + 2]
-    first = int(starts[own[0]].get("first_step", 0))
-    reached = [int(line.get("last_step", 0)) for line in ends] + [int(line.get("first_step", 0)) for line in following]
+    first = starts[own[0]].first_step
+    reached = [line.last_step for line in ends] + [line.first_step for line in following]
     return max(0, max(reached, default=first) - first)
 
 
-def stop_signals(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> set[str]:
-    """Names of the signals by which an attempt was stopped while it trained, by its last line at an end."""
-    reasons = [str(line.get("reason", "")) for line in _ends_of(lines, attempt)]
+def stop_signals(lines: Sequence[AttemptLine], attempt: JobAttempt) -> set[str]:
+    """Names of the signals that stopped an attempt while it trained, by its last line for an end."""
+    reasons = [line.reason for line in _ends_of(lines, attempt)]
     names = (signal.SIGTERM.name, signal.SIGUSR2.name)
     return {name for reason in reasons[-1:] for name in names if reason.startswith(f"stopped by {name} ")}
 
 
-def _ends_of(lines: Sequence[Mapping[str, Any]], attempt: JobAttempt) -> list[Mapping[str, Any]]:
-    starts = [line for line in lines if line.get("event") == "start" and line.get("job") == attempt.mark]
-    numbers = {line.get("attempt") for line in starts}
-    return [line for line in lines if line.get("event") == "end" and line.get("attempt") in numbers]
-
-
-def parse_duration(text: str) -> float | None:
-    """Seconds of a time as SLURM writes it, such as `1-02:03:04` or `59:30`; None for UNLIMITED and the like."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip(), re.ASCII)
-    if found is None:
-        return None
-    days, hours, minutes, seconds = (int(group or 0) for group in found.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+def _ends_of(lines: Sequence[AttemptLine], attempt: JobAttempt) -> list[EndLine]:
+    numbers = {line.attempt for line in of_kind(lines, StartLine) if line.job == attempt.mark}
+    return [line for line in of_kind(lines, EndLine) if line.attempt in numbers]
 
 
 def read_ending(
     folder: RunFolder, exit_code: int, environment: Mapping[str, str], *, job: str, signal_seconds: float
 ) -> Ending:
-    """Put together what is known of the attempt that has just ended.
+    """How the attempt that has just ended did so, from the run folder and from SLURM.
 
     Args:
         folder: the run folder.
@@ -185,21 +179,21 @@ def read_ending(
         job: what `scontrol --oneliner show job` says.
         signal_seconds: how long before the time limit the job's signal is due.
     """
-    lines = folder.read_lines(folder.attempts)
+    lines = folder.read_attempts()
     attempt = read_job_attempt(environment)
     met = {signal.SIGUSR2.name} if exit_code == EXIT_SIGNALLED else set()
     notices = read_notices(folder.path, attempt.mark)
     noticed = {what for _, what in notices if not what.startswith(CODE)}
-    # What tasks noted themselves comes first: torchrun says SIGTERM to its processes whatever it was told, and so does
-    # srun to those that are still at work when another has ended.
+    # Notices come first: torchrun sends SIGTERM to its processes whatever signal it got, and srun sends it to the tasks
+    # that still run when one has ended.
     signals = frozenset((met | noticed) or stop_signals(lines, attempt))
     shown = dict(re.findall(r" (JobState|RunTime|TimeLimit|PreemptTime)=(\S*)", job))
     is_preempted = shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") not in ("None", "")
-    # The cards of an earlier attempt are there until the next one trains.
-    has_trained = any(line.get("event") == "start" and line.get("job") == attempt.mark for line in lines)
+    # The cards of an earlier attempt stay until the next one trains.
+    has_trained = any(line.job == attempt.mark for line in of_kind(lines, StartLine))
     cards = read_failures(folder.logs) if has_trained else []
-    # A SIGTERM may be srun's own, to the tasks that were left when one had failed.
-    if exit_code in FOR_ANOTHERS_SAKE - {EXIT_OK} and signals <= {signal.SIGTERM.name} and not is_preempted:
+    # A SIGTERM may come from srun, which ends the other tasks when one has failed.
+    if exit_code in NOT_ITS_OWN - {EXIT_OK} and signals <= {signal.SIGTERM.name} and not is_preempted:
         exit_code = find_own_code(notices, [] if signals else cards) or exit_code
     limit, ran = parse_duration(shown.get("TimeLimit", "")), parse_duration(shown.get("RunTime", ""))
     return Ending(
@@ -208,10 +202,7 @@ def read_ending(
         seconds_left=limit - ran if limit is not None and ran is not None else None,
         signal_seconds=signal_seconds,
         restart_count=attempt.restart_count,
-        timeouts=sum(
-            line.get("event") == EVENT and line.get("job") == attempt.job and bool(line.get("is_timeout"))
-            for line in lines
-        ),
+        timeouts=sum(line.job == attempt.job and line.is_timeout for line in of_kind(lines, RequeueLine)),
         idle_attempts=count_idle(lines, attempt),
         is_preempted=is_preempted,
         job_state=shown.get("JobState", ""),
@@ -219,24 +210,24 @@ def read_ending(
 
 
 def find_own_code(notices: Collection[tuple[int, str]], cards: Sequence[FailureCard]) -> int | None:
-    """The exit code of the task that failed by itself, where srun has ended the others; None where it cannot be told.
+    """The exit code of the task that failed by itself, after which srun ended the others; None if nothing tells it.
 
     Args:
-        notices: what tasks have left, by `read_notices`.
+        notices: of the attempt, from `read_notices`.
         cards: of the attempt.
     """
     if own := own_failures(notices):
         return min(code for _, code in own)
-    root = choose_root(cards)
+    root = find_root_cause(cards)
     if root is None:
         return None
     return {"error": root.exit_code, "killed": EXIT_KILLED}.get(root.kind, EXIT_FAILED)
 
 
 def read_own_code(folder: RunFolder, job: str, cards: Sequence[FailureCard]) -> int | None:
-    """The exit code of a job's last attempt by what its tasks have left, or None where nothing tells.
+    """The exit code of a job's last attempt: of a task that failed by itself, or else the highest.
 
-    That of a task which failed by itself, or else the highest.
+    None if neither notices nor cards tell it.
     """
     notices = read_notices(folder.path, last_attempt(folder.path, job))
     codes = [int(what.removeprefix(CODE)) for _, what in notices if what.startswith(CODE)]
@@ -256,17 +247,21 @@ def build_parser() -> CommandParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the decision: its first word is `requeue` or `end`. A requeue is written to attempts.jsonl.
+    """Print the decision, whose first word is `requeue` or `end`; write a requeue to attempts.jsonl.
 
-    Returns what the job is to end with.
+    Returns the exit code for the job.
     """
     options: argparse.Namespace = build_parser().parse_args(arguments)
     folder = RunFolder(options.folder)
     ending = read_ending(folder, options.exit_code, os.environ, job=options.job, signal_seconds=options.signal_seconds)
     decision = decide(ending, max_requeues=options.max_requeues, max_timeouts=options.max_timeouts)
     if decision.is_requeue:
-        line = {"event": EVENT, "time": timestamp(), "why": decision.why, "is_timeout": ending.is_timeout}
-        folder.append(folder.attempts, line | {"job": read_job_attempt(os.environ).job, "before": ending.restart_count})
+        job = read_job_attempt(os.environ).job
+        folder.add(
+            RequeueLine(
+                time=timestamp(), why=decision.why, is_timeout=ending.is_timeout, job=job, before=ending.restart_count
+            )
+        )
     print("requeue" if decision.is_requeue else "end", decision.why)
     return ending.exit_code if decision.exit_code is None else decision.exit_code
 

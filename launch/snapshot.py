@@ -1,4 +1,4 @@
-"""A copy of the code as it is when a job is submitted: what is edited afterwards changes nothing for the job."""
+"""A copy of the code at the moment of a submission, so that later edits do not change the job."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import signs_dist
 from signs_dist.errors import UserError
 
 PACKAGES = ("signs_dist", "launch")
-"""What a job imports of this toolkit."""
+"""The packages of this toolkit that a job imports."""
 MOST_BYTES = 200 * 2**20
 SUFFIXES = (".py", ".yaml", ".yml", ".toml")
-"""What is copied of a working folder that git does not know."""
+"""Files that are copied from a working folder outside of git."""
 SKIPPED = ("runs", "data", "__pycache__", "node_modules", "site-packages")
 
 
@@ -27,9 +27,9 @@ class Snapshot:
     """Where a job imports from.
 
     Attributes:
-        import_folders: folders for Python's path, the first also the folder that the job's Python starts in.
+        import_folders: folders for Python's path; the job's Python starts in the first.
         about: commit, whether there were changes, number of files and bytes; for people.
-        diff: what had not been committed, as git tells it.
+        diff: the changes that were not committed, from git diff.
     """
 
     import_folders: tuple[Path, ...]
@@ -38,27 +38,27 @@ class Snapshot:
 
 
 def toolkit_folder() -> Path:
-    """The folder that this toolkit's packages lie in."""
+    """The folder that holds this toolkit's packages."""
     return Path(signs_dist.__file__).resolve().parent.parent
 
 
 def without_snapshot(working_folder: Path) -> Snapshot:
-    """Import from where the code lies now."""
+    """No copy: the job imports the code from where it is now."""
     return Snapshot((toolkit_folder(), working_folder), {"snapshot": False} | _describe(working_folder)[0])
 
 
 def take_snapshot(working_folder: Path, target: Path) -> Snapshot:
-    """Copy the working tree of `working_folder`, and this toolkit if it lies elsewhere.
+    """Copy the working tree of `working_folder`, and this toolkit if it is elsewhere.
 
-    What git ignores, and submodules, are not copied, and found where they lie; where there is no git, only the folder's
-    Python and YAML files are copied.
+    Files that git ignores and submodules are not copied: the job imports them from the working folder. Outside of git
+    only Python, YAML and TOML files are copied.
 
     Args:
-        working_folder: where the job was submitted; modules of the user's are found from there.
+        working_folder: where the job was submitted, from which the user's modules are imported.
         target: the folder to make.
 
     Raises:
-        UserError: there is too much of it.
+        UserError: the files are larger than MOST_BYTES in all.
     """
     root = _git_root(working_folder) or working_folder
     files = {target / "tree" / path: root / path for path in _list_files(root)}
@@ -76,8 +76,8 @@ def take_snapshot(working_folder: Path, target: Path) -> Snapshot:
         largest = max(files.values(), key=lambda source: source.lstat().st_size)
         raise UserError(
             f"the working tree {root} has {num_bytes / 2**20:,.0f} MiB that git does not ignore, too much to copy for "
-            f"each job (at most {MOST_BYTES / 2**20:.0f} MiB); the largest is {largest}. Let git ignore what is no "
-            f"code, or add --no-snapshot."
+            f"each job (at most {MOST_BYTES / 2**20:.0f} MiB). The largest file is {largest}. Let git ignore files "
+            f"that are not code, or add --no-snapshot."
         )
     for copy, source in files.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -90,14 +90,14 @@ def take_snapshot(working_folder: Path, target: Path) -> Snapshot:
 
 
 def _list_files(root: Path) -> Iterator[Path]:
-    """The files of a working tree, relative to it: those that git knows or would know."""
+    """The files of a working tree, relative to it: those that git tracks, or would track after `git add`."""
     listed = _git(root, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     if listed is None:
         yield from _list_plain(root, SUFFIXES)
         return
     for name in listed.split(b"\0"):
         path = Path(os.fsdecode(name))
-        if name and ((root / path).is_symlink() or (root / path).is_file()):  # not what was deleted, nor submodules
+        if name and ((root / path).is_symlink() or (root / path).is_file()):  # without deleted files and submodules
             yield path
 
 

@@ -1,164 +1,206 @@
-"""torchrun on this machine: how it is started, told of signals, listened to and ended, and what its report says."""
+"""Starting the workers of this node under torch's elastic agent, as torchrun does, and waiting for their end."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import dataclasses
-import functools
-import importlib.util
-import json
 import os
-import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
+from launch.elastic_agent import WORKERS, AgentSettings, WorkerFailure
+from launch.passing_signals import passing_signals
+from launch.worker_files import copying_standard_error, has_standard_error, has_stopped
+from signs_dist.environment.cores import share_of_cores
 from signs_dist.environment.process_table import find_descendants, is_alive, kill_tree, process_state, read_birth
-from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED
+from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from signs_dist.monitoring.heartbeat import ORPHAN_SECONDS
-from signs_dist.monitoring.signals import SCHEDULER_SIGNALS
 
-SECOND_SECONDS = 1.0
-"""A second Ctrl-C within this time is the first one still."""
+AGENT = f"{__package__}.elastic_agent"
+AGENT_LOG = "agent.log"
+"""The agent's standard error: torch's warnings, and its traceback if it fails itself."""
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING")
+"""Levels of torch's messages at which its warnings are written."""
+NUM_LINES = 40
+"""How much of a failure is printed where no worker has said anything."""
 POLL_SECONDS = 0.1
-SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
-"""torchrun's variable (torch 2.14 has it): seconds that processes have after a stop signal; without it, 30."""
-HANDLED_SIGNALS = "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
-"""torchrun's flag (torch 2.14 has it): what it passes on to its processes. By default SIGUSR2 is not among them."""
-OWN_SIGNAL_SECONDS = 1.5
-"""After a signal to this process: by then it is seen whether torchrun has got it as well."""
 PR_SET_PDEATHSIG = 1
-"""The number of prctl(2)'s option that sends a process a signal when its parent ends."""
+"""The option of prctl(2) that sends a process a signal when its parent ends."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Launch:
-    """What is to be started.
+class Rendezvous:
+    """Where the agents of a launch meet.
 
     Attributes:
-        num_processes: how many.
+        num_nodes: number of nodes, and so of agents.
+        endpoint: HOST:PORT that one of them serves; port 0 takes a free one, and is for one node.
+        run_id: the launch's name, the same for all agents.
+        is_host: whether this agent serves the endpoint; None lets torch compare names and addresses.
+    """
+
+    num_nodes: int
+    endpoint: str
+    run_id: str
+    is_host: bool | None = None
+
+
+def meet_on_this_machine() -> Rendezvous:
+    """The rendezvous of one agent alone, as `torchrun --standalone` makes it: a free port, and a UUID as name."""
+    return Rendezvous(1, "localhost:0", str(uuid.uuid4()))
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchPlan:
+    """What is started on this node.
+
+    Attributes:
+        num_processes: number of workers.
         variables: what is added to the environment.
-        arguments: of signs_dist.train.
-        max_restarts: how often all are started again when one breaks.
-        rendezvous: torchrun's flags on where it meets those of other machines.
-        program: what each process runs before these arguments.
-        folder: where torchrun is started; None: here.
-        shutdown_seconds: after a stop signal, until torchrun kills processes that have not ended; None: its default.
+        arguments: of the program, such as signs_dist.train's.
+        max_restarts: how often all workers are started again after one has failed.
+        rendezvous: where this node's agent meets those of other nodes.
+        program: what Python runs in each worker, before `arguments`.
+        folder: the working folder of agent and workers; None: this process's.
+        shutdown_seconds: how long workers have to end after a stop signal, until they are killed; None: torch's 30.
     """
 
     num_processes: int
     variables: Mapping[str, str]
     arguments: tuple[str, ...]
     max_restarts: int = 0
-    rendezvous: tuple[str, ...] = ("--standalone",)
+    rendezvous: Rendezvous = dataclasses.field(default_factory=meet_on_this_machine)
     program: tuple[str, ...] = ("-m", "signs_dist.train")
     folder: str | None = None
     shutdown_seconds: int | None = None
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What torchrun is to find in its environment beside what is there."""
-        given = dict(self.variables)
-        # What torchrun warns of is read here.
-        if os.environ.get("LOGLEVEL", "WARNING").upper() not in ("DEBUG", "INFO", "WARNING"):
-            given["LOGLEVEL"] = "WARNING"
-        # An older release does not look at it, and its processes would rely on it.
-        if self.shutdown_seconds is not None and torchrun_knows(SHUTDOWN_TIMEOUT):
-            given[SHUTDOWN_TIMEOUT] = str(self.shutdown_seconds)
-        return given
-
-    def command(self, log_folder: Path) -> list[str]:
-        """The command line of torchrun. Workers' standard error goes to files below `log_folder`, a folder each."""
-        return [
-            *(sys.executable, "-m", "torch.distributed.run"),
-            *([HANDLED_SIGNALS] if torchrun_knows(HANDLED_SIGNALS.partition("=")[0]) else []),
-            *(*self.rendezvous, f"--nproc-per-node={self.num_processes}", f"--max-restarts={self.max_restarts}"),
-            *(f"--log-dir={log_folder}", "--redirects=2"),
-            *(*self.program, *self.arguments),
-        ]
-
-    def describe(self) -> str:
-        """The command as one would type it."""
-        variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.variables.items())
-        return f"{variables} {shlex.join(self.command(Path('LOGS')))}"
+    def settings(self) -> AgentSettings:
+        """The same for the agent."""
+        is_host = self.rendezvous.is_host
+        return AgentSettings(
+            num_nodes=self.rendezvous.num_nodes,
+            num_workers=self.num_processes,
+            run_id=self.rendezvous.run_id,
+            endpoint=self.rendezvous.endpoint,
+            rendezvous={} if is_host is None else {"is_host": is_host},
+            max_restarts=self.max_restarts,
+            arguments=(*self.program, *self.arguments),
+            shutdown_seconds=self.shutdown_seconds,
+        )
 
 
-def start(launch: Launch, on_signal: Callable[[int], None] = lambda number: None) -> int:
-    """Start the processes, pass on what they say and what the user signals, and wait for their end.
+def choose_thread_variables(environment: Mapping[str, str], num_cores: int, num_processes: int) -> dict[str, str]:
+    """OMP_NUM_THREADS for each of this node's processes, unless the user has set it; torchrun would set 1 and warn."""
+    if "OMP_NUM_THREADS" in environment:
+        return {}
+    return {"OMP_NUM_THREADS": str(share_of_cores(num_cores, num_processes))}
+
+
+def choose_log_level(environment: Mapping[str, str]) -> dict[str, str]:
+    """LOGLEVEL for torch's messages, unless the user has set a legal one.
+
+    With another name torch refuses to start, and above WARNING it would not say why a rendezvous fails.
+    """
+    level = environment.get("LOGLEVEL", "WARNING")
+    return {} if level in LOG_LEVELS else {"LOGLEVEL": level.upper() if level.upper() in LOG_LEVELS else "WARNING"}
+
+
+def choose_exit_code(
+    agent_code: int, *, first_signal: int | None, has_stopped: bool, failure: WorkerFailure | None
+) -> int:
+    """The exit code of a launch.
 
     Args:
-        launch: what to start.
-        on_signal: hears the number of the first signal that asks to stop.
+        agent_code: the agent's exit code; -N if signal N ended it.
+        first_signal: the first signal that this process has passed on; None without one.
+        has_stopped: whether a worker has saved and ended as a scheduler's signal asks.
+        failure: the worker that failed first; None where the agent names none.
+    """
+    if agent_code == 0:
+        return EXIT_OK
+    if first_signal is not None:
+        return EXIT_STOPPED if has_stopped else 128 + first_signal
+    if agent_code < 0:
+        return 128 - agent_code
+    return EXIT_FAILED if failure is None else failure.exit_code
+
+
+def start(plan: LaunchPlan, on_signal: Callable[[int], None] = lambda number: None) -> int:
+    """Start the agent and its workers, copy what workers write to standard error, pass on signals, wait for the end.
+
+    Args:
+        plan: what to start.
+        on_signal: is called with the number of the first signal that asks to stop.
+
+    Returns:
+        The exit code of the worker that failed first, or the code for a signal (`choose_exit_code`).
     """
     folder = Path(tempfile.mkdtemp(prefix="signs_dist-launch-"))
+    workers = folder / WORKERS
     try:
-        with (folder / "torchrun.log").open("w") as log:
-            # A session of its own: Ctrl-C then reaches this process alone, which passes it on once.
-            process = subprocess.Popen(
-                launch.command(folder / "processes"),
-                env={**os.environ, **launch.environment},
-                cwd=launch.folder,
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-            )
-        with _passing_signals(process, on_signal, folder / "torchrun.log") as signals, _following(folder / "processes"):
-            code = _wait(process)
-        if code == 0:
-            return EXIT_OK
-        if code < 0 and not signals:
+        plan.settings.write(folder)
+        process = _start_agent(plan, folder)
+        with passing_signals(process, on_signal) as signals, copying_standard_error(workers):
+            agent_code = _wait(process)
+        failure = None if agent_code < 0 else WorkerFailure.read(folder)
+        if agent_code < 0 and not signals:
             print(
-                f"error: torchrun, which looks after the processes, was ended by signal {-code} "
-                f"({signal.Signals(-code).name}); they have been stopped as well. Nothing that was saved is lost: the "
-                f"same command with the same --run-dir goes on.",
+                f"error: torchrun, which looks after the processes, was ended by signal {-agent_code} "
+                f"({signal.Signals(-agent_code).name}); they have been stopped as well. Nothing that was saved is "
+                f"lost: the same command with the same --run-dir resumes the run.",
                 file=sys.stderr,
             )
-            return 128 - code
-        report = (folder / "torchrun.log").read_text(errors="replace")
-        if signals and has_stopped(folder / "processes"):
-            return EXIT_STOPPED
-        if signals:
-            return EXIT_INTERRUPTED if signals[0] == signal.SIGINT else 128 + signals[0]
-        said = any(path.stat().st_size for path in (folder / "processes").rglob("stderr.log"))
-        if not said:
-            print(last_words(report), file=sys.stderr)
-        return find_exit_code(report)
+        elif agent_code and not signals and not has_standard_error(workers):
+            said = failure.message if failure else (folder / AGENT_LOG).read_text(errors="replace")
+            print(last_lines(said), file=sys.stderr)
+        return choose_exit_code(
+            agent_code,
+            first_signal=signals[0] if signals else None,
+            has_stopped=has_stopped(workers),
+            failure=failure,
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@functools.cache
-def torchrun_knows(word: str) -> bool:
-    """Whether this release of torchrun knows a flag or a variable. torch is not imported for it: that takes seconds."""
-    found = importlib.util.find_spec("torch")
-    for folder in (found.submodule_search_locations or ()) if found is not None else ():
-        with contextlib.suppress(OSError):
-            source = (Path(folder) / "distributed" / "run.py").read_text(encoding="utf-8")
-            return word in source
-    return False
+def last_lines(text: str) -> str:
+    """The last lines of a text, without empty lines around them."""
+    return "\n".join(text.strip().splitlines()[-NUM_LINES:])
+
+
+def _start_agent(plan: LaunchPlan, folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / AGENT_LOG).open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", AGENT, str(folder)],
+            env={**os.environ, **choose_log_level(os.environ), **plan.variables},
+            cwd=plan.folder,
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which passes it on once
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
 
 
 def _end_with_parent() -> None:
-    """Called in the new process: torchrun gets SIGTERM if this one is killed, and stops its workers then."""
+    """Called in the new process: the agent gets SIGTERM if this process is killed, and then stops its workers."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for torchrun; nothing that it started outlives it, whatever happens here."""
+    """Wait for the agent and return its exit code; whatever happens here, nothing that it started outlives it."""
     workers: list[tuple[int, str]] = []
     try:
         while process.poll() is None:
-            # Asked for while it lives: once it is gone, nothing tells whose children these were.
+            # Listed while the agent lives: afterwards the system does not tell whose children they were.
             workers = [(pid, read_birth(pid)) for pid in find_descendants(process.pid)] or workers
             time.sleep(POLL_SECONDS)
         return process.returncode
@@ -169,124 +211,16 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 
 
 def _end_orphans(workers: Sequence[tuple[int, str]]) -> None:
-    """Wait for what a torchrun that was killed has left behind: it stops by itself, or is killed."""
+    """Wait for workers whose agent was killed: they stop by themselves, or are killed.
+
+    Args:
+        workers: process id and birth of each.
+    """
     deadline = time.monotonic() + ORPHAN_SECONDS
-    while (left := [one for one in workers if is_alive(*one)]) and time.monotonic() < deadline:
+    while (left := [worker for worker in workers if is_alive(*worker)]) and time.monotonic() < deadline:
         if all(process_state(pid) == "stopped" for pid, _ in left):
-            break  # by SIGSTOP: these cannot end by themselves
+            break  # by SIGSTOP: they cannot end by themselves
         time.sleep(POLL_SECONDS)
     for pid, _ in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def _passing_signals(
-    process: subprocess.Popen[bytes], on_signal: Callable[[int], None], log: Path
-) -> Iterator[list[int]]:
-    """Pass on to torchrun what asks to stop, and it tells its workers; a second SIGINT ends all at once.
-
-    SIGUSR2 is passed on as SIGTERM to a torchrun that would end by it and leave its workers.
-
-    Args:
-        process: torchrun.
-        on_signal: hears the number of the first one.
-        log: what torchrun says.
-    """
-    forwards = torchrun_knows(HANDLED_SIGNALS.partition("=")[0])
-    timers: list[threading.Timer] = []
-    received: list[int] = []
-    times: list[float] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if received and number == signal.SIGINT:
-            if now - times[0] > SECOND_SECONDS:
-                kill_tree(process.pid)
-            return
-        if not received:  # later ones may come from a launcher that ends the tasks which are not yet done
-            on_signal(number)
-        received.append(number)
-        times.append(now)
-        if number == signal.SIGUSR2 and forwards:
-            timer = threading.Timer(OWN_SIGNAL_SECONDS, pass_on_unless_known)
-            timer.daemon = True
-            timers.append(timer)
-            timer.start()
-        else:
-            process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
-
-    def pass_on_unless_known() -> None:
-        # SLURM signals every process of a step. A second SIGUSR2 would break off what torchrun does at the first, and
-        # it would go on with SIGTERM, and with its default for how long processes may take.
-        with contextlib.suppress(OSError):
-            if b"death signal" not in log.read_bytes():
-                process.send_signal(signal.SIGUSR2)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, *SCHEDULER_SIGNALS)}
-    try:
-        yield received
-    finally:
-        for timer in timers:
-            timer.cancel()
-        if received:
-            # Stopping already: srun sends SIGTERM as soon as one of its tasks has ended, and it may be another's turn.
-            before |= dict.fromkeys(SCHEDULER_SIGNALS, signal.SIG_IGN)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _following(folder: Path) -> Iterator[None]:
-    """Copy what the workers write to their standard error to this process's, as it comes."""
-    done = threading.Event()
-    places: dict[Path, int] = {}
-
-    def copy() -> None:
-        for path in sorted(folder.rglob("stderr.log")):
-            with path.open("rb") as stream:
-                stream.seek(places.get(path, 0))
-                text = stream.read()
-            places[path] = places.get(path, 0) + len(text)
-            sys.stderr.write(text.decode(errors="replace"))
-        sys.stderr.flush()
-
-    def follow() -> None:
-        while not done.wait(POLL_SECONDS):
-            copy()
-
-    thread = threading.Thread(target=follow, name="follow", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        copy()
-
-
-def has_stopped(folder: Path) -> bool:
-    """Whether a process has saved and ended as a scheduler's signal asks: torchrun does not report that."""
-    for path in folder.rglob("error.json"):
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            if json.loads(path.read_text(encoding="utf-8"))["message"]["errorCode"] == EXIT_STOPPED:
-                return True
-    return False
-
-
-def find_exit_code(report: str) -> int:
-    """The exit code of the process that failed first, from torchrun's report; 128 + N for signal N."""
-    root = report[report.rfind("Root Cause") :]
-    found = re.search(r"exitcode\s*:\s*(-?\d+)", root)
-    if found is None:
-        return EXIT_FAILED
-    code = int(found[1])
-    return 128 - code if code < 0 else code
-
-
-def last_words(report: str) -> str:
-    """What to show of torchrun's report where no worker has said anything."""
-    root = report[report.rfind("Root Cause") :] if "Root Cause" in report else ""
-    message = root.partition("traceback :")[2] or report
-    lines = [line for line in message.strip().splitlines() if set(line.strip()) != {"="}]
-    return "\n".join(lines[-40:])

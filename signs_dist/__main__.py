@@ -1,4 +1,4 @@
-"""`python -m signs_dist train …` is `signs-dist train …`."""
+"""`python -m signs_dist train …` runs `signs-dist train …`."""
 
 import sys
 

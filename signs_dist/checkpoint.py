@@ -1,4 +1,4 @@
-"""Look into checkpoints: what made them, and whether they are whole.
+"""Show what made a checkpoint, and verify that checkpoints are whole.
 
 python -m signs_dist.checkpoint show runs/signs/checkpoints/last.pt     the command, config, versions, data and attempts
 python -m signs_dist.checkpoint verify runs/signs/checkpoints/*.pt      compare each with the SHA-256 beside it
@@ -21,20 +21,20 @@ def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.checkpoint",
-        description="Look into the checkpoints of a run. Nothing in a file is run.",
-        epilog="Exit codes: 0 good, 1 a checkpoint is broken, 2 wrong input.",
+        description="Show and verify the checkpoints of a run. No code in a file is run.",
+        epilog="Exit codes: 0 all are whole, 1 a checkpoint is broken, 2 wrong input.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{show,verify}")
     show = commands.add_parser("show", help="print what made a checkpoint: command, config, versions, data, attempts")
-    show.add_argument("path", type=Path, metavar="FILE", help="a checkpoint, or a run folder: its newest one")
-    show.add_argument("--json", action="store_true", help="print all but the tensors as JSON")
+    show.add_argument("path", type=Path, metavar="FILE", help="a checkpoint, or a run folder for its newest checkpoint")
+    show.add_argument("--json", action="store_true", help="print everything except the tensors as JSON")
     verify = commands.add_parser("verify", help="compare checkpoints with the SHA-256 beside them")
     verify.add_argument("paths", type=Path, nargs="+", metavar="FILE", help="checkpoints, or run folders")
     return parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Show or verify as the arguments say."""
+    """Show or verify checkpoints."""
     options = build_parser().parse_args(arguments)
     if options.command == "verify":
         return verify([file for path in options.paths for file in find_files(path)])
@@ -43,9 +43,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def find_files(path: Path) -> list[Path]:
-    """The checkpoint at a path, or all of a run folder, the newest last. Raises `UserError` if there is none."""
+    """The checkpoint at a path, or all checkpoints of a run folder, the newest last. Raises `UserError` without one."""
     if not path.exists():
-        raise UserError(f"{path}: no such file. Checkpoints are in the folder checkpoints/ of a run.")
+        raise UserError(f"{path}: no such file. Give a run folder, or a file in its folder checkpoints/.")
     if not path.is_dir():
         return [path]
     folder = RunFolder(path).checkpoints if RunFolder(path).is_begun else path
@@ -56,7 +56,7 @@ def find_files(path: Path) -> list[Path]:
 
 
 def verify(files: Sequence[Path]) -> int:
-    """Print a line for each file; 1 if one is broken."""
+    """Print a line for each file. Returns the exit code: 1 if a file is broken."""
     damages = {file: find_damage(file) for file in files}
     for file, damage in damages.items():
         print(f"{file}: {f'BROKEN: {damage}' if damage else 'OK'}")
@@ -64,21 +64,27 @@ def verify(files: Sequence[Path]) -> int:
 
 
 def show(file: Path, *, as_json: bool) -> None:
-    """Print what a checkpoint tells of itself."""
+    """Print what made a checkpoint, and its config."""
     from signs_dist.models.weights import read_plain
 
     content = read_plain(file)
     if not isinstance(content.get("run"), dict) or not isinstance(content.get("config"), dict):
         keys = ", ".join(map(str, list(content)[:5]))
-        raise UserError(f"{file} is no checkpoint of a run: it holds {keys or 'nothing'}. Such are in checkpoints/.")
+        raise UserError(
+            f"{file} is no checkpoint of a run: it holds {keys or 'nothing'}. Give a run folder, "
+            f"or a file in its folder checkpoints/."
+        )
     damage = find_damage(file)
     if as_json:
         import json
 
         print(json.dumps(_plain(content) | {"file": str(file), "damage": damage}, indent=2, ensure_ascii=False))
         return
-    rows = [("file", str(file)), ("bytes", f"{file.stat().st_size:,}; {damage or 'its SHA-256 is the one beside it'}")]
-    for name, value in [*rows, *describe(content)]:
+    rows = [
+        ("file", str(file)),
+        ("bytes", f"{file.stat().st_size:,}; {damage or 'its SHA-256 matches the SHA-256 beside it'}"),
+    ]
+    for name, value in [*rows, *describe_checkpoint(content)]:
         print(f"{name:>12}  {value}")
     print("\nconfig:")
     import yaml
@@ -86,8 +92,8 @@ def show(file: Path, *, as_json: bool) -> None:
     print(yaml.safe_dump(content["config"], sort_keys=False, allow_unicode=True), end="")
 
 
-def describe(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, text) of what a checkpoint tells, but its config."""
+def describe_checkpoint(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, text) rows on what made a checkpoint, without its config."""
     run, cursor, best = content["run"], content["cursor"], content["best"]
     data, code = run["data"], run["code"]
     changed = ", with uncommitted changes" if code["dirty"] else ""
@@ -101,7 +107,7 @@ def describe(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("made", timestamp(content["saved_at"])),
         ("place", f"{place}; {content['images']:,} images seen"),
         ("next rate", f"{content['learning_rate']:.6g}"),
-        ("best", f"epoch {best['epoch']}, {100 * best['accuracy']:.1f} %" if best else "none judged yet"),
+        ("best", f"epoch {best['epoch']}, {100 * best['accuracy']:.1f} %" if best else "no epoch scored yet"),
         ("weights", f"{len(content['model'])} tensors, {num_parameters:,} values{average}"),
         ("command", " ".join(map(str, run["command"]))),
         ("in", str(run["working_folder"])),
@@ -115,7 +121,7 @@ def describe(content: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """The same with each tensor as its shape and dtype."""
+    """The same value with each tensor as its shape and dtype."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

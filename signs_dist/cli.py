@@ -1,4 +1,4 @@
-"""The console script: `signs-dist train …` is `python -m signs_dist.train …`."""
+"""The console script: `signs-dist train …` runs `python -m signs_dist.train …`."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from signs_dist.errors import EXIT_OK, UserError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("signs_dist.train", "train a classifier"),
-    "evaluate": ("signs_dist.evaluate", "judge a trained model on a split"),
-    "predict": ("signs_dist.predict", "say which class photos belong to"),
+    "evaluate": ("signs_dist.evaluate", "score a trained model on a split"),
+    "predict": ("signs_dist.predict", "print the class of each photo"),
     "build": ("signs_dist.data.build", "make a data set from photos or a zip"),
-    "audit": ("signs_dist.data.audit", "look for broken, doubled and unlabelled images"),
-    "download": ("signs_dist.data.download", "get the published SIGNS photos"),
+    "audit": ("signs_dist.data.audit", "find broken, repeated and unlabelled images"),
+    "download": ("signs_dist.data.download", "download the published SIGNS photos"),
     "synthetic": ("signs_dist.data.synthetic", "draw hands showing 0 to 5"),
-    "checkpoint": ("signs_dist.checkpoint", "look into checkpoints, and verify them"),
-    "drill": ("signs_dist.drill", "kill a short run again and again, and show that nothing is lost"),
-    "parity": ("signs_dist.parity", "show that any number of processes gives the same result"),
+    "checkpoint": ("signs_dist.checkpoint", "show and verify checkpoints"),
+    "drill": ("signs_dist.drill", "kill a short run many times, and check that nothing is lost"),
+    "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
 }
-"""Command → (module with a `main(arguments)`, what it does)."""
+"""Command → (module with a function `main(arguments)`, what it does)."""
 
 
 def usage() -> str:
     """The text of `signs-dist --help`."""
     width = max(map(len, COMMANDS))
     rows = "\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items())
-    return f"usage: signs-dist COMMAND …\n\n{rows}\n\n`signs-dist COMMAND --help` tells a command's flags."
+    return f"usage: signs-dist COMMAND …\n\n{rows}\n\nTo see a command's flags: signs-dist COMMAND --help"
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run the command that the first argument names with the rest."""
+    """Run the command that the first argument names, with the other arguments."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return EXIT_OK
@@ -45,7 +45,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"signs-dist {name}: no such command.{hint} There are {', '.join(COMMANDS)}.")
+        raise UserError(f"signs-dist {name}: no such command.{hint} Commands: {', '.join(COMMANDS)}")
     command: int = importlib.import_module(COMMANDS[name][0]).main(rest)
     return command
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files whole: a reader never sees half of a file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from signs_dist.errors import UserError
 
 CANNOT_WRITE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),  # not allowed
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),  # not a place for it
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),  # not a legal path
 )
 
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed over `path`, else removed.
+    """Yield a temporary path beside `path`. On success it is flushed to disk and renamed to `path`, else removed.
 
-    A device or a pipe, such as /dev/stdout, is written to as it is: there is nothing to replace.
+    For a device or a pipe, such as /dev/stdout, `path` itself is yielded: there is nothing to replace.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; `path` is as it was before.
+        UserError: the disk is full or the folder cannot be written; `path` is unchanged.
     """
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -48,22 +48,22 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def explained(error: OSError, path: Path) -> OSError | UserError:
-    """What to raise for `error` while writing `path`: a `UserError` if the user can act on it, else `error` itself."""
+    """The error to raise for `error` while writing `path`: a `UserError` if the user can act on it, else `error`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return UserError(
             f"no space left while writing {path}: {error.strerror}. Free some space there, or choose another folder."
         )
     if error.errno in CANNOT_WRITE:
-        return UserError(f"cannot write {path}: {error.strerror}. Choose a place that you may write to.")
+        return UserError(f"cannot write {path}: {error.strerror}. Choose a path that you may write to.")
     return error
 
 
 def cannot_make(error: OSError, folder: Path) -> UserError:
-    """What to raise for `error` while making a folder that the user has named."""
+    """The error to raise for `error` while making a folder that the user named."""
     mended = explained(error, folder)
     if isinstance(mended, UserError):
         return mended
-    return UserError(f"cannot make {folder}: {error.strerror}. Choose another place.")
+    return UserError(f"cannot make {folder}: {error.strerror}. Choose another folder.")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,14 +73,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path`, whole or not at all. NaN and infinity are refused: JSON has none."""
+    """Write `value` as indented JSON to `path`, whole or not at all. Raises ValueError for NaN and infinity."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    # File names that are not UTF-8 come as lone surrogates: these are written as JSON's own escapes, \udcff.
+    # File names that are not UTF-8 hold lone surrogates, which JSON writes as escapes such as \udcff.
     write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def flush_to_disk(path: Path) -> None:
-    """Bring a file's content, or a folder's names, to the disk itself."""
+    """Flush a file's content, or a folder's entries, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -89,7 +89,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def _umask() -> int:
-    # The process's umask can only be read by setting it.
+    # A process can read its umask only by setting it.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,1 +1,4 @@
-"""For SLURM: templates for sites that write their own batch scripts, and a real cluster in one folder to try on."""
+"""For SLURM: batch templates for sites that write their own scripts, and a throw-away cluster in one folder for tests.
+
+Imports `signs_dist` and nothing of `submitit`.
+"""

@@ -1,12 +1,12 @@
-"""A real SLURM on this one machine, in one folder, to rehearse on and for tests.
+"""A real SLURM on this machine, in one folder, for rehearsals and tests.
 
 python -m slurm.dev_cluster up /tmp/slurm --nodes 4 --gpus 2
 . /tmp/slurm/env.sh; sinfo
 python -m slurm.dev_cluster down /tmp/slurm
 
-munged, slurmctld and a slurmd for each node, as root or as an ordinary user. Nothing is written outside of the folder,
-and nothing is left after `down`. The nodes are virtual: they share this machine's name, ports and files. GPUs are fake:
-SLURM hands them out, and CUDA does not know them.
+It runs munged, slurmctld and one slurmd for each node, as root or as an ordinary user. All its files are in the folder,
+and `down` removes them. The nodes are virtual: they share this machine's name, ports and files. The GPUs are fake:
+SLURM allocates them, but CUDA cannot use them.
 """
 
 from __future__ import annotations
@@ -31,16 +31,14 @@ from typing import Any
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.process_table import find_descendants, is_alive, process_state, read_birth
 from signs_dist.errors import EXIT_OK, UserError
-from slurm.cluster_plan import SACCT, ClusterPlan
+from slurm.cluster_plan import SACCT, ClusterPlan, gres_conf, slurm_conf
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 INSTALL = "apt-get install slurm-wlm munge"
-SEARCH = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
-"""Where daemons are looked for: an ordinary user's PATH lacks the folders for them."""
 LONGEST_SOCKET_PATH = 100
-"""Bytes; the system allows 107 (unix(7))."""
+"""In bytes; the system allows 107 (unix(7))."""
 PORTS = (10001, 19999)
-"""Below the system's own range, and below 20000 to 60000, in which submitit chooses ports."""
+"""Below the range of the system, and below 20000 to 60000, where submitit chooses ports."""
 RANGES = {
     "nodes": (1, 200),
     "gpus": (0, 64),
@@ -49,14 +47,14 @@ RANGES = {
     "grace_seconds": (0, 86_400),
     "kill_seconds": (1, 86_400),
 }
-"""The flags that are numbers: the least and the most."""
+"""The least and the most of each flag that is a number."""
 UP_SECONDS = 20.0
 DAEMONS = "daemons.json"
 POLL_SECONDS = 0.05
 
 
 class DevCluster:
-    """The cluster in a folder. `up` makes it, `down` ends it; both are whole or leave nothing."""
+    """The cluster in a folder. `up` starts it, or fails and leaves nothing; `down` ends and removes it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
@@ -64,17 +62,17 @@ class DevCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client of the cluster needs, beside its own environment."""
+        """The variables that a client of the cluster needs, beside its own environment."""
         return {
             "SLURM_CONF": str(self.folder / "etc" / "slurm.conf"),
-            "PATH": f"{self.folder / 'bin'}{os.pathsep}{SEARCH}",
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{_search_path()}",
         }
 
     def up(self, plan: ClusterPlan) -> None:
-        """Start it, and wait until all nodes are there.
+        """Start the cluster, and wait until all nodes are idle.
 
         Raises:
-            UserError: SLURM is not installed, the folder cannot be used, or a daemon does not start.
+            UserError: SLURM is not installed, the folder is not usable, or a daemon does not start.
         """
         _require_programs()
         _require_address()
@@ -98,17 +96,17 @@ class DevCluster:
             raise
 
     def down(self, *, keep: bool = False) -> None:
-        """End all daemons, and everything that their jobs still run; remove the folder, unless it is to be kept.
+        """Kill all daemons and the processes of all jobs, and remove the folder unless `keep`.
 
         Raises:
-            UserError: the folder is something else.
+            UserError: the folder is not a cluster's.
         """
         if not self.folder.exists():
             return
         if not (self.folder / "munge").is_dir() or not (self.folder / "spool").is_dir():
-            raise UserError(f"{self.folder} is not a cluster's folder: nothing is ended, nothing is removed.")
-        # The cluster is made to be thrown away, so nothing is asked to finish. The controller goes first, and is not
-        # there to start anything again; what was just being started is found in the next round.
+            raise UserError(f"{self.folder} is not a cluster's folder. Nothing was killed or removed.")
+        # No process is asked to finish. The controller is killed first, so that it starts nothing again; the next round
+        # finds what it was just starting.
         quiet_rounds = 0
         while quiet_rounds < 2:
             found = [*self._daemons(), *self.job_processes()]
@@ -118,20 +116,22 @@ class DevCluster:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(each, signal.SIGKILL)
             time.sleep(POLL_SECONDS)
-        for process in self._children:  # where this very process has started them
+        for process in self._children:  # daemons that this process started
             process.wait()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def status(self) -> str:
-        """Nodes and jobs, as SLURM tells them. Raises `UserError` if the cluster is not up."""
+        """The output of sinfo and squeue. Raises `UserError` if the cluster does not run."""
         if not self._daemons():
-            raise UserError(f"{self.folder} has no cluster that runs: python -m slurm.dev_cluster up {self.folder}")
+            raise UserError(
+                f"no cluster runs in {self.folder}. To start one: python -m slurm.dev_cluster up {self.folder}"
+            )
         partitions = self.run("sinfo", "--format=%9R %.5a %.11l %.14F  %G")
         return f"{partitions}\n\n{self.run('squeue')}"
 
     def run(self, *command: str) -> str:
-        """The output of one of SLURM's commands on this cluster. Raises `UserError` if it fails."""
+        """The output of a SLURM command on this cluster. Raises `UserError` if it fails."""
         ended = subprocess.run(
             command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60, check=False
         )
@@ -141,17 +141,21 @@ class DevCluster:
 
     def _require_usable(self) -> None:
         if not re.fullmatch(r"[\w./+-]+", str(self.folder)):
-            raise UserError(f"{str(self.folder)!r}: SLURM's files take no spaces or quotes. Take such as /tmp/slurm")
+            raise UserError(
+                f"{str(self.folder)!r}: SLURM's files allow no spaces or quotes. Choose a path such as /tmp/slurm"
+            )
         length = len(str(self.folder / "munge" / "socket"))
         if length > LONGEST_SOCKET_PATH:
-            raise UserError(f"{self.folder} is too long for a socket ({length} characters). Take such as /tmp/slurm")
+            raise UserError(
+                f"{self.folder} is too long for a socket ({length} characters). Choose one such as /tmp/slurm"
+            )
         if self._daemons():
             raise UserError(
-                f"{self.folder} holds a cluster that runs: python -m slurm.dev_cluster status {self.folder}"
+                f"a cluster runs in {self.folder}. To see it: python -m slurm.dev_cluster status {self.folder}"
             )
         if self.folder.exists() and any(self.folder.iterdir()):
             raise UserError(
-                f"{self.folder} is not empty. If it is an old cluster: python -m slurm.dev_cluster down {self.folder}"
+                f"{self.folder} is not empty. To remove an old cluster: python -m slurm.dev_cluster down {self.folder}"
             )
 
     def _write_files(self, plan: ClusterPlan) -> None:
@@ -159,15 +163,15 @@ class DevCluster:
             path = self.folder / name
             path.mkdir(parents=True)
             path.chmod(0o755)
-        self.folder.chmod(0o755)  # munged refuses folders that others may write to
+        self.folder.chmod(0o755)  # munged refuses folders that other users may write to
         key = self.folder / "munge" / "key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(1024))
         for number in range(1, plan.num_nodes + 1):
             for gpu in range(plan.num_gpus):
                 (self.folder / "dev" / f"node{number}-gpu{gpu}").symlink_to("/dev/null")
-        plan.config_path.write_text(plan.slurm_conf())
-        (self.folder / "etc" / "gres.conf").write_text(plan.gres_conf())
+        plan.config_path.write_text(slurm_conf(plan))
+        (self.folder / "etc" / "gres.conf").write_text(gres_conf(plan))
         sacct = self.folder / "bin" / "sacct"
         sacct.write_text(SACCT)
         sacct.chmod(0o755)
@@ -186,13 +190,13 @@ class DevCluster:
             "slurmctld": ["slurmctld", "-D", "-i"],
             **{f"slurmd.{name}": ["slurmd", "-D", "-N", name] for name in plan.nodes},
         }
-        # Started from within a job, the daemons would take its variables for theirs.
+        # If a job starts the cluster, the daemons must not inherit the job's variables.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
         started: dict[str, list[str]] = {}
         for name, command in commands.items():
             with (self.folder / "log" / f"{name}.out").open("w") as log:
                 process = subprocess.Popen(
-                    [shutil.which(command[0], path=SEARCH) or command[0], *command[1:]],
+                    [shutil.which(command[0], path=_search_path()) or command[0], *command[1:]],
                     env={**inherited, **self.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -209,7 +213,7 @@ class DevCluster:
         def are_idle() -> bool:
             alive = len(self._daemons())
             if alive < num_nodes + 2:
-                raise UserError(f"a daemon of the cluster has ended at once ({num_nodes + 2 - alive} of them).")
+                raise UserError(f"{num_nodes + 2 - alive} of the cluster's daemons ended at once.")
             with contextlib.suppress(UserError):
                 return len(self.run("sinfo", "-h", "-N", "-p", "main", "-t", "idle", "-o", "%N").split()) == num_nodes
             return False
@@ -217,7 +221,7 @@ class DevCluster:
         _await(are_idle, f"the nodes are not idle after {UP_SECONDS:g} s")
 
     def _daemons(self) -> list[int]:
-        """Process ids of those that are alive, the controller's first."""
+        """Process ids of the daemons that are alive, the controller first."""
         try:
             recorded: dict[str, list[str]] = json.loads((self.folder / DAEMONS).read_text())
         except (OSError, ValueError):
@@ -226,14 +230,14 @@ class DevCluster:
         return [int(recorded[name][0]) for name in order if is_alive(int(recorded[name][0]), recorded[name][1])]
 
     def job_processes(self) -> Iterator[int]:
-        """What SLURM has started for jobs of this cluster, also where its daemon is gone."""
+        """Process ids of this cluster's jobs and step daemons, even if the node's daemon is gone."""
         conf = f"SLURM_CONF={self.folder / 'etc' / 'slurm.conf'}".encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             with contextlib.suppress(OSError):
                 variables = (entry / "environ").read_bytes().split(b"\0")
-                # A person's shell has SLURM_CONF too, and is left alone.
+                # A person's shell may have SLURM_CONF too, and must survive.
                 is_job = any(variable.startswith(b"SLURM_JOB_ID=") for variable in variables)
                 is_step_daemon = (entry / "exe").readlink().name.startswith("slurmstepd")
                 if conf in variables and (is_job or is_step_daemon) and process_state(int(entry.name)) != "gone":
@@ -247,23 +251,28 @@ class DevCluster:
         return "".join(f"\n  {line}" for line in lines)
 
 
+def _search_path() -> str:
+    """The PATH for SLURM's daemons: an ordinary user's PATH lacks their folders."""
+    return f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
+
+
 def find_missing() -> list[str]:
-    """Which of SLURM's programs this machine lacks."""
-    return [name for name in PROGRAMS if shutil.which(name, path=SEARCH) is None]
+    """SLURM's programs that are not installed."""
+    return [name for name in PROGRAMS if shutil.which(name, path=_search_path()) is None]
 
 
 def _require_programs() -> None:
     if missing := find_missing():
-        raise UserError(f"this machine has no {', '.join(missing)}. On Debian and Ubuntu: {INSTALL}")
+        raise UserError(f"not installed: {', '.join(missing)}. On Debian and Ubuntu: {INSTALL}")
 
 
 def _require_address() -> None:
-    """SLURM looks names up with AI_ADDRCONFIG, for which 127.0.0.1 is no address: there must be another."""
+    """SLURM resolves names with AI_ADDRCONFIG (getaddrinfo(3)), which needs an IPv4 address other than 127.0.0.1."""
     try:
         socket.getaddrinfo("127.0.0.1", 1, socket.AF_INET, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
     except OSError:
         raise UserError(
-            "this machine has no IPv4 address but 127.0.0.1, and SLURM cannot listen then. As root: "
+            "this machine has no IPv4 address other than 127.0.0.1, so SLURM cannot listen. As root: "
             "ip addr add 127.0.0.2/8 dev lo"
         ) from None
 
@@ -291,41 +300,41 @@ def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         prog="python -m slurm.dev_cluster",
-        description="A real SLURM on this machine, in one folder: to rehearse submissions on, and for tests. "
-        "Partitions: main (the default), short (30 minutes at most), low (gives way to high), high.",
-        epilog=f"Needs SLURM's programs ({INSTALL}), and neither root nor a configuration. Exit codes: 0 done, "
-        "2 wrong input, or it cannot start.",
+        description="A real SLURM on this machine, in one folder, to rehearse submissions and for tests. "
+        "Partitions: main (the default), short (at most 30 minutes), low (preempted by high), high.",
+        epilog=f"Needs SLURM's programs ({INSTALL}), but neither root nor a configuration. Exit codes: 0 done, "
+        "2 wrong input, or the cluster cannot start.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{up,down,status}")
     up = commands.add_parser("up", help="start a cluster in an empty folder")
-    down = commands.add_parser("down", help="end it with all its jobs, and remove the folder")
-    status = commands.add_parser("status", help="show its nodes and jobs")
+    down = commands.add_parser("down", help="kill a cluster with all its jobs, and remove its folder")
+    status = commands.add_parser("status", help="show nodes and jobs")
     for each in (up, down, status):
         each.add_argument("folder", type=Path, metavar="DIR", help="the cluster's folder, such as /tmp/slurm")
     plan = ClusterPlan(Path())
     for flag, default, text in (
         ("--nodes", plan.num_nodes, "number of nodes"),
         ("--gpus", plan.num_gpus, "fake GPUs of each node"),
-        ("--cpus", plan.num_cpus, "cores of each node, as SLURM counts; they may be more than there are"),
-        ("--memory-mb", plan.memory_mb, "memory of each node, as SLURM counts"),
-        ("--grace-seconds", plan.grace_seconds, "how long a job of partition low may go on when it is preempted"),
+        ("--cpus", plan.num_cpus, "cores of each node for SLURM; may exceed the cores of this machine"),
+        ("--memory-mb", plan.memory_mb, "memory of each node for SLURM"),
+        ("--grace-seconds", plan.grace_seconds, "how long a preempted job of partition low may continue"),
         ("--kill-seconds", plan.kill_seconds, "between SIGTERM and SIGKILL"),
     ):
         up.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
     up.add_argument(
-        "--no-user-signal", action="store_true", help="preemption sends SIGTERM only, not the job's own --signal"
+        "--no-user-signal", action="store_true", help="preemption sends only SIGTERM, not the job's --signal"
     )
-    down.add_argument("--keep", action="store_true", help="leave the folder with its logs")
+    down.add_argument("--keep", action="store_true", help="keep the folder with its logs")
     return parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do as the arguments say."""
+    """Start, end or show a cluster."""
     options = build_parser().parse_args(arguments)
     cluster = DevCluster(options.folder)
     if options.command == "down":
         if not options.folder.exists():
-            print(f"{options.folder} is not there: nothing to end.")
+            print(f"{options.folder} does not exist: nothing to end.")
         cluster.down(keep=options.keep)
     elif options.command == "status":
         print(cluster.status())
@@ -335,19 +344,19 @@ def main(arguments: Sequence[str]) -> int:
         print(
             f"{options.nodes} nodes with {options.gpus} fake GPUs each, up in {time.monotonic() - begun:.1f} s.\n"
             f"To use it:  . {cluster.folder}/env.sh\n"
-            + ("            CUDA knows no fake GPUs: submit with -- --device cpu …\n" if options.gpus else "")
+            + ("            CUDA cannot use fake GPUs: submit with -- --device cpu …\n" if options.gpus else "")
             + f"To end it:  python -m slurm.dev_cluster down {cluster.folder}"
         )
     return EXIT_OK
 
 
 def read_plan(options: Mapping[str, Any]) -> ClusterPlan:
-    """The plan of the flags. Raises `UserError` for numbers that cannot be."""
+    """The plan of the flags. Raises `UserError` for numbers out of range."""
     for name, (least, most) in RANGES.items():
         if not least <= options[name] <= most:
-            raise UserError(f"--{name.replace('_', '-')} {options[name]}: from {least} to {most}.")
+            raise UserError(f"--{name.replace('_', '-')} {options[name]}: give a number from {least} to {most}.")
     return ClusterPlan(
-        Path(),  # named by `up`
+        Path(),  # `up` sets the folder
         num_nodes=options["nodes"],
         num_gpus=options["gpus"],
         num_cpus=options["cpus"],

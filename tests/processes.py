@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from signs_dist.environment.process_table import kill_tree
@@ -131,3 +131,11 @@ def wait_for(path: Path, text: str = "", timeout: float = PATIENCE) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError(f"{path} never held {text!r}")
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:
+    """Return when a condition holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

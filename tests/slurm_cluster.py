@@ -117,3 +117,9 @@ def put_scontrol(folder: Path, *answers: str) -> None:
         f"case $n in\n{lines}\n  *) {answers[-1]} ;;\nesac\n"
     )
     (folder / "scontrol").chmod(0o755)
+
+
+def answer_with(folder: Path, name: str, text: str, code: int = 0) -> None:
+    """Put a program of SLURM's there that prints a text and ends with a code."""
+    (folder / name).write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {code}\n")
+    (folder / name).chmod(0o755)

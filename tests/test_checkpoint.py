@@ -1,4 +1,4 @@
-"""The command that looks into checkpoints."""
+"""The command that shows and verifies checkpoints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_show_tells_what_made_it(finished: Path, capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().out
     for words in (
         f"file  {finished / 'checkpoints' / 'epoch0002-step000000.pt'}",
-        "its SHA-256 is the one beside it",
+        "its SHA-256 matches the SHA-256 beside it",
         "place  end of epoch 2; 48 images seen",
         "and their average",
         f"command  python -m signs_dist.train --run-dir {finished}",
@@ -61,17 +61,20 @@ def test_verify_names_each_file_and_what_is_wrong(finished: Path, capsys: pytest
     try:
         bad.write_bytes(content[:-1])
         assert run_command(checkpoint, ["verify", str(bad), str(good)]) == 1
-        assert capsys.readouterr().out == f"{bad}: BROKEN: its SHA-256 is not the one beside it\n{good}: OK\n"
+        assert capsys.readouterr().out == f"{bad}: BROKEN: its SHA-256 differs from the SHA-256 beside it\n{good}: OK\n"
     finally:
         bad.write_bytes(content)
     assert run_command(checkpoint, ["verify", str(finished / "model.pt")]) == 1
-    assert "model.pt.sha256 is not there" in capsys.readouterr().out
+    assert "model.pt.sha256 does not exist" in capsys.readouterr().out
 
 
 def test_what_is_no_checkpoint(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, told in (
         (["show", str(finished / "model.pt")], "model.pt is no checkpoint of a run: it holds "),
-        (["show", str(tmp_path / "none.pt")], "none.pt: no such file. Checkpoints are in the folder checkpoints/"),
+        (
+            ["show", str(tmp_path / "none.pt")],
+            "none.pt: no such file. Give a run folder, or a file in its folder checkpoints/",
+        ),
         (["verify", str(tmp_path)], f"{tmp_path} holds no checkpoint"),
         (["show", str(finished / "config.yaml")], "config.yaml cannot be read as a checkpoint"),
     ):

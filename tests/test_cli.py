@@ -1,4 +1,4 @@
-"""The console script: every command is found, and its help costs no heavy import."""
+"""The console script finds every command, and its help imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_without_a_command_the_list_is_shown(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("trian", "Did you mean train? There are train, evaluate,"), ("xyz", "no such command. There are")],
+    [("trian", "Did you mean train? Commands: train, evaluate,"), ("xyz", "no such command. Commands: ")],
 )
 def test_a_wrong_command_names_the_nearest(word: str, told: str) -> None:
     with pytest.raises(UserError) as caught:

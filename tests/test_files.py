@@ -1,4 +1,4 @@
-"""Writing whole or not at all: kills, full disks, permissions, several writers."""
+"""Writing files whole or not at all: kills, full disks, permissions, several writers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)])
     assert done.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
-    write_text(path, "new")  # what the killed one left aside is in nobody's way
+    write_text(path, "new")  # the killed writer's temporary file does no harm
     assert path.read_text() == "new"
 
 
@@ -133,7 +133,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     for path in ("file/a.txt", "file/deep/a.txt", "folder", "x" * 300):
-        with pytest.raises(UserError, match=r"cannot write .* Choose a place that you may write to\."):
+        with pytest.raises(UserError, match=r"cannot write .* Choose a path that you may write to\."):
             write_text(tmp_path / path, "x")
     assert names_in(tmp_path) == ["file", "folder"]
 
@@ -148,7 +148,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         (errno.EIO, None),
     ],
 )
-def test_errors_that_a_user_can_mend_are_explained(number: int, told: str | None) -> None:
+def test_errors_that_a_user_can_fix_are_explained(number: int, told: str | None) -> None:
     error = OSError(number, os.strerror(number))
     answer = explained(error, Path("x"))
     if told is None:

@@ -46,7 +46,8 @@ LIGHT = ROOMS[: ROOMS.index("signs_dist.data")]
 """Rooms that import neither torch nor torchvision: `--help` and a refused config answer at once."""
 PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks")
 IMPORTED_ONLY_BY = {
-    "torch.distributed": ("signs_dist.distributed.group",),
+    # launch.elastic_agent: torch's elastic agent, which is no part of training.
+    "torch.distributed": ("signs_dist.distributed.group", "launch.elastic_agent"),
     "submitit": ("launch",),
 }
 """Package → the only modules or rooms that import it."""

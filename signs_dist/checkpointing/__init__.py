@@ -1,1 +1,4 @@
-"""What is saved, how it is kept on disk, and what a run may go on from."""
+"""What a checkpoint holds, how it is written and verified, and which checkpoint a run resumes from.
+
+Imports torch and the rooms listed before it in tests/test_layers.py, but no training.
+"""

@@ -1,4 +1,4 @@
-"""Going on with a run: which checkpoint, what has changed since, and what that means. Decisions, and what they say."""
+"""Resuming a run: from which checkpoint, and whether the settings still give the same result."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ FREE = (
     *("data.root", "data.cache", "data.num_workers", "data.prefetch", "data.pin_memory"),
     *("evaluate.batch", "processes.", "checkpoint.", "log."),
 )
-"""Settings that have no influence on the weights: they may differ from attempt to attempt."""
+"""Settings that do not change the weights: they may differ between attempts. A dot at the end names a section."""
 DATA = "data"
-"""The name by which other images are accepted."""
+"""The name by which --accept-change accepts other images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What there is to go on from.
+    """The checkpoint from which a run resumes.
 
     Attributes:
-        path: the newest good checkpoint, or None where the run was begun and never saved.
-        notes: what to tell about files that were passed over.
+        path: the newest whole checkpoint, or None if the run has begun and never saved.
+        notes: messages about broken files.
     """
 
     path: Path | None
@@ -37,14 +37,14 @@ class Found:
 
 
 def find_checkpoint(store: CheckpointStore, *, has_saved: bool) -> Found:
-    """The newest checkpoint that is whole; broken ones are set aside and named.
+    """The newest whole checkpoint. Newer broken checkpoints are renamed and noted.
 
     Args:
         store: the run's checkpoints.
-        has_saved: whether the run is known to have saved before.
+        has_saved: whether the run has saved before.
 
     Raises:
-        UserError: there were checkpoints, and none is whole.
+        UserError: the run has saved checkpoints, and none is whole.
     """
     store.sweep()
     notes = []
@@ -52,26 +52,26 @@ def find_checkpoint(store: CheckpointStore, *, has_saved: bool) -> Found:
         try:
             read_checkpoint(path)
         except CheckpointError as error:
-            notes.append(f"{error} It is now {store.set_aside(path).name}.")
+            notes.append(f"{error} It was renamed to {store.set_aside(path).name}.")
             continue
         if notes:
-            notes.append(f"going on from the one before it: {path}")
+            notes.append(f"resuming from the checkpoint before it: {path}")
         return Found(path, tuple(notes))
     if notes or has_saved:
-        told = " ".join(notes) or f"{store.folder} holds none."
+        told = " ".join(notes) or f"{store.folder} holds no checkpoint."
         raise UserError(
-            f"this run has saved checkpoints, but none is whole: {told} Restore one (with its .sha256), or start anew "
+            f"this run has saved checkpoints, but none is whole: {told} Restore one with its .sha256, or start again "
             f"in another --run-dir."
         )
     return Found(None, ())
 
 
 def changed_settings(before: Mapping[str, Any], now: Config) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ from those that a checkpoint was made with: name → (before, now).
+    """Settings that differ from the settings of a checkpoint: name → (before, now).
 
     Args:
-        before: `Config.model_dump(mode="json")` of then. Settings that it lacks count as they were by default.
-        now: the config.
+        before: `Config.model_dump(mode="json")` of the checkpoint. Settings that it lacks count as their defaults.
+        now: the config of this attempt.
     """
     differences = {}
     defaults = dict(flatten(Config()))
@@ -87,49 +87,48 @@ def changed_settings(before: Mapping[str, Any], now: Config) -> dict[str, tuple[
 def refuse_changes(
     differences: Mapping[str, tuple[Any, Any]], accepted: Collection[str], *, data: tuple[str, str] | None
 ) -> None:
-    """Refuse to go on with what would give another result, unless it was accepted by name.
+    """Refuse settings and data that would give another result, unless they are accepted by name.
 
     Args:
         differences: from `changed_settings`.
-        accepted: names from `--accept-change`; a section's name stands for all in it.
-        data: fingerprints of the training images before and now if they differ, else None.
+        accepted: names from `--accept-change`; a section's name accepts all its settings.
+        data: (before, now) fingerprints of the training images if they differ, else None.
 
     Raises:
-        UserError: naming what differs and what to type.
+        UserError: some are refused. The message names them and what to type.
     """
     refused = {
         name: values
         for name, values in differences.items()
         if not name.startswith(FREE) and name not in accepted and name.split(".")[0] not in accepted
     }
-    lines = [f"{name}: {_show(old)} → {_show(new)}" for name, (old, new) in refused.items()]
-    names = list(refused)
+    lines, names = describe_changes(refused), list(refused)
     if data is not None and DATA not in accepted:
         lines.append(f"the training images: {data[0][:12]} → {data[1][:12]}")
         names.append(DATA)
     if lines:
         raise UserError(
-            f"this run was made otherwise, and would not give the result it promises: {'; '.join(lines)}. "
-            f"Put that back, take another --run-dir, or type --accept-change {','.join(names)}"
+            f"these settings differ from the saved run: {'; '.join(lines)}. Restore them, choose another --run-dir, or "
+            f"type --accept-change {','.join(names)}"
         )
 
 
 def refuse_other_settings(folder: RunFolder, config: Config, accepted: Collection[str]) -> None:
-    """For a finished run: refuse settings that would have given another result, as `refuse_changes` does."""
+    """Refuse, for a finished run, settings that would have given another result. Raises as `refuse_changes`."""
     try:
         before = load_config(folder.config).config
     except UserError:
-        return  # of another release, whose settings cannot be compared
+        return  # a config of another release cannot be compared
     refuse_changes(changed_settings(before.model_dump(mode="json"), config), accepted, data=None)
 
 
 def move_cursor(cursor: Cursor, batch_before: int, batch_now: int) -> Cursor:
-    """The place of a run whose global batch was changed, which can be done at the end of an epoch only."""
+    """The place of a run whose global batch may have changed. Raises `UserError` for a change within an epoch."""
     if batch_before != batch_now and cursor.step:
         raise UserError(
-            f"train.global_batch={batch_now} cannot replace {batch_before} in mid-epoch: the checkpoint is at step "
-            f"{cursor.step} of epoch {cursor.epoch + 1}. Go on with train.global_batch={batch_before} to the end of "
-            f"the epoch first."
+            f"train.global_batch={batch_now} cannot replace {batch_before} within an epoch: the checkpoint is at "
+            f"step {cursor.step} of epoch {cursor.epoch + 1}. Train to the end of the epoch first: type "
+            f"train.global_batch={batch_before}"
         )
     return cursor
 
@@ -140,16 +139,16 @@ def describe_changes(differences: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def is_before(line: Mapping[str, Any], cursor: Cursor, run_step: int) -> bool:
-    """Whether a line of metrics.jsonl tells of what a checkpoint holds: what comes after is done again.
+    """Whether a line of metrics.jsonl comes before a checkpoint. A resumed run repeats what comes after it.
 
     Args:
         line: the line.
-        cursor: the checkpoint's.
-        run_step: its steps of the whole run.
+        cursor: the checkpoint's place.
+        run_step: the checkpoint's steps since the start of the run.
     """
     step = line.get("step", 0)
     if cursor.step and line.get("kind") == "epoch":
-        return bool(step < run_step)  # at an epoch's last step, before it was judged
+        return bool(step < run_step)  # saved at an epoch's last step, before validation
     return bool(step <= run_step)
 
 

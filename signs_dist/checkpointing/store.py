@@ -1,8 +1,8 @@
-"""The checkpoints of a run on disk: written aside, flushed, digested, verified, and never the only good one deleted.
+"""The checkpoints of a run on disk: written aside, flushed, hashed and verified. The last whole one is never deleted.
 
 epoch0004-step000120.pt         4 epochs done, and 120 steps of the next one
 epoch0004-step000120.pt.sha256  its SHA-256, as `sha256sum -c` reads it
-last.pt, best.pt                the newest and the best epoch's by a second name, each with its .sha256
+last.pt, best.pt                second names of the newest and of the best epoch's, each with its .sha256
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import errno
 import os
 import re
 import shutil
-import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from signs_dist.models.weights import read_plain
 from signs_dist.run_folder.digest import digest_path, find_damage
 
 BROKEN = ".broken"
-"""Behind the name of a file that was set aside because its content is not what was written."""
+"""The suffix of a file that was renamed because it is broken."""
 _NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})\.pt")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -41,19 +39,19 @@ on_stage: Callable[[str], None] = ignore_stage
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Cursor:
-    """A place in a run: so many epochs done, and so many steps of the next one."""
+    """A place in a run: the number of finished epochs, and of steps done in the next epoch."""
 
     epoch: int
     step: int
 
     @property
     def file_name(self) -> str:
-        """Of the checkpoint there."""
+        """The name of the checkpoint at this place."""
         return f"epoch{self.epoch:04}-step{self.step:06}.pt"
 
     @classmethod
     def of_file(cls, path: Path) -> Cursor | None:
-        """The place that a file's name tells, or None for other files."""
+        """The place in the name of a checkpoint; None for other files."""
         found = _NAME.fullmatch(path.name)
         return cls(int(found[1]), int(found[2])) if found else None
 
@@ -62,8 +60,8 @@ class CheckpointStore:
     """The folder with a run's checkpoints.
 
     Args:
-        folder: may not exist yet.
-        keep: how many of the newest to keep, beside the best.
+        folder: the folder; made by the first `write`.
+        keep: how many of the newest checkpoints to keep, beside the best.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -71,33 +69,33 @@ class CheckpointStore:
 
     @property
     def best(self) -> Path:
-        """The best epoch's checkpoint, if there is one."""
+        """The path of the best epoch's checkpoint, which may not exist."""
         return self.folder / "best.pt"
 
     def files(self) -> list[tuple[Cursor, Path]]:
-        """All checkpoints by their names, the newest first."""
+        """The place and path of all checkpoints, the newest first. No file is read."""
         found = [(cursor, path) for path in self.folder.glob("epoch*.pt") if (cursor := Cursor.of_file(path))]
         return sorted(found, reverse=True)
 
     def newest(self) -> Path | None:
-        """The newest file; it is not looked into."""
+        """The path of the newest checkpoint, or None. The file is not read."""
         files = self.files()
         return files[0][1] if files else None
 
     def write(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None) -> int:
-        """Write a checkpoint, verify it, and delete what is not to be kept any more.
+        """Write a checkpoint, verify it, and delete old checkpoints.
 
         Args:
             cursor: its place in the run.
             content: tensors on the CPU and plain values.
-            best: the place of the best checkpoint, perhaps this one; it is kept.
+            best: the place of the best checkpoint, which is kept; it may be this checkpoint.
 
         Returns:
-            Bytes written; 0 if a good checkpoint of this place is there already.
+            Bytes written; 0 if a whole checkpoint of this place exists already.
 
         Raises:
-            SaveError: the disk is full, cannot be written, or does not give back what was written. All older
-                checkpoints are as they were.
+            SaveError: the disk is full, cannot be written, or returns other bytes than were written. All older
+                checkpoints are unchanged.
         """
         path = self.folder / cursor.file_name
         num_bytes = 0
@@ -110,7 +108,7 @@ class CheckpointStore:
         return num_bytes
 
     def set_aside(self, path: Path) -> Path:
-        """Rename a broken checkpoint, so that it is not tried again; returns its new name."""
+        """Rename a broken checkpoint, so that it is not read again. Returns its new path."""
         moved = path.with_name(path.name + BROKEN)
         path.replace(moved)
         with contextlib.suppress(FileNotFoundError):
@@ -118,7 +116,7 @@ class CheckpointStore:
         return moved
 
     def sweep(self) -> None:
-        """Remove what a killed save has left: files aside, and digests without a file."""
+        """Remove what a killed save left: temporary files, and digests without a checkpoint."""
         for path in self.folder.glob(".*.part"):
             path.unlink(missing_ok=True)
         for path in self.folder.glob("*.sha256"):
@@ -130,7 +128,7 @@ class CheckpointStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             written = self._write_aside(aside, content)
-            # The digest first: a file without one would not be trusted, one without a file is nothing.
+            # The digest first: a checkpoint without a digest counts as broken, a digest alone does no harm.
             with written_aside(digest_path(path)) as digest_aside:
                 digest_aside.write_text(f"{written.sha256}  {path.name}\n", encoding="utf-8")
             on_stage("before rename")
@@ -144,10 +142,10 @@ class CheckpointStore:
                 self._describe(error, path, getattr(error, "num_bytes", num_tensor_bytes(content)))
             ) from error
         finally:
-            with contextlib.suppress(OSError):  # the error itself is what matters
+            with contextlib.suppress(OSError):  # report the first error
                 aside.unlink(missing_ok=True)
         if damage := find_damage(path):
-            raise SaveError(f"{path} was written, but reads back otherwise: {damage}. Is the disk failing?")
+            raise SaveError(f"{path} was written, but differs when read back: {damage}. Check the disk.")
         return written.num_bytes
 
     def _write_aside(self, aside: Path, content: Mapping[str, Any]) -> Written:
@@ -163,12 +161,12 @@ class CheckpointStore:
             free = shutil.disk_usage(self.folder).free
             return (
                 f"no space left for {path}: {error.strerror}. A checkpoint needs {num_bytes:,} bytes and {free:,} are "
-                f"free. Free some space and repeat the command: it goes on from the checkpoint before."
+                f"free. Free some space and repeat the command: it resumes from the checkpoint before."
             )
-        return f"cannot write {path}: {error.strerror or error}. Mend that and repeat the command."
+        return f"cannot write {path}: {error.strerror or error}. Fix this and repeat the command."
 
     def _name(self, path: Path, name: Path) -> None:
-        """Give a checkpoint a second name, for people and for `evaluate`; going on relies on the first alone."""
+        """Give a checkpoint a second name, for people and for `evaluate`. Resuming uses the first name only."""
         try:
             aside = name.with_name(f".{name.name}.part")
             aside.unlink(missing_ok=True)
@@ -193,10 +191,10 @@ class CheckpointStore:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint on the CPU, after its digest was verified. Nothing in the file is run.
+    """The content of a checkpoint on the CPU, after its digest is verified. No code in the file is run.
 
     Raises:
-        CheckpointError: it is broken, or is no checkpoint of a run.
+        CheckpointError: the file is broken, or is not a checkpoint of a run.
     """
     if damage := find_damage(path):
         raise CheckpointError(f"{path} is broken: {damage}.")
@@ -208,64 +206,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of a run: it has no {', '.join(missing)}.")
     return content
-
-
-class BackgroundWriter:
-    """Writes checkpoints in a thread, one at a time.
-
-    Args:
-        store: where they go.
-        warn: called with a message, in place of ending the run, when a save has failed; None ends it.
-    """
-
-    def __init__(self, store: CheckpointStore, warn: Callable[[str], None] | None) -> None:
-        self._store, self._warn = store, warn
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-        self.last_write_seconds = 0.0
-
-    def submit(
-        self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None, before: Callable[[], None]
-    ) -> None:
-        """Begin to write, after the save before has ended; `before` is called first, in the thread.
-
-        Raises:
-            SaveError: the save before has failed.
-        """
-        self.wait()
-        self._thread = threading.Thread(
-            target=self._run, args=(cursor, content, best, before), name="checkpoint", daemon=True
-        )
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait for the save that is under way. Raises SaveError if it has failed."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self.check()
-
-    def check(self) -> None:
-        """Raise SaveError if a save has failed; never waits."""
-        error, self._error = self._error, None
-        if error is None:
-            return
-        if self._warn is not None and isinstance(error, SaveError):
-            self._warn(f"{error} Going on without (checkpoint.on_error=warn).")
-            return
-        try:
-            raise error
-        finally:
-            del error  # the error's traceback holds this frame, which must not hold the error in turn
-
-    def _run(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None, before: Callable[[], None]) -> None:
-        started = time.perf_counter()
-        try:
-            before()
-            self._store.write(cursor, content, best)
-        except BaseException as error:  # noqa: BLE001 - raised in the main thread by `check`
-            self._error = error
-        self.last_write_seconds = time.perf_counter() - started
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

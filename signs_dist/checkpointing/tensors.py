@@ -1,4 +1,4 @@
-"""Weights and the state of a run as plain tensors and plain values, under plain names, out of a model and back."""
+"""Tensors of a model and of a run's state: copied, written, hashed, and loaded into a model or an optimizer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from signs_dist.models.weights import differences, named_weights
 
 Weights = Mapping[str, Tensor]
 BLOCK_BYTES = 2**22
-"""Written at once."""
+"""Bytes per write."""
 
 
 def save(path: Path, value: Mapping[str, Any]) -> None:
@@ -31,12 +31,12 @@ def write_to(file: RawIOBase, value: Mapping[str, Any], at_quarter: Callable[[in
     """Write tensors and plain values to an open file, so that `torch.load(…, weights_only=True)` reads them back.
 
     Args:
-        file: unbuffered, written to from where it is.
+        file: unbuffered; written from its current position.
         value: tensors on the CPU and plain values.
         at_quarter: called with 1 to 4 as each quarter of the bytes has been written.
 
     Raises:
-        OSError: the file cannot be written; `num_bytes` of it tells how many bytes there would have been.
+        OSError: the file cannot be written. Its attribute `num_bytes` is the size that the file would have had.
     """
     stream = _DigestingStream(file, max(1, num_tensor_bytes(value)), at_quarter or (lambda number: None))
     torch.save(dict(value), stream)  # type: ignore[arg-type]
@@ -45,17 +45,17 @@ def write_to(file: RawIOBase, value: Mapping[str, Any], at_quarter: Callable[[in
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What was written: how many bytes, and their SHA-256 (hex)."""
+    """The number of bytes written, and their SHA-256 (hex)."""
 
     num_bytes: int
     sha256: str
 
 
 class _DigestingStream:
-    """Writes and digests in blocks, without Python's global lock, so that training goes on meanwhile.
+    """Writes and hashes in blocks without Python's global lock, so that training continues meanwhile.
 
-    torch's writer turns an OSError into a RuntimeError about places in the file, and writes on: the first error is kept
-    here for the end, and what comes after it is only counted.
+    torch's writer turns an OSError into a RuntimeError about file positions, and continues to write. So the first error
+    is kept for `finish`, and later bytes are only counted.
     """
 
     def __init__(self, file: RawIOBase, expected_bytes: int, at_quarter: Callable[[int], None]) -> None:
@@ -71,10 +71,10 @@ class _DigestingStream:
         return len(view)
 
     def flush(self) -> None:
-        """As in a file; nothing is held back here."""
+        """As in a file; nothing is buffered."""
 
     def finish(self) -> Written:
-        """What was written. Raises the first OSError."""
+        """The size and the SHA-256. Raises the first OSError."""
         if self._error is not None:
             self._error.num_bytes = self._num_bytes  # type: ignore[attr-defined]
             raise self._error
@@ -109,17 +109,17 @@ def num_tensor_bytes(value: Any) -> int:
 
 
 class Copier:
-    """Copies nested dicts, lists and tuples with every tensor on the CPU, contiguous and apart from the model's.
+    """Copies nested dicts, lists and tuples. Copied tensors are on the CPU, contiguous, and share no memory.
 
-    Each copy goes into the memory of the one before, which must not be in use any more: fresh memory would take longer
-    to get than to fill.
+    Each copy reuses the memory of the previous copy, which must no longer be in use: new memory would take longer to
+    allocate than to fill.
     """
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[Any, ...], Tensor] = {}
 
     def copy(self, value: Any) -> Any:
-        """The copy."""
+        """A copy of `value`."""
         self._before, self._buffers = self._buffers, {}
         self._is_on_gpu = False
         result = self._copy(value, ())
@@ -147,18 +147,18 @@ class Copier:
 
 
 def put_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], source: Path) -> None:
-    """Give an optimizer the state of a saved one; its settings (such as fused kernels) stay its own.
+    """Load saved state and learning rates into an optimizer. Its other settings, such as fused kernels, stay.
 
     Raises:
-        UserError: it is of another model or another kind of optimizer.
+        UserError: the state belongs to an optimizer of other parameters.
     """
     own = optimizer.state_dict()
     groups, saved_groups = own["param_groups"], saved["param_groups"]
     if [len(group["params"]) for group in groups] != [len(group["params"]) for group in saved_groups]:
-        raise UserError(f"{source} has an optimizer over other parameters. Use the config that it was made with.")
+        raise UserError(f"{source} holds an optimizer of other parameters. Use the config that it was made with.")
     rates = [{**group, "lr": saved_group["lr"]} for group, saved_group in zip(groups, saved_groups, strict=True)]
     optimizer.load_state_dict({"state": saved["state"], "param_groups": rates})
-    # Files hold contiguous tensors. Fused kernels walk through memory, so a parameter's state must lie as it does.
+    # Files hold contiguous tensors. Fused kernels need a parameter's state in the memory layout of the parameter.
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             state = optimizer.state.get(parameter, {})
@@ -168,21 +168,23 @@ def put_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], so
 
 
 def put_weights(model: nn.Module, weights: Weights, source: Path) -> None:
-    """Copy weights into a model; every name and shape must fit.
+    """Copy weights into a model. Every name and shape must match.
 
     Raises:
-        UserError: they are those of another model.
+        UserError: they are weights of another model.
     """
     own = named_weights(model)
     if misfit := differences(own, weights):
-        raise UserError(f"{source} is of another model: {misfit}. Use the config that it was trained with.")
+        raise UserError(
+            f"{source} holds the weights of another model: {misfit}. Use the config that it was trained with."
+        )
     with torch.no_grad():
-        for name, tensor in weights.items():  # all but counters is there
+        for name, tensor in weights.items():  # all names except counters
             own[name].copy_(tensor)
 
 
 def plain_weights(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of a model's weights on the CPU, contiguous, under plain names."""
+    """A copy of a model's weights on the CPU, contiguous, by their plain names (without prefixes of wrappers)."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in named_weights(model).items()}
 
 

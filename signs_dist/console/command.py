@@ -1,4 +1,4 @@
-"""What every command shares: its parser, and turning errors into messages and exit codes."""
+"""What all commands share: the parser, and turning errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -14,48 +14,38 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from signs_dist.errors import (
-    EXIT_CANNOT_SAVE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_PEER_LOST,
-    EXIT_USAGE,
-    PeerLostError,
-    SaveError,
-    StoppedError,
-    TrainingFailedError,
-    UserError,
-)
+from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, CommandError, UserError
 from signs_dist.files import explained
+from signs_dist.monitoring.endings import exit_code, final_line
 
 SETTINGS = "overrides"
-"""Where the parser puts `section.key=value …`."""
+"""The parsed arguments' attribute for `section.key=value …`."""
 LATER_SECONDS = 3.0
-"""How long all processes but the first hold back what they have to say about the user's input."""
+"""How long all processes except rank 0 wait before they print an error in the user's input."""
 Main = Callable[[Sequence[str]], int]
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An ArgumentParser that names the nearest flag, and says how a setting is written when a flag is a setting.
+    """An ArgumentParser whose errors name the nearest flag, or say how to write a setting that was given as a flag.
 
     Attributes:
-        passes_on: for a launcher, the parser of the command that gets what is behind `--`; else None.
+        passes_on: for a launcher, the parser of the command that gets the arguments after `--`; else None.
     """
 
     passes_on: CommandParser | None = None
     _given: tuple[str, ...] = ()
 
     def flags(self) -> list[str]:
-        """Every flag, as it is typed."""
+        """All flags, as they are typed."""
         return list(self._option_string_actions)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As in ArgumentParser; what was given is kept for the message of an error."""
+        """As in ArgumentParser. Keeps the given arguments for error messages."""
         self._given = self._given or tuple(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Print the message and what to type instead, and exit with 2."""
+        """Print the message and what to type instead, and exit with code 2."""
         prefix = "unrecognized arguments: "
         hint = ""
         if message.startswith(prefix):
@@ -74,9 +64,9 @@ class CommandParser(argparse.ArgumentParser):
         flag = word.split("=", 1)[0]
         self.passes_on._given = self._given
         if flag in self.passes_on._option_string_actions:
-            return f" That is for {self.passes_on.prog}: type it behind --, as in {self.prog} … -- {word} …"
+            return f" It is a flag of {self.passes_on.prog}: type it after --, as in {self.prog} … -- {word} …"
         setting = self.passes_on._suggest_setting(flag, word, cutoff=1.0)
-        return f"{setting}, behind --" if setting else ""
+        return f"{setting}, after --" if setting else ""
 
     def _suggest(self, word: str) -> str:
         flag = word.split("=", 1)[0]
@@ -111,7 +101,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         SETTINGS,
         nargs="*",
         metavar="section.key=value",
-        help="settings that win over the file, such as optim.lr=0.05",
+        help="settings that override the file, such as optim.lr=0.05",
     )
 
 
@@ -120,10 +110,10 @@ def config_arguments(config: Path | None, overrides: Sequence[str]) -> list[str]
     return [*(["--config", str(config)] if config else []), *overrides]
 
 
-def _let_first_speak() -> None:
-    """What is wrong with flags or config is wrong for all processes of a run alike: one of them says it.
+def _let_rank_0_print() -> None:
+    """Let rank 0 print an error in flags or config, which all processes of a run share.
 
-    The others wait for their launcher to end them, and speak only if it does not: then it was wrong for them alone.
+    The others wait for their launcher to end them. If it does not, the error is theirs alone, and they print it.
     """
     from signs_dist.environment.launchers import find_launch
 
@@ -135,54 +125,42 @@ def _let_first_speak() -> None:
         time.sleep(LATER_SECONDS)
 
 
-def _tell_torchrun(line: str, exit_code: int) -> None:
-    """torchrun's report, the last thing on the terminal, then shows the line again, and not only an exit code."""
+def _write_torchrun_error(line: str, code: int) -> None:
+    """Have torchrun's report, the last text on the terminal, show the line and not only an exit code."""
     from signs_dist.environment.launchers import find_error_file
 
     path = find_error_file(os.environ)
     if path is not None:
-        from signs_dist.monitoring.failure_card import write_error_line
+        from signs_dist.monitoring.error_file import write_error_line
 
         with contextlib.suppress(OSError):
-            write_error_line(path, line, exit_code)
+            write_error_line(path, line, code)
 
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; a mistake of the user is told on standard error, without a traceback."""
+    """Run a command and return its exit code. A `CommandError` is printed on standard error, without a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A character that the terminal's encoding lacks, or a file name that is not UTF-8, ends no run.
+        # Characters that the terminal's encoding lacks, and file names that are not UTF-8, must not end a run.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except UserError as error:
-        _let_first_speak()
-        print(f"error: {error}", file=sys.stderr)
-        _tell_torchrun(f"error: {error}", EXIT_USAGE)
-        return EXIT_USAGE
-    except TrainingFailedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except PeerLostError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_PEER_LOST
-    except SaveError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_CANNOT_SAVE
-    except StoppedError as error:
-        print("interrupted" if error.exit_code == EXIT_INTERRUPTED else "stopped", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        _let_rank_0_print()
+        print(final_line(error), file=sys.stderr)
+        _write_torchrun_error(final_line(error), exit_code(error))
+        return exit_code(error)
+    except (CommandError, KeyboardInterrupt) as error:
+        print(final_line(error), file=sys.stderr)
+        return exit_code(error)
     except BrokenPipeError:
-        # The reader of our output (such as `head`) has gone; there is nobody to tell. Keep Python's exit silent too.
+        # The reader of the output, such as `head`, has closed it: print nothing, and keep Python's exit silent too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as error:
         mended = explained(error, Path(str(error.filename or "the output")))
         if not isinstance(mended, UserError):
             raise
-        print(f"error: {mended}", file=sys.stderr)
-        return EXIT_USAGE
+        print(final_line(mended), file=sys.stderr)
+        return exit_code(mended)
     return code

@@ -1,4 +1,4 @@
-"""What a person sees: on a terminal a live bar and tables, elsewhere plain lines, few and without control codes."""
+"""The output of a command: bars and tables on a terminal, elsewhere a few plain lines without control codes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PLAIN_WIDTH = 110
-"""Columns where there is no terminal to ask."""
+"""Columns of the output without a terminal."""
 
 
 class Throttle:
-    """Lets through a line when another tenth of the work is done, or 30 s have passed since the last one."""
+    """Lets a line through when another tenth of the work is done, or 30 s after the last line."""
 
     def __init__(
         self, *, share: float = 0.1, seconds: float = 30.0, clock: Callable[[], float] = time.monotonic
@@ -37,7 +37,7 @@ class Throttle:
         self._last_part = 0
 
     def lets_through(self, done: int, total: int) -> bool:
-        """Whether to say now that `done` of `total` is done."""
+        """Whether to print now that `done` of `total` is done."""
         part = math.floor(done / total / self._share + 1e-9) if total else 0
         now = self._clock()
         if part == self._last_part and now - self._last_time < self._seconds:
@@ -47,7 +47,7 @@ class Throttle:
 
 
 class _Stamped(io.TextIOBase):
-    """A text stream that puts the time before each line that it passes on."""
+    """A text stream that writes the time before each line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -68,14 +68,14 @@ class Screen:
     """Standard output of a command.
 
     Args:
-        is_terminal: whether a person watches; else no control codes are written and progress is throttled.
-        quiet: only results and errors are shown.
-        is_silent: nothing is shown, only logged: the processes of a run but the first.
-        is_notebook: whether the lines go to a notebook's cell: then every epoch has its line there.
-        file: where to write, standard output by default.
+        is_terminal: whether the output is a terminal; if not, no control codes are written and progress is throttled.
+        quiet: show only results and errors.
+        is_silent: show nothing, only log: for all processes of a run except rank 0.
+        is_notebook: whether the output is a notebook's cell: then every epoch prints a line.
+        file: where to write; standard output by default.
 
     Attributes:
-        work: what is under way, shown or not, for those who follow the run from elsewhere; None between.
+        work: the work that a bar shows or would show, for the heartbeat; None without one.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Screen:
 
     @contextlib.contextmanager
     def logging_to(self, path: Path) -> Iterator[None]:
-        """Within the block, write every line to `path` as well: all of them, plain, with the time in front."""
+        """Within the block, also write every line to `path`, plain and with the time in front, even if quiet."""
         with path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             self._log = Console(
                 file=cast("TextIO", _Stamped(stream)),
@@ -126,11 +126,11 @@ class Screen:
         self._show(_plain_text(line), seen=not self.quiet)
 
     def result(self, line: str) -> None:
-        """Print a line, quiet or not."""
+        """Print a line, even if quiet."""
         self._show(_plain_text(line), seen=True)
 
     def log_only(self, text: str) -> None:
-        """Write to the log, if there is one, and not to the screen."""
+        """Write to the log only, if there is one."""
         if self._log is not None:
             self._log.print(_plain_text(text))
 
@@ -145,14 +145,14 @@ class Screen:
             self._log.print(what)
 
     def banner(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Print what is about to happen: names in a column, what they are beside them."""
+        """Print rows of (name, text), the names in a column."""
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             self.say(f"{name:>{width}}  {value}")
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[Callable[[str, int, int], None]]:
-        """Yield a function to call with (what, images done, images in all) while data are prepared."""
+        """Yield a function to call with (what, images done, total images) while data are prepared."""
         with self._bars() as show:
             begun: dict[str, tuple[float, int]] = {}
 
@@ -169,7 +169,7 @@ class Screen:
     def training(self, total_steps: int) -> Iterator[Callable[[int, str, str], None]]:
         """Yield a function to call with (steps done, numbers to show, time left) while training.
 
-        The bar has a time left of its own.
+        The bar computes its own time left.
         """
         with self._bars() as show:
             show(Work("training", 0, total_steps, ""))
@@ -183,14 +183,14 @@ class Screen:
             yield report
 
     def epoch(self, epoch: int, num_epochs: int, line: str) -> None:
-        """A line at the end of an epoch: each on a terminal and in a notebook, elsewhere when the throttle lets it."""
+        """Print a line at the end of an epoch: each on a terminal and in a notebook, elsewhere if not throttled."""
         seen = not self.quiet and (self._shows_every_epoch or self._is_due("training", epoch, num_epochs))
         if seen:
             self._let_steps_wait()
         self._show(_plain_text(line), seen=seen)
 
     def _let_steps_wait(self) -> None:
-        """Off a terminal, steps speak only where epochs are silent: not before 30 s from now."""
+        """Off a terminal, print no line for a step until 30 s have passed without a line for an epoch."""
         self._throttles["a long epoch"] = Throttle(share=math.inf)
 
     def _plain(self, what: str, done: int, total: int, line: str) -> None:
@@ -204,7 +204,7 @@ class Screen:
 
     @contextlib.contextmanager
     def following(self) -> Iterator[Callable[[Work | None], None]]:
-        """Yield a function to call with what is under way elsewhere, None for nothing."""
+        """Yield a function to call with the work of another process, None for none."""
         with contextlib.ExitStack() as stack:
             show: Callable[[Work], bool] | None = None
             shown = ""
@@ -222,7 +222,7 @@ class Screen:
 
     @contextlib.contextmanager
     def _bars(self) -> Iterator[Callable[[Work], bool]]:
-        """Yield a function that shows work as a bar, one for each kind of it, and says whether there is a bar."""
+        """Yield a function that shows work in the bar of its name, and returns whether there is a bar."""
         with contextlib.ExitStack() as stack:
             bars = stack.enter_context(self._live()) if self.is_terminal and not self.quiet else None
             tasks: dict[str, TaskID] = {}
@@ -260,20 +260,20 @@ def is_in_notebook() -> bool:
 
 
 def _plain_text(text: str) -> Text:
-    """Text that is shown as it is: no markup, and control characters (of a file's name, say) written out."""
+    """Text without markup. Control characters, as in a file's name, are shown as escapes."""
     return Text("".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text))
 
 
 def percent(share: float) -> str:
-    """A share as `98.1 %`, or `-` where there is none."""
+    """A share as `98.1 %`, or `-` for NaN."""
     return "-" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def class_table(
     title: str, classes: Sequence[str], confusion: Sequence[Sequence[int]], accuracies: Sequence[float]
 ) -> Table:
-    """A table of what each class was taken for: rows are true classes, columns predicted ones."""
-    # Plain texts: rich would take brackets in a name for markup.
+    """A confusion matrix as a table: rows are true classes, columns are predicted classes."""
+    # Plain texts: rich would read brackets in a name as markup.
     names = [_plain_text(name) for name in classes]
     table = Table(
         title=_plain_text(title), title_justify="left", caption="rows: true class, columns: predicted", box=None
@@ -293,7 +293,7 @@ def class_table(
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of as many cells each as lines of text, the cells below each other."""
+    """Rows of cells as lines of text with aligned columns. All rows have the same number of cells."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

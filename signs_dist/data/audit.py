@@ -1,8 +1,8 @@
-"""Look for what spoils a data set: broken files, names without a label, missing classes, one picture in two splits.
+"""Find what spoils a data set: broken files, names without a label, missing classes, one image in two splits.
 
 python -m signs_dist.data.audit data/64x64_SIGNS        # a data set, or photos not built yet: a folder or a zip
 
-Exit code 0: nothing found, or doubled pictures only (which is a warning); 1: problems; 2: not a data set.
+Exit codes: 0: no problems (duplicates are only a warning); 1: problems; 2: the source is not a data set.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class BadFile:
 
 
 @dataclass(frozen=True)
-class Doubled:
-    """Groups of paths that show the same picture."""
+class Duplicates:
+    """Groups of paths whose images are equal."""
 
     across: tuple[tuple[str, ...], ...]
-    """In two splits or more: the model is judged on a picture it has learned."""
+    """In more than one split: the model is evaluated on an image that it has learned."""
     within: tuple[tuple[str, ...], ...]
-    """In one split: the picture counts twice."""
+    """In one split: the image counts twice."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,25 @@ class Audit:
     """Images of each class in each split."""
     bad: tuple[BadFile, ...]
     missing: tuple[tuple[str, str], ...]
-    """(split, class) without an image, though another split has some."""
-    doubled: Doubled
+    """(split, class) pairs without an image, where another split has images of the class."""
+    duplicates: Duplicates
 
     @property
     def has_problems(self) -> bool:
-        """Whether something has to be mended before training. Doubled pictures, and classes that test lacks, do not."""
+        """Whether the data set needs repair before training. Duplicates and classes without test images do not."""
         return bool(self.bad) or any(split != "test" for split, _ in self.missing)
 
 
 def audit(source: Path, *, processes: int | None = None, screen: Screen | None = None) -> Audit:
-    """Decode every image of a data set, folder or zip, and compare them.
+    """Decode all images of a data set, and compare them.
+
+    Args:
+        source: a folder or a zip.
+        processes: worker processes. None: all usable cores.
+        screen: shows the progress. None: shows nothing.
 
     Raises:
-        UserError: it holds no images in a known layout.
+        UserError: the source holds no images in a known layout.
     """
     arrangement = arrange(list_source(source), source)
     if screen is None:
@@ -95,7 +100,9 @@ def audit(source: Path, *, processes: int | None = None, screen: Screen | None =
         counts=counts,
         bad=tuple(sorted(bad, key=lambda file: file.path)),
         missing=missing_classes(counts),
-        doubled=find_doubled({image.file.path: (image.split or "all", digests[image.file.path]) for image in usable}),
+        duplicates=find_duplicates(
+            {image.file.path: (image.split or "all", digests[image.file.path]) for image in usable}
+        ),
     )
 
 
@@ -114,28 +121,32 @@ def missing_classes(counts: Mapping[str, Mapping[str, int]]) -> tuple[tuple[str,
     return tuple((split, name) for split, row in counts.items() for name, count in row.items() if count == 0)
 
 
-def find_doubled(pictures: Mapping[str, tuple[str, str]]) -> Doubled:
-    """Group paths by picture. `pictures`: path → (split, digest of its pixels)."""
+def find_duplicates(images: Mapping[str, tuple[str, str]]) -> Duplicates:
+    """Group the paths of equal images. `images`: path → (split, digest of the pixels)."""
     groups: dict[str, list[str]] = {}
-    for path in sorted(pictures):
-        groups.setdefault(pictures[path][1], []).append(path)
+    for path in sorted(images):
+        groups.setdefault(images[path][1], []).append(path)
     several = [tuple(paths) for paths in groups.values() if len(paths) > 1]
-    across = [paths for paths in several if len({pictures[path][0] for path in paths}) > 1]
-    return Doubled(tuple(across), tuple(paths for paths in several if paths not in across))
+    across = [paths for paths in several if len({images[path][0] for path in paths}) > 1]
+    return Duplicates(tuple(across), tuple(paths for paths in several if paths not in across))
 
 
-def doubled_lines(doubled: Doubled, *, num_shown: int | None = None) -> list[str]:
-    """What to tell about doubled pictures; nothing where there are none."""
+def duplicate_lines(duplicates: Duplicates, *, num_shown: int | None = None) -> list[str]:
+    """Warnings about duplicates; no lines if there are none."""
     lines = []
-    if doubled.across:
+    if duplicates.across:
         lines.append(
-            f"warning: {len(doubled.across)} pictures are in two splits, so that the accuracy there is too good:"
+            f"warning: {_images_are(duplicates.across)} in more than one split, so the accuracy there is too high:"
         )
-        lines += shown_list([" = ".join(paths) for paths in doubled.across], num_shown)
-    if doubled.within:
-        lines.append(f"{len(doubled.within)} pictures are in one split twice or more:")
-        lines += shown_list([" = ".join(paths) for paths in doubled.within], num_shown)
+        lines += shown_list([" = ".join(paths) for paths in duplicates.across], num_shown)
+    if duplicates.within:
+        lines.append(f"{_images_are(duplicates.within)} in one split more than once:")
+        lines += shown_list([" = ".join(paths) for paths in duplicates.within], num_shown)
     return lines
+
+
+def _images_are(groups: Sequence[object]) -> str:
+    return "1 image is" if len(groups) == 1 else f"{len(groups)} images are"
 
 
 def bad_lines(bad: Sequence[BadFile], *, num_shown: int | None = None) -> list[str]:
@@ -157,7 +168,7 @@ def counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
     table = Table(box=None)
     table.add_column("images")
     for name in next(iter(counts.values()), {}):
-        table.add_column(Text(name), justify="right")  # as text: rich would take brackets for markup
+        table.add_column(Text(name), justify="right")  # Text: rich reads brackets in a string as markup
     table.add_column("all", justify="right")
     for split, row in counts.items():
         table.add_row(split, *(f"{count:,}" for count in row.values()), f"{sum(row.values()):,}")
@@ -165,7 +176,7 @@ def counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
 
 
 def _digest_batch(reader: SourceReader, names: Sequence[str]) -> list[tuple[str, str, str | None]]:
-    """In a worker: (name, digest of the pixels, None), or (name, "", why it is bad) for each image."""
+    """In a worker: for each image (name, digest of the pixels, None), or (name, "", why it is bad)."""
     results: list[tuple[str, str, str | None]] = []
     for name in names:
         try:
@@ -179,8 +190,8 @@ def _digest_batch(reader: SourceReader, names: Sequence[str]) -> list[tuple[str,
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m signs_dist.data.audit",
-        description="Look for broken files, names without a label, missing classes, and one picture in two splits.",
-        epilog="Exit code 0: fine, or doubled pictures only. 1: problems were found. 2: not a data set.",
+        description="Find broken files, names without a label, missing classes, and images in more than one split.",
+        epilog="Exit codes: 0: no problems (duplicates are only a warning). 1: problems. 2: not a data set.",
     )
     parser.add_argument("source", type=Path, help="a data set, or photos not built yet: a folder or a zip")
     parser.add_argument("--processes", type=int, metavar="N", help="worker processes (default: all usable cores)")
@@ -196,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     screen = Screen(is_terminal=sys.stdout.isatty(), quiet=options.quiet)
     found = audit(options.source, processes=options.processes, screen=screen)
     screen.table(counts_table(found.counts))
-    for line in doubled_lines(found.doubled):
+    for line in duplicate_lines(found.duplicates):
         screen.result(line)
     for split, name in found.missing:
         screen.result(f"{'warning' if split == 'test' else 'problem'}: {split} has no image of class {name}")

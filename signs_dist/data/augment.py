@@ -1,7 +1,6 @@
 """Random changes to a whole batch of training images at once, on the device the batch is on.
 
-What happens to an image is a function of (seed, epoch, sample) alone: the batch it is in, the process, the worker and
-the step have no part in it.
+The change of an image depends on (seed, epoch, sample) only, not on its batch, the process, the worker or the step.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class BatchAugmenter:
         self._identity = not (self._moves or config.flip or config.brightness or config.contrast or config.cutout)
 
     def __call__(self, images: Tensor, samples: Indices, epoch: int) -> Tensor:
-        """Change a batch; see the class. The images that are given stay as they are."""
+        """Change a batch; see the class. The given tensor is not modified."""
         if self._identity:
             return images
         given = images
@@ -57,15 +56,15 @@ class BatchAugmenter:
         return images
 
     def _move(self, images: Tensor, draws: Draws) -> Tensor:
-        """Flip, rotate, shift and scale in one bilinear resampling; edges are mirrored outwards."""
+        """Flip, rotate, shift and scale in one bilinear resampling. Outside, the image is mirrored at its edges."""
         height, width = images.shape[2:]
         angles = math.radians(self.config.rotate_degrees) * _centred(draws[:, _ANGLE])
         zoom = 1 / (1 + self.config.scale * _centred(draws[:, _SCALE]))
         mirror = np.where(draws[:, _FLIP] < self.config.flip, -1.0, 1.0)
-        # One number at a time: a vectorised cosine may round otherwise at another place of the batch.
+        # One number at a time: a vectorised cosine may round differently at another position in the batch.
         cosine = zoom * np.array([math.cos(angle) for angle in angles])
         sine = zoom * np.array([math.sin(angle) for angle in angles])
-        # Coordinates run from -1 to 1, so that a whole side is 2 long.
+        # Coordinates run from -1 to 1: a side has length 2.
         shift_x, shift_y = (2 * self.config.shift * _centred(draws[:, axis]) for axis in (_SHIFT_X, _SHIFT_Y))
         aspect = height / width
         rows = ((cosine * mirror, -sine * aspect, shift_x), (sine * mirror / aspect, cosine, shift_y))
@@ -73,7 +72,7 @@ class BatchAugmenter:
         by_x, by_y, shift = (affine[:, :, column, :, :, 0] for column in range(3))  # each [B, 2, 1, 1]
         along_x = by_x * _pixel_centres(width, images)[None, None, None, :] + shift  # [B, 2, 1, W]
         along_y = by_y * _pixel_centres(height, images)[None, None, :, None]  # [B, 2, H, 1]
-        # x and y in two planes, where one fast addition fills them: interleaved it takes ten times as long.
+        # x and y are separate planes, filled by one addition. Interleaved, it takes ten times as long.
         grid = (along_x + along_y).permute(0, 2, 3, 1)  # [B, H, W, 2]
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
@@ -105,7 +104,7 @@ def _centred(draws: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def _on_device(values: npt.NDArray[Any], like: Tensor) -> Tensor:
-    """Values of each sample, [B, ...], with three dimensions of 1 added, where `like` lies; floats become float32."""
+    """Values per sample, [B, ...], as [B, ..., 1, 1, 1] on the device of `like`; float64 becomes float32."""
     tensor = torch.from_numpy(values.astype(np.float32) if values.dtype == np.float64 else values)
     return tensor.to(like.device, non_blocking=True)[..., None, None, None]
 
@@ -113,15 +112,15 @@ def _on_device(values: npt.NDArray[Any], like: Tensor) -> Tensor:
 def _means(images: Tensor) -> Tensor:
     """The mean of each image, [B, 1, 1, 1].
 
-    In two stages, channels first: a single sum is split among threads when the batch is one large image, and would
-    then be rounded otherwise than in a larger batch.
+    Summed in two stages: over the pixels, then over the channels. PyTorch splits a single sum among threads if the
+    batch is one large image, and rounds it differently than in a larger batch.
     """
     num_values = images[0].numel() if len(images) else 1
     return (images.sum(dim=(2, 3)).sum(dim=1) / num_values)[:, None, None, None]
 
 
 def _pixel_centres(side: int, like: Tensor) -> Tensor:
-    """Coordinates of `side` pixel centres between -1 and 1, float32 [side], where `like` lies."""
+    """Coordinates of `side` pixel centres between -1 and 1, float32 [side], on the device of `like`."""
     return _pixel_centres_on(side, like.device)
 
 

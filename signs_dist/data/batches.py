@@ -1,4 +1,4 @@
-"""Data sets that are asked for a whole batch at once: by a `BatchKey`, they return a `Batch`."""
+"""Datasets that fetch a whole batch at once: `dataset[key]` takes a `BatchKey` and returns a `Batch`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from signs_dist.errors import UserError
 Transform = Callable[[Tensor], Tensor]
 
 _NUM_TRIALS = 16
-"""Draws with which transforms are tried before a run: some do their work with a probability only."""
-# What torchvision's transforms were seen to raise on wrong arguments, when they are made or when they are applied.
+"""How often transforms are tried before a run, with other random draws each time: some act with a probability only."""
+# What torchvision's transforms raise on wrong arguments, when they are made or applied.
 _TRANSFORM_ERRORS = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ArithmeticError, AssertionError)
 
 
@@ -33,8 +33,8 @@ class Batch(NamedTuple):
     Attributes:
         images: [B, 3, H, W], uint8 in 0..255 or float32 in 0..1.
         labels: int64 [B].
-        samples: int64 [B], the samples' numbers in their split.
-        epoch: the epoch it was fetched for.
+        samples: int64 [B], numbers of the samples in their split.
+        epoch: the epoch that the batch was fetched for.
         step: the step within the epoch.
     """
 
@@ -70,11 +70,11 @@ class PackedBatches(Dataset[Batch]):
 
 
 class FileBatches(Dataset[Batch]):
-    """Batches decoded from image files each time; for sets too large to pack."""
+    """Batches decoded from the image files at each use, for data sets too large to pack."""
 
     def __init__(self, index: ImageIndex, image_size: int, transform: Transform | None = None, seed: int = 0) -> None:
         self.root = index.root
-        # One array instead of a list of objects: reading a list would copy it, page by page, into every worker.
+        # An array, not a list: reading a list writes reference counts, which copies it into every worker.
         self.paths = np.array(index.paths)
         self.labels = index.labels
         self.image_size = image_size
@@ -111,7 +111,7 @@ def _assemble(
 def _transformed(image: Tensor, transform: Transform, key: int) -> Tensor:
     """One image through torchvision transforms whose random draws depend on `key` alone."""
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed: it would also set the GPUs' generators, which are not set back.
+        # Not torch.manual_seed: it also seeds the GPUs' generators, which fork_rng does not restore here.
         torch.default_generator.manual_seed(key)
         result = transform(image)
     _require_same_shape(result, image)
@@ -143,7 +143,9 @@ def _build_step(name: str, arguments: dict[str, Any]) -> Transform:
     from torchvision.transforms import v2
 
     found = {legal: getattr(v2, legal) for legal in dir(v2) if legal[0].isupper()}
-    classes = {legal: it for legal, it in found.items() if isinstance(it, type) and issubclass(it, v2.Transform)}
+    classes = {
+        legal: value for legal, value in found.items() if isinstance(value, type) and issubclass(value, v2.Transform)
+    }
     if name not in classes:
         raise UserError(f"augment.transforms: {name} is not in torchvision.transforms.v2.{_near(name, classes)}")
     parameters = inspect.signature(classes[name]).parameters

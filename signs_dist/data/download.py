@@ -1,6 +1,6 @@
-"""Get the published SIGNS photos (one zip of 1.16 GB on Google Drive) and check them.
+"""Download the published SIGNS photos (one zip of 1.16 GB on Google Drive) and verify them.
 
-python -m signs_dist.data.download        # → data/SIGNS.zip; repeated after an interruption, it goes on
+python -m signs_dist.data.download        # → data/SIGNS.zip; to resume, repeat the command
 """
 
 from __future__ import annotations
@@ -34,12 +34,18 @@ _READ_BYTES = 2**20
 
 
 def download(out: Path, *, file_id: str, counts: Mapping[str, int], screen: Screen) -> Path:
-    """Get and check the zip, unless it is there, and return its path.
+    """Download the zip, unless it exists, verify it, and return its path.
 
-    What is there of an unfinished download is kept in a hidden folder in `out`, and continued.
+    An unfinished download is kept in a hidden folder in `out`, and resumed.
+
+    Args:
+        out: folder for the zip.
+        file_id: of the zip on Google Drive.
+        counts: split → number of images that the zip must have.
+        screen: shows the progress.
 
     Raises:
-        UserError: gdown is not installed, Google Drive does not hand out the file, or it is not what was published.
+        UserError: gdown is not installed, Google Drive does not send the file, or it is not the published one.
     """
     target = out / ZIP_NAME
     if target.exists():
@@ -47,8 +53,8 @@ def download(out: Path, *, file_id: str, counts: Mapping[str, int], screen: Scre
         screen.say(f"already there: {target}")
         return target
     aside = out / f".{ZIP_NAME}.download"
-    with _only_one(aside):
-        if not target.exists():  # else another process got it while we waited
+    with _locked(aside):
+        if not target.exists():  # else another process has downloaded it meanwhile
             _fetch_whole(aside, file_id, counts, screen)
             (aside / ZIP_NAME).replace(target)
     return target
@@ -62,16 +68,18 @@ def _fetch_whole(aside: Path, file_id: str, counts: Mapping[str, int], screen: S
         try:
             fetch(file_id, aside)
         except OSError as error:  # requests' errors are OSErrors too
-            told = explained(error, arrived)
-            raise told if isinstance(told, UserError) else UserError(_by_hand(file_id, aside, str(error))) from error
+            explanation = explained(error, arrived)
+            raise (
+                explanation if isinstance(explanation, UserError) else UserError(_by_hand(file_id, aside, str(error)))
+            ) from error
         except RuntimeError as error:
             raise UserError(_by_hand(file_id, aside, str(error))) from error
     if not arrived.exists():
-        raise UserError(_by_hand(file_id, aside, "no file came"))
+        raise UserError(_by_hand(file_id, aside, "it sent no file"))
     try:
         check_zip(arrived, counts, screen)
     except UserError:
-        arrived.unlink()  # whole, but not what it should be: the next try must not take it for done
+        arrived.unlink()  # complete but wrong: the next attempt must download it again
         raise
 
 
@@ -83,30 +91,30 @@ def _check_gdown_is_installed() -> None:
 
 
 def fetch(file_id: str, folder: Path) -> None:
-    """Get a file of Google Drive as `folder`/SIGNS.zip through torchvision's helper. Needs the network.
+    """Download a file from Google Drive to `folder`/SIGNS.zip with torchvision's helper. Needs the network.
 
-    The helper cannot resume. So where a part of an earlier try lies in `folder`, gdown, which the helper calls, is
-    asked to go on with it first, in the same words plus `resume`; the helper then finds the file whole.
+    The helper calls gdown and cannot resume. If `folder` holds a part of an earlier download, gdown is called first,
+    with the same arguments and `resume=True`; the helper then finds the complete file.
 
     Raises:
         OSError: no connection, or the disk is full.
-        RuntimeError: Google Drive did not hand out the file.
+        RuntimeError: Google Drive did not send the file.
     """
     import gdown  # type: ignore[import-not-found, unused-ignore]
     from torchvision.datasets import utils
 
     parts = sorted((path for path in folder.iterdir() if path.name != ZIP_NAME), key=lambda path: path.stat().st_size)
     for smaller in parts[:-1]:
-        smaller.unlink()  # gdown refuses to choose between two
-    with _gdown_told():
+        smaller.unlink()  # gdown refuses to resume if there are two parts
+    with _gdown_errors_converted():
         if parts:
             gdown.download(id=file_id, output=str(folder / ZIP_NAME), user_agent=utils.USER_AGENT, resume=True)
         utils.download_file_from_google_drive(file_id, str(folder), ZIP_NAME)
 
 
 @contextlib.contextmanager
-def _gdown_told() -> Iterator[None]:
-    """gdown's bar goes to a terminal only; its exceptions, which share no base with others, become RuntimeError."""
+def _gdown_errors_converted() -> Iterator[None]:
+    """Turn gdown's own exceptions into RuntimeError. Its progress bar is shown on a terminal only."""
     import gdown.exceptions  # type: ignore[import-not-found, unused-ignore]
 
     classes = [value for _, value in inspect.getmembers(gdown.exceptions, inspect.isclass)]
@@ -118,24 +126,24 @@ def _gdown_told() -> Iterator[None]:
     except own_errors as error:
         raise RuntimeError(str(error).strip()) from error
     except RuntimeError as error:
-        # Older versions of gdown print why, and torchvision then says only that there is no file.
+        # Older versions of gdown print the reason, and torchvision then reports only a missing file.
         lines = [line.strip() for line in shown.getvalue().splitlines() if line.strip()]
         raise RuntimeError(" ".join([str(error), *lines[-3:]])) from error
 
 
 def check_zip(path: Path, counts: Mapping[str, int], screen: Screen) -> None:
-    """Check that a file is a whole zip with so many images in each split, every member's checksum included.
+    """Verify that a file is a complete zip with `counts[split]` images in each split, and every member's checksum.
 
     Raises:
-        UserError: it is not, and what it is instead.
+        UserError: it is not; the message says what was found.
     """
     _check_not_a_page(path)
     arrangement = arrange(list_zip(path), path)
     found = {split: sum(image.split == split for image in arrangement.images) for split in counts}
     if found != dict(counts):
         raise UserError(
-            f"{path} holds {_listed(found)} images; published were {_listed(counts)}. "
-            f"It is another zip, or a part of one. Remove it and repeat the command. If it is meant as it is: "
+            f"{path} holds {_counted(found)} images; the published zip holds {_counted(counts)}. "
+            f"Remove it and repeat the command. To build a data set from it as it is: "
             f"python -m signs_dist.data.build --source {shlex.quote(str(path))}"
         )
     with open_zip(path) as archive, screen.preparing() as report:
@@ -152,9 +160,9 @@ def _check_not_a_page(path: Path) -> None:
         raise UserError(f"{path} has 0 bytes. Remove it and repeat the command.")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise UserError(
-            f"{path} is a web page, not a zip: Google Drive says so when a file was fetched too often today, or is no "
-            f"longer shared. Try again tomorrow, or get it by hand in a browser: {_address(PUBLISHED_FILE_ID)}, "
-            f"save it as {ZIP_NAME}, and type: python -m signs_dist.data.build --source {ZIP_NAME}"
+            f"{path} is a web page, not a zip. Google Drive sends one if a file was downloaded too often today, or is "
+            f"no longer shared. Try again tomorrow; or open {_address(PUBLISHED_FILE_ID)} in a browser, "
+            f"save the file as {ZIP_NAME}, and type: python -m signs_dist.data.build --source {ZIP_NAME}"
         )
 
 
@@ -171,9 +179,9 @@ def _check_sum(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) ->
 
 def _by_hand(file_id: str, aside: Path, reason: str) -> str:
     return (
-        f"Google Drive did not hand out the file: {reason.strip().rstrip('.')}. Repeat the command to go on. "
+        f"Google Drive did not send the file: {reason.strip().rstrip('.')}. Repeat the command to resume. "
         f"If it fails again, open {_address(file_id)} in a browser, save the file as {aside.parent / ZIP_NAME}, "
-        f"and repeat the command to have it checked."
+        f"and repeat the command to verify it."
     )
 
 
@@ -181,12 +189,12 @@ def _address(file_id: str) -> str:
     return f"https://drive.google.com/uc?id={file_id}"
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _counted(counts: Mapping[str, int]) -> str:
     return " and ".join(f"{count:,} {split}" for split, count in counts.items())
 
 
 @contextlib.contextmanager
-def _only_one(aside: Path) -> Iterator[None]:
+def _locked(aside: Path) -> Iterator[None]:
     from filelock import FileLock
 
     try:
@@ -199,13 +207,13 @@ def _only_one(aside: Path) -> Iterator[None]:
             yield
         finally:
             with contextlib.suppress(OSError):
-                aside.rmdir()  # stays where it holds a part
+                aside.rmdir()  # fails if it holds a part, which is kept
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m signs_dist.data.download",
-        description="Get the published SIGNS photos (1.16 GB) from Google Drive and check them. Repeated, it goes on.",
+        description="Get the published SIGNS photos (1.16 GB) from Google Drive and verify them. To resume, repeat it.",
     )
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder for SIGNS.zip (%(default)s)")
     parser.add_argument("--file-id", default=PUBLISHED_FILE_ID, help="Google Drive id of the zip (%(default)s)")
@@ -219,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     screen = Screen(is_terminal=sys.stdout.isatty())
     path = download(options.out, file_id=options.file_id, counts=PUBLISHED_COUNTS, screen=screen)
-    screen.result(f"{path}: {_listed(PUBLISHED_COUNTS)} images, all whole")
+    screen.result(f"{path}: {_counted(PUBLISHED_COUNTS)} images, checksums verified")
     screen.result(f"build the data set: python -m signs_dist.data.build --source {shlex.quote(str(path))}")
     return EXIT_OK
 

@@ -1,6 +1,6 @@
-"""Which images a data set's folder holds, and their labels. Only names are read here, no pixels.
+"""List the images in a data set's folder, with their labels. It reads names, no pixels.
 
-Two layouts are known. Flat, as SIGNS is published: `train_signs/3_IMG_5942.jpg`, the label before the first
+Two layouts are supported. Flat, as SIGNS is published: `train_signs/3_IMG_5942.jpg`, with the label before the first
 underscore. Class folders, as torchvision's ImageFolder reads them: `train/cat/anything/photo.png`.
 """
 
@@ -59,13 +59,13 @@ class ImageIndex:
 
 
 def label_of_name(name: str) -> str | None:
-    """The label in a SIGNS file name: `"3"` for `3_IMG_5942.jpg`, None where there is none."""
+    """The label in a SIGNS file name: `"3"` for `3_IMG_5942.jpg`, None if it has no label."""
     match = _LABEL.match(name)
     return str(int(match[1])) if match else None
 
 
 def sorted_classes(names: Sequence[str] | set[str]) -> tuple[str, ...]:
-    """Class names in the order of their labels: as numbers where all are numbers, else as text."""
+    """Class names in the order of their labels: sorted as numbers if all are numbers, else as text."""
     unique = set(names)
     if all(re.fullmatch("[0-9]+", name) for name in unique):
         return tuple(sorted(unique, key=lambda name: (int(name), name)))
@@ -83,7 +83,7 @@ def index_split(root: Path, split: str, *, classes: Sequence[str] | None = None)
     Args:
         root: folder that holds the splits' folders.
         split: train, val or test.
-        classes: the legal classes in the order of their labels (train's, or a trained model's). None: those found.
+        classes: the legal classes in the order of their labels (from train, or from a trained model). None: all found.
 
     Raises:
         UserError: no such folder, no images in it, an image without a label, or a label outside `classes`.
@@ -91,16 +91,19 @@ def index_split(root: Path, split: str, *, classes: Sequence[str] | None = None)
     folder = _split_folder(root, split)
     names = _image_names(folder)
     if not names:
-        raise UserError(f"{folder} holds no images ({_suffixes_hint()}). Put them there, or {_build_hint(root)}.")
+        raise UserError(
+            f"{folder} holds no images (such as 3_IMG_5942.jpg, or cat/photo.png). "
+            f"Put images there, or {_build_hint(root)}."
+        )
     found = _class_names(folder, names)
     legal = tuple(classes) if classes is not None else sorted_classes(set(found))
     number_of = {name: number for number, name in enumerate(legal)}
-    strangers = [path for path, name in zip(names, found, strict=True) if name not in number_of]
-    if strangers:
-        strange = sorted_classes({name for name in found if name not in number_of})
+    unknown = [path for path, name in zip(names, found, strict=True) if name not in number_of]
+    if unknown:
+        unknown_classes = sorted_classes({name for name in found if name not in number_of})
         raise UserError(
-            f"{folder}: class {_listed(strange)} is not among the classes {_listed(legal)} "
-            f"({len(strangers)} images, such as {strangers[0]}). Move these images, or add the class to train."
+            f"{folder}: class {_listed(unknown_classes)} is not among the classes {_listed(legal)} "
+            f"({len(unknown)} images, such as {unknown[0]}). Move these images, or add the class to train."
         )
     import numpy
 
@@ -114,7 +117,7 @@ def index_split(root: Path, split: str, *, classes: Sequence[str] | None = None)
 
 
 def index_data_set(root: Path) -> dict[str, ImageIndex]:
-    """List train, val and, where there is one, test. Train's classes rule the others.
+    """List train, val and, if it exists, test. All have the classes of train.
 
     Raises:
         UserError: as `index_split`; also no train or val split, fewer than two classes, or a class without val images.
@@ -155,7 +158,9 @@ def _split_folder(root: Path, split: str) -> Path:
         raise UserError(f"{root} has no {split} images (folder {wanted}). Make that folder, or {_build_hint(root)}.")
     for inner in _subfolders(root):
         if _split_folders(inner, split):
-            raise UserError(f"{root} has no folder {wanted}, but {inner} has. Give that one, or {_build_hint(inner)}.")
+            raise UserError(
+                f"{root} has no folder {wanted}, but {inner} has one. Give {inner}, or {_build_hint(inner)}."
+            )
     raise UserError(f"{root} has no {split} images (folder {wanted}){_what_it_looks_like(root)}")
 
 
@@ -163,7 +168,7 @@ def _check_root(root: Path) -> None:
     if root.is_dir():
         return
     if root.is_file() and root.suffix.lower() == ".zip":
-        raise UserError(f"{root} is a zip, not a folder of images. To make one of it, {_build_hint(root)}.")
+        raise UserError(f"{root} is a zip, not a folder of images. To make a folder of it, {_build_hint(root)}.")
     if root.exists():
         raise UserError(f"{root} is not a folder. Give the folder that holds train_signs/ and val_signs/.")
     raise UserError(
@@ -192,29 +197,30 @@ def _folder_holds_images(folder: Path) -> bool:
 
 
 def _image_names(folder: Path) -> list[str]:
-    """Paths of all images below `folder`, relative to it, sorted. Hidden files and folders are passed over."""
+    """Paths of all images below `folder`, relative to it, sorted. Hidden files and folders are skipped."""
     try:
-        return sorted(_walk(folder, "", {_identity(folder)}))
+        return sorted(_walk(folder, "", {folder_identity(folder)}))
     except OSError as error:
         raise UserError(f"cannot read {error.filename or folder}: {error.strerror}.") from error
 
 
-def _walk(folder: Path, prefix: str, above: set[tuple[int, int]]) -> list[str]:
+def _walk(folder: Path, prefix: str, parents: set[tuple[int, int]]) -> list[str]:
     names: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                identity = _identity(folder / entry.name)
-                if identity not in above:  # a link to a folder above it would never end
-                    names += _walk(folder / entry.name, f"{prefix}{entry.name}/", above | {identity})
+                identity = folder_identity(folder / entry.name)
+                if identity not in parents:  # a link to a parent folder would recurse for ever
+                    names += _walk(folder / entry.name, f"{prefix}{entry.name}/", parents | {identity})
             elif is_image_name(entry.name):
                 names.append(prefix + entry.name)
     return names
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def folder_identity(folder: Path) -> tuple[int, int]:
+    """(device, inode): the same for a folder and for a link to it."""
     status = folder.stat()
     return status.st_dev, status.st_ino
 
@@ -227,7 +233,7 @@ def _class_names(folder: Path, names: list[str]) -> list[str]:
         beside = next(name for name in names if "/" not in name)
         raise UserError(
             f"{folder} holds images ({beside}) and class folders with images ({nested[0]}). "
-            f"Use one layout: all images as LABEL_NAME.jpg, or all in a folder for each class."
+            f"Use one layout: all images as LABEL_NAME.jpg, or one folder for each class."
         )
     return [name.split("/", 1)[0] for name in names]
 
@@ -246,10 +252,6 @@ def _labels_of_flat(folder: Path, names: list[str]) -> list[str]:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_NUM_NAMED])
     return shown if len(names) <= _NUM_NAMED else f"{shown} and {len(names) - _NUM_NAMED} more"
-
-
-def _suffixes_hint() -> str:
-    return "such as 3_IMG_5942.jpg, or cat/photo.png"
 
 
 def _build_hint(source: Path) -> str:

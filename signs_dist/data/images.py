@@ -1,4 +1,4 @@
-"""One image file or its bytes to RGB pixels, whatever a camera, a scanner or a web page made of it."""
+"""Decode an image file, or its bytes, to RGB pixels: photos, scans, images from the web."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ IMAGE_SUFFIXES = frozenset(
         *(".heic", ".heif"),
     )
 )
-"""A file with one of these is meant as an image. HEIC cannot be read: it is here to be named."""
+"""Suffixes of image files. HEIC cannot be decoded; it is listed so that an error names the file."""
 
 MAX_PIXELS = 100_000_000
-"""Largest width times height that is decoded: eleven times a 3024 x 3024 photo, 300 MB of RGB. Above is an attack."""
+"""Largest width times height that is decoded: eleven times a 3024 x 3024 photo, 300 MB of RGB. More is an attack."""
 
 DECODER_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-"""Pillow's decoders that are used; JPEG takes MPO too. Not all: its EPS reader, for one, starts Ghostscript."""
+"""Pillow's decoders in use; JPEG includes MPO. Others may be unsafe: EPS, for example, starts Ghostscript."""
 
 REDUCING_GAP = 3.0
 """Cheap reduction (in the JPEG decoder, then by averaging boxes) stops at this multiple of the final size."""
 
-# What Pillow's decoders were seen to raise on broken files. OSError covers UnidentifiedImageError.
+# What Pillow's decoders raise on broken files. OSError covers UnidentifiedImageError.
 _BROKEN_FILE_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError, RuntimeError,
     struct.error, zlib.error,
@@ -44,29 +44,29 @@ _MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class BadImageError(UserError):
-    """An image that cannot be used. `path` names it as the caller did, `reason` is half a sentence."""
+    """An image that cannot be used. `path` is the name that the caller gave, `reason` half a sentence."""
 
     def __init__(self, path: str, reason: str):
-        super().__init__(f"cannot read the image {path}: {reason}. Replace the file or take it out of the data set.")
+        super().__init__(f"cannot read the image {path}: {reason}. Replace the file or remove it from the data set.")
         self.path = path
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[BadImageError], tuple[str, str]]:
-        # Exceptions are rebuilt from their message when they cross processes; this one has two arguments.
+        # Unpickling in another process passes the message alone, but __init__ takes two arguments.
         return type(self), (self.path, self.reason)
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name is meant as an image: by its suffix, and not hidden."""
+    """Whether the name is that of an image: it has an image suffix and is not hidden."""
     stem, dot, suffix = name.rpartition(".")
     return bool(stem) and not name.startswith(".") and (dot + suffix).lower() in IMAGE_SUFFIXES
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:
-    """The photos that are given, and all those in the folders that are given, each folder's sorted.
+    """The given images, and those in the given folders, sorted within each folder.
 
     Raises:
-        UserError: something that does not exist, or a folder without photos.
+        UserError: a path does not exist, or a folder has no images.
     """
     found: list[Path] = []
     for path in given:
@@ -85,13 +85,13 @@ def find_images(given: Sequence[Path]) -> list[Path]:
 def load_rgb(source: Path | bytes, *, name: str, size: int | None) -> Image:
     """Decode an image to 8-bit RGB, upright by its EXIF orientation.
 
-    Greyscale, palette, CMYK and 16-bit images are converted (16-bit values scaled, not clipped); what is transparent
-    becomes white; of an animation the first frame is taken. Safe to call from several threads.
+    Greyscale, palette, CMYK and 16-bit images are converted (16-bit values scaled, not clipped); transparent
+    pixels become white; an animation gives its first frame. Safe to call from several threads.
 
     Args:
         source: the file, or its bytes.
-        name: how errors call it.
-        size: None keeps width and height. A number gives size x size pixels; a photo that is not square is squeezed.
+        name: names the image in errors.
+        size: None keeps width and height. A number gives size x size pixels; an image that is not square is distorted.
 
     Raises:
         BadImageError: missing, unreadable, empty, truncated or broken file; not an image; more than `MAX_PIXELS`.
@@ -148,7 +148,7 @@ def _upright(image: Image) -> Image:
     try:
         orientation = image.getexif().get(0x0112, 1)
     except _BROKEN_FILE_ERRORS:
-        return image  # broken EXIF beside sound pixels says nothing about orientation
+        return image  # the pixels are intact: broken EXIF tells no orientation
     if orientation not in range(2, 9):
         return image
     turned = ImageOps.exif_transpose(image)
@@ -187,7 +187,7 @@ def _resized(image: Image, size: int | None) -> Image:
     import PIL.Image
 
     if size is None or image.size == (size, size):
-        return image.copy()  # a plain image: the file behind it is closed
+        return image.copy()  # independent of the file, which is closed
     return image.resize((size, size), PIL.Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
 
 
@@ -211,10 +211,10 @@ _warnings_state = contextlib.ExitStack()
 
 @contextlib.contextmanager
 def _pillow_warnings_ignored() -> Iterator[None]:
-    """Pillow's warnings (odd EXIF, large image, malformed MPO) are not for the user: the image is used or refused.
+    """Hide Pillow's warnings (odd EXIF, large image, malformed MPO): an image is used, or refused with an error.
 
-    `warnings.catch_warnings` restores wrongly when threads overlap, so that the first one in enters it and the last
-    one out leaves it. Warnings of other packages are left as they are.
+    `warnings.catch_warnings` is not safe with several threads: the first thread enters it, and the last one leaves it.
+    Warnings of other packages are shown as before.
     """
     global _warnings_users
     with _warnings_lock:

@@ -42,7 +42,7 @@ def choose_loader_settings(
     if config.num_workers != "auto":
         num_workers = config.num_workers
     else:
-        # On a CPU the main process computes as well; a worker on each core beside it would only take turns with it.
+        # On a CPU the main process computes too, and keeps one core.
         spare = usable_cores if on_gpu else max(1, usable_cores - 1)
         num_workers = min(spare, 16) if per_sample_work else 0
     pin_memory = on_gpu and config.pin_memory is not False  # without a GPU it has no use, and torch warns
@@ -58,7 +58,7 @@ class TrainLoader:
         self._loader: DataLoader[Any] | None = _data_loader(dataset, PlanBatchSampler(self._sampler), settings)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch, one a step, from `start_step` on. No batch is loaded to be thrown away."""
+        """The batches of an epoch, one a step, from `start_step` on. Earlier batches are not loaded."""
         assert self._loader is not None, "the loader is closed"
         self._sampler.set_epoch(epoch, start_step)
         return _unwrapped(iter(self._loader))
@@ -89,8 +89,8 @@ class EvaluationLoader:
 class _ErrorsAsValues(Dataset[Any]):
     """Returns a `UserError` instead of raising it.
 
-    An error that is raised in a worker reaches the main process as torch's RuntimeError around a traceback; as a value
-    it arrives as it is, with the name of the broken image.
+    If a worker raises an error, torch raises a RuntimeError with the text of a traceback in the main process. A
+    returned error arrives unchanged, with the name of the broken image.
     """
 
     def __init__(self, dataset: Dataset[Batch]) -> None:
@@ -109,8 +109,8 @@ def _unwrapped(results: Iterator[Batch | UserError]) -> Generator[Batch, None, N
             try:
                 raise result
             finally:
-                # The error's traceback holds this frame. If the frame held the error, or the workers, they would end
-                # by garbage collection only, and slowly: five seconds each.
+                # The error's traceback holds this frame. If the frame held the error or the workers, only garbage
+                # collection would end the workers, five seconds each.
                 del result, results
         yield result
 
@@ -121,7 +121,7 @@ def _data_loader(
     return DataLoader(
         _ErrorsAsValues(dataset),
         sampler=sampler,
-        batch_size=None,  # the sampler's keys stand for whole batches
+        batch_size=None,  # each key of the sampler is a whole batch
         num_workers=settings.num_workers,
         prefetch_factor=settings.prefetch if settings.num_workers else None,
         persistent_workers=settings.num_workers > 0,
@@ -136,9 +136,9 @@ def _as_is(batch: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    """Workers decode with one thread each. They need no seeds: randomness depends on the sample, not on the worker.
+    """Set up a worker: one thread, stop signals ignored. It needs no seed: randomness depends on the sample.
 
-    Signals that ask a job to stop reach them too, and are not for them: the main process ends them when it has saved.
+    Stop signals to a whole job reach its workers too. The main process ends them itself, after it has saved.
     """
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGUSR2):
@@ -150,11 +150,11 @@ def _start_worker(worker: int) -> None:
 def _end_for_parent_only() -> None:
     """Let SIGTERM end this worker only if it comes from the process that started it.
 
-    A scheduler sends it to every process of a job: a loader without workers could not give the batch that the main
-    process may be waiting for, and nothing would be saved.
+    A scheduler sends SIGTERM to every process of a job. Without its workers, the main process would wait for a batch
+    that never comes, and save nothing.
     """
     parent = os.getppid()
-    # Blocked in all threads, so that one of them can read who sent it.
+    # Blocked in all threads, so that sigwaitinfo can read the sender.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def wait_and_end() -> None:

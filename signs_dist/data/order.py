@@ -1,6 +1,6 @@
 """The order of the samples of an epoch, as a pure function of (seed, epoch).
 
-Nothing here holds a list of an epoch: any position of an order is computed when it is asked for.
+No list of an epoch is kept: each position of an order is computed when it is read.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from signs_dist.data.randomness import Stream, Words, mix, stream_key, stream_keys
+from signs_dist.data.randomness import GOLDEN, Stream, Words, mix, stream_key, stream_keys
 
 Indices = npt.NDArray[np.int64]
 
 NUM_ROUNDS = 8
-"""Rounds of the Feistel network; four are enough in theory (Luby and Rackoff, 1988), small sizes want more."""
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""Rounds of the Feistel network; four are enough in theory (Luby and Rackoff, 1988), small sizes need more."""
 
 
 class Order(Protocol):
-    """An endless supply of orders of a data set, one an epoch.
+    """The order of a data set's samples in each epoch.
 
     Attributes:
         num_samples: positions of an epoch.
@@ -29,12 +28,12 @@ class Order(Protocol):
     num_samples: int
 
     def __call__(self, epoch: int, positions: Indices) -> Indices:
-        """The samples at some positions of an epoch, int64 [N], for int64 [N], each in [0, num_samples)."""
+        """The samples at `positions` of an epoch: int64 [N] from int64 [N], each in [0, num_samples)."""
         ...
 
 
 class ShuffledOrder:
-    """Each sample once an epoch, in an order that is drawn for the epoch. Needs no memory."""
+    """Each sample once per epoch, in another random order in each epoch. Needs no memory."""
 
     def __init__(self, num_samples: int, seed: int) -> None:
         self.num_samples = num_samples
@@ -46,11 +45,11 @@ class ShuffledOrder:
 
 
 class BalancedOrder:
-    """Each class as often as every other, small classes repeating and large ones left out in part.
+    """All classes equally often: samples of small classes repeat, and some samples of large classes are omitted.
 
-    Every block of C positions, the first being 0 to C - 1, holds each of the C classes once, in an order drawn for the
-    block. A class uses its members in rounds, each in an order drawn for the round, so that all are used equally often.
-    An epoch is as long as a shuffled one.
+    Positions form blocks of C: 0 to C - 1, and so on. A block holds each of the C classes once, in a random order. A
+    class uses its samples in rounds, each in a random order, so that all are used equally often. An epoch has as many
+    positions as a shuffled one.
 
     Args:
         labels: class of each sample, int64 [n]; classes without a sample do not count.
@@ -75,7 +74,7 @@ class BalancedOrder:
         blocks, places = np.divmod(positions, self.num_classes)
         classes = self._classes(epoch, blocks, places)
         sizes = self._sizes[classes]
-        # A class is used once a block: the number of its use is the block's.
+        # A block uses each class once, so that the block's number counts the uses.
         rounds, uses = np.divmod(blocks, sizes)
         keys = stream_keys(self._seed, Stream.MEMBERS, epoch, classes, rounds)
         samples: Indices = self._members[self._starts[classes] + permute(uses, sizes, keys)]
@@ -85,7 +84,7 @@ class BalancedOrder:
         """The class at each place of a block, all int64 [N]."""
         distinct, rows = np.unique(blocks, return_inverse=True)
         keys = stream_keys(self._seed, Stream.ORDER, epoch, distinct)[:, None]
-        draws = mix(keys + np.arange(1, self.num_classes + 1, dtype=np.uint64) * _GOLDEN)
+        draws = mix(keys + np.arange(1, self.num_classes + 1, dtype=np.uint64) * GOLDEN)
         classes: Indices = np.argsort(draws, axis=1, kind="stable")[rows, places]
         return classes
 
@@ -98,16 +97,16 @@ class Permutation:
         self.key = key
 
     def __call__(self, positions: Indices) -> Indices:
-        """Where each of `positions` (int64 [N], each in [0, size)) is sent: int64 [N]."""
+        """The images of `positions` (int64 [N], each in [0, size)) under the bijection: int64 [N]."""
         return permute(positions, np.array([self.size]), np.array([self.key], np.uint64))
 
 
 def permute(positions: Indices, sizes: Indices, keys: Words) -> Indices:
-    """Send each position through a bijection of its own: a Feistel network over two digits, with cycle walking.
+    """Map each position by its own bijection: a Feistel network over two digits, with cycle walking.
 
     A position is written as two digits of base ceil(sqrt(size)). Each round replaces the pair (a, b) by
     (b, a + hash(b) mod base), which can be undone, so that the whole is a bijection on [0, base²). A result of `size`
-    or more is sent through again until it is below: still a bijection, and rare, since base² is barely above `size`.
+    or more is mapped again until it is below `size`: still a bijection, and rare, since base² is barely above `size`.
     (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.)
 
     Args:
@@ -118,7 +117,7 @@ def permute(positions: Indices, sizes: Indices, keys: Words) -> Indices:
     Returns:
         int64 [N], each in [0, size).
     """
-    # Of a square root in float64 the whole part is right up to 2**52.
+    # The integer part of a square root in float64 is exact up to 2**52.
     bases = (np.sqrt(np.maximum(sizes, 1) - 1).astype(np.int64) + 1).astype(np.uint64)
     words = _encrypt(positions.astype(np.uint64), bases, keys)
     limits, bases, keys = (np.broadcast_to(part, words.shape) for part in (sizes.astype(np.uint64), bases, keys))
@@ -132,6 +131,6 @@ def permute(positions: Indices, sizes: Indices, keys: Words) -> Indices:
 def _encrypt(words: Words, bases: Words, keys: Words) -> Words:
     left, right = words // bases, words % bases
     for number in np.arange(1, NUM_ROUNDS + 1, dtype=np.uint64)[:, None]:
-        round_keys = mix(number * _GOLDEN + keys)
+        round_keys = mix(number * GOLDEN + keys)
         left, right = right, (left + mix(right + round_keys) % bases) % bases
     return left * bases + right

@@ -1,8 +1,8 @@
 """Images decoded once into one memory-mapped file, so that training reads pixels instead of JPEGs.
 
-A packed split is a folder `<split>-<side>-<fingerprint>` with `pixels.npy` (uint8 [N, side, side, 3]) and its digest in
-`packed.json`.
-It is keyed by the names, sizes and times of the image files: a changed photo has another key and is packed anew.
+A packed split is a folder `<split>-<side>-<key>` with `pixels.npy` (uint8 [N, side, side, 3]) and its digest in
+`packed.json`. The key depends on the names, sizes and times of the image files: after a change, the split is packed
+again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from signs_dist.errors import UserError
 from signs_dist.files import explained, write_json
 
 PACKED_VERSION = 1
-"""Raised when the same files would be decoded to other pixels."""
+"""Raise it when the same files would give other pixels."""
 
 Progress = Callable[[int, int], None]
 
@@ -38,9 +38,9 @@ class PackedSplit:
     """One split in memory-mapped form.
 
     Attributes:
-        pixels: uint8 [N, side, side, 3], memory-mapped, read-only, rows in the index's order.
+        pixels: uint8 [N, side, side, 3], memory-mapped, read-only, one row for each path of the index.
         labels: int64 [N].
-        classes: names of the classes by label.
+        classes: class names in the order of their labels.
         digest: SHA-256 (hex) of the pixels: the same photos have the same digest on every machine.
     """
 
@@ -53,9 +53,9 @@ class PackedSplit:
 def open_packed(
     index: ImageIndex, image_size: int, cache: Path, *, num_threads: int, on_progress: Progress | None = None
 ) -> PackedSplit:
-    """Open the packed form of `index`, making it first if it is missing, stale or damaged.
+    """Open the packed form of `index`. If it is missing or damaged, make it first.
 
-    Several processes may call this at once: one packs under a lock, the others wait and then read what it made.
+    Several processes may call this at once: one packs under a lock, and the others wait and then open the result.
 
     Args:
         index: the images of one split.
@@ -65,12 +65,12 @@ def open_packed(
         on_progress: called with (images done, images in all) while packing.
 
     Raises:
-        BadImageError: an image that cannot be decoded; it is named, and nothing is left behind.
+        BadImageError: an image cannot be decoded. The error names it; no part of the pack is left.
         UserError: the cache cannot be written, or the disk is full.
     """
-    folder = cache / f"{index.split}-{image_size}-{fingerprint(index)[:16]}"
+    folder = cache / f"{index.split}-{image_size}-{cache_key(index)[:16]}"
     if cache.exists() and not cache.is_dir():
-        raise UserError(f"data.cache={cache} is a file. Choose a folder, which is made where it is missing.")
+        raise UserError(f"data.cache={cache} is a file. Choose a folder; it is created if it is missing.")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{folder.name}.lock"):
@@ -83,23 +83,25 @@ def open_packed(
     return PackedSplit(pixels, index.labels, index.classes, digest)
 
 
-def fingerprint(index: ImageIndex) -> str:
+def cache_key(index: ImageIndex) -> str:
     """SHA-256 (hex) over names, labels, sizes and times of the files of a split; no file is opened."""
     hasher = hashlib.sha256(f"{PACKED_VERSION} {index.split} {index.classes}".encode())
     for path, label in zip(index.paths, index.labels.tolist(), strict=True):
         status = file_status(index, path)
-        # The change time cannot be set back, so that even an edit that restores the modification time is seen.
+        # A program cannot set the change time (ctime), so it also tells edits that restore the modification time.
         line = f"{path}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n"
         hasher.update(os.fsencode(line))  # a name need not be UTF-8
     return hasher.hexdigest()
 
 
 def file_status(index: ImageIndex, path: str) -> os.stat_result:
-    """Size and times of an image file; a `UserError` names it if it is gone."""
+    """Size and times of an image file; raises `UserError` if it is missing."""
     try:
         return (index.root / path).stat()
     except OSError as error:
-        raise UserError(f"{index.root / path}: cannot be read: {error.strerror}.") from error
+        raise UserError(
+            f"cannot read {index.root / path}: {error.strerror}. It was there when the run began: repeat the command."
+        ) from error
 
 
 def _intact_digest(folder: Path, num_images: int, image_size: int) -> str | None:
@@ -107,13 +109,13 @@ def _intact_digest(folder: Path, num_images: int, image_size: int) -> str | None
     header = _npy_header((num_images, image_size, image_size, 3))
     try:
         stated = json.loads((folder / "packed.json").read_text(encoding="utf-8"))["sha256"]
-        # Compared rather than parsed: on a damaged header numpy's parser raises errors of half a dozen kinds.
+        # Compared, not parsed: on a damaged header, numpy's parser raises many kinds of errors.
         with (folder / "pixels.npy").open("rb") as stream:
             if stream.read(len(header)) != header:
                 return None
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there, or not whole: it is made anew
+        return None  # missing or incomplete: it is packed again
     return str(stated) if pixel_digest(pixels) == stated else None
 
 
@@ -135,7 +137,7 @@ def pixel_digest(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def _pack(index: ImageIndex, image_size: int, folder: Path, num_threads: int, on_progress: Progress | None) -> str:
-    """Decode all images into a folder aside and rename it to `folder`; returns the digest of the pixels."""
+    """Decode all images into a temporary folder, rename it to `folder`, and return the digest of the pixels."""
     _remove_leftovers(folder)
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
@@ -159,7 +161,7 @@ def _pack(index: ImageIndex, image_size: int, folder: Path, num_threads: int, on
         digest = pixel_digest(target)
         write_json(aside / "packed.json", {"version": PACKED_VERSION, "sha256": digest, "num_images": len(index)})
         aside.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)  # only a stale or damaged one can be here
+        shutil.rmtree(folder, ignore_errors=True)  # it can only be a damaged one
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -167,7 +169,7 @@ def _pack(index: ImageIndex, image_size: int, folder: Path, num_threads: int, on
 
 
 def _reserve(path: Path) -> None:
-    """Claim the file's blocks on disk now: writing to a memory map on a full disk would kill the process (SIGBUS)."""
+    """Allocate the file's blocks on disk now: on a full disk, writing to a memory map kills the process (SIGBUS)."""
     if not hasattr(os, "posix_fallocate"):  # macOS
         return
     descriptor = os.open(path, os.O_RDWR)
@@ -178,6 +180,6 @@ def _reserve(path: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left while packing `folder`. The caller holds the lock: nobody is at work there."""
+    """Remove what killed processes left while packing `folder`. The caller holds the lock, so none is packing it."""
     for leftover in folder.parent.glob(f".{folder.name}.*.part"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The plan of a run: which sample is seen at which step by whom, as a pure function of (seed, epoch)."""
+"""The plan of a run: which samples a process gets at which step, as a pure function of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from signs_dist.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """The part of the work that is this process's: number `index` of `count`. One process has (0, 1)."""
+    """A process's part of the work: part `index` of `count`. A single process has (0, 1)."""
 
     index: int = 0
     count: int = 1
 
     def bounds(self, size: int) -> tuple[int, int]:
-        """First and one past the last of this shard's contiguous part of `size` things.
+        """Start and end (exclusive) of this shard's contiguous part of `size` items.
 
-        Parts differ by at most 1, the larger ones first: 8 over 3 are 3, 3, 2.
+        Parts differ by at most 1 item, larger parts first: 8 items in 3 parts are 3, 3, 2.
         """
         each, more = divmod(size, self.count)
         first = self.index * each + min(self.index, more)
@@ -34,7 +34,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class MicroBatches:
-    """How the global batch of every step is cut: `count` micro-batches of `size` samples, none of which is split."""
+    """How the global batch of each step is cut: `count` micro-batches of `size` samples. None of them is split."""
 
     size: int
     count: int
@@ -45,18 +45,18 @@ class MicroBatches:
         return self.size * self.count
 
     def counts(self, world_size: int) -> tuple[int, ...]:
-        """How many of them each of `world_size` ranks has."""
+        """Number of micro-batches of each of `world_size` ranks."""
         bounds = [Shard(rank, world_size).bounds(self.count) for rank in range(world_size)]
         return tuple(end - first for first, end in bounds)
 
     def of(self, shard: Shard) -> range:
         """Numbers of this shard's micro-batches, at least one."""
-        # The entry point has refused more processes than there are micro-batches, in cut_global_batch.
+        # cut_global_batch has refused more processes than micro-batches.
         assert shard.count <= self.count, f"{shard.count} shards of {self.count} micro-batches"
         return range(*shard.bounds(self.count))
 
     def describe(self, world_size: int) -> str:
-        """For people, such as `256 = 8 micro-batches of 32 over 3 ranks (3, 3, 2)`."""
+        """In words, such as `256 = 8 micro-batches of 32 over 3 ranks (3, 3, 2)`."""
         parts = f"{self.global_batch} = {_counted(self.count, 'micro-batch')} of {self.size}"
         if world_size == 1:
             return f"{parts} on 1 process"
@@ -64,7 +64,7 @@ class MicroBatches:
 
 
 def describe_counts(counts: Sequence[int]) -> str:
-    """For people, the counts of all ranks, largest first: `2 each`, `3, 3, 2`, or `2 on 36 ranks, 1 on 28`."""
+    """The counts of all ranks in words, largest first: `2 each`, `3, 3, 2`, or `2 on 36 ranks, 1 on 28`."""
     most, least = counts[0], counts[-1]
     if most == least:
         return f"{most} each"
@@ -80,12 +80,12 @@ def cut_global_batch(
 
     Args:
         global_batch: samples of a step.
-        micro_batch: samples of a micro-batch. None: as many as leave one micro-batch for each.
+        micro_batch: samples of a micro-batch. None: as many as give each of them one micro-batch.
         world_size: number of processes.
         num_replicas: GPUs of nn.DataParallel in each process.
 
     Raises:
-        UserError: it cannot be done; the message names the nearest values that can.
+        UserError: the batch cannot be cut so. The message names the nearest values that work.
     """
     num_parts = world_size * num_replicas
     noun = "process" if num_replicas == 1 else "GPU"
@@ -123,8 +123,8 @@ def largest_micro_batch(global_batch: int, world_size: int) -> int:
         if global_batch % size == 0:
             return size
     raise UserError(
-        f"train.global_batch={global_batch} has no {world_size} micro-batches. Type a larger train.global_batch, or "
-        f"use at most {global_batch} processes."
+        f"train.global_batch={global_batch} cannot be cut into {world_size} micro-batches. "
+        f"Type a larger train.global_batch, or use at most {global_batch} processes."
     )
 
 
@@ -157,8 +157,8 @@ def _counted(number: int, noun: str) -> str:
 class EpochPlan:
     """The steps of every epoch: step s takes positions s·G to (s+1)·G of that epoch's order, G the global batch.
 
-    A shard has whole micro-batches of a step, contiguous ones, so that all shards together have the step in its order.
-    What is left over at an epoch's end (`num_left_out` positions) is left out; another epoch leaves out others.
+    A shard has contiguous micro-batches of a step; all shards, one after the other, have the step in its order. The
+    last `num_left_out` positions of an epoch are omitted; another epoch omits other samples.
 
     Attributes:
         num_samples: positions of an epoch.
@@ -166,7 +166,7 @@ class EpochPlan:
         seed: the run's seed.
         micro_batch: samples of a micro-batch, a divisor of G. None: G, a single micro-batch.
         order: which sample is at a position. None: shuffled.
-        max_steps: steps after which an epoch ends, though there are more images. None: no limit.
+        max_steps: an epoch ends after this many steps, even if images remain. None: no limit.
     """
 
     num_samples: int
@@ -199,7 +199,7 @@ class EpochPlan:
 
     @property
     def num_left_out(self) -> int:
-        """Positions that an epoch leaves out."""
+        """Positions that an epoch omits."""
         return self.num_samples - self.num_steps * self.global_batch
 
     def samples(self, epoch: int, step: int, shard: Shard) -> Indices:
@@ -217,7 +217,7 @@ class EpochPlan:
 
 
 class BatchKey(NamedTuple):
-    """What a data set needs to fetch one batch: it crosses into loader workers, so it carries the epoch with it."""
+    """What a dataset needs to fetch one batch. It is sent to loader workers, so it carries the epoch."""
 
     epoch: int
     step: int

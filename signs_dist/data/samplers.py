@@ -18,8 +18,8 @@ NUM_AHEAD = 4096
 class PlanSampler(DistributedSampler[int]):
     """A DistributedSampler that follows an `EpochPlan`: the same order whatever the number of processes.
 
-    It yields sample numbers, this shard's of each step in turn, and can take the place of PyTorch's own. Unlike there,
-    an epoch must be set before each pass: iterating without is an error, not the same order again.
+    It yields the sample numbers of its shard, step by step, and can replace PyTorch's DistributedSampler. Unlike there,
+    each pass needs a call of `set_epoch` before it: without one, iterating is an error, not the same order again.
     """
 
     def __init__(self, dataset: Dataset[Any], plan: EpochPlan, shard: Shard) -> None:
@@ -32,9 +32,13 @@ class PlanSampler(DistributedSampler[int]):
         self._epoch_is_set = False
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Say which epoch the next pass is, and at which of its steps it starts."""
+        """Set the epoch of the next pass, and the step at which it starts.
+
+        Raises:
+            ValueError: the epoch has no such step.
+        """
         if not 0 <= start_step <= self.plan.num_steps:
-            raise ValueError(f"start_step={start_step} is not in an epoch of {self.plan.num_steps} steps.")
+            raise ValueError(f"start_step={start_step} is not in 0 to {self.plan.num_steps}, the steps of an epoch.")
         super().set_epoch(epoch)
         self.start_step = start_step
         self._epoch_is_set = True
@@ -42,15 +46,15 @@ class PlanSampler(DistributedSampler[int]):
     def steps(self) -> Iterator[BatchKey]:
         """The batches of the epoch that was set, one a step.
 
-        A generator, so that the epoch is used up by the first batch: a DataLoader with workers asks twice for an
-        iterator at its start and drops one of them.
+        A generator: the first batch, not the call, uses up the epoch that was set. A DataLoader with workers calls
+        twice at its start and drops one of the iterators.
         """
         if not self._epoch_is_set:
             raise RuntimeError("PlanSampler: call set_epoch(epoch) before each pass over the data.")
         self._epoch_is_set = False
         # Read here, not at each step: the next epoch may be set while this one is under way.
         epoch, start_step = self.epoch, self.start_step
-        # Several steps' numbers in one go: the hashing of a few is all overhead.
+        # The numbers of several steps at once: hashing a few numbers is mostly overhead.
         steps_per_block = max(1, NUM_AHEAD // self.plan.global_batch)
         for first in range(start_step, self.plan.num_steps, steps_per_block):
             num_steps = min(steps_per_block, self.plan.num_steps - first)
@@ -83,8 +87,8 @@ class PlanBatchSampler(Sampler[BatchKey]):
 class EvaluationSampler(Sampler[BatchKey]):
     """Every sample exactly once over all shards, in order, without padding; a shard may have none.
 
-    Batch k is samples k·B to (k+1)·B, cut at n, whatever the number of shards, and shards take contiguous whole
-    batches: what a sample is computed together with, and so its rounding, does not depend on the number of processes.
+    Batch k is samples k·B to (k+1)·B, cut at n, and shards take contiguous whole batches. So the batch of a sample, and
+    with it the rounding, does not depend on the number of processes.
 
     Args:
         num_samples: n.

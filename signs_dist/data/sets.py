@@ -1,4 +1,4 @@
-"""Which data set a run uses, and its splits ready to be read: photos where there are some, drawn hands where not."""
+"""Choose the data set of a run and open its splits: photos if there are any, else drawn hands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from signs_dist.data.folder import ImageIndex, index_data_set
 from signs_dist.data.packed import file_status, open_packed
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
-"""Photos that are used without being asked for, where `python -m signs_dist.data.build` has put them."""
+"""The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
 
 Report = Callable[[str, int, int], None]
 """Called with (what is being done, images done, images in all)."""
@@ -29,7 +29,7 @@ class DataSet:
         name: `synthetic`, or the folder as it was given.
         root: the folder.
         is_synthetic: whether the images are drawn.
-        splits: the index of each split that was asked for and exists.
+        splits: the index of each split that exists.
     """
 
     name: str
@@ -39,7 +39,7 @@ class DataSet:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes by label."""
+        """Class names in the order of their labels."""
         return self.splits["train"].classes
 
 
@@ -48,25 +48,25 @@ def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> 
 
     Args:
         config: the data section.
-        num_processes: processes that draw.
-        report: hears about progress.
+        num_processes: worker processes for drawing.
+        report: called with the progress.
 
     Raises:
         UserError: `data.root` is missing, empty, or not a data set.
     """
-    root = choose_root(config.root, default_exists=DEFAULT_ROOT.is_dir())
+    root = choose_data_root(config.root, default_exists=DEFAULT_ROOT.is_dir())
     is_synthetic = root is None
     if root is None:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
     return DataSet("synthetic" if is_synthetic else str(root), root, is_synthetic, index_data_set(root))
 
 
-def choose_root(given: str | None, *, default_exists: bool) -> Path | None:
-    """The folder to read, or None for the synthetic set. A folder that is given is never replaced by another."""
+def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:
+    """The folder to read, or None for the synthetic set. A given folder is never replaced by another."""
     if given is not None:
         try:
             return Path(given).expanduser()
-        except RuntimeError:  # ~somebody who does not exist
+        except RuntimeError:  # ~name of a user who does not exist
             return Path(given)
     return DEFAULT_ROOT if default_exists else None
 
@@ -104,8 +104,8 @@ def open_split(
         index: the split.
         config: the data section.
         num_threads: images decoded at once while packing.
-        report: hears about progress.
-        augment: for training images, so that torchvision transforms are applied as each is fetched.
+        report: called with the progress.
+        augment: for training images: its torchvision transforms are applied to each image. None: no transforms.
         seed: the run's seed, for these transforms.
 
     Returns:

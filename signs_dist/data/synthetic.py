@@ -3,7 +3,7 @@
 python -m signs_dist.data.synthetic                          # the set that training draws when there are no photos
 python -m signs_dist.data.synthetic --out hands --size 128   # another size, in a folder of your choice
 
-The same command makes the same files on any number of processes. The folder appears whole or not at all.
+The same command makes the same files on any number of processes. The folder appears only when it is complete.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import secrets
 import shlex
 import shutil
@@ -27,15 +28,15 @@ from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import explained, write_json
 
 DRAWING_VERSION = 1
-"""Raise it with every change of what is drawn: sets of another version are then drawn anew, beside the old ones."""
+"""Raise it with every change of the pictures: sets are then drawn again, beside those of the old version."""
 NUM_CLASSES = 6
 """Hands show 0 to 5."""
 SPLITS = ("train", "val", "test")
-"""The order in which ids are given out. A split's place is part of its images' seed: append only."""
+"""In the order of image ids. The position of a split is part of its images' seed: only append."""
 MIN_SIZE, MAX_SIZE = 16, 1024
 """Sides of the pictures in pixels."""
 RECORD_NAME = "synthetic.json"
-"""Says what a folder was drawn from."""
+"""Records what a folder was drawn from."""
 JPEG_QUALITY = 92
 
 
@@ -65,7 +66,7 @@ class DrawnImage:
 
 
 def plan_set(counts: Mapping[str, int]) -> list[DrawnImage]:
-    """All images of a set with so many images per split."""
+    """All images of a set with `counts[split]` images in each split."""
     plan: list[DrawnImage] = []
     for split in SPLITS:
         plan += [DrawnImage(split, index, len(plan) + index) for index in range(counts.get(split, 0))]
@@ -73,8 +74,8 @@ def plan_set(counts: Mapping[str, int]) -> list[DrawnImage]:
 
 
 def default_root(image_size: int, counts: Mapping[str, int], seed: int) -> Path:
-    """Where such a set is kept if no folder is given: one folder per request and drawing version, below `data/`."""
-    record = json.dumps(_record(image_size, counts, seed), sort_keys=True)
+    """The folder of a set if none is given: below `data/`, one for each request and drawing version."""
+    record = json.dumps(_request_record(image_size, counts, seed), sort_keys=True)
     return Path("data", f"synthetic-{image_size}-{hashlib.sha256(record.encode()).hexdigest()[:10]}")
 
 
@@ -99,24 +100,24 @@ def write_synthetic_set(
     num_processes: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Draw the set into `root`, or return at once if it is there.
+    """Draw the set into `root`, unless it is already drawn.
 
-    Of several processes that ask for the same folder one draws and the others wait for it.
+    If several processes ask for the same folder, one draws and the others wait.
 
     Args:
         root: gets `train_signs/`, `val_signs/`, `test_signs/` and `synthetic.json`.
         image_size: side of the pictures in pixels, 16 to 1024.
         counts: number of images of each split; a split with none gets no folder.
         seed: 0 or more.
-        num_processes: that draw. The files do not depend on it.
+        num_processes: worker processes. The files do not depend on them.
         on_progress: called with (images drawn, images in all).
 
     Raises:
-        UserError: a value is out of range, `root` holds something else, or it cannot be written. Nothing is left of a
-            drawing that was not finished.
+        UserError: a value is out of range, `root` holds something else, or it cannot be written. An unfinished
+            drawing is removed.
     """
     _check_request(image_size, counts, seed, num_processes)
-    record = _record(image_size, counts, seed)
+    record = _request_record(image_size, counts, seed)
     if _is_drawn(root, record):
         return
     from filelock import FileLock
@@ -133,9 +134,9 @@ def write_synthetic_set(
 
 def _check_request(image_size: int, counts: Mapping[str, int], seed: int, num_processes: int) -> None:
     if not MIN_SIZE <= image_size <= MAX_SIZE:
-        raise UserError(f"image size {image_size}: hands are drawn with {MIN_SIZE} to {MAX_SIZE} pixels a side.")
+        raise UserError(f"image size {image_size}: hands are drawn with {MIN_SIZE} to {MAX_SIZE} pixels per side.")
     if seed < 0:
-        raise UserError(f"seed {seed} of the drawn set: it is a whole number from 0.")
+        raise UserError(f"seed {seed} of the drawn set is negative. Give 0 or more.")
     if num_processes < 1:
         raise UserError(f"{num_processes} processes cannot draw. Give 1 or more.")
     assert set(counts) <= set(SPLITS), counts
@@ -144,13 +145,13 @@ def _check_request(image_size: int, counts: Mapping[str, int], seed: int, num_pr
         if num_images < 0 or 0 < num_images < NUM_CLASSES:
             raise UserError(
                 f"{num_images} drawn {split} images: give {NUM_CLASSES} or more, so that each class has one, "
-                f"or 0 to leave {split} out."
+                f"or 0 to omit {split}."
             )
     if not any(counts.values()):
-        raise UserError("a drawn set of 0 images: give one of the splits some.")
+        raise UserError(f"a drawn set of 0 images. Give one of {', '.join(SPLITS)} {NUM_CLASSES} or more.")
 
 
-def _record(image_size: int, counts: Mapping[str, int], seed: int) -> dict[str, Any]:
+def _request_record(image_size: int, counts: Mapping[str, int], seed: int) -> dict[str, Any]:
     return {
         "drawing_version": DRAWING_VERSION,
         "image_size": image_size,
@@ -168,7 +169,7 @@ def _is_drawn(root: Path, record: Mapping[str, Any]) -> bool:
     try:
         found = json.loads((root / RECORD_NAME).read_text(encoding="utf-8"))
     except NotADirectoryError:
-        raise UserError(f"{root} is not a folder, or lies below a file. Choose another one with --out.") from None
+        raise UserError(f"{root} is not a folder, or lies below a file. Choose another folder with --out.") from None
     except FileNotFoundError:
         if not root.exists() or not any(root.iterdir()):
             return False
@@ -176,20 +177,20 @@ def _is_drawn(root: Path, record: Mapping[str, Any]) -> bool:
             f"{root} exists and is not a drawn set: it has no {RECORD_NAME}. Choose another folder with --out."
         ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{root / RECORD_NAME} cannot be read: {error}. Remove {root} and repeat.") from error
+        raise UserError(f"cannot read {root / RECORD_NAME}: {error}. Remove {root} and repeat the command.") from error
     remedy = f"Choose another folder with --out, or remove this one: rm -r {shlex.quote(str(root))}"
     if found != record:
         raise UserError(f"{root} is another drawn set: {_difference(found, record)}. {remedy}")
     num_found = sum(1 for _ in root.glob("*_signs/*.jpg"))
     num_images = sum(record["counts"].values())
     if num_found != num_images:
-        raise UserError(f"{root} was changed: it has {num_found} images where {num_images} were drawn. {remedy}")
+        raise UserError(f"{root} was changed: it has {num_found} images, and {num_images} were drawn. {remedy}")
     return True
 
 
 def _difference(found: Any, record: Mapping[str, Any]) -> str:
     if not isinstance(found, dict):
-        return f"its {RECORD_NAME} is not one of ours"
+        return f"its {RECORD_NAME} was not written by this command"
     return ", ".join(
         f"{key} is {found.get(key)}, not {value}" for key, value in record.items() if found.get(key) != value
     )
@@ -199,8 +200,8 @@ def _draw_locked(
     root: Path, record: Mapping[str, Any], num_processes: int, on_progress: Callable[[int, int], None] | None
 ) -> None:
     for leftover in root.parent.glob(f".{root.name}.*.part"):
-        # We hold the lock, so its process is dead. (One of its workers may live for a moment more: no matter if
-        # something stays, the next drawing removes it.)
+        # This process holds the lock, so the process that left it has ended. Its workers may live a moment longer
+        # and leave files here; the next drawing removes them.
         shutil.rmtree(leftover, ignore_errors=True)
     part = root.parent / f".{root.name}.{secrets.token_hex(4)}.part"
     try:
@@ -241,7 +242,7 @@ def _parser() -> CommandParser:
         prog="python -m signs_dist.data.synthetic",
         description="Draw hands that show 0 to 5, in folders and with names like the real photos.",
     )
-    parser.add_argument("--out", type=Path, help="folder to make (default: one below data/, named after what is drawn)")
+    parser.add_argument("--out", type=Path, help="folder to make (default: data/synthetic-SIZE-DIGEST)")
     parser.add_argument("--size", type=int, help="side of the images in pixels (default: data.image_size)")
     for split in SPLITS:
         parser.add_argument(
@@ -258,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     from signs_dist.config.settings import DataConfig
     from signs_dist.console.screen import Screen
-    from signs_dist.data.workers import usable_cores
+    from signs_dist.environment.cores import read_usable_cores
 
     defaults = DataConfig()
     chosen = {split: getattr(options, split) for split in SPLITS}
@@ -273,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             image_size=image_size,
             counts=counts,
             seed=seed,
-            num_processes=usable_cores() if options.processes is None else options.processes,
+            num_processes=read_usable_cores(os.environ) if options.processes is None else options.processes,
             on_progress=lambda done, total: report("drawing hands", done, total),
         )
     numbers = ", ".join(f"{split} {num_images:,}" for split, num_images in counts.items() if num_images)

@@ -1,4 +1,4 @@
-"""Work on many images by all cores, without orphans: no worker outlives the process that started it."""
+"""Process many images on all cores. No worker outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from signs_dist.environment.cores import read_usable_cores
 from signs_dist.errors import UserError
 
 Item = TypeVar("Item")
@@ -23,12 +24,7 @@ Resource = TypeVar("Resource")
 BATCH = 16
 """Items that a worker takes at once: a third of a second of large photos."""
 NUM_BATCHES_AHEAD = 2
-"""Batches waiting per worker. Few, so that an interrupt is answered at once."""
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Batches queued per worker: few, so that an interrupt takes effect at once."""
 
 
 def run_batches(
@@ -39,20 +35,20 @@ def run_batches(
     processes: int | None = None,
     batch: int = BATCH,
 ) -> Generator[list[Result], None, None]:
-    """Yield `work(resource, batch)` for all batches of `items`, in the order in which they get done.
+    """Yield `work(resource, batch)` for all batches of `items`, in the order of completion.
 
     Args:
-        work: picklable. What it raises is raised here, and ends all workers.
+        work: picklable. An error in it is raised here, and ends all workers.
         items: what to do, in order.
         resource: opened once in each worker, such as a zip. Picklable.
-        processes: None takes all usable cores. With 1, or little to do, the work is done in this process.
+        processes: None takes all usable cores. With 1, or at most two batches, this process works alone.
         batch: items that a worker takes at once.
 
     Raises:
         UserError: the system killed a worker process.
     """
     batches = [items[start : start + batch] for start in range(0, len(items), batch)]
-    num_processes = min(processes or usable_cores(), len(batches))
+    num_processes = min(processes or read_usable_cores(os.environ), len(batches))
     if num_processes <= 1 or len(batches) <= 2:
         with resource() as opened:
             for one in batches:
@@ -76,7 +72,7 @@ def run_batches(
                 yield future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            "the system ended a worker process, most often for want of memory. "
+            "the system killed a worker process, most often because memory ran out. "
             "Repeat the command with fewer workers: --processes 1."
         ) from error
     finally:
@@ -86,7 +82,7 @@ def run_batches(
 def _submit(
     executor: concurrent.futures.ProcessPoolExecutor, task: Callable[[], list[Result]]
 ) -> concurrent.futures.Future[list[Result]]:
-    # Processes are started in here and inherit the mask: Ctrl-C, which a terminal sends to all, is for the parent.
+    # This starts processes, which inherit the mask. A terminal sends Ctrl-C to all; only the parent handles it.
     if threading.current_thread() is not threading.main_thread():
         return executor.submit(task)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -96,7 +92,7 @@ def _submit(
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_opened: dict[str, Any] = {}
+_of_worker: dict[str, Any] = {}
 
 
 def _work_in_worker(
@@ -104,13 +100,13 @@ def _work_in_worker(
     resource: Callable[[], contextlib.AbstractContextManager[Resource]],
     items: Sequence[Item],
 ) -> list[Result]:
-    if "resource" not in _opened:
-        _opened["resource"] = resource().__enter__()  # closed by the end of the process
-    return work(_opened["resource"], items)
+    if "resource" not in _of_worker:
+        _of_worker["resource"] = resource().__enter__()  # closed by the end of the process
+    return work(_of_worker["resource"], items)
 
 
 def _end_with_parent() -> None:
-    """In a worker: end it when its parent ends, be it by SIGKILL. The pool's queues would keep it waiting for ever."""
+    """In a worker: end when the parent ends, even by SIGKILL. Else the worker would wait on its queue for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker was started by multiprocessing
 

@@ -1,1 +1,5 @@
-"""Where a process runs: who launched it, cores, devices, other processes of the machine."""
+"""Where a process runs: its launcher, cores, devices, and the other processes of its machine.
+
+The only room that reads launchers' environment variables. Imports `signs_dist.errors`, `files` and `config`, and no
+torch.
+"""

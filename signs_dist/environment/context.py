@@ -11,31 +11,30 @@ from pathlib import Path
 from signs_dist.environment.cores import (
     count_sharing,
     count_threads,
-    count_usable_cores,
-    read_cgroup_limit,
+    read_affinity,
+    read_usable_cores,
     share_of_cores,
 )
-from signs_dist.environment.launchers import Launch, find_error_file, find_launch
+from signs_dist.environment.launchers import LaunchedProcess, find_error_file, find_launch
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
-from signs_dist.environment.variables import parse_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Context(Launch):
-    """Who launched this process, which of how many it is, and what it may use.
+class Context(LaunchedProcess):
+    """Who launched this process, its place in the run, and what it may use. Flat, as `LaunchedProcess`.
 
     Attributes:
-        error_file: where torchrun looks for this process's error, or None.
-        visible_devices: CUDA_VISIBLE_DEVICES as it is, or None where it is not set.
+        error_file: the file in which torchrun looks for this process's error, or None.
+        visible_devices: the text of CUDA_VISIBLE_DEVICES, or None if it is not set.
         usable_cores: CPU cores this process may use (affinity, control group and SLURM), at least 1.
         num_sharing_cores: processes of this run that may use the same cores, this one included.
-        num_threads: threads of one operation on the CPU: this process's share of the usable cores, or
-            OMP_NUM_THREADS where a person set it.
+        num_threads: threads of one operation on the CPU: OMP_NUM_THREADS if a person set it, or else this process's
+            share of the usable cores.
         host: name of the machine.
         process_id: of this process on its host.
-        launcher_pid: process id of the torchrun that started this process and looks after it; None for any other.
-        job: which attempt of which SLURM job this process belongs to, by `JobAttempt.mark`; "" outside of SLURM.
-        is_terminal: whether a person watches standard output.
+        launcher_pid: process id of the torchrun that started this process; None under other launchers.
+        job: `JobAttempt.mark` of the SLURM job's attempt that this process belongs to; "" outside of SLURM.
+        is_terminal: whether standard output is a terminal.
     """
 
     error_file: Path | None
@@ -51,9 +50,9 @@ class Context(Launch):
 
     @property
     def is_requeued(self) -> bool:
-        """Whether this process belongs to a SLURM job that was requeued, whoever started it."""
-        attempt = JobAttempt.from_mark(self.job)
-        return attempt is not None and attempt.restart_count > 0
+        """Whether this process belongs to a requeued SLURM job, under any launcher."""
+        job_attempt = JobAttempt.from_mark(self.job)
+        return job_attempt is not None and job_attempt.restart_count > 0
 
     @property
     def cores_per_process(self) -> int:
@@ -65,16 +64,16 @@ def read_context() -> Context:
     """Read the environment of this process.
 
     Raises:
-        UserError: a launcher's variables are half set or contradict each other.
+        UserError: a launcher's variables are incomplete or contradict each other.
     """
     launch = find_launch(os.environ)
-    machine_cores = os.cpu_count() or 1
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine_cores
-    in_job = "SLURM_PROCID" in os.environ
-    slurm_cpus = parse_number(os.environ.get("SLURM_CPUS_ON_NODE")) if in_job else None
-    usable_cores = count_usable_cores(affinity, read_cgroup_limit(), slurm_cpus)
+    usable_cores = read_usable_cores(os.environ)
     num_sharing = count_sharing(
-        launch.launcher, launch.local_world_size, affinity, machine_cores, os.environ.get("SLURM_CPUS_PER_TASK")
+        launch.launcher,
+        launch.local_world_size,
+        read_affinity(),
+        os.cpu_count() or 1,
+        os.environ.get("SLURM_CPUS_PER_TASK"),
     )
     return Context(
         **vars(launch),
@@ -92,5 +91,5 @@ def read_context() -> Context:
 
 
 def is_watched() -> bool:
-    """Whether standard output is a terminal that moves a cursor."""
+    """Whether standard output is a terminal that can move its cursor."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,21 +1,34 @@
-"""How many cores this process may keep busy: affinity, control groups, and who shares them."""
+"""How many cores this process may use: affinity, control groups, SLURM, and the processes that share them."""
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from signs_dist.environment.variables import parse_number
 
 
-def count_usable_cores(affinity: int, cgroup_limit: float | None, slurm_cpus: int | None) -> int:
-    """Cores that may be kept busy: the affinity mask, or fewer where a control group or SLURM grants less.
+def read_usable_cores(environment: Mapping[str, str]) -> int:
+    """Cores that this process may keep busy, at least 1. Whoever starts threads or workers asks here.
 
     Args:
-        affinity: cores in this process's mask.
-        cgroup_limit: of a control group, or None.
-        slurm_cpus: that the job has on this node (SLURM_CPUS_ON_NODE), or None outside of a job's step. Where a site
-            does not confine jobs, nothing else says it.
+        environment: holds SLURM's variables if this process is in a job's step, such as `os.environ`.
+    """
+    in_job_step = "SLURM_PROCID" in environment
+    slurm_cpus = parse_number(environment.get("SLURM_CPUS_ON_NODE")) if in_job_step else None
+    return count_usable_cores(read_affinity(), read_cgroup_limit(), slurm_cpus)
+
+
+def count_usable_cores(affinity: int, cgroup_limit: float | None, slurm_cpus: int | None) -> int:
+    """The smallest of the three, at least 1.
+
+    Args:
+        affinity: cores in this process's affinity mask.
+        cgroup_limit: cores that the control group grants, or None.
+        slurm_cpus: cores of the job on this node (SLURM_CPUS_ON_NODE), or None outside of a job's step. A site may
+            grant cores without confining the job to them; then only this variable tells.
     """
     limit = math.inf if cgroup_limit is None else max(1, math.ceil(cgroup_limit))
     return int(max(1, min(affinity, limit, slurm_cpus or math.inf)))
@@ -24,15 +37,15 @@ def count_usable_cores(affinity: int, cgroup_limit: float | None, slurm_cpus: in
 def count_sharing(
     launcher: str, local_world_size: int, affinity: int, machine_cores: int, slurm_cpus_per_task: str | None
 ) -> int:
-    """Processes of a run that may use the same cores: all on the machine, or 1 where SLURM gave each its own.
+    """Processes of a run that share the same cores: all on the machine, or 1 if SLURM bound each to its own cores.
 
     Args:
-        launcher: as in `Launch`.
+        launcher: as in `LaunchedProcess`.
         local_world_size: processes of the run on this machine.
         affinity: cores in this process's mask.
         machine_cores: cores of the machine.
-        slurm_cpus_per_task: SLURM_CPUS_PER_TASK, or None. A mask as large as all tasks' cores together is the whole
-            job's: SLURM confined the job and did not bind its tasks.
+        slurm_cpus_per_task: SLURM_CPUS_PER_TASK, or None. If the mask holds the cores of all tasks together, SLURM
+            confined the job and did not bind its tasks.
     """
     cores_of_all = (parse_number(slurm_cpus_per_task) or 0) * local_world_size
     is_bound = launcher in ("srun", "submitit") and affinity < min(machine_cores, cores_of_all)
@@ -45,18 +58,23 @@ def share_of_cores(usable_cores: int, num_sharing: int) -> int:
 
 
 def count_threads(usable_cores: int, omp_num_threads: str | None, launcher: str, num_sharing: int) -> int:
-    """Threads of one operation: OMP_NUM_THREADS where a person set it, else one per core of this process's share.
+    """Threads of one operation: OMP_NUM_THREADS if a person set it, or else one per core of this process's share.
 
-    torchrun sets that variable to 1 when it starts several processes and finds it unset, which says nothing about
-    what the user wants. Any other value is a person's, and so is 1 with one process.
+    torchrun sets an unset OMP_NUM_THREADS to 1 when it starts several processes, so 1 does not count as set by a person
+    then. Any other value does, and so does 1 with one process.
     """
     wanted = parse_number(omp_num_threads)
     is_by_torchrun = launcher == "torchrun" and num_sharing > 1 and wanted == 1
     return min(wanted, usable_cores) if wanted and not is_by_torchrun else share_of_cores(usable_cores, num_sharing)
 
 
+def read_affinity() -> int:
+    """Cores in this process's affinity mask; all cores of the machine where the system has no such mask."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def parse_cgroup_limit(text: str) -> float | None:
-    """Cores granted by the text of a cgroup's `cpu.max` (`QUOTA PERIOD`, in µs); None where there is no limit."""
+    """Cores granted by the text of a control group's `cpu.max` (`QUOTA PERIOD`, in µs); None without a limit."""
     words = text.split()
     if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
         return None
@@ -64,8 +82,8 @@ def parse_cgroup_limit(text: str) -> float | None:
 
 
 def read_cgroup_limit() -> float | None:
-    """Cores that this process's control group grants; None where it sets no limit, or cannot be read."""
+    """Cores that this process's control group grants; None if it sets no limit or cannot be read."""
     try:
         return parse_cgroup_limit(Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii"))
     except OSError:
-        return None  # another system, or version 1 of control groups: affinity decides
+        return None  # another system, or version 1 of control groups

@@ -1,7 +1,7 @@
-"""Which devices a process uses: pure functions of its flags, its place in the run and what CUDA shows it.
+"""Which devices a process uses: pure functions of its flags, its place in the run and the GPUs that CUDA shows it.
 
-CUDA_VISIBLE_DEVICES renumbers: under CUDA_VISIBLE_DEVICES=4,6 there are cuda:0 and cuda:1, and every id that a flag
-takes counts these. Each GPU has its name in that variable beside it, so that the user can see which is meant.
+CUDA_VISIBLE_DEVICES renumbers GPUs: CUDA_VISIBLE_DEVICES=4,6 makes them cuda:0 and cuda:1, and the ids of all flags are
+these new numbers. Messages show each GPU with its name in CUDA_VISIBLE_DEVICES.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAME_KINDS = (
     re.compile(rf"MIG-(?:{_HEXADECIMAL}|GPU-{_HEXADECIMAL}/[0-9]+/[0-9]+)"),
 )
 _NO_DEVICES = ("", "-1", "NoDevFiles")
-"""What hides all GPUs: nothing, the usual number, and what SLURM writes for a job without GPUs."""
+"""Values that hide all GPUs: the empty text, the usual number, and SLURM's value for a job without GPUs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,9 @@ class DevicePlan:
 
     Attributes:
         kind: `cpu` or `cuda`.
-        indices: what torch calls them (N of cuda:N), the main one first; several for nn.DataParallel only; () on the
-            CPU.
-        physical: their names in CUDA_VISIBLE_DEVICES; where that is not set, the indices.
-        note: one line to tell the user, or "".
+        indices: N of each cuda:N, the main device first; several for nn.DataParallel only; () on the CPU.
+        physical: their names in CUDA_VISIBLE_DEVICES, or the indices if it is not set.
+        note: one line for the user, or "".
     """
 
     kind: Literal["cpu", "cuda"]
@@ -44,7 +43,7 @@ class DevicePlan:
 
 @dataclasses.dataclass(frozen=True)
 class _Wanted:
-    """What the flags ask for: as given, and read. `ids` are those of --device or --device-ids, () for none given."""
+    """What the flags ask for. `flag` is the text given; `ids` are the ids of --device or --device-ids, () for none."""
 
     flag: str
     kind: str
@@ -54,7 +53,7 @@ class _Wanted:
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What CUDA shows this process: CUDA_VISIBLE_DEVICES as it is and as names, and the number of GPUs."""
+    """What CUDA shows this process: the text and the names of CUDA_VISIBLE_DEVICES, and the number of GPUs."""
 
     visible: str | None
     names: tuple[str, ...] | None
@@ -67,13 +66,13 @@ class _Seen:
 
 
 def parse_visible(text: str | None) -> tuple[str, ...] | None:
-    """The GPUs that CUDA_VISIBLE_DEVICES names, in order; () where it hides all, None where it is not set.
+    """The GPUs that CUDA_VISIBLE_DEVICES names, in order; () if it hides all, None if it is not set.
 
     Names are numbers, `GPU-<uuid or its beginning>`, `MIG-<uuid>` or `MIG-GPU-<uuid>/<instance>/<instance>` (CUDA
     programming guide, environment variables).
 
     Raises:
-        UserError: an entry that is none of these, or twice the same. CUDA would show fewer GPUs, and not say so.
+        UserError: an entry is none of these, or is given twice. CUDA would show fewer GPUs without a message.
     """
     if text is None:
         return None
@@ -89,7 +88,7 @@ def parse_ids(text: str, flag: str) -> tuple[int, ...]:
     """The ids of a flag such as `--device-ids 1,3`, in the given order.
 
     Raises:
-        UserError: an entry that is no number from 0, or twice the same.
+        UserError: an entry is not a number from 0, or is given twice.
     """
     entries = text.split(",")
     if not all(_NUMBER.fullmatch(entry) for entry in entries):
@@ -98,7 +97,7 @@ def parse_ids(text: str, flag: str) -> tuple[int, ...]:
 
 
 def parse_device(text: str) -> tuple[str, tuple[int, ...] | None]:
-    """(kind, ids) of `--device`: auto, cpu, cuda, cuda:N or cuda:1,3; ids are None where none are given.
+    """(kind, ids) of `--device`: auto, cpu, cuda, cuda:N or cuda:1,3; ids are None if none are given.
 
     Raises:
         UserError: anything else.
@@ -109,8 +108,8 @@ def parse_device(text: str) -> tuple[str, tuple[int, ...] | None]:
     entries = numbers.split(",")
     if kind != "cuda" or not all(_NUMBER.fullmatch(entry) for entry in entries):
         raise UserError(
-            f"--device {_shown(text)}: it is auto, cpu, cuda or cuda:N, such as cuda:0; cuda:1,3 is nn.DataParallel "
-            f"over these two. Type --device auto."
+            f"--device {_shown(text)}: it must be auto, cpu, cuda, cuda:N such as cuda:0, or cuda:1,3 for "
+            f"nn.DataParallel over these two. Type --device auto"
         )
     return kind, _distinct_numbers(entries, "--device cuda:")
 
@@ -135,11 +134,11 @@ def plan_devices(
         data_parallel: whether `--dp` is given.
         device_ids: `--device-ids`, or None.
         visible: CUDA_VISIBLE_DEVICES, or None.
-        num_devices: GPUs that CUDA shows to this process; not asked for with `--device cpu`.
-        rank, world_size, local_rank, local_world_size, launcher: as in `context.Launch`.
+        num_devices: GPUs that CUDA shows this process; ignored with `--device cpu`.
+        rank, world_size, local_rank, local_world_size, launcher: as in `LaunchedProcess`.
 
     Raises:
-        UserError: the flags contradict each other, or ask for GPUs that are not there.
+        UserError: the flags contradict each other, or ask for GPUs that do not exist.
     """
     wanted = _read_flags(device, data_parallel, device_ids, world_size)
     if wanted.kind == "cpu":
@@ -165,11 +164,9 @@ def _read_flags(device: str, data_parallel: bool, device_ids: str | None, world_
             f"--device cuda:{ids[0]}"
         )
     if kind == "cpu" and is_parallel:
-        raise UserError("--dp spreads over GPUs, and --device cpu uses none. Leave one of the two away.")
+        raise UserError("--dp uses several GPUs, and --device cpu uses none. Omit --dp or --device cpu.")
     if ids is not None and numbers is not None and ids != numbers:
-        raise UserError(
-            f"--device {device} and --device-ids {device_ids} name different GPUs. Leave one of the two away."
-        )
+        raise UserError(f"--device {device} and --device-ids {device_ids} name different GPUs. Omit one of them.")
     flag = f"--device {device}" if ids is None else f"--device-ids {device_ids}"
     return _Wanted(flag, kind, ids or numbers or (), is_parallel)
 
@@ -177,13 +174,13 @@ def _read_flags(device: str, data_parallel: bool, device_ids: str | None, world_
 def _refuse_for_several(device: str, numbers: tuple[int, ...] | None, is_parallel: bool, world_size: int) -> None:
     if is_parallel:
         raise UserError(
-            f"--dp and --device-ids are for one process, and this run has {world_size}. Leave them away under torchrun "
-            f"or srun, or start plain python: python -m signs_dist.train --dp"
+            f"--dp and --device-ids are for one process, and this run has {world_size}. Omit them under torchrun or "
+            f"srun, or start one process: python -m signs_dist.train --dp"
         )
     if numbers is not None:
         raise UserError(
-            f"--device {device}: this run has {world_size} processes, and each takes a GPU of its own. Leave --device "
-            f"away; to choose the GPUs, set CUDA_VISIBLE_DEVICES, or type python -m launch.local --gpus 0,1"
+            f"--device {device}: this run has {world_size} processes, and each takes a GPU of its own. Omit --device; "
+            f"to choose the GPUs, set CUDA_VISIBLE_DEVICES, or type python -m launch.local --gpus 0,1"
         )
 
 
@@ -192,10 +189,10 @@ def _plan_without_gpu(wanted: _Wanted, seen: _Seen) -> DevicePlan:
         way_out = "--dp alone" if wanted.is_parallel and wanted.kind == "auto" else "--device auto"
         named = ""
         if seen.names and not wanted.ids:
-            named = " If a launcher set that (launch.local --gpus, SLURM): on fake GPUs, add --device cpu behind --."
-        raise UserError(f"{wanted.flag}: {_why_no_gpu(seen)}. Type {way_out}, which takes the CPU then.{named}")
+            named = " If launch.local --gpus or SLURM set it to fake GPUs, add -- --device cpu"
+        raise UserError(f"{wanted.flag}: {_why_no_gpu(seen)}. Type {way_out}, which then runs on the CPU.{named}")
     if seen.names is None and not wanted.is_parallel:
-        return DevicePlan("cpu")  # what anybody expects: no flag and no variable speaks of GPUs
+        return DevicePlan("cpu")  # no flag and no variable asks for GPUs: nothing to note
     what = "--dp runs on the CPU as one process" if wanted.is_parallel else "the run is on the CPU"
     return DevicePlan("cpu", note=f"{_why_no_gpu(seen)}: {what}.")
 
@@ -204,9 +201,7 @@ def _plan_single(wanted: _Wanted, seen: _Seen) -> DevicePlan:
     _require_visible(wanted, seen)
     note = ""
     if seen.names is not None and seen.num_devices < seen.num_instances:
-        note = (
-            f"CUDA shows a process one MIG instance: of the {seen.num_instances} named, the run uses {seen.names[0]}."
-        )
+        note = f"CUDA shows a process one MIG instance: of {seen.num_instances} named, the run uses {seen.names[0]}."
     return _plan_gpus(wanted.ids or (0,), seen, note)
 
 
@@ -214,7 +209,7 @@ def _plan_parallel(wanted: _Wanted, seen: _Seen) -> DevicePlan:
     if seen.num_instances > 1:
         raise UserError(
             f"--dp cannot use the MIG instances of CUDA_VISIBLE_DEVICES={seen.visible}: CUDA shows a process one of "
-            f"them. Leave --dp away to run on the first, or name whole GPUs."
+            f"them. Omit --dp to run on the first instance, or name whole GPUs."
         )
     _require_visible(wanted, seen)
     indices = wanted.ids or tuple(range(seen.num_devices))
@@ -235,7 +230,7 @@ def _index_of_process(seen: _Seen, rank: int, local_rank: int, local_world_size:
             f"{seen.visible}: CUDA shows each process the first. Start one process, or name whole GPUs."
         )
     if seen.num_devices == 1 and launcher in ("srun", "submitit"):
-        return 0  # SLURM shows each task its own, and CUDA calls every one of these cuda:0
+        return 0  # SLURM shows each task its own GPU, which CUDA calls cuda:0 in every task
     if local_world_size > seen.num_devices:
         renumbered = "" if seen.visible is None else f" (CUDA_VISIBLE_DEVICES={seen.visible})"
         raise UserError(
@@ -248,12 +243,12 @@ def _index_of_process(seen: _Seen, rank: int, local_rank: int, local_world_size:
 
 def _require_all_shown(seen: _Seen) -> None:
     names, count = seen.names, seen.num_devices
-    # Of several MIG instances CUDA shows one: that is told where it matters.
+    # CUDA shows one of several MIG instances: other checks report that where it matters.
     if names is not None and count < len(names) and seen.num_instances <= 1:
         raise UserError(
             f"CUDA_VISIBLE_DEVICES={seen.visible} names {_num_gpus(len(names))}, but the driver shows "
-            f"{count}: this machine has no {names[count]}, and CUDA stops there. `nvidia-smi -L` lists the GPUs; type "
-            f"CUDA_VISIBLE_DEVICES={','.join(names[:count])} for those before it."
+            f"{count}: this machine has no {names[count]}, and CUDA stops there. `nvidia-smi -L` lists the GPUs. To "
+            f"use the first {count}: CUDA_VISIBLE_DEVICES={','.join(names[:count])}"
         )
 
 
@@ -279,14 +274,14 @@ def _why_no_gpu(seen: _Seen) -> str:
 
 
 def _parse_names(text: str, typed: str) -> tuple[str, ...]:
-    # CUDA and torch let spaces stand around numbers, not around names.
+    # CUDA and torch allow spaces around numbers, not around names.
     entries = [entry.strip() if _NUMBER.fullmatch(entry.strip()) else entry for entry in text.split(",")]
     if not any(all(kind.fullmatch(entry) for entry in entries) for kind in _NAME_KINDS):
         wrong = next((entry for entry in entries if not any(kind.fullmatch(entry) for kind in _NAME_KINDS)), None)
-        problem = "numbers, GPU-… and MIG-… are mixed" if wrong is None else f"{wrong!r} is no GPU"
+        problem = "numbers, GPU-… and MIG-… are mixed" if wrong is None else f"{wrong!r} is not a GPU"
         raise UserError(
-            f"{typed}{_shown(text)}: {problem}. It takes numbers, such as 0,2, or names as `nvidia-smi -L` lists "
-            f"them, such as GPU-5d2a,GPU-81f0 or MIG-93c6, with commas and no spaces."
+            f"{typed}{_shown(text)}: {problem}. Give numbers, such as 0,2, or names from `nvidia-smi -L`, such as "
+            f"GPU-5d2a,GPU-81f0 or MIG-93c6, with commas and no spaces."
         )
     names = [str(int(entry)) if _NUMBER.fullmatch(entry) else entry for entry in entries]
     _refuse_repeats(names, typed)
@@ -300,12 +295,12 @@ def _distinct_numbers(entries: Sequence[str], typed: str) -> tuple[int, ...]:
 
 
 def _refuse_repeats(entries: Sequence[str], typed: str) -> None:
-    """Raise `UserError` if one is there twice; `typed` is what stands before them, such as `--gpus `."""
+    """Raise `UserError` if an entry is given twice; `typed` is the text before the entries, such as `--gpus `."""
     distinct = list(dict.fromkeys(entries))
     if len(distinct) < len(entries):
         repeated = next(entry for entry in distinct if entries.count(entry) > 1)
         raise UserError(
-            f"{typed}{','.join(entries)}: {repeated} stands there more than once. Type {typed}{','.join(distinct)}"
+            f"{typed}{','.join(entries)}: {repeated} is given more than once. Type {typed}{','.join(distinct)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Who launched a process, and its place among those launched with it, by the launchers' variables."""
+"""Who launched a process, and its place among the processes of its run, from the launchers' variables."""
 
 from __future__ import annotations
 
@@ -17,47 +17,48 @@ _HINTS = {
     "MASTER_ADDR": "the machine of rank 0, such as 127.0.0.1",
     "MASTER_PORT": "a free port there, such as 29500",
 }
-"""What a person who sets torchrun's variables by hand is to set them to."""
+"""What to set torchrun's variables to by hand."""
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""What `torchrun --standalone` calls a launch; a name that a person gives with --rdzv-id may be used again."""
+"""The name that `torchrun --standalone` gives a launch. Several launches may share a name given with --rdzv-id."""
 
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""torchrun's variables; left in an environment by accident, they would be taken for a launcher's word."""
+"""torchrun's variables. Left in an environment by accident, they look like a launch by torchrun."""
 
 
 KILL_SECONDS = "SIGNS_DIST_KILL_SECONDS"
-"""Set by what submits a job: SLURM's KillWait, in seconds, which no variable of SLURM's tells."""
+"""Set when a job is submitted: SLURM's KillWait in seconds. SLURM has no variable for it."""
 
 
 TORCHRUN_KILL_SECONDS = 30.0
-"""After a stop signal torchrun kills processes that have not ended (torch.distributed.run, --shutdown-timeout)."""
+"""torchrun kills processes this long after a stop signal (torch.distributed.run, --shutdown-timeout)."""
 
 
+# Many members: one for each fact that launchers tell.
 @dataclasses.dataclass(frozen=True)
-class Launch:
-    """Who launched a process, and its place among those launched with it.
+class LaunchedProcess:
+    """Who launched a process, and its place among the processes of its run. Flat: one attribute for each fact.
 
     Attributes:
-        launcher: `python` (started by itself), `torchrun`, `environment` (torchrun's variables, set by hand or by
-            another launcher), `srun` or `submitit`.
+        launcher: `python` (no launcher), `torchrun`, `environment` (torchrun's variables, set by hand or by another
+            launcher), `srun` or `submitit`.
         rank: number of this process among all, from 0.
         world_size: number of processes.
-        local_rank: number of this process among those of the run on this machine, from 0.
+        local_rank: number of this process among the run's processes on this machine, from 0.
         local_world_size: number of processes of the run on this machine.
-        restart_count: how often torchrun has started the processes anew, or SLURM has requeued the job.
-        max_restarts: how often torchrun may.
-        kill_seconds: after SIGTERM, until the launcher kills this process; None where nobody does, or it is not known.
-        launch_id: the launcher's name for this launch, the same after a restart, and of no other launch; "" where there
-            is none.
-        meeting_name: a name that all processes of this attempt know, and nobody else; "" where there is none. By it
-            they find rank 0's port, where `master_port` is None.
-        master_address: where rank 0 can be reached; None where the launcher does not say.
-        master_port: the port there, or None.
-        uses_agent_store: whether torchrun serves that port already.
-        launch_note: one line on why this is no SLURM step though SLURM's variables are there, or "".
+        restart_count: how many times torchrun restarted the processes, or SLURM requeued the job.
+        max_restarts: how many times torchrun may restart them.
+        kill_seconds: from SIGTERM until the launcher kills this process; None if it never does, or if it is unknown.
+        launch_id: the launcher's name for this launch: the same after a restart, different for every other launch; ""
+            without one.
+        meeting_name: a name that only the processes of this attempt know; "" without one. They use it to find rank 0's
+            port if `master_port` is None.
+        master_address: the address of rank 0, or None if the launcher does not set it.
+        master_port: the port of rank 0, or None.
+        uses_agent_store: whether torchrun already serves that port.
+        launch_note: one line that says why SLURM's variables do not make this a step of srun, or "".
     """
 
     launcher: str = "python"
@@ -86,11 +87,11 @@ class Launch:
         return self.max_restarts > 0 or (self.is_by_slurm and bool(self.launch_id))
 
 
-def find_launch(environment: Mapping[str, str]) -> Launch:
+def find_launch(environment: Mapping[str, str]) -> LaunchedProcess:
     """Who launched a process with this environment. torchrun's variables outrank SLURM's.
 
-    An interactive SLURM shell or a batch script holds an allocation but is no step of srun's: there a program is
-    started by plain python. MASTER_ADDR and MASTER_PORT alone are no launch either: some sites set them for all.
+    An interactive SLURM shell or a batch script has an allocation but is not a step of srun: its programs count as
+    started by plain python. MASTER_ADDR and MASTER_PORT alone are no launch: some sites set them for all processes.
 
     Raises:
         UserError: variables are missing, are not numbers, or contradict each other.
@@ -99,16 +100,16 @@ def find_launch(environment: Mapping[str, str]) -> Launch:
         return _launch_by_variables(environment)
     if "SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment and not _is_shell_step(environment):
         return _launch_by_slurm(environment)
-    return Launch(launch_note=_why_local(environment))
+    return LaunchedProcess(launch_note=_why_local(environment))
 
 
 def find_error_file(environment: Mapping[str, str]) -> Path | None:
-    """Where torchrun looks for this process's error (torch.distributed.elastic), or None."""
+    """The file in which torchrun looks for this process's error (torch.distributed.elastic), or None."""
     text = environment.get("TORCHELASTIC_ERROR_FILE")
     return Path(text) if text else None
 
 
-def _launch_by_variables(environment: Mapping[str, str]) -> Launch:
+def _launch_by_variables(environment: Mapping[str, str]) -> LaunchedProcess:
     rank, world_size = _rank_of(environment, "RANK", "WORLD_SIZE")
     run_id = environment.get("TORCHELASTIC_RUN_ID", "")
     if world_size > 1:
@@ -118,7 +119,7 @@ def _launch_by_variables(environment: Mapping[str, str]) -> Launch:
         read_number(environment, "LOCAL_WORLD_SIZE", 1),
     )
     _check_local({"LOCAL_RANK": local_rank, "LOCAL_WORLD_SIZE": local_world_size, "WORLD_SIZE": world_size}, "torchrun")
-    return Launch(
+    return LaunchedProcess(
         launcher="torchrun" if "TORCHELASTIC_RUN_ID" in environment else "environment",
         rank=rank,
         world_size=world_size,
@@ -135,7 +136,7 @@ def _launch_by_variables(environment: Mapping[str, str]) -> Launch:
 
 
 def _find_kill_seconds(environment: Mapping[str, str]) -> float:
-    """As torchrun itself reads it; what its flag --shutdown-timeout says does not reach its processes."""
+    """As torchrun reads it from the environment; its flag --shutdown-timeout does not reach its processes."""
     try:
         seconds = float(environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"])
     except (KeyError, ValueError):
@@ -143,15 +144,15 @@ def _find_kill_seconds(environment: Mapping[str, str]) -> float:
     return min(seconds, _seconds(environment, KILL_SECONDS) or seconds)
 
 
-def _launch_by_slurm(environment: Mapping[str, str]) -> Launch:
-    # An srun inside an allocation may use fewer tasks than it holds: the step's variables outrank the job's.
+def _launch_by_slurm(environment: Mapping[str, str]) -> LaunchedProcess:
+    # srun may start fewer tasks than its allocation holds: the step's variables outrank the job's.
     size_name = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
     rank, world_size = _rank_of(environment, "SLURM_PROCID", size_name)
     local_rank, local_world_size = (0, 1) if world_size == 1 else _slurm_place(environment, size_name, world_size)
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
     job, step = environment.get("SLURM_JOB_ID", ""), environment["SLURM_STEP_ID"]
     restart_count = read_number(environment, "SLURM_RESTART_COUNT", 0)
-    return Launch(
+    return LaunchedProcess(
         launcher="submitit" if "SUBMITIT_EXECUTOR" in environment else "srun",
         rank=rank,
         world_size=world_size,
@@ -159,7 +160,7 @@ def _launch_by_slurm(environment: Mapping[str, str]) -> Launch:
         local_world_size=local_world_size,
         restart_count=restart_count,
         kill_seconds=_seconds(environment, KILL_SECONDS),
-        # In a shell that srun --pty opened, one step starts any number of programs.
+        # In a shell of srun --pty, one step starts any number of programs.
         launch_id=f"job{job}.{step}" if job and "SLURM_PTY_PORT" not in environment else "",
         meeting_name=f"{environment.get('SLURM_CLUSTER_NAME', '')}/{job}.{step}/{restart_count}" if job else "",
         master_address=environment.get("MASTER_ADDR") or first_node(nodes) or None,
@@ -181,8 +182,8 @@ def _slurm_place(environment: Mapping[str, str], size_name: str, world_size: int
     local_world_size = parse_tasks_per_node(tasks, node)
     if local_world_size is None:
         raise UserError(
-            f"the environment has {tasks_name}={tasks!r} and SLURM_NODEID={node}: it has to say how many tasks each "
-            f"node has, such as 2(x3) or 4,2. Start with srun, which sets both."
+            f"the environment has {tasks_name}={tasks!r} and SLURM_NODEID={node}: the first must give the tasks of "
+            f"each node, such as 2(x3) or 4,2. Start with srun, which sets both."
         )
     local_rank = read_number(environment, "SLURM_LOCALID")
     _check_local({"SLURM_LOCALID": local_rank, tasks_name: local_world_size, size_name: world_size}, "srun")
@@ -190,7 +191,7 @@ def _slurm_place(environment: Mapping[str, str], size_name: str, world_size: int
 
 
 def _why_local(environment: Mapping[str, str]) -> str:
-    """Why SLURM's variables do not make this a step, in one line; "" without them."""
+    """One line that says why SLURM's variables do not make this a step of srun; "" without them."""
     if "SLURM_JOB_ID" not in environment:
         return ""
     if "SLURM_STEP_ID" not in environment:
@@ -201,7 +202,7 @@ def _why_local(environment: Mapping[str, str]) -> str:
 
 
 def _is_shell_step(environment: Mapping[str, str]) -> bool:
-    # SLURM's own numbers (slurm.h): the shell of salloc with LaunchParameters=use_interactive_step, a batch script.
+    # From slurm.h: the shell of salloc with LaunchParameters=use_interactive_step, and a batch script.
     return environment.get("SLURM_STEP_ID") in ("4294967290", "interactive", "4294967291", "batch")
 
 
@@ -209,14 +210,14 @@ def _rank_of(environment: Mapping[str, str], rank_name: str, size_name: str) -> 
     for name, other in ((rank_name, size_name), (size_name, rank_name)):
         if name not in environment:
             raise UserError(
-                f"the environment is half set: {other} is there, {name} is missing. "
-                f"Start with torchrun or srun, or type `unset {other}` for one process."
+                f"the environment sets {other} but not {name}. "
+                f"Start with torchrun or srun, or for one process type: unset {other}"
             )
     rank, world_size = read_number(environment, rank_name), read_number(environment, size_name)
     if rank >= world_size:
         raise UserError(
             f"the environment has {rank_name}={rank} of {size_name}={world_size}: ranks count from 0 to "
-            f"{size_name} - 1. Start with torchrun or srun, or unset both."
+            f"{size_name} - 1. Start with torchrun or srun, or type: unset {rank_name} {size_name}"
         )
     return rank, world_size
 

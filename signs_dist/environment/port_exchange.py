@@ -1,8 +1,8 @@
-"""How processes find rank 0's port where no launcher says it: nobody sets one, and a taken one does no harm.
+"""How processes find rank 0's port if no launcher sets one. Ports that other programs use do no harm.
 
-All know a name for their launch, such as SLURM's job and step, and from it the same few ports. Rank 0 listens on the
-first of them that is free, and tells who asks with that name which port the run itself uses. Another program on one of
-the ports, or another run, does not know the name, and is passed over.
+All processes know the name of their launch, such as SLURM's job and step, and compute the same few candidate ports from
+it. Rank 0 listens on the first free candidate. A process that sends the name gets the port that the run itself uses.
+Other programs and other runs on these ports do not know the name, and are skipped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from signs_dist.errors import PeerLostError, UserError
 
 PORTS = range(20000, 32768)
-"""Above what services use, below what the system hands out by itself (ip(7), ip_local_port_range)."""
+"""Above the ports of services, below the ports that the system assigns (ip(7), ip_local_port_range)."""
 NUM_CANDIDATES = 8
 ANSWER_SECONDS = 2.0
 """How long one candidate may take to answer."""
@@ -26,7 +26,7 @@ LONGEST_LINE = 200
 
 
 def candidate_ports(name: str) -> list[int]:
-    """The ports to meet at, different ones in order; the same for the same name."""
+    """The candidate ports of a launch, in order and without repeats; the same for the same name."""
     ports: list[int] = []
     for number in range(10 * NUM_CANDIDATES):
         digest = hashlib.sha256(f"{name}/{number}".encode()).digest()
@@ -37,7 +37,7 @@ def candidate_ports(name: str) -> list[int]:
 
 
 def find_free_port() -> int:
-    """A port that nothing listens on now."""
+    """A port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]
@@ -45,11 +45,11 @@ def find_free_port() -> int:
 
 
 class Meeting:
-    """Rank 0's answer to those who ask for the run's port. Made by `hosted`.
+    """Rank 0's server, which tells the other ranks the run's port. Made by `hosted`.
 
     Attributes:
-        place: the port that it listens on.
-        asked: ranks that were told.
+        place: the port on which it listens.
+        asked: ranks that have the answer.
     """
 
     def __init__(self, listener: socket.socket, name: str, port: int) -> None:
@@ -62,7 +62,7 @@ class Meeting:
         self._thread.start()
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         self._done.set()
         self._thread.join()
         self._listener.close()
@@ -72,7 +72,7 @@ class Meeting:
         while not self._done.is_set():
             with contextlib.suppress(OSError):
                 connection, _ = self._listener.accept()
-                # Each has a thread of its own: one that connects and says nothing must not keep the others.
+                # A thread for each connection: a silent one must not delay the others.
                 threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
@@ -86,17 +86,17 @@ class Meeting:
 
 @contextlib.contextmanager
 def hosted(name: str, port: int) -> Iterator[Meeting]:
-    """Within the block, tell who asks with `name` that the run uses `port`.
+    """Within the block, tell every process that sends `name` that the run uses `port`.
 
     Raises:
-        UserError: all candidate ports are taken.
+        UserError: all candidate ports are in use.
     """
     listener = _listen(candidate_ports(name))
     if listener is None:
         ports = ", ".join(map(str, candidate_ports(name)))
         raise UserError(
-            f"ports {ports} are all taken on this machine, and rank 0 needs one of them to be found. End what listens "
-            f"there, or set MASTER_ADDR and MASTER_PORT for all processes."
+            f"ports {ports} are all in use on this machine, and rank 0 needs one of them. End the programs that listen "
+            f"there, or for all processes type: export MASTER_ADDR=HOST MASTER_PORT=PORT"
         )
     meeting = Meeting(listener, name, port)
     try:
@@ -106,10 +106,10 @@ def hosted(name: str, port: int) -> Iterator[Meeting]:
 
 
 def ask(name: str, address: str, rank: int, seconds: float) -> int:
-    """The port that rank 0 at `address` tells; waits until it is there.
+    """The run's port, from rank 0 at `address`. Waits until rank 0 answers.
 
     Raises:
-        PeerLostError: it was not found within `seconds`.
+        PeerLostError: rank 0 did not answer within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -120,8 +120,8 @@ def ask(name: str, address: str, rank: int, seconds: float) -> int:
         if time.monotonic() > deadline:
             ports = ", ".join(map(str, candidate_ports(name)))
             raise PeerLostError(
-                f"rank {rank} found no rank 0 at {address} within {seconds:g} s, on none of the ports {ports}. Is it "
-                f"started, and may this machine reach those ports?"
+                f"rank {rank} found no rank 0 at {address} within {seconds:g} s on the ports {ports}. Check that rank "
+                f"0 runs and that this machine can reach these ports."
             )
         time.sleep(PAUSE_SECONDS)
 
@@ -140,7 +140,7 @@ def _ask_at(name: str, address: str, port: int, rank: int) -> int | None:
 
 def _listen(ports: list[int]) -> socket.socket | None:
     for port in ports:
-        # SO_REUSEADDR: the attempt before this one may have left connections that are just closing.
+        # SO_REUSEADDR: connections of the previous attempt may still be closing.
         with contextlib.suppress(OSError):
             return socket.create_server(("", port), backlog=1024)
     return None

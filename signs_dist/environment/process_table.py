@@ -1,4 +1,4 @@
-"""Processes of this machine by their numbers: whether they live, what is below them, and ending them."""
+"""The processes of this machine by their ids: their state, their descendants, and how to kill them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def process_state(pid: int) -> str:
-    """What the system says about a process of this machine: running, stopped, gone, or unknown where it cannot say."""
+    """The state of a process of this machine: running, stopped, gone, or unknown if the system does not tell."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -17,7 +17,7 @@ def process_state(pid: int) -> str:
     except PermissionError:
         pass
     try:
-        # The command's name, in brackets, may hold anything: the state is the first word behind the last bracket.
+        # The command's name, in brackets, may hold anything: the state is the first word after the last bracket.
         state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return "unknown"
@@ -25,21 +25,21 @@ def process_state(pid: int) -> str:
 
 
 def read_birth(pid: int) -> str:
-    """When a process of this machine began, as the system counts; "" where it does not say."""
+    """When a process of this machine began, in the system's own unit; "" if the system does not tell."""
     try:
-        # The 22nd word of the line; the command's name in brackets before it may hold anything.
+        # The 22nd word of the line (proc(5)); the command's name in brackets before it may hold anything.
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
 
 
 def is_alive(pid: int, birth: str) -> bool:
-    """Whether the process of this machine that had this number and this birth is there: numbers are used again."""
+    """Whether the process with this id and this birth still exists. The system reuses ids, so the birth must match."""
     return process_state(pid) != "gone" and read_birth(pid) == birth
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process with all below it: torchrun gives each worker a session of its own."""
+    """Kill a process and its descendants. A process group is not enough: torchrun gives each worker its own session."""
     tree = [pid, *find_descendants(pid)]
     for each in tree:
         with contextlib.suppress(ProcessLookupError):
@@ -47,10 +47,10 @@ def kill_tree(pid: int) -> None:
 
 
 def find_descendants(pid: int) -> list[int]:
-    """Process ids of all children and theirs, where the system tells (Linux)."""
+    """Process ids of all descendants; empty on systems other than Linux."""
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread or process that has ended meanwhile
+        with contextlib.suppress(OSError):  # the thread or process has ended meanwhile
             for child in map(int, path.read_text().split()):
                 found += [child, *find_descendants(child)]
     return found

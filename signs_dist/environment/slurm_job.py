@@ -1,4 +1,4 @@
-"""SLURM's names: job attempts, node lists, tasks of a node."""
+"""SLURM's notations: attempts of a job, node lists, tasks of a node."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from signs_dist.environment.variables import read_number
 
 
 def parse_tasks_per_node(text: str, node: int) -> int | None:
-    """Tasks on one node by SLURM's short form, such as `4`, `2(x3)` or `2(x2),1`; None where it does not say.
+    """Tasks on one node by SLURM's short form, such as `4`, `2(x3)` or `2(x2),1`; None if the text does not give them.
 
     Args:
         text: the counts of consecutive nodes; `(x3)` repeats one (srun's manual, SLURM_TASKS_PER_NODE).
-        node: number of the node among the step's, from 0.
+        node: number of the node among the nodes of the step, from 0.
     """
     found, first = None, 0
     for part in text.split(","):
@@ -29,14 +29,14 @@ def parse_tasks_per_node(text: str, node: int) -> int | None:
 
 @dataclasses.dataclass(frozen=True)
 class JobAttempt:
-    """Which attempt of which job this is: the job's id, as SLURM's commands take it, and how often it was requeued."""
+    """An attempt of a SLURM job: the job's id, as SLURM's commands take it, and how many times it was requeued."""
 
     job: str
     restart_count: int
 
     @property
     def mark(self) -> str:
-        """A name for files of this attempt."""
+        """The name of this attempt in file names."""
         return f"{self.job}.{self.restart_count}"
 
     @classmethod
@@ -51,10 +51,10 @@ class JobAttempt:
 
 
 def read_job_attempt(environment: Mapping[str, str]) -> JobAttempt:
-    """The job that a batch script or a task belongs to; one of submitit's local executor is called `local` and its id.
+    """The attempt of the job that runs this environment. One of submitit's local executor is named `local` and its id.
 
     Raises:
-        UserError: a variable is no number.
+        UserError: a variable is not a number.
     """
     array, element = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     own = f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID")
@@ -65,9 +65,9 @@ def read_job_attempt(environment: Mapping[str, str]) -> JobAttempt:
 
 
 def job_variables(environment: Mapping[str, str]) -> list[str]:
-    """Names of the variables that a SLURM job gives its processes; none outside of a job, where a person has set them.
+    """Names of the variables that a SLURM job sets for its processes; none outside of a job, where a person set them.
 
-    Where the cluster is and who asks are no matter of the job: these are left out.
+    SLURM_CONF, SLURM_CLUSTERS and SLURM_JWT are left out: they name the cluster and the user, not the job.
     """
     if "SLURM_JOB_ID" not in environment:
         return []
@@ -76,12 +76,12 @@ def job_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def find_default_partition(environment: Mapping[str, str]) -> str | None:
-    """The partition that sbatch takes where the script names none (sbatch(1), INPUT ENVIRONMENT VARIABLES)."""
+    """The partition that sbatch uses if a script names none (sbatch(1), INPUT ENVIRONMENT VARIABLES)."""
     return environment.get("SBATCH_PARTITION")
 
 
 def first_node(text: str) -> str:
     """The first machine of a node list in SLURM's short form, such as `n[03-05,9],gpu1`; "" for an empty one."""
     first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", text)
-    assert first is not None  # it matches nothing, too
+    assert first is not None  # it also matches the empty text
     return re.sub(r"\[([^\]]*)\]", lambda found: re.split(r"[,-]", found[1])[0], first[0])

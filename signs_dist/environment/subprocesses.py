@@ -76,7 +76,7 @@ def _lines(output: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _ending_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM raises SystemExit. Only the main thread can set a handler; others leave it as it is."""
+    """Within the block, SIGTERM raises SystemExit, so that child processes do not outlive this process."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""What training makes small. A loss gives one number per image: sums and counts are carried, and divided last."""
+"""Losses. Each gives one number per image, so that sums and counts are carried, and divided last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def build_loss(config: LossConfig, num_classes: int) -> Loss:
-    """The loss that `config` names, per image and computed in float32 whatever the type of the logits.
+    """The loss that `config` names, per image, computed in float32 from logits of any floating type.
 
     cross_entropy: with the targets smoothed to `1 - s + s / C` and `s / C`.
     bce: binary cross entropy of each logit with its smoothed one-hot target, mean over the classes.

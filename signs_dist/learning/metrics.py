@@ -1,4 +1,4 @@
-"""Counting how well a model does: sums and counts are carried, added up once, and divided last."""
+"""Count a model's losses and hits: sums and counts are carried, added over processes once, and divided last."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 
 NUM_WAITING = 16
-"""Batches that are counted at once: counting each by itself costs as much for one as for many."""
+"""Batches that are counted together: counting one costs as much as counting many."""
 LOSS_UNITS = 2**24
 """Units of a loss of 1 in `RunningSums.loss`."""
 LARGEST_LOSS = 2.0**14
-"""A sample's loss counts as no more than this, and as no less than its negative."""
+"""The loss of a sample is clamped to between the negative of this and this."""
 
 
 class RunningSums:
-    """Sums over batches, kept where the batches are, so that adding never waits for a device.
+    """Sums over batches, on the device of the batches, so that adding never waits for it.
 
-    All are integers, so that they do not depend on the order of adding, nor on who adds what. Each sample's loss is
-    rounded to a unit of 2**-24 (6e-8), so it is right to 3e-8, as float32 itself is just below 1. The sum cannot
-    overflow before 2**25, or 3e7, samples at the largest loss that is counted, 2**14.
+    All are integers, so they depend neither on the order of the additions nor on the process that adds. Each sample's
+    loss is rounded to a unit of 2**-24 (6e-8): the error is at most 3e-8, as of float32 just below 1. The sum cannot
+    overflow before 2**25 (3e7) samples with the largest loss, 2**14.
 
     Attributes:
-        loss: int64 scalar, sum of the samples' losses in units of 2**-24; those that are not finite add nothing.
+        loss: int64 scalar, sum of the samples' finite losses in units of 2**-24.
         num_bad: int64 scalar, number of samples whose loss is not finite.
         confusion: int64 [C · C], number of samples by (true class, predicted class), row by row.
     """
@@ -47,7 +47,7 @@ class RunningSums:
 
     @torch.inference_mode()
     def _count(self) -> None:
-        """Add the batches that wait."""
+        """Add the waiting batches to the sums."""
         if self._waiting:
             losses, logits, labels = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
             self._waiting.clear()
@@ -59,7 +59,7 @@ class RunningSums:
 
     @torch.inference_mode()
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Add what `tensors` gave earlier."""
+        """Add sums that `tensors` returned earlier."""
         self.loss += saved["loss"].to(self.loss.device)
         self.confusion += saved["confusion"].to(self.confusion.device)
         self.num_bad += saved["bad"].to(self.num_bad.device)
@@ -78,12 +78,12 @@ def loss_units(losses: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model does on a set of images.
+    """The results of a model on a set of images.
 
     Attributes:
         loss_sum: sum of the images' losses.
         confusion: int64 [C, C], images by (true class, predicted class).
-        num_bad: images whose loss is not a finite number; they are missing in loss_sum.
+        num_bad: images whose loss is not a finite number; loss_sum omits them.
     """
 
     loss_sum: float
@@ -144,7 +144,7 @@ def wilson_interval(num_correct: int, num_images: int, z: float = 1.959963984540
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.int64]]:
-    """Move counts off the device: the only place where training waits for it.
+    """Copy counts from the device to the host: the only place where training waits for the device.
 
     All tensors, int64 of any shape, travel in one copy.
     """

@@ -1,4 +1,4 @@
-"""Optimizers, which parameters decay, and clipping."""
+"""Optimizers, their parameter groups, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from signs_dist.learning.quick_start import without_compiler
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """The optimizer that `config` names over the trainable parameters of `model`, at the learning rate `config.lr`.
 
-    Build it after the model is on its device: the one-kernel-per-step (fused) form is used where that device has it.
-    With `decay_norms_and_biases` false, parameters of one dimension or none form a second group that does not decay.
-    Order of groups and parameters is that of `model.named_parameters()`, so that saved states fit.
+    Build it after the model is on its device: the fused form (one kernel per step) is used if the device has it. With
+    `decay_norms_and_biases` false, parameters of one dimension or none form a second group without weight decay.
+    Groups keep the order of `model.named_parameters()`, so that saved states fit.
     """
     groups = parameter_groups(model, config)
     parameters = [parameter for group in groups for parameter in group["params"]]
@@ -53,10 +53,10 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale all gradients down so that their common 2-norm is at most `max_norm`.
+    """Scale all gradients down so that their total 2-norm is at most `max_norm`.
 
     Returns:
-        The norm before, a tensor of no dimension on the gradients' device. Not finite if a gradient is not.
+        The norm before, a scalar tensor on the gradients' device. It is not finite if a gradient is not.
     """
     return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 

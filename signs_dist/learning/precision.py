@@ -1,4 +1,4 @@
-"""Which arithmetic a run computes in."""
+"""Choose the floating-point type that a run computes in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Capability:
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """The dtype of matrix products and convolutions; weights and sums are float32 always."""
+    """The dtype of matrix products and convolutions; weights and sums are always float32."""
 
     name: PrecisionName
     device_type: str
@@ -35,7 +35,7 @@ class Precision:
         return torch.autocast(self.device_type, getattr(torch, self.name))
 
     def scaler(self) -> torch.amp.GradScaler:
-        """A gradient scaler: float16's small exponent range needs one, for the others it does nothing."""
+        """A gradient scaler: float16 needs one for its small exponent range; for the others it does nothing."""
         return torch.amp.GradScaler(self.device_type, enabled=self.name == "float16")
 
 
@@ -43,7 +43,7 @@ def choose_precision(requested: str, capability: Capability) -> Precision:
     """Settle `train.precision` for a device.
 
     Raises:
-        UserError: float16 on a CPU, or bfloat16 on a device that would only imitate it.
+        UserError: float16 on a CPU, or bfloat16 on a GPU that only emulates it.
     """
     device_type = capability.device_type
     if requested == "auto":
@@ -53,14 +53,14 @@ def choose_precision(requested: str, capability: Capability) -> Precision:
     if requested == "float16" and device_type == "cpu":
         raise UserError("train.precision=float16 needs a GPU. Type train.precision=auto, bfloat16 or float32.")
     if requested == "bfloat16" and not capability.has_bfloat16 and device_type == "cuda":
-        raise UserError("train.precision=bfloat16: this GPU does not compute in it. Type train.precision=auto.")
+        raise UserError("train.precision=bfloat16: this GPU has no bfloat16 arithmetic. Type train.precision=auto.")
     if requested == "bfloat16":
-        return Precision("bfloat16", device_type)  # CPUs without it imitate it: slow, but the same numbers
+        return Precision("bfloat16", device_type)  # CPUs without it emulate it: slow, but the same numbers
     return Precision("float16" if requested == "float16" else "float32", device_type)
 
 
 def find_capability(device: torch.device) -> Capability:
-    """Ask the machine what `device` computes in."""
+    """Find what `device` computes in."""
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
         return Capability("cuda", has_bfloat16=major >= 8)
@@ -68,7 +68,7 @@ def find_capability(device: torch.device) -> Capability:
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU has bfloat16 instructions (AVX512_BF16 or AMX); without, it is slower than float32."""
+    """Whether the CPU has bfloat16 instructions (AVX512_BF16 or AMX); without them, it is slower than float32."""
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if capabilities:
         return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "sve_bf16", "bf16"))

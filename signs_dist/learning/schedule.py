@@ -1,4 +1,4 @@
-"""The learning rate over a run: a pure function of how many images the run has seen."""
+"""The learning rate over a run: a pure function of the number of images that the run has seen."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def learning_rate_factor(
 ) -> float:
     """Factor on `optim.lr` for the step that starts after `images_seen` images.
 
-    Nothing else goes in: not the batch, not the number of processes, not where a run was resumed.
+    It depends on nothing else: not on the batch, the number of processes, or the place of a resume.
 
     Args:
         config: which curve, and its shape.
-        images_seen: images the run has trained on before this step; 0 at the first. Past the end counts as the end.
+        images_seen: images the run has trained on before this step; 0 at the first. Past the end, the end counts.
         images_total: images the run will have trained on at its end.
         images_per_epoch: images trained on in one epoch; the unit of `warmup_epochs` and `step_epochs`.
     """
@@ -30,7 +30,7 @@ def learning_rate_factor(
         rest = images_total - warmup
         return _between(1.0, config.final_factor, (seen - warmup) / rest if rest else 1.0)
     if config.name == "step":
-        # The small term: 1.1 epochs of 100 images are 110 images, though 110 / (1.1 * 100) is just below 1.
+        # The small term corrects rounding: 110 images are 1.1 epochs of 100, but 110 / (1.1 * 100) is just below 1.
         num_drops = math.floor(seen / (config.step_epochs * images_per_epoch) + 1e-9)
         return float(config.step_factor**num_drops)
     return 1.0

@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights, evaluated and saved in place of the last ones."""
+"""An exponential moving average of a model's weights, evaluated and saved instead of the last weights."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class WeightAverage:
     """A running average of every floating-point parameter and buffer of a model; other buffers are copied.
 
     Floating-point buffers (BatchNorm's running statistics) are averaged too, so that they fit the averaged weights.
-    The average lives on the model's device: make it after the model has moved there. It keeps the model's tensors, as
-    an optimizer does: to look them up by name at each step would take longer than to average a small network.
+    The average is on the model's device: make it after the model has moved there. It keeps references to the model's
+    tensors, as an optimizer does: looking them up by name at each step takes longer than averaging a small network.
 
     Args:
         model: what is averaged, and where the average starts.
-        decay: share of the average that stays at each update. The first updates use less, `(1 + n) / (10 + n)` after
-            n updates, so that a short run does not remember its initial weights.
+        decay: share of the average that each update keeps. The first updates keep less, `(1 + n) / (10 + n)` after n
+            updates, so that a short run forgets its initial weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -35,7 +35,7 @@ class WeightAverage:
         self._copied = [(average, current) for average, current in pairs if not average.is_floating_point()]
 
     def decay_now(self) -> float:
-        """The decay that the next update will use."""
+        """The decay of the next update."""
         return min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
 
     @torch.no_grad()
@@ -50,7 +50,7 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[None]:
-        """Within the block `model` holds the averaged weights; after it, bit for bit its own again.
+        """Within the block, `model` holds the averaged weights; afterwards its own, bit for bit.
 
         The model's own tensors are written in place, so wrappers around it see the average as well.
         """
@@ -71,7 +71,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave, for the same model."""
+        """Restore what `state_dict` returned, for the same model."""
         self.num_updates = int(state["num_updates"])
         if state["weights"].keys() != self._average.keys():
             raise KeyError(sorted(state["weights"].keys() ^ self._average.keys())[0])

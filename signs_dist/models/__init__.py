@@ -1,4 +1,8 @@
-"""Networks by name. To add one: write a file here with one function under `@register`, and import it below."""
+"""Networks by name. To add one: write a file here with one function under `@register`, and import it below.
+
+A file here imports from this room, from the rooms without torch (config, environment and so on) and from data/. It
+knows one device and one process.
+"""
 
 from signs_dist.models import mlp, signs_fast, signs_net
 from signs_dist.models.create import create_model

@@ -1,4 +1,4 @@
-"""From `model.*` of the config to a network on the CPU."""
+"""Build the network of the config's `model` section."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TORCHVISION_PREFIX = "torchvision:"
 def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> nn.Module:
     """Build the network that `config` names, in float32 on the CPU.
 
-    Its initial weights come from torch's current seed: seed before the call. `config.weights` are loaded over them and
-    `config.freeze` is applied. To restore a trained model, clear `weights` first: what it needs is in its own file.
+    Its initial weights are drawn from torch's generator: seed it before the call. Then `config.weights` are loaded and
+    `config.freeze` is applied. To restore a trained model, clear `weights` first: its own file holds all its weights.
 
     Args:
         config: name, arguments, weights, freezing.
@@ -36,14 +36,18 @@ def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> n
         name = config.name.removeprefix(TORCHVISION_PREFIX)
         if name not in torchvision_models.names():
             raise unknown_name(config.name)
-        model = torchvision_models.build(name, num_classes=num_classes, image_size=image_size, args=config.args)
+        model = torchvision_models.build_torchvision(
+            name, num_classes=num_classes, image_size=image_size, args=config.args
+        )
         if config.weights is not None:
-            weights.load(model, torchvision_models.read_weights(name, config.weights, image_size), config.weights)
+            weights.load(
+                model, torchvision_models.read_torchvision_weights(name, config.weights, image_size), config.weights
+            )
     else:
         if config.name in BUILDERS:
             model = build_registered(config.name, num_classes=num_classes, image_size=image_size, args=config.args)
         elif dotted.is_dotted(config.name):
-            model = dotted.build(config.name, num_classes=num_classes, image_size=image_size, args=config.args)
+            model = dotted.build_dotted(config.name, num_classes=num_classes, image_size=image_size, args=config.args)
         else:
             raise unknown_name(config.name)
         if config.weights is not None:
@@ -54,7 +58,7 @@ def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> n
 
 
 def unknown_name(name: str) -> UserError:
-    """The error for a `model.name` that does not exist, with the nearest that do."""
+    """The error for a `model.name` that does not exist; it names the nearest legal names."""
     legal = [*BUILDERS, *(TORCHVISION_PREFIX + each for each in torchvision_models.names())]
     nearest = difflib.get_close_matches(name.lower(), legal, n=3, cutoff=0.6)
     if not nearest:  # `resnt18` is far from `torchvision:resnet18` by its letters alone
@@ -63,5 +67,5 @@ def unknown_name(name: str) -> UserError:
     return UserError(
         f"model.name={name} is not a network. {hint}"
         f"Legal: {', '.join(BUILDERS)}, {TORCHVISION_PREFIX}NAME (such as {TORCHVISION_PREFIX}resnet18), "
-        f"or package.module:Class of your own."
+        f"or your own package.module:Class."
     )

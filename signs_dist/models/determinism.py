@@ -1,4 +1,4 @@
-"""Whether a network gives the same bits each time: exact mode promises that, and names the layer that breaks it."""
+"""Find layers that give different bits each time. Exact mode refuses a network with such a layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNSTABLE_ON_CUDA: tuple[type[nn.Module], ...] = (
     nn.ReflectionPad2d,
     nn.ReflectionPad3d,
 )
-"""Layers that raise under torch.use_deterministic_algorithms on CUDA, by its documentation."""
+"""Layers that raise under torch.use_deterministic_algorithms on CUDA, according to its documentation."""
 
 _UNSTABLE_MODES = ("linear", "bilinear", "bicubic", "trilinear")
 
@@ -35,7 +35,7 @@ def unstable_on_cuda(model: nn.Module) -> list[str]:
 
 def _is_unstable(module: nn.Module) -> bool:
     if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)) and _is_one(module.output_size):
-        return False  # to a single pixel: PyTorch takes the mean instead, which is deterministic
+        return False  # to one pixel: PyTorch computes the mean instead, which is deterministic
     if isinstance(module, nn.EmbeddingBag):
         return module.mode == "max"
     if isinstance(module, nn.Upsample):
@@ -48,31 +48,31 @@ def _is_one(size: object) -> bool:
 
 
 def require_deterministic(model: nn.Module, device_type: str) -> None:
-    """Refuse, for exact mode, layers of which it is known that they give other bits each time.
+    """Refuse, for exact mode, layers that are known to give different bits each time.
 
     Raises:
-        UserError: naming them.
+        UserError: the network has such layers; the message names them.
     """
     unstable = unstable_on_cuda(model) if device_type == "cuda" else []
     if unstable:
         raise UserError(
             f"exact=true cannot hold with {', '.join(unstable)}: CUDA has no deterministic kernel for it. "
-            f"Use another layer there, or exact=false."
+            f"Replace the layer, or set exact=false."
         )
 
 
 def find_unstable_layer(model: nn.Module, compute_loss: Callable[[], Tensor]) -> str:
     """Compute a loss and its gradients twice, and name the first layer whose bits differ.
 
-    Afterwards buffers are as before and there are no gradients. Layers are compared in the order in which they are
-    called, then parameters by their gradients.
+    Afterwards the buffers are restored and the gradients cleared. Layers are compared in the order of their calls, then
+    parameters by their gradients.
 
     Args:
         model: the plain model.
-        compute_loss: the same loss of the same images with the same seed, each time.
+        compute_loss: computes the loss of the same images with the same seed at each call.
 
     Returns:
-        The name of a layer, "the network" where that has none, "the loss", "the gradient of" a parameter, or "" where
+        The name of a layer, "the network" if it has no submodules, "the loss", "the gradient of" a parameter, or "" if
         all is equal.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]

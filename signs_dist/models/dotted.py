@@ -1,4 +1,4 @@
-"""A network of the user's own, by the path of its class."""
+"""Build the user's own network, given by the path of its class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from signs_dist.errors import UserError
-from signs_dist.models.registry import argument_defaults, check_argument_names, described
+from signs_dist.models.registry import argument_defaults, check_argument_names, describe_arguments
 
 
 def is_dotted(name: str) -> bool:
@@ -20,8 +20,8 @@ def is_dotted(name: str) -> bool:
     return all(part.isidentifier() for part in module.split(".")) and attribute.isidentifier()
 
 
-def build(name: str, *, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
-    """Call the class or function at `name` with `num_classes`, `args`, and `image_size` if it takes that.
+def build_dotted(name: str, *, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
+    """Call the class or function at `name` with `num_classes`, `args`, and `image_size` if it takes it.
 
     Raises:
         UserError: it cannot be found or imported, does not take the arguments, or does not give an nn.Module.
@@ -31,27 +31,27 @@ def build(name: str, *, num_classes: int, image_size: int, args: dict[str, Any])
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if "num_classes" not in parameters and not takes_any:
         raise UserError(
-            f"model.name={name} takes no argument num_classes. Give it one: its network must end in "
-            f"that many logits ({num_classes} here)."
+            f"model.name={name} takes no argument num_classes. Add it: the network must return that "
+            f"many logits ({num_classes} here)."
         )
     legal = argument_defaults(builder)
     if not takes_any:
         check_argument_names(name, args, legal)
     missing = [key for key, default in legal.items() if default is inspect.Parameter.empty and key not in args]
     if missing:
-        raise UserError(f"model.args.{missing[0]} is missing. {described(name, legal)}")
+        raise UserError(f"model.args.{missing[0]} is missing. {describe_arguments(name, legal)}")
     sizes = {"image_size": image_size} if "image_size" in parameters else {}
     try:
         model = builder(num_classes=num_classes, **sizes, **args)
     except SystemExit as error:
-        raise UserError(f"model.name={name} ends Python when it is made: it calls sys.exit.") from error
+        raise UserError(f"model.name={name} calls sys.exit when it is built. Remove the call.") from error
     except TypeError as error:
-        # A `**arguments` in the signature can pass an argument on to something that does not take it.
+        # A `**arguments` in the signature may pass an argument to a function that does not take it.
         if "unexpected keyword argument" not in str(error):
             raise
-        raise UserError(f"model.name={name} does not take what it is called with: {error}.") from error
+        raise UserError(f"model.name={name} refuses an argument: {error}.") from error
     if not isinstance(model, nn.Module):
-        raise UserError(f"model.name={name} gives a {type(model).__name__}, which is not a torch.nn.Module.")
+        raise UserError(f"model.name={name} returns a {type(model).__name__}, which is not a torch.nn.Module.")
     return model
 
 
@@ -69,9 +69,9 @@ def _find(name: str) -> Any:
             f"model.name={name}: there is no module {error.name}. Looked in the current folder and in the "
             f"installed packages; the form is package.module:Class."
         ) from error
-    except SystemExit as error:  # it would end the run without a word, and with its own exit code
+    except SystemExit as error:  # else the run would end without a message, with that exit code
         raise UserError(
-            f"model.name={name}: importing {module_name} ends Python (sys.exit). Put what it runs as a script below "
+            f"model.name={name}: importing {module_name} calls sys.exit. Put the code of the script below "
             f'`if __name__ == "__main__":`.'
         ) from error
     except (ImportError, SyntaxError) as error:

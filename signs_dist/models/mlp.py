@@ -10,7 +10,7 @@ from torch import nn
 from signs_dist.models.registry import Channels, DropProbability, register
 
 HiddenLayers = Annotated[tuple[Channels, ...], Field(strict=False)]
-"""Units of each hidden layer. Not strict: YAML has lists, not tuples."""
+"""Units of each hidden layer. Not strict, because YAML has lists and no tuples."""
 
 
 @register

@@ -19,7 +19,7 @@ Builder = Callable[..., nn.Module]
 """Builds a network from `num_classes`, `image_size` (pixels) and its own keyword arguments."""
 
 BUILDERS: dict[str, Builder] = {}
-"""What `model.name` may be, beside torchvision's networks and dotted paths."""
+"""Legal values of `model.name`, besides torchvision's networks and dotted paths."""
 
 BuilderType = TypeVar("BuilderType", bound=Builder)
 
@@ -27,7 +27,7 @@ BuilderType = TypeVar("BuilderType", bound=Builder)
 def register(builder: BuilderType) -> BuilderType:
     """Make the network that `builder` builds available under the function's name.
 
-    It is called with `num_classes`, `image_size` and the user's `model.args`, which are checked against its
+    `builder` is called with `num_classes`, `image_size` and the user's `model.args`, which are checked against its
     annotations. It returns a network from images [B, 3, image_size, image_size] to logits [B, num_classes], whose
     last linear layer is its head.
     """
@@ -41,7 +41,7 @@ def build_registered(name: str, *, num_classes: int, image_size: int, args: dict
     """Build the registered network `name`.
 
     Raises:
-        UserError: an argument it does not take, or of a wrong type or range.
+        UserError: an argument that it does not take, or of a wrong type or range.
     """
     builder = BUILDERS[name]
     check_argument_names(name, args, argument_defaults(builder))
@@ -53,13 +53,13 @@ def build_registered(name: str, *, num_classes: int, image_size: int, args: dict
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(
             f"model.args.{key}={first['input']!r}: {first['msg'].lower()}. "
-            f"{described(name, argument_defaults(builder))}"
+            f"{describe_arguments(name, argument_defaults(builder))}"
         ) from error
     return model
 
 
 def argument_defaults(builder: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword arguments that a user may give to `builder`, with their defaults (`inspect._empty`: none)."""
+    """The keyword arguments that a user may give to `builder`, with their defaults (`Parameter.empty`: none)."""
     parameters = inspect.signature(builder).parameters.values()
     return {
         parameter.name: parameter.default
@@ -73,10 +73,10 @@ def check_argument_names(name: str, args: dict[str, Any], legal: dict[str, Any])
     """Raise `UserError` if `args` has a name that is not in `legal`."""
     for key in args:
         if key not in legal:
-            raise UserError(f"model.args.{key} is not an argument of {name}. {described(name, legal)}")
+            raise UserError(f"model.args.{key} is not an argument of {name}. {describe_arguments(name, legal)}")
 
 
-def described(name: str, legal: dict[str, Any]) -> str:
+def describe_arguments(name: str, legal: dict[str, Any]) -> str:
     """One sentence that lists the arguments of a network."""
     if not legal:
         return f"{name} takes no arguments."

@@ -1,4 +1,4 @@
-"""The project's own network for small photos: the best accuracy for its time on a CPU."""
+"""The project's own network for small photos: a high accuracy after a short time of training on a CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ConvNormRelu(nn.Sequential):
 
 
 class SignsFast(nn.Module):
-    """Seven layers. The first halves the image, so that all the others work on few pixels.
+    """Seven layers. The first halves the image, so that the others work on few pixels.
 
     Args:
         num_classes: number of logits.
@@ -56,7 +56,7 @@ class SignsFast(nn.Module):
 
 @register
 def signs_fast(num_classes: int, image_size: int, width: Channels = 32, dropout: DropProbability = 0.0) -> nn.Module:
-    """The fast network. Raises `UserError` below 16 pixels."""
+    """The fast network. Raises `UserError` if `image_size` is below 16."""
     if image_size < 16:
-        raise UserError(f"data.image_size={image_size} is too small for signs_fast. Take at least 16.")
+        raise UserError(f"data.image_size={image_size} is too small for signs_fast. Type data.image_size=16 or more.")
     return SignsFast(num_classes, width, dropout)

@@ -12,8 +12,8 @@ from signs_dist.models.registry import Channels, DropProbability, register
 class SignsNet(nn.Module):
     """Three blocks of convolution, BatchNorm, max pooling and ReLU; one hidden layer; the classes.
 
-    It gives logits. The published network ends in log_softmax under the negative log likelihood: the same loss and
-    the same gradients as cross entropy on these logits.
+    It returns logits. The published network ends in log_softmax and trains with the negative log likelihood, which
+    gives the same loss and the same gradients as cross entropy on these logits.
 
     Args:
         num_classes: number of logits.
@@ -48,7 +48,7 @@ class SignsNet(nn.Module):
 
 @register
 def signs_net(num_classes: int, image_size: int, channels: Channels = 32, dropout: DropProbability = 0.8) -> nn.Module:
-    """The published network. Raises `UserError` where the image size is not a multiple of 8."""
+    """The published network. Raises `UserError` if `image_size` is not a multiple of 8."""
     if image_size % 8:
         below = max(8, image_size // 8 * 8)
         raise UserError(

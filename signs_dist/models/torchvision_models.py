@@ -1,4 +1,4 @@
-"""Every classifier of torchvision, with a head for the data's classes. Nothing else here imports torchvision."""
+"""Every classifier of torchvision, with a head for the data's classes. No other file here imports torchvision."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 from signs_dist.errors import UserError
 from signs_dist.models import weights as weight_files
-from signs_dist.models.registry import argument_defaults, check_argument_names, described
+from signs_dist.models.registry import argument_defaults, check_argument_names, describe_arguments
 
 LARGEST_SIZE_TRIED = 512
-"""Pixels. Where an image size does not work, legal ones are looked for up to this."""
+"""Largest side in pixels that is tried when a legal image size is searched."""
 
 _SET_HERE = ("aux_logits", "init_weights", "transform_input", "input_size")
 _REFUSALS = (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError, IndexError)
@@ -34,15 +34,15 @@ def names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
-def build(name: str, *, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
+def build_torchvision(name: str, *, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
     """Build torchvision's network `name`, freshly initialised, with `num_classes` logits.
 
-    GoogLeNet and Inception come without their auxiliary heads, and with their input transform whatever the weights:
+    GoogLeNet and Inception are built without auxiliary heads, and with their input transform also without weights:
     they take images normalised with ImageNet's mean and deviation, as all others do. Vision transformers are built
     for `image_size`.
 
     Raises:
-        UserError: an argument the network does not take, or an image size it cannot take.
+        UserError: an argument that the network does not take, or an image size that it cannot take.
     """
     full_name = f"torchvision:{name}"
     legal = _legal_arguments(name)
@@ -53,11 +53,11 @@ def build(name: str, *, num_classes: int, image_size: int, args: dict[str, Any])
     return _construct(name, num_classes, image_size, args)
 
 
-def read_weights(name: str, weights: str, image_size: int) -> dict[str, Tensor]:
+def read_torchvision_weights(name: str, weights: str, image_size: int) -> dict[str, Tensor]:
     """State dict of a local file, or of the torchvision enum member `weights`, downloaded by torchvision if needed.
 
     Raises:
-        UserError: neither a file nor a member, a file that cannot be read, a download that failed.
+        UserError: it is neither a file nor a member, the file cannot be read, or the download failed.
     """
     import torchvision
 
@@ -72,7 +72,7 @@ def read_weights(name: str, weights: str, image_size: int) -> dict[str, Tensor]:
             f"model.weights={weights} is neither a file nor weights of torchvision:{name}. "
             f"Legal: a local file, {', '.join(members)}."
         )
-    return _as_this_version_names_them(name, state, image_size)
+    return _as_torchvision_loads_them(name, state, image_size)
 
 
 def _construct(name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
@@ -91,7 +91,7 @@ def _construct(name: str, num_classes: int, image_size: int, args: dict[str, Any
 
 
 def _refusal(name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> str | None:
-    """Why the network cannot be built or cannot take the images; None if it can. No weights are allocated."""
+    """Why the network cannot be built or cannot take the images; None if it can. Allocates no weights."""
     try:
         with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
             model = _construct(name, num_classes, image_size, args)
@@ -107,7 +107,7 @@ def _forward_on_meta(model: nn.Module, image_size: int) -> None:
 
 
 def _explained(refusal: str, name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> UserError:
-    """The error for a network that refused: the image size is to blame if there are sizes that it takes."""
+    """The error for a refusal. The image size is the cause if the network takes a larger one."""
 
     def works(size: int) -> bool:
         return _refusal(name, num_classes, size, args) is None
@@ -116,15 +116,15 @@ def _explained(refusal: str, name: str, num_classes: int, image_size: int, args:
     if above is None:
         return UserError(
             f"torchvision:{name} cannot be built with model.args={args}: {refusal}. "
-            f"{described(f'torchvision:{name}', _legal_arguments(name))}"
+            f"{describe_arguments(f'torchvision:{name}', _legal_arguments(name))}"
         )
-    # A transformer wants a multiple of its patch; any other network only wants enough pixels.
-    wants_multiple = not {"image_size", "input_size"}.isdisjoint(inspect.signature(_network_class(name)).parameters)
-    below = next(filter(works, range(image_size - 1, 7, -1)), None) if wants_multiple else None
+    # A transformer needs a multiple of its patch size; any other network needs enough pixels.
+    needs_multiple = not {"image_size", "input_size"}.isdisjoint(inspect.signature(_network_class(name)).parameters)
+    below = next(filter(works, range(image_size - 1, 7, -1)), None) if needs_multiple else None
     if below is not None:
-        nearest = f"The nearest that do: {below} and {above}."
+        nearest = f"Nearest legal sizes: {below} and {above}."
     else:
-        nearest = f"The {'next' if wants_multiple else 'smallest'} that does: {above}."
+        nearest = f"{'Next' if needs_multiple else 'Smallest'} legal size: {above}."
     return UserError(f"data.image_size={image_size} does not suit torchvision:{name} ({refusal}). {nearest}")
 
 
@@ -150,14 +150,14 @@ def _download(member: Any) -> dict[str, Tensor]:
         state: dict[str, Tensor] = member.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
         raise UserError(
-            f"downloading the weights {member} failed: {error}. Fetch {member.url} on a machine with a network and "
-            f"put it at {file}, or say model.weights=FILE."
+            f"downloading the weights {member} failed: {error}. Download {member.url} on a machine with internet "
+            f"access and copy it to {file}, or type model.weights=FILE."
         ) from error
     return state
 
 
-def _as_this_version_names_them(name: str, state: dict[str, Tensor], image_size: int) -> dict[str, Tensor]:
-    """Published state dicts with what torchvision's own loaders change: no auxiliary heads, new names, new sizes."""
+def _as_torchvision_loads_them(name: str, state: dict[str, Tensor], image_size: int) -> dict[str, Tensor]:
+    """A published state dict after the changes that torchvision's loaders make: heads, names and sizes."""
     if name in ("googlenet", "inception_v3"):
         state = {key: value for key, value in state.items() if not key.startswith(("aux1.", "aux2.", "AuxLogits."))}
     if name.startswith("densenet"):  # denselayer1.norm.1.weight → denselayer1.norm1.weight
@@ -172,9 +172,9 @@ def _as_this_version_names_them(name: str, state: dict[str, Tensor], image_size:
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """New parameters and buffers take no memory; all else is computed, as RegNet does to find its widths.
+    """Within it, new parameters and buffers are on the meta device, without memory; other tensors are computed.
 
-    `torch.device("meta")` as a context puts everything on meta, and RegNet fails.
+    `torch.device("meta")` as a context would put all tensors there, and RegNet, which computes its widths, would fail.
     """
 
     def __torch_function__(

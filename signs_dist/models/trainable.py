@@ -12,8 +12,8 @@ _FROZEN_MARK = "signs_dist_frozen"
 def head_name(model: nn.Module) -> str:
     """Dotted name of the layer that gives the logits; "" if there is none.
 
-    It is the submodule `head` where there is one, else the last linear layer, else the last convolution: last in the
-    order of registration, which all networks of torchvision keep.
+    It is the submodule `head` if there is one, else the last linear layer, else the last convolution: last in the
+    order of registration, as in all networks of torchvision.
     """
     if isinstance(getattr(model, "head", None), nn.Module):
         return "head"
@@ -25,13 +25,13 @@ def head_name(model: nn.Module) -> str:
 
 
 def freeze_backbone(model: nn.Module) -> None:
-    """Let only the head of `model` train: all else gets `requires_grad` False, and stays in eval mode.
+    """Freeze all of `model` but its head: `requires_grad` is False, and the layers stay in eval mode.
 
-    Eval mode keeps BatchNorm's running statistics and turns dropout off; it holds where `set_training_mode` is used
-    in place of `model.train()`. The names in `state_dict` do not change.
+    Eval mode keeps BatchNorm's running statistics and turns dropout off. For it, call `set_training_mode` instead of
+    `model.train()`. The names in `state_dict` do not change.
 
     Raises:
-        UserError: the network has no layer that could be the head.
+        UserError: the network has no layer that can be the head.
     """
     head = head_name(model)
     if not head:
@@ -56,17 +56,17 @@ def set_training_mode(model: nn.Module) -> None:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Number of parameters, and how many of them train."""
+    """Number of all parameters, and of the trainable ones."""
     total = sum(parameter.numel() for parameter in model.parameters())
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return total, trainable
 
 
 def require_trainable(model: nn.Module) -> None:
-    """Raise `UserError` if no parameter of `model` trains. Call it before the first step."""
+    """Raise `UserError` if no parameter of `model` is trainable. Call it before the first step."""
     total, trainable = count_parameters(model)
     if trainable == 0:
         raise UserError(
-            f"nothing is left to train: all {total:,} parameters of the model are frozen. "
-            f"Set model.freeze=none, or leave requires_grad on where the model should learn."
+            f"no parameter is trainable: all {total:,} parameters of the model are frozen. "
+            f"Set model.freeze=none, or keep requires_grad=True on the parameters to train."
         )

@@ -1,4 +1,4 @@
-"""Weights from a file into a model."""
+"""Read weights from a file, and load them into a model."""
 
 from __future__ import annotations
 
@@ -19,31 +19,30 @@ from signs_dist.models.trainable import head_name
 logger = logging.getLogger(__name__)
 
 PARALLEL_PREFIX = "module."
-"""What DDP and DataParallel put before names."""
+"""DDP and DataParallel put it before names."""
 COMPILED_PREFIX = "_orig_mod."
-"""What torch.compile does."""
+"""torch.compile puts it before names."""
 
-
-BROKEN = (
+_BROKEN_FILE_ERRORS = (
     *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError),
     *(LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, struct.error),
 )
-"""What torch.load raises on files that are not its own: its unpickler trusts the bytes to be well-formed."""
+"""What torch.load raises on a file that torch.save did not write: its unpickler expects well-formed bytes."""
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """What a file of tensors and plain values holds, on the CPU. Nothing in the file is run.
+    """Read a file of tensors and plain values, onto the CPU. No code in the file is run.
 
     Raises:
-        UserError: it is missing, broken, or holds something else. The message begins with the path.
+        UserError: it is missing, broken, or not a dictionary. The message begins with the path.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on pickles of another protocol: they are read, or refused below
+            warnings.simplefilter("ignore")  # about pickles of another protocol, which are read or refused below
             value = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
-    except BROKEN as error:
+    except _BROKEN_FILE_ERRORS as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(value, dict):
@@ -52,28 +51,30 @@ def read_plain(path: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a file, under plain names: a run's model.pt, a file of checkpoints/ (its average, where it has
-    one), any other state dict, or one under the key `state_dict` or `model`.
+    """Read the weights in a file, under plain names.
+
+    The file is a run's model.pt, a file of checkpoints/ (its average is read if it has one), any other state dict, or a
+    dictionary with one under the key `state_dict` or `model`.
 
     Raises:
-        UserError: as `read_plain`; also a file without weights.
+        UserError: as `read_plain`; also if the file has no weights.
     """
     value = read_plain(path)
     average = value.get("ema")
     inner = value.get("model", value.get("state_dict", value))
     weights: Any = average.get("weights") if isinstance(average, dict) else inner
     if not _is_state_dict(weights):
-        raise UserError(f"{path} holds no weights: a model.pt or a file of checkpoints/ is wanted.")
+        raise UserError(f"{path} holds no weights. Give a model.pt or a file of checkpoints/.")
     return {plain_name(name): tensor for name, tensor in weights.items()}
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The model's own parameters and buffers, not copies, under plain names whatever it is wrapped in."""
+    """The parameters and buffers of a model, wrapped or not, under plain names. Not copies."""
     return {plain_name(name): tensor for name, tensor in model.state_dict().items()}
 
 
 def read_file(path: str) -> dict[str, Tensor]:
-    """`read_weights` for the setting `model.weights`, which its errors name."""
+    """`read_weights` for `model.weights`; errors name this setting."""
     try:
         return read_weights(Path(path))
     except UserError as error:
@@ -81,10 +82,10 @@ def read_file(path: str) -> dict[str, Tensor]:
 
 
 def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load `state` into `model`. A head for another number of classes is left fresh, and a log line says so.
+    """Load `state` into `model`. A head for another number of classes is not loaded, and a warning is logged.
 
     Raises:
-        UserError: names or shapes differ elsewhere. `model` is unchanged then.
+        UserError: other names or shapes differ. `model` is then unchanged.
     """
     own = model.state_dict()
     head = head_name(model)
@@ -101,14 +102,14 @@ def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     model.load_state_dict(state, strict=False)
     if kept_head:
         logger.warning(
-            "%s has %d classes, the data %d: the head (%s) starts afresh.",
+            "%s has %d classes, the data has %d: the head (%s) is not loaded and trains from new weights.",
             source, other_classes, own[kept_head[-1]].shape[0], head,
         )  # fmt: skip
 
 
 def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor], ignored: Sequence[str] = ()) -> str:
-    """In which names and shapes `given` differs from a model's `own` weights; empty if it fits."""
-    # BatchNorm's counter is absent from files older than torch 0.4.1, and nothing here reads it.
+    """The names and shapes in which `given` differs from a model's `own` weights; empty if it fits."""
+    # Files older than torch 0.4.1 lack BatchNorm's counter, which is not used here.
     missing = [
         name for name in own if name not in given and name not in ignored and not name.endswith("num_batches_tracked")
     ]
@@ -134,7 +135,7 @@ def _is_state_dict(content: Any) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """The name without what wrappers put before it; torch.compile may also wrap a part of a model."""
+    """The name without the prefixes of wrappers; torch.compile may also wrap a submodule."""
     name = name.replace(COMPILED_PREFIX, "")
     while name.startswith(PARALLEL_PREFIX):
         name = name.removeprefix(PARALLEL_PREFIX)

@@ -1,1 +1,4 @@
-"""What a process does and how it ends: pulse, heartbeat, failure cards, signals."""
+"""What a process reports about itself and how it ends: pulse, heartbeat, failure cards, signals, exit codes.
+
+Imports `signs_dist.errors`, `files`, `config` and `environment`, and no torch.
+"""

@@ -1,4 +1,4 @@
-"""What each process of a run last said of itself, in a file of the run's logs folder."""
+"""Beats: each process of a run writes its last state to a file in the run's logs folder."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 FAILED = "failed"
-"""With the attempt's number behind it: a file in a run's logs folder, there as soon as a process of it has failed. That
-of an earlier attempt may still be seen by another machine after it was removed: NFS remembers for a minute."""
+"""`failed.<attempt>` in the logs folder exists once a process of that attempt has failed. The name carries the number
+because NFS may show the file of an earlier attempt to other machines for a minute after its removal."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """Which process this is: rank of world size, host, process id, device, and the path of its log."""
+    """A process of a run: its rank, the world size, host, process id, device, and the path of its log."""
 
     rank: int
     world_size: int
@@ -26,7 +26,7 @@ class Identity:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a bar shows: what is done, how much of it, and numbers beside it."""
+    """What a progress bar shows: the name of the work, how much of it is done, and numbers beside it."""
 
     what: str
     done: int
@@ -36,14 +36,14 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Beat:
-    """What a process last said of itself.
+    """The last state of a process.
 
     Attributes:
-        identity: which process.
-        phase, epoch, step, collective: its pulse.
-        time: when it said so, seconds since 1970.
-        progress_time: when its pulse last changed.
-        work: what its bar shows; None between.
+        identity: the process.
+        phase, epoch, step, collective: as in `Pulse`.
+        time: when the beat was written, seconds since 1970.
+        progress_time: when the pulse last changed, seconds since 1970.
+        work: what its progress bar shows; None without one.
     """
 
     identity: Identity
@@ -68,12 +68,12 @@ class Beat:
 
     @property
     def place(self) -> str:
-        """Where in the run it is, for people."""
+        """Where in the run the process is, for messages."""
         return f"{self.phase}, epoch {self.epoch} step {self.step}"
 
 
 def failed_path(folder: Path, attempt: int) -> Path:
-    """The file that is there as soon as a process of an attempt has failed."""
+    """The file that exists once a process of an attempt has failed."""
     return folder / f"{FAILED}.{attempt}"
 
 
@@ -83,7 +83,7 @@ def beat_path(folder: Path, rank: int) -> Path:
 
 
 def read_beats(folder: Path) -> dict[int, Beat]:
-    """The beats of all processes by rank; what cannot be read is left out."""
+    """The beats of all processes by rank; unreadable files are skipped."""
     beats = {}
     for path in folder.glob("rank*.beat"):
         try:

@@ -1,4 +1,4 @@
-"""What each process of a run is doing, for the others to see: told by a thread, so that a hang is told too."""
+"""A thread reports what its process is doing, so that the other processes also see a hang."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.signals import end_now
 
 ORPHAN_SECONDS = 30.0
-"""How long a process has to save and end when its launcher has gone; as long as torchrun gives after a stop signal."""
+"""How long a process has to save and end after its launcher is gone; torchrun gives as long after a stop signal."""
 
 
 class Heartbeat:
-    """A thread that writes this process's beat, its stack when nothing moves, and ends it when it is left over.
+    """A thread that writes this process's beat, and its stacks when it makes no progress.
 
-    It is left over when another process of the run has failed; and when its launcher has gone without a word, since
-    nobody would tell it of anything that happens to the others. It then gets the stop signal that the launcher would
-    have sent: SIGTERM.
+    The thread ends the process when the run cannot continue: some seconds after another process failed, and after the
+    launcher is gone, which would have reported failures of others. In the second case the process first gets SIGTERM,
+    the stop signal that its launcher would have sent.
 
     Args:
-        folder: the run's logs folder, which all processes see.
-        identity: which process this is.
-        pulse: what it does.
-        stall_seconds: without progress, after which all threads' stacks are written to the log, once per stall.
+        folder: the run's logs folder, visible to all processes.
+        identity: this process.
+        pulse: what it is doing.
+        stall_seconds: time without progress after which all threads' stacks are written to the log, once per stall.
         attempt: number of the run's attempt.
-        end_with: exit code with which this process is ended when another has failed and this one is still here.
-        grace_seconds: how long it has for an end of its own.
-        launcher_pid: the parent process, if this one is to end with it.
-        orphan_seconds: how long it has to end when that has gone.
-        interval_seconds: between two beats.
-        on_beat: called each time.
-        find_work: tells what the beat is to say of its work.
+        end_with: exit code of this process if the thread ends it.
+        grace_seconds: time to end by itself after another process failed.
+        launcher_pid: the parent process, if this process must end with it.
+        orphan_seconds: time to end by itself after the launcher is gone.
+        interval_seconds: time between two beats.
+        on_beat: called at each beat.
+        find_work: returns what the progress bar shows.
+
+    Attributes:
+        last_error: why the last beat could not be written, or None if every beat was.
     """
 
     def __init__(
@@ -73,11 +76,11 @@ class Heartbeat:
         self.last_error: OSError | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, *, keep_beat: bool = False) -> None:
-        """End; the beat is removed, unless it is to tell others how this process ended."""
+        """End the thread. With `keep_beat` the last beat stays, to show other processes how this process ended."""
         self._done.set()
         self._thread.join()
         if not keep_beat:
@@ -87,7 +90,7 @@ class Heartbeat:
         while True:
             try:
                 self._beat()
-            except OSError as error:  # a full disk is no reason to stop training, or watching
+            except OSError as error:  # a full disk stops neither training nor the heartbeat
                 self.last_error = error
             if self._done.wait(self._interval_seconds):
                 return
@@ -122,7 +125,7 @@ class Heartbeat:
         if self._failed_since is None:
             self._failed_since = now if self._failed.exists() else None
         elif now - self._failed_since > self._grace_seconds:
-            self._write_stacks("another process has failed, and this one did not end")
+            self._write_stacks("another process failed, and this process did not end")
             end_now(self._end_with)
 
     def _end_with_launcher(self, now: float) -> None:
@@ -130,13 +133,13 @@ class Heartbeat:
             return
         if self._orphaned_since is None:
             self._orphaned_since = now
-            self._write_stacks(f"its launcher (process {self._launcher_pid}) has gone, and it stops as at SIGTERM")
+            self._write_stacks(f"its launcher (process {self._launcher_pid}) is gone, and it stops as after SIGTERM")
             os.kill(os.getpid(), signal.SIGTERM)
         elif now - self._orphaned_since > self._orphan_seconds:
             end_now(self._end_with)
 
     def _write_stacks(self, why: str) -> None:
-        """Write where every thread is to the log. By file descriptor: the log may be in use by a stuck thread."""
+        """Append the stacks of all threads to the log. By file descriptor: a stuck thread may hold the log's lock."""
         pulse = self._pulse
         head = (
             f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  rank {self._identity.rank}: {why}, "

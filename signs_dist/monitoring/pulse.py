@@ -1,16 +1,16 @@
-"""What this process is doing now, set by whoever does it."""
+"""What this process is doing now, set by the code that does it."""
 
 from __future__ import annotations
 
 
 class Pulse:
-    """What this process does now, set from the training loop many times a second.
+    """What this process is doing now. The training loop sets it many times a second.
 
     Attributes:
         phase: such as `forward`.
-        epoch, step: as people count them, from 1; 0 before the first.
+        epoch, step: counted from 1; 0 before the first.
         collective: whether the phase waits for other processes.
-        beats: how often anything was set.
+        beats: how many times the pulse was set.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Pulse:
         self.collective = False
 
     def enter(self, phase: str, *, epoch: int | None = None, step: int | None = None, collective: bool = False) -> None:
-        """Begin a phase; `epoch` and `step` stay as they are where they are not given."""
+        """Begin a phase. `epoch` and `step` keep their values if they are omitted."""
         self.phase, self.collective = phase, collective
         if epoch is not None:
             self.epoch = epoch

@@ -1,7 +1,7 @@
-"""Signals that ask to stop: once stops at the next step and keeps what there is; Ctrl-C twice stops now.
+"""Signals that ask to stop: the first stops at the next step and saves; a second Ctrl-C stops now.
 
-SIGINT is a person's Ctrl-C. SIGTERM and SIGUSR2 are a scheduler's, which may send them to every process of a job, and
-more than once; SIGUSR1 is left alone, since NCCL uses it.
+SIGINT is Ctrl-C. A scheduler sends SIGTERM or SIGUSR2, perhaps to every process of a job and more than once. SIGUSR1 is
+not handled: NCCL uses it.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from types import FrameType
 from signs_dist.errors import EXIT_INTERRUPTED, EXIT_STOPPED
 
 SCHEDULER_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
-"""What schedulers and launchers send when a job is to end or to make room."""
+"""What schedulers and launchers send to end or preempt a job."""
 
 SAME_SECONDS = 1.0
-"""Signals this close together are one: torchrun passes on the Ctrl-C that the terminal has sent to all by itself."""
+"""Signals this close together count as one: the terminal sends Ctrl-C to all processes, and torchrun sends it again."""
 END = b"\0"
-"""Sent to the watching thread when it is to end; no signal has the number 0."""
+"""Tells the watching thread to end; no signal has the number 0."""
 END_SECONDS = 3.0
 """How long the second Ctrl-C waits for the main thread, which may be stuck in a collective."""
 
 
 class StopRequest:
-    """Whether this process was asked to stop. The handler only sets a flag; the training loop looks at it.
+    """Whether a signal asked this process to stop. The handler only sets a flag, which the training loop reads.
 
     Args:
-        clock: seconds.
-        is_alone: whether this is the run's only process. In one of several, signals of schedulers stay without effect
-            when an error has left the block: a launcher that sees another process gone sends them at once, and this
-            one is still to say what it knows.
+        clock: returns seconds.
+        is_alone: whether this is the run's only process. One of several processes ignores schedulers' signals after an
+            error has left the block: a launcher sends them as soon as another process is gone, and this process must
+            still report its error.
 
     Attributes:
-        is_set: whether it was.
-        signal_number: by which signal first; 0 if it was not. SIGTERM after SIGUSR2 takes its place.
+        is_set: whether a signal asked to stop.
+        signal_number: the first such signal, or 0. SIGTERM after SIGUSR2 replaces it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, is_alone: bool = True) -> None:
@@ -52,9 +52,9 @@ class StopRequest:
 
     @contextlib.contextmanager
     def handling(self) -> Iterator[None]:
-        """Within the block, signals that ask to stop set the flag; a second SIGINT raises KeyboardInterrupt."""
+        """Within the block, signals that ask to stop set the flag, and a second SIGINT raises KeyboardInterrupt."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may have handlers; another has no Ctrl-C either
+            yield  # Python sets and runs signal handlers in the main thread only
             return
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, *SCHEDULER_SIGNALS)}
         try:
@@ -73,15 +73,18 @@ class StopRequest:
         if not self.is_set:
             self.is_set, self.signal_number, self._time = True, number, now
         elif (self.signal_number, number) == (signal.SIGUSR2, signal.SIGTERM):
-            self.signal_number = number  # the notice was short: the end is here
+            self.signal_number = number  # the notice of SIGUSR2 is over
         elif number == signal.SIGINT and now - self._time > SAME_SECONDS:
             raise KeyboardInterrupt
 
 
 def stop_reason(numbers: Iterable[int]) -> tuple[str, int]:
-    """What asked a run to stop, for people, and the exit code, from the signal that each process got (0: none).
+    """The name of the signal that stopped a run, for messages, and the exit code.
 
-    A scheduler's signal outranks Ctrl-C: where both came, the run is to go on later.
+    A scheduler's signal outranks Ctrl-C: after both, the run is resumed later.
+
+    Args:
+        numbers: the signal that each process received, 0 for none.
     """
     received = [number for number in numbers if number]
     for number in SCHEDULER_SIGNALS:
@@ -92,7 +95,7 @@ def stop_reason(numbers: Iterable[int]) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def _watched(clock: Callable[[], float]) -> Iterator[None]:
-    """End the process some seconds after the second SIGINT even if the main thread never runs Python again."""
+    """End the process some seconds after the second SIGINT, even if the main thread never returns to Python."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -102,7 +105,7 @@ def _watched(clock: Callable[[], float]) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        # Closing is not enough to end the thread: loader workers, being forks, hold the writing end too.
+        # Closing does not end the thread: forked loader workers hold the writing end too.
         writer.send(END)
         thread.join()
         writer.close()
@@ -127,22 +130,23 @@ def _watch(reader: socket.socket, clock: Callable[[], float]) -> None:
                 return
 
 
-LAST_WORD_SECONDS = 1.0
-_last_callers: list[Callable[[int], None]] = []
+CALLBACK_SECONDS = 1.0
+"""How long `end_now` waits for what `call_at_end` was given."""
+_at_end: list[Callable[[int], None]] = []
 
 
 def call_at_end(tell: Callable[[int], None]) -> None:
-    """Have `end_now` call `tell` with the exit code, for whoever is not told it otherwise."""
-    _last_callers.append(tell)
+    """Have `end_now` call `tell` with the exit code, for a launcher that would not learn it otherwise."""
+    _at_end.append(tell)
 
 
 def end_now(code: int) -> None:
-    """End this process and its workers at once; nothing more of it runs but what `call_at_end` was given."""
+    """End this process and its workers at once. Only what `call_at_end` was given runs before."""
     try:
-        if _last_callers:  # a file system that hangs must not keep this process
-            thread = threading.Thread(target=lambda: [tell(code) for tell in _last_callers], daemon=True)
+        if _at_end:  # a file system that hangs must not hold up the end
+            thread = threading.Thread(target=lambda: [tell(code) for tell in _at_end], daemon=True)
             thread.start()
-            thread.join(LAST_WORD_SECONDS)
+            thread.join(CALLBACK_SECONDS)
         for child in multiprocessing.active_children():
             child.kill()
     finally:

@@ -1,4 +1,4 @@
-"""Which process of a run holds up the others, judged by their beats."""
+"""Which process of a run holds up the others, by their beats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def end_stopped(identity: Identity, own: Identity) -> bool:
     """Kill a stopped process of the same run on this machine: it cannot end by itself, and its launcher waits for it.
 
     Returns:
-        Whether it was killed: not if it runs, is on another machine, or its number is now another program's.
+        Whether it was killed. False if it runs, is on another machine, or its process id now belongs to another
+        program.
     """
     if identity.host != own.host or process_state(identity.pid) != "stopped":
         return False
@@ -31,7 +32,7 @@ def end_stopped(identity: Identity, own: Identity) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """What is known of a process: `kind` is gone, silent, busy or waiting, worst first; `line` says it to people."""
+    """What is known about a process: `kind` is gone, silent, busy or waiting, worst first; `line` is for messages."""
 
     rank: int
     kind: str
@@ -51,16 +52,16 @@ def judge_processes(
     late_seconds: float = 5.0,
     have_lost: Collection[int] = (),
 ) -> list[Standing]:
-    """What each process is doing, the suspicious first: gone, silent, busy outside a collective, waiting in one.
+    """What each process is doing, the most suspicious first: gone, silent, busy, waiting in a collective.
 
     Args:
-        beats: what they last said, by rank.
+        beats: the last beats, by rank.
         world_size: number of processes.
         now: seconds since 1970.
-        host: of this process; the state of processes on it can be asked.
+        host: of this process; `state` knows the processes on it.
         state: from a process id to running, stopped, gone or unknown.
         late_seconds: a beat older than this is late.
-        have_lost: ranks that have told of one that they lost: that explains their own end.
+        have_lost: ranks that reported a lost process, which explains their own end.
     """
     found = [
         _judge(rank, beats.get(rank), now, host, state, late_seconds, has_lost=rank in have_lost)
@@ -81,17 +82,17 @@ def _judge(
 ) -> Standing:
     if beat is None:
         kind = "waiting" if has_lost else "silent"
-        return Standing(rank, kind, f"rank {rank} has no heartbeat: it never began to train, or has ended")
+        return Standing(rank, kind, f"rank {rank} has no heartbeat: it never began to train, or it has ended")
     process = f"process {beat.identity.pid} on {beat.identity.host}"
     known = state(beat.identity.pid) if beat.identity.host == host else "unknown"
     is_late = now - beat.time > late_seconds
     if has_lost and (known in ("gone", "stopped") or is_late or not beat.collective):
         where = f"waited in a collective ({beat.place})" if beat.collective else f"was in {beat.place}"
-        return Standing(rank, "waiting", f"rank {rank} {where}, and has lost another as well")
+        return Standing(rank, "waiting", f"rank {rank} {where}, and lost another process too")
     if known == "gone":
         return Standing(rank, "gone", f"rank {rank} is gone ({process}); last seen in {beat.place}")
     if known == "stopped" or is_late:
-        why = "is stopped" if known == "stopped" else f"has not been heard of for {now - beat.time:.0f} s"
+        why = "is stopped" if known == "stopped" else f"wrote no heartbeat for {now - beat.time:.0f} s"
         return Standing(rank, "silent", f"rank {rank} does not answer: {process} {why}; last seen in {beat.place}")
     seconds = f"for {max(0.0, now - beat.progress_time):.0f} s"
     if beat.collective:
@@ -100,7 +101,7 @@ def _judge(
 
 
 def describe_standings(standings: Sequence[Standing], most: int = 8) -> list[str]:
-    """A line for each of the first `most`, and one for the rest."""
+    """A line for each of the first `most` processes, and one line for the rest."""
     lines = [standing.line for standing in standings[:most]]
     rest = standings[most:]
     if rest:

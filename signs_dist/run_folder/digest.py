@@ -1,4 +1,4 @@
-"""The SHA-256 beside a checkpoint, as `sha256sum -c` reads it: whether the bytes are those that were written."""
+"""The SHA-256 of a checkpoint in a file beside it, in the form of `sha256sum -c`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ BLOCK_BYTES = 2**20
 
 
 def digest_path(path: Path) -> Path:
-    """The file with a checkpoint's digest."""
+    """The file that holds a checkpoint's SHA-256."""
     return path.with_name(path.name + ".sha256")
 
 
 def find_damage(path: Path) -> str:
-    """What is wrong with a checkpoint's bytes, or "": whether they are those that the digest was made of."""
+    """What is wrong with a checkpoint's bytes, or "" if they match the SHA-256 beside it."""
     try:
         words = digest_path(path).read_text(encoding="utf-8", errors="replace").split()
     except OSError:
-        return f"{digest_path(path).name} is not there"
+        return f"{digest_path(path).name} does not exist"
     try:
         digest = file_sha256(path)
     except OSError as error:
         return f"it cannot be read: {error.strerror or error}"
     if not words or words[0] != digest:
-        return "its SHA-256 is not the one beside it"
+        return "its SHA-256 differs from the SHA-256 beside it"
     return ""
 
 

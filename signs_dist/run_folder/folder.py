@@ -1,25 +1,21 @@
-"""The run folder: what a run leaves on disk.
+"""The run folder: the files of a run.
 
-config.yaml      every setting, can be fed back with --config
+config.yaml      every setting; --config reads it back
 manifest.json    command, versions, commit, data, host, devices
 metrics.jsonl    a line per epoch and per N steps
 attempts.jsonl   a line at each start and each end
 checkpoints/     the newest states of the run and the best, each with its SHA-256
 model.pt         final weights
-result.json      final numbers; it exists if, and only if, the run is finished
-logs/            what the processes said
+result.json      final numbers; it exists if and only if the run is finished
+logs/            the output of each process
 """
 
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
-import platform
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +32,13 @@ from signs_dist.run_folder.records import (
 )
 
 
+# Many members: one for each file of a run folder, and for reading and writing them.
 class RunFolder:
-    """An existing run folder and the names of what is in it.
+    """A run folder. It has many attributes because each file of the folder is one.
 
     Args:
         path: the folder.
-        is_writer: whether this process writes into it: one of a run does. For the others writing does nothing.
+        is_writer: whether this process writes into it. One process of a run does; in the others, writing does nothing.
     """
 
     def __init__(self, path: Path, *, is_writer: bool = True) -> None:
@@ -57,10 +54,10 @@ class RunFolder:
         self.logs = path / "logs"
 
     def create(self) -> RunFolder:
-        """Make the folder, or what a run that was killed while making it has left out, and return itself.
+        """Make the folder and its subfolders where they do not exist, and return this object.
 
         Raises:
-            UserError: it holds something else, or cannot be made.
+            UserError: the folder holds other files, or cannot be made.
         """
         try:
             require_run_or_empty(self.path)
@@ -73,7 +70,7 @@ class RunFolder:
 
     @property
     def is_begun(self) -> bool:
-        """Whether a run was begun here, finished or not."""
+        """Whether a run has begun in this folder, finished or not."""
         return self.config.is_file()
 
     @property
@@ -105,7 +102,7 @@ class RunFolder:
             write_text(file, text)
 
     def flush(self, file: Path) -> None:
-        """Bring what was appended to the disk itself."""
+        """Flush appended lines to the disk."""
         if self.is_writer and file.exists():
             flush_to_disk(file)
 
@@ -114,12 +111,12 @@ class RunFolder:
         """Open a run folder for reading.
 
         Raises:
-            UserError: there is none at `path`.
+            UserError: `path` is not a run folder.
         """
         folder = cls(path)
         if not folder.config.is_file():
             what = "is not a run folder: it has no config.yaml" if path.is_dir() else "does not exist"
-            raise UserError(f"{path} {what}. A run folder is made by `python -m signs_dist.train`, under runs/.")
+            raise UserError(f"{path} {what}. To make one under runs/, type: python -m signs_dist.train")
         return folder
 
     def append(self, file: Path, line: Mapping[str, Any]) -> None:
@@ -160,24 +157,24 @@ class RunFolder:
             write_json(self.path / name, value)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write result.json: from now on the run is finished."""
+        """Write result.json, which marks the run as finished."""
         self.write_json(self.result.name, result)
 
 
 def require_run_or_empty(path: Path) -> None:
-    """Refuse to make a run at `path` if something else is there.
+    """Refuse to make a run at `path` if other files are there.
 
     Raises:
-        UserError: it is a file, or a folder with other things in it.
+        UserError: `path` is a file, or a folder with other files.
     """
     if (path.exists() or path.is_symlink()) and not path.is_dir():
         raise UserError(
-            f"--run-dir {path} is not a folder. Choose another name, or leave --run-dir away to get a new one in runs/."
+            f"--run-dir {path} is not a folder. Choose another name, or omit --run-dir for a new folder in runs/."
         )
     if not path.is_dir() or RunFolder(path).is_begun:
         return
-    # A run that was killed while it made its folder leaves a lease, a manifest and empty folders; a job that has not
-    # begun to train has what it was submitted with, its tasks' own logs, and a line for each requeue.
+    # A run that was killed while it made its folder leaves a lease, a manifest and empty folders. A submitted job that
+    # has not begun to train has the folder submit/, its tasks' logs, and a line for each requeue.
     of_job = ("submit", "logs", "attempts.jsonl") if (path / "submit").is_dir() else ()
     ours = (".", "lease.json", "make-way", "manifest.json", *of_job)
     foreign = [
@@ -187,18 +184,18 @@ def require_run_or_empty(path: Path) -> None:
     ]
     if foreign:
         raise UserError(
-            f"--run-dir {path} exists and holds something that is no run: {', '.join(sorted(foreign)[:3])}. "
-            f"Choose another name, or remove it first."
+            f"--run-dir {path} exists and holds files of no run: {', '.join(sorted(foreign)[:3])}. Choose another "
+            f"name, or remove the folder first."
         )
 
 
 def default_run_path(
     config_name: str, now: datetime.datetime, root: Path = Path("runs"), *, launch_id: str = ""
 ) -> Path:
-    """`runs/<config>-<time>`, with a number behind it where that exists.
+    """`runs/<config>-<time>`, with a number appended if that folder exists.
 
-    With the `launch_id` of a launch that may start its processes anew, `runs/<config>-<time>-<launch_id>`, which is
-    found again after that.
+    With a `launch_id`, `runs/<config>-<time>-<launch_id>`: a launch that restarts its processes finds the same folder
+    again.
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", config_name).strip("-.") or "run"
     if launch_id:
@@ -213,45 +210,8 @@ def default_run_path(
     return path
 
 
-def describe_machine(command: Sequence[str]) -> dict[str, Any]:
-    """The part of the manifest that is known before anything is loaded: command, versions, commit, host."""
-    packages = ("signs_dist", "torch", "torchvision", "numpy", "pillow", "pydantic")
-    return {
-        "command": list(command),
-        "started": timestamp(),
-        "working_folder": str(Path.cwd()),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "python": sys.version.split()[0],
-        "versions": {name: _version(name) for name in packages},
-        "code": describe_code(Path(__file__).resolve().parent),
-    }
-
-
-def describe_code(folder: Path) -> dict[str, Any]:
-    """Commit of the checkout that `folder` lies in and whether it has uncommitted changes; nulls outside a checkout."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    status = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
-    return {"commit": commit or None, "dirty": bool(status) if status is not None else None}
-
-
 def timestamp(seconds: float | None = None) -> str:
-    """Now, or so many seconds after 1970, in UTC, to the second: `2026-01-31T12:00:00+00:00`."""
+    """Now, or a time in seconds since 1970, in UTC to the second: `2026-01-31T12:00:00+00:00`."""
     utc = datetime.timezone.utc
     moment = datetime.datetime.now(utc) if seconds is None else datetime.datetime.fromtimestamp(seconds, utc)
     return moment.isoformat(timespec="seconds")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -1,10 +1,10 @@
-"""Who works in a run folder: one run at a time, also across machines that share a file system.
+"""The lease of a run folder: one process writes there at a time, also across machines that share a file system.
 
-The owner keeps a file there and touches it every few seconds. A lease is stale when its process is gone from this very
-machine, or when nobody has touched it for a stated time; then the next run takes it over.
+The holder keeps a file in the folder and touches it every few seconds. A lease is stale when its process has ended on
+this machine, or when the file was not touched for `takeover_seconds`; then the next run takes the lease over.
 
-A job may be requeued while its last attempt still runs, on a node that SLURM has lost sight of. The new attempt then
-asks the old one to make way: that saves and ends.
+SLURM may requeue a job while its last attempt still runs on a node that SLURM has lost contact with. The new attempt
+then asks the old attempt to release the lease, and the old attempt saves and ends.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from signs_dist.errors import UserError
 from signs_dist.files import write_text
 
 NAME = "lease.json"
-"""The lease's file in a run folder."""
+"""The file of the lease in a run folder."""
 REQUEST = "make-way"
-"""The file with which a later attempt of the same job asks for the lease: it holds the token of that lease."""
+"""The file with which a later attempt of a job asks for the lease; it holds the token of the lease asked for."""
 TOUCHES = 10
-"""How often the owner touches the lease within the time after which it is stale."""
+"""How many times the holder touches the lease within `takeover_seconds`."""
 TRIES = 10
-"""How often `acquire` finds a lease gone or stale, and then that another was faster, before it gives up."""
+"""How many times `acquire` finds the lease free but loses it to a faster process before it gives up."""
 WATCH_SECONDS = 0.2
 PATIENCE = 4
-"""How many times `takeover_seconds` one that was asked to make way has to save and end."""
+"""A holder that was asked for the lease has this many times `takeover_seconds` to save and end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """Which process holds a lease.
+    """The process that holds a lease.
 
     Attributes:
-        token: made anew for each lease.
-        machine: boot, process-id namespace and name of the machine; process ids mean something within it only.
-        host: name of the machine, for people.
-        pid: process id there.
-        born: when the process began, in the machine's own count, so that a reused number is not taken for it.
-        job: which attempt of which SLURM job it belongs to, by `JobAttempt.mark`; "" without one.
+        token: a random name, new for each lease.
+        machine: from `process_id_scope`: process ids of different machines do not compare.
+        host: name of the machine, for messages.
+        pid: process id.
+        born: when the process began, from `read_birth`, to tell it from a later process with the same id.
+        job: `JobAttempt.mark` of the SLURM job's attempt that the process belongs to; "" without one.
     """
 
     token: str
@@ -61,11 +61,11 @@ class Holder:
     @classmethod
     def here(cls, host: str, pid: int, job: str = "") -> Holder:
         """A process of this machine."""
-        return cls(uuid.uuid4().hex, describe_machine(host), host, pid, read_birth(pid), job)
+        return cls(uuid.uuid4().hex, process_id_scope(host), host, pid, read_birth(pid), job)
 
     @classmethod
     def read(cls, path: Path) -> Holder | None:
-        """The holder that a file names; None if there is no such file, or no such thing in it."""
+        """The holder that a file names; None if there is no file or it is unreadable."""
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return cls(**values)
@@ -73,16 +73,16 @@ class Holder:
             return None
 
     def is_here(self, host: str) -> bool:
-        """Whether the process is, or was, on this machine, so that the system can tell of it."""
-        return self.machine == describe_machine(host)
+        """Whether the process runs or ran on this machine, so that the system knows its state."""
+        return self.machine == process_id_scope(host)
 
     def is_gone(self, host: str) -> bool:
-        """Whether the process is known to have ended. False where this cannot be known from here."""
+        """Whether the process is known to have ended. False for a process of another machine."""
         return self.is_here(host) and not is_alive(self.pid, self.born)
 
 
 class Lease:
-    """The right to write into a run folder, kept alive by a thread. Made by `acquire`."""
+    """The right to write into a run folder, kept by a thread. Made by `acquire`."""
 
     def __init__(self, path: Path, holder: Holder, takeover_seconds: float, on_asked: Callable[[], None]) -> None:
         self._path, self._holder, self._on_asked = path, holder, on_asked
@@ -105,25 +105,25 @@ class Lease:
     ) -> Lease:
         """Take the lease of an existing run folder.
 
-        A holder on another machine cannot be asked. If it was seen lately, this waits until it gives another sign of
-        life, or has given none for `takeover_seconds`: a job that was killed there may be started again here.
+        The state of a holder on another machine is unknown. If it touched the lease lately, this waits until it touches
+        the lease again, or has not for `takeover_seconds`: a job killed there may be started again here.
 
         Args:
             folder: the run folder.
             host: name of this machine.
             pid: of this process.
-            takeover_seconds: after which a lease that nobody touches is taken over. The same for all who share a
-                folder.
-            job: `JobAttempt.mark` of this process. Of a requeued job the attempt before may be just ending: it has
-                `takeover_seconds` for that. If it holds the lease it is asked to end, and has `PATIENCE` times as long.
-            on_asked: called once, in another thread, when this lease's holder is asked to make way in turn.
+            takeover_seconds: a lease that was not touched for so long is taken over. All processes that share a folder
+                must use the same value.
+            job: `JobAttempt.mark` of this process. A requeued job waits `takeover_seconds` for its previous attempt to
+                end. If that attempt holds the lease, it is asked to end and has `PATIENCE` times as long.
+            on_asked: called once, in another thread, when a later attempt asks for this lease.
 
         Raises:
             UserError: another run works in the folder.
         """
         own = Holder.here(host, pid, job)
-        attempt = JobAttempt.from_mark(job)
-        if attempt is None or attempt.restart_count == 0:
+        job_attempt = JobAttempt.from_mark(job)
+        if job_attempt is None or job_attempt.restart_count == 0:
             return cls._try(folder, own, takeover_seconds, on_asked)
         begun, patience = time.monotonic(), takeover_seconds
         try:
@@ -131,7 +131,7 @@ class Lease:
                 try:
                     return cls._try(folder, own, takeover_seconds, on_asked)
                 except UserError:
-                    if _ask_to_make_way(folder, attempt):
+                    if _ask_to_make_way(folder, job_attempt):
                         patience = PATIENCE * takeover_seconds
                     if time.monotonic() > begun + patience:
                         raise
@@ -159,11 +159,11 @@ class Lease:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another run has taken the lease over, since this one seemed to be dead."""
+        """Whether another run took the lease over, because this process seemed to be dead."""
         return self._lost.is_set()
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         self._done.set()
         self._thread.join()
         if not self.is_lost and Holder.read(self._path) == self._holder:
@@ -176,7 +176,7 @@ class Lease:
             if holder is not None and holder != self._holder:
                 self._lost.set()
                 return
-            with contextlib.suppress(OSError):  # a server that is away for a moment
+            with contextlib.suppress(OSError):  # the file server may be away for a moment
                 os.utime(self._path)
                 if not was_asked and (self._path.parent / REQUEST).read_text(encoding="utf-8") == self._holder.token:
                     was_asked = True
@@ -184,7 +184,7 @@ class Lease:
 
 
 def _ask_to_make_way(folder: Path, own: JobAttempt) -> bool:
-    """Ask the holder of the lease to end, if it is of an earlier attempt of the same job; whether that is so."""
+    """If an earlier attempt of this job holds the lease, ask it to end and return True."""
     holder = Holder.read(folder / NAME)
     if holder is None or not own.is_after(JobAttempt.from_mark(holder.job)):
         return False
@@ -196,7 +196,7 @@ def _ask_to_make_way(folder: Path, own: JobAttempt) -> bool:
 
 
 def find_holder(folder: Path, *, host: str, takeover_seconds: float) -> str:
-    """Why a run cannot begin in `folder`, or "", as far as it is known at once. `Lease.acquire` decides."""
+    """Why a run cannot begin in `folder`, or "": a quick look. Only `Lease.acquire` knows for certain."""
     holder = Holder.read(folder / NAME)
     if holder is None or not holder.is_here(host) or holder.is_gone(host):
         return ""
@@ -204,21 +204,21 @@ def find_holder(folder: Path, *, host: str, takeover_seconds: float) -> str:
 
 
 def describe_busy(folder: Path, path: Path, fresh: Path | None, takeover_seconds: float) -> str:
-    """Why the folder cannot be used; `fresh` is a file that was written just now, if there is one."""
+    """The message that the folder is in use. `fresh` is a file written just now, to count the lease's age from."""
     holder = Holder.read(path)
     who = f"process {holder.pid} on {holder.host}" if holder is not None else "another process"
     seen = ""
     if fresh is not None:
-        with contextlib.suppress(FileNotFoundError):  # given back just now
+        with contextlib.suppress(FileNotFoundError):  # released just now
             seen = f", seen {max(0.0, _age(path, fresh)):.0f} s ago"
     return (
-        f"{folder} is in use by {who}{seen}. Wait for its end, or choose "
-        f"another --run-dir. If it is dead, the folder is free {takeover_seconds:g} s after it was last seen."
+        f"{folder} is in use by {who}{seen}. Wait until it ends, or choose another --run-dir. If it is dead, the "
+        f"folder becomes free {takeover_seconds:g} s after it was last seen."
     )
 
 
 def _wait_for_a_sign(path: Path, host: str, takeover_seconds: float) -> None:
-    """Wait while it is not known whether the holder lives: until its file is touched, goes, or is old enough."""
+    """If the holder is on another machine, wait until its file is touched, is removed, or is stale."""
     holder = Holder.read(path)
     if holder is not None and holder.is_here(host):
         return
@@ -230,7 +230,7 @@ def _wait_for_a_sign(path: Path, host: str, takeover_seconds: float) -> None:
 
 
 def _set_stale_aside(path: Path, fresh: Path, host: str, takeover_seconds: float) -> bool:
-    """Remove a lease that is stale; False if it is not."""
+    """Remove a stale lease. False if the lease is in use."""
     moved = path.with_name(f".{NAME}.stale.{uuid.uuid4().hex}")
     try:
         stale = Holder.read(path)
@@ -238,10 +238,10 @@ def _set_stale_aside(path: Path, fresh: Path, host: str, takeover_seconds: float
             return False
         path.rename(moved)
     except FileNotFoundError:
-        return True  # another is taking it over, or its owner gave it back
+        return True  # another process is taking it over, or its holder released it
     try:
         if Holder.read(moved) != stale:
-            # Between the look and the move another run took the stale lease over: this is its new one.
+            # Another run took the stale lease over just before it was moved: the moved file is that run's new lease.
             with contextlib.suppress(FileExistsError):
                 _put_in_place(moved, path)
             return False
@@ -251,7 +251,7 @@ def _set_stale_aside(path: Path, fresh: Path, host: str, takeover_seconds: float
 
 
 def _put_in_place(aside: Path, path: Path) -> None:
-    """Give the file the name `path` as well, if nothing has it: FileExistsError. Only one of several succeeds."""
+    """Link the file to `path`. Only one of several processes succeeds; the others get FileExistsError."""
     try:
         os.link(aside, path)  # atomic, on NFS too
     except FileExistsError:
@@ -269,16 +269,16 @@ def _is_stale(path: Path, fresh: Path, host: str, takeover_seconds: float) -> bo
 
 
 def _age(path: Path, fresh: Path) -> float:
-    """Seconds since `path` was touched, by the clock of the file system: machines' own clocks may differ.
+    """Seconds since `path` was touched, by the clock of the file system: the clocks of machines may differ.
 
     Raises:
-        FileNotFoundError: it is gone.
+        FileNotFoundError: `path` does not exist.
     """
     return fresh.stat().st_mtime - path.stat().st_mtime
 
 
-def describe_machine(host: str) -> str:
-    """Within what a process id means something: name, boot, and process-id namespace (of a container)."""
+def process_id_scope(host: str) -> str:
+    """Where a process id is unique: host, boot, and process-id namespace (of a container)."""
     boot, namespace = "", ""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

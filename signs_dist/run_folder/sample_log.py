@@ -1,4 +1,4 @@
-"""Which images each step trained on, written down by every process, to check that none is lost or repeated.
+"""The images that each step trained on, logged by every process, to check that none is lost or repeated.
 
 logs/samples-rank0.jsonl    {"epoch": 1, "step": 3, "micro_batch": 0, "samples": [17, 4, …]}, a line per forward pass
 """
@@ -22,21 +22,21 @@ class SampleLog:
 
     Args:
         logs: the run's logs folder.
-        rank: this process's.
+        rank: of this process.
     """
 
     def __init__(self, logs: Path, rank: int) -> None:
         self._path = logs / f"samples-rank{rank}.jsonl"
 
     def write(self, epoch: int, step: int, micro_batch: int, samples: Sequence[int]) -> None:
-        """Add a line; `epoch` and `step` count from 1, `micro_batch` is the first of this forward pass, from 0."""
+        """Add a line. `epoch` and `step` count from 1; `micro_batch` is the first of this forward pass, from 0."""
         line = {"epoch": epoch, "step": step, "micro_batch": micro_batch, "samples": list(samples)}
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
 
 def read_samples(logs: Path) -> dict[Place, list[int]]:
-    """Sample numbers of each step in the order of its micro-batches, over all processes; a step done twice shows."""
+    """Sample numbers of each step in the order of its micro-batches, over all processes. A step done twice shows."""
     rows = sorted(_read(logs), key=lambda line: (line["epoch"], line["step"], line["micro_batch"]))
     found: dict[Place, list[int]] = collections.defaultdict(list)
     for line in rows:
@@ -45,14 +45,14 @@ def read_samples(logs: Path) -> dict[Place, list[int]]:
 
 
 def keep_samples(logs: Path, is_kept: Callable[[Place], bool]) -> None:
-    """Drop the lines of steps that are done again, from the files of all processes."""
+    """Keep only the lines of some steps in the files of all processes: a resumed run repeats the others."""
     for path in logs.glob("samples-rank*.jsonl"):
         lines = [line for line in _read_file(path) if is_kept((line["epoch"], line["step"]))]
         write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def find_repeated(found: dict[Place, list[int]]) -> list[Place]:
-    """Steps with a sample that their epoch has had before, or has twice: none, unless the order is balanced."""
+    """Steps with a sample that occurs more than once in its epoch: none, unless the order is balanced."""
     seen: dict[int, set[int]] = collections.defaultdict(set)
     repeated = []
     for (epoch, step), samples in sorted(found.items()):
@@ -67,7 +67,7 @@ def _read(logs: Path) -> list[dict[str, Any]]:
 
 
 def _read_file(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file; a last one that was cut off by a kill is left out."""
+    """The lines of a file, without a last line that a kill cut off."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

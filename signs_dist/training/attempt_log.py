@@ -11,7 +11,7 @@ from signs_dist.checkpointing.store import Cursor
 from signs_dist.data.plan import EpochPlan
 from signs_dist.environment.context import Context
 from signs_dist.monitoring.beats import Beat, read_beats
-from signs_dist.monitoring.failure_card import clear
+from signs_dist.monitoring.failure_card import clear_failures
 from signs_dist.run_folder.folder import RunFolder, timestamp
 from signs_dist.run_folder.records import EndLine, Line, StartLine, of_kind
 from signs_dist.run_folder.sample_log import keep_samples
@@ -55,7 +55,7 @@ def wind_back(folder: RunFolder, plan: EpochPlan, run_state: RunState, saved_at:
         folder.add(end_of_killed(earlier[-1], last_sign, saved_at))
     folder.keep_lines(folder.metrics, lambda line: is_before(line, cursor, run_state.steps_done))
     keep_samples(folder.logs, lambda place: is_sample_before(place, cursor))
-    clear(folder.logs)
+    clear_failures(folder.logs)
 
 
 def is_sample_before(place: tuple[int, int], cursor: Cursor) -> bool:

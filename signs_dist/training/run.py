@@ -17,7 +17,8 @@ from signs_dist.config.settings import Config
 from signs_dist.errors import StoppedError, UserError
 from signs_dist.models.weights import named_weights
 from signs_dist.monitoring.signals import StopRequest
-from signs_dist.run_folder.folder import RunFolder, describe_machine
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
@@ -141,7 +142,7 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
     folder, prepared, strategy, context = run.folder, run.stepper.prepared, run.process.strategy, run.process.context
     where = {"host": context.host, "device": run.process.devices}
     about = {
-        **describe_machine(run.command),
+        **describe_invocation(run.command),
         "data": prepared.about_data(),
         "processes": strategy.gather_values(where, "gather devices"),
         "usable_cores": context.usable_cores,
@@ -203,7 +204,7 @@ def _tell_stop(run: Run, error: BaseException) -> None:
 
 def how_to_resume(command: Sequence[str], run_path: Path, launcher: str) -> str:
     """What to type to resume a run that `command` started under `launcher`."""
-    if command[0] != "python":  # not a command line: a call of `fit`
+    if list(command[:1]) != ["python"]:  # not a command line: a call of `fit`
         return f"to resume, repeat the call with run_dir={str(run_path)!r}"
     if launcher != "python":
         folder = shlex.quote(str(run_path))

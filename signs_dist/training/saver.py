@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from signs_dist.checkpointing.store import BackgroundWriter, CheckpointStore, Cursor
+from signs_dist.checkpointing.background_writer import BackgroundWriter
+from signs_dist.checkpointing.store import CheckpointStore, Cursor
 from signs_dist.checkpointing.tensors import Copier
 from signs_dist.config.settings import CheckpointConfig
 from signs_dist.console.screen import Screen

@@ -19,33 +19,27 @@ from signs_dist.console.screen import Screen
 from signs_dist.distributed.group import recorded
 from signs_dist.environment.context import Context
 from signs_dist.errors import (
-    EXIT_CANNOT_SAVE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
     EXIT_PEER_LOST,
-    EXIT_USAGE,
+    CommandError,
     PeerLostError,
-    SaveError,
     StoppedError,
     TrainingFailedError,
     UserError,
 )
 from signs_dist.monitoring.beats import Identity, read_beats
+from signs_dist.monitoring.endings import exit_code, final_line
+from signs_dist.monitoring.error_file import write_error_file
 from signs_dist.monitoring.failure_card import (
     FailureCard,
-    choose_root,
-    claim_word,
-    find_lost_peer,
-    is_lost_peer,
-    killed_card,
+    claim_report,
     read_failures,
-    record,
     render,
     summarise,
-    write_error_file,
+    write_failure,
 )
 from signs_dist.monitoring.heartbeat import Heartbeat
 from signs_dist.monitoring.pulse import Pulse
+from signs_dist.monitoring.root_cause import find_lost_peer, find_root_cause
 from signs_dist.monitoring.signals import end_now
 from signs_dist.monitoring.standings import end_stopped
 
@@ -84,7 +78,7 @@ class Supervisor:
         """
         try:
             recorded(action, self._write_error_file)()
-        except (UserError, TrainingFailedError, SaveError, StoppedError, PeerLostError, KeyboardInterrupt) as error:
+        except (CommandError, KeyboardInterrupt) as error:
             if self._context.world_size == 1:
                 self._tell_reason(_reason(error))
                 raise
@@ -141,11 +135,11 @@ class Supervisor:
         ):
             # All processes raise the same error, and rank 0 reports it.
             if self._context.rank == 0:
-                print(describe(error), file=sys.stderr, flush=True)
+                print(final_line(error), file=sys.stderr, flush=True)
         elif isinstance(error, PeerLostError):
             # At the start: rank 0 names the missing processes; another reports only if it did not reach rank 0.
             if self._context.rank == 0 or error.__cause__ is not None:
-                print(describe(error), file=sys.stderr, flush=True)
+                print(final_line(error), file=sys.stderr, flush=True)
         else:
             card, is_shown = self._find_card(error)
             reason = summarise(card)
@@ -172,14 +166,14 @@ class Supervisor:
         # This process lost another, which may have written a card that says why.
         time.sleep(SETTLE_SECONDS)
         found = read_failures(self._folder)
-        root = choose_root([other for other in found if other.kind == "error"])
+        root = find_root_cause([other for other in found if other.kind == "error"])
         if root is not None:
             self._record(self._folder, dataclasses.replace(card, error=f"lost {summarise(root)}"))
             return root, False
         card = find_lost_peer(self._folder, card, found)
         self._record(self._folder, card)
         # The lowest rank of those that wrote a card prints it, unless another has already.
-        speaks = self._context.rank == min(other.told_by for other in [*found, card]) and claim_word(self._folder)
+        speaks = self._context.rank == min(other.told_by for other in [*found, card]) and claim_report(self._folder)
         if speaks:
             for beat in read_beats(self._folder).values():
                 end_stopped(beat.identity, self._identity)
@@ -187,7 +181,7 @@ class Supervisor:
 
     def _record(self, folder: Path, card: FailureCard) -> None:
         with contextlib.suppress(OSError, UserError):  # a full disk must not hide the card
-            record(folder, card, self._attempt)
+            write_failure(folder, card, self._attempt)
             self._write_error_card(card)
 
     def _write_error_card(self, card: FailureCard) -> None:
@@ -202,7 +196,7 @@ class Supervisor:
 
     def _fill_error_file(self) -> None:
         """Write beforehand what torchrun shows if this process is killed."""
-        self._write_error_card(killed_card(self._identity, self.pulse))
+        self._write_error_card(FailureCard.if_killed(self._identity, self.pulse))
 
     def _make_identity(self, device: str, log: str) -> Identity:
         context = self._context
@@ -211,25 +205,3 @@ class Supervisor:
 
 def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def exit_code(error: BaseException) -> int:
-    """The exit code for an error."""
-    if isinstance(error, UserError):
-        return EXIT_USAGE
-    if isinstance(error, StoppedError):
-        return error.exit_code
-    if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
-    if isinstance(error, SaveError):
-        return EXIT_CANNOT_SAVE
-    if isinstance(error, PeerLostError) or is_lost_peer(error):
-        return EXIT_PEER_LOST
-    return EXIT_FAILED
-
-
-def describe(error: BaseException) -> str:
-    """One line about an error that all processes raise alike."""
-    if exit_code(error) == EXIT_INTERRUPTED:
-        return "interrupted"
-    return "stopped" if isinstance(error, StoppedError) else f"error: {error}"

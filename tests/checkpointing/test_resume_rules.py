@@ -1,4 +1,4 @@
-"""Going on: what may differ, what is refused, and which lines are told again."""
+"""Resuming: which settings may differ, and which lines are repeated."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_free_name_is_a_setting() -> None:
         ({"seed": 1}, {}, "seed"),
     ],
 )
-def test_what_would_give_another_result_is_refused(before: Any, now: Any, refused: str) -> None:
+def test_settings_that_would_give_another_result_are_refused(before: Any, now: Any, refused: str) -> None:
     differences = changed_settings(saved(**before), config(**now))
     if not refused:
         refuse_changes(differences, (), data=None)
@@ -72,14 +72,14 @@ def test_the_message_names_all_and_both_values() -> None:
     assert str(caught.value).endswith("--accept-change seed,model.name,data")
 
 
-def test_a_section_stands_for_all_in_it() -> None:
+def test_a_section_accepts_all_its_settings() -> None:
     differences = changed_settings(saved(), config(train={"epochs": 31, "global_batch": 64}))
     refuse_changes(differences, {"train"}, data=None)
     with pytest.raises(UserError):
         refuse_changes(differences, {"optim"}, data=None)
 
 
-def test_a_setting_that_is_newer_than_the_checkpoint_counts_as_it_was_by_default() -> None:
+def test_a_setting_that_the_checkpoint_lacks_counts_as_its_default() -> None:
     before = saved()
     del before["optim"]["clip_norm"], before["checkpoint"]
     assert changed_settings(before, config()) == {}
@@ -105,15 +105,15 @@ def test_accepted_names(texts: list[str], expected: set[str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["sede", "train.epoch", "all"])
-def test_names_that_are_none(text: str) -> None:
+def test_unknown_names_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=f"--accept-change {text}: no such setting"):
         accepted_names([text])
 
 
-def test_another_global_batch_waits_for_the_end_of_an_epoch() -> None:
+def test_another_global_batch_needs_the_end_of_an_epoch() -> None:
     assert move_cursor(Cursor(3, 7), 32, 32) == Cursor(3, 7)
     assert move_cursor(Cursor(3, 0), 32, 64) == Cursor(3, 0)
-    with pytest.raises(UserError, match=r"at step 7 of epoch 4\. Go on with train\.global_batch=32"):
+    with pytest.raises(UserError, match=r"at step 7 of epoch 4\. Train .*: type train\.global_batch=32"):
         move_cursor(Cursor(3, 7), 32, 64)
 
 
@@ -124,10 +124,10 @@ def test_another_global_batch_waits_for_the_end_of_an_epoch() -> None:
         ({"kind": "step", "step": 13}, Cursor(1, 2), False),
         ({"kind": "save", "step": 12}, Cursor(1, 2), True),
         ({"kind": "epoch", "step": 10}, Cursor(1, 0), True),
-        # Saved at an epoch's last step, before it was judged: its line comes again.
+        # Saved at an epoch's last step, before validation: its line is written again.
         ({"kind": "epoch", "step": 20}, Cursor(1, 10), False),
         ({"kind": "epoch", "step": 10}, Cursor(1, 10), True),
     ],
 )
-def test_lines_of_what_is_done_again_are_dropped(line: dict[str, Any], cursor: Cursor, kept: bool) -> None:
+def test_lines_of_repeated_steps_are_dropped(line: dict[str, Any], cursor: Cursor, kept: bool) -> None:
     assert is_before(line, cursor, cursor.epoch * 10 + cursor.step) == kept

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whatever happens to one while it is written or lies there, the newest good one is found."""
+"""Checkpoints on disk: after any damage or kill, the newest whole checkpoint is found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import random
 import resource
 import signal
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 import torch
 
 from signs_dist.checkpointing.resume_rules import find_checkpoint
-from signs_dist.checkpointing.store import BackgroundWriter, CheckpointStore, Cursor, read_checkpoint
+from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.errors import CheckpointError, SaveError, UserError
 from signs_dist.rehearsal.save_stages import STAGES, watching_saves
 from signs_dist.run_folder.digest import digest_path, find_damage
@@ -43,9 +42,9 @@ def write(folder: Path, numbers: range, *, keep: int = 2, best: int = 1) -> Chec
 
 
 def in_child(action: Callable[[], None]) -> int:
-    """Do it in a process of its own; returns how that ended, as `os.waitstatus_to_exitcode` says.
+    """Run an action in a new process; returns its exit code as `os.waitstatus_to_exitcode`.
 
-    Tensors are to be made before: torch's threads are not there after a fork, and a large one would wait for them.
+    Make tensors before: torch's threads do not exist after a fork, and a large tensor would wait for them.
     """
     pid = os.fork()
     if pid == 0:
@@ -82,7 +81,7 @@ def test_the_newest_and_the_best_are_kept_each_with_its_digest(tmp_path: Path) -
     assert done.stdout.count(": OK") == 5
 
 
-def test_a_place_that_is_saved_already_is_not_written_again(tmp_path: Path) -> None:
+def test_a_saved_place_is_not_written_again(tmp_path: Path) -> None:
     store = write(tmp_path, range(1, 3))
     assert store.write(Cursor(2, 0), content(9), Cursor(1, 0)) == 0
     assert number_in(tmp_path / "last.pt") == 2
@@ -92,7 +91,7 @@ def test_a_place_that_is_saved_already_is_not_written_again(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
+def test_a_kill_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
     write(tmp_path, range(1, 5))  # 1 is the best, and 3 and 4 the newest
 
     made = content(5)
@@ -108,7 +107,7 @@ def test_killed_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
     assert in_child(save_and_die) == -signal.SIGKILL
     store = CheckpointStore(tmp_path, 2)
     found = find_checkpoint(store, has_saved=True)
-    assert found.notes == ()  # nothing had to be passed over
+    assert found.notes == ()  # no file was broken
     assert found.path is not None
     is_renamed = STAGES.index(stage) >= STAGES.index("after rename")
     assert number_in(found.path) == (5 if is_renamed else 4)
@@ -117,14 +116,14 @@ def test_killed_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
     assert find_damage(tmp_path / "last.pt") == ""
     assert not list(tmp_path.glob(".*"))
     assert all(digest_path(path).exists() for path in tmp_path.glob("*.pt"))
-    # And it goes on from there.
+    # And the run resumes from there.
     store.write(Cursor(6, 0), content(6), Cursor(1, 0))
     assert number_in(tmp_path / "last.pt") == 6
     assert "epoch0001-step000000.pt" in names(tmp_path)
 
 
-def test_killed_while_the_second_names_are_given(tmp_path: Path) -> None:
-    """`last.pt` is for people: going on relies on the files with a cursor in their names."""
+def test_a_kill_while_the_second_names_are_written(tmp_path: Path) -> None:
+    """`last.pt` is for people: resuming uses the files with a place in their names."""
     write(tmp_path, range(1, 3))
     digest_path(tmp_path / "last.pt").write_text("0" * 64 + "  last.pt\n")
     found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
@@ -146,8 +145,9 @@ def assert_falls_back(folder: Path, damaged: bytes) -> None:
     found = find_checkpoint(CheckpointStore(folder, 2), has_saved=True)
     assert found.path == folder / "epoch0001-step000000.pt"
     assert found.notes == (
-        f"{newest} is broken: its SHA-256 is not the one beside it. It is now epoch0002-step000000.pt.broken.",
-        f"going on from the one before it: {found.path}",
+        f"{newest} is broken: its SHA-256 differs from the SHA-256 beside it. It was renamed to "
+        "epoch0002-step000000.pt.broken.",
+        f"resuming from the checkpoint before it: {found.path}",
     )
     assert not newest.exists()
     (folder / "epoch0002-step000000.pt.broken").unlink()
@@ -172,7 +172,7 @@ def test_random_bytes_of_the_body_matter(two: tuple[Path, bytes]) -> None:
         assert_falls_back(folder, good[:place] + bytes([good[place] ^ change]) + good[place + 1 :])
 
 
-def test_truncation_matters_and_so_does_more(two: tuple[Path, bytes]) -> None:
+def test_missing_and_added_bytes_matter(two: tuple[Path, bytes]) -> None:
     folder, good = two
     for length in [0, 1, len(good) - 1, *random.Random(1).sample(range(2, len(good) - 1), 47)]:
         assert_falls_back(folder, good[:length])
@@ -192,7 +192,7 @@ def test_a_digest_that_is_missing_or_wrong(two: tuple[Path, bytes], digest: str 
 
 
 def put(folder: Path, data: bytes, number: int = 2) -> Path:
-    """A file in a checkpoint's place, with its proper digest."""
+    """A file in a checkpoint's place, with the right digest."""
     path = folder / f"epoch{number:04}-step000000.pt"
     path.unlink(missing_ok=True)
     path.write_bytes(data)
@@ -212,16 +212,16 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_what_is_no_checkpoint_of_a_run_is_named(tmp_path: Path) -> None:
+def test_other_files_are_named(tmp_path: Path) -> None:
     torch.save({"model": {}, "format": 2}, tmp_path / "other.pt")
     path = put(tmp_path, (tmp_path / "other.pt").read_bytes())
     with pytest.raises(CheckpointError, match="no checkpoint of a run: it has no optimizer, cursor, config"):
         read_checkpoint(path)
 
 
-def test_none_left_is_an_error(tmp_path: Path) -> None:
+def test_no_whole_checkpoint_is_an_error(tmp_path: Path) -> None:
     assert find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=False).path is None
-    with pytest.raises(UserError, match=rf"none is whole: {tmp_path} holds none\. Restore one"):
+    with pytest.raises(UserError, match=rf"none is whole: {tmp_path} holds no checkpoint\. Restore one"):
         find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
     put(tmp_path, b"rubbish")
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
@@ -258,7 +258,7 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
     assert (number_in(found.path), number_in(tmp_path / "last.pt")) == (2, 2)
 
 
-def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path: Path) -> None:
+def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, range(1, 3))
 
     def spoil(stage: str) -> None:
@@ -269,7 +269,7 @@ def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path: Path) -> Non
     store = CheckpointStore(tmp_path, 2)
     with (
         watching_saves(spoil),
-        pytest.raises(SaveError, match="reads back otherwise: its SHA-256 is not the one beside it"),
+        pytest.raises(SaveError, match="differs when read back: its SHA-256 differs from the SHA-256 beside it"),
     ):
         store.write(Cursor(3, 0), content(3), Cursor(1, 0))
     assert names(tmp_path) >= {f"epoch000{number}-step000000.pt" for number in (1, 2)}
@@ -283,54 +283,3 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write(tmp_path, range(1, 4))
     assert (number_in(tmp_path / "best.pt"), number_in(tmp_path / "last.pt")) == (1, 3)
     assert find_damage(tmp_path / "last.pt") == ""
-
-
-def test_the_writer_writes_one_after_the_other_in_the_background(tmp_path: Path) -> None:
-    stages: list[tuple[int, str]] = []
-    gate, current = threading.Event(), [0]
-
-    def note(stage: str) -> None:
-        stages.append((current[0], stage))
-        if stage == "open":
-            assert gate.wait(10)
-
-    writer = BackgroundWriter(CheckpointStore(tmp_path, 3), None)
-    order: list[int] = []
-
-    def begin(number: int) -> None:
-        order.append(number)
-        current[0] = number
-
-    with watching_saves(note):
-        writer.submit(Cursor(1, 0), content(1), None, lambda: begin(1))
-        assert not names(tmp_path)  # it is under way, and this thread went on
-        threading.Timer(0.2, gate.set).start()
-        writer.submit(Cursor(2, 0), content(2), None, lambda: begin(2))
-        writer.wait()
-    assert order == [1, 2]
-    assert [number for number, _ in stages] == sorted(number for number, _ in stages)
-    assert number_in(tmp_path / "last.pt") == 2
-    assert writer.last_write_seconds > 0
-
-
-@pytest.mark.parametrize("warns", [False, True])
-def test_a_save_that_fails_ends_the_run_or_warns(tmp_path: Path, warns: bool) -> None:
-    (tmp_path / "file").write_text("")
-    said: list[str] = []
-    writer = BackgroundWriter(CheckpointStore(tmp_path / "file", 3), said.append if warns else None)
-    writer.submit(Cursor(1, 0), content(1), None, lambda: None)
-    if warns:
-        writer.wait()
-        assert f"cannot write {tmp_path / 'file' / 'epoch0001-step000000.pt'}: " in said[0]
-        assert said[0].endswith("Going on without (checkpoint.on_error=warn).")
-    else:
-        with pytest.raises(SaveError, match="cannot write"):
-            writer.wait()
-    writer.check()  # told once
-
-
-def test_a_bug_in_the_thread_is_raised_even_where_errors_warn(tmp_path: Path) -> None:
-    writer = BackgroundWriter(CheckpointStore(tmp_path, 3), lambda message: None)
-    writer.submit(Cursor(1, 0), {"model": lambda: None}, None, lambda: None)
-    with pytest.raises((AttributeError, TypeError, Exception), match="pickle"):
-        writer.wait()

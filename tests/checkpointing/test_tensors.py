@@ -1,4 +1,4 @@
-"""Checkpoints: what is read, what is refused, and what the digest of weights sees."""
+"""Tensors on disk: what is read, what is refused, and what the hash of weights covers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def network(width: int = 3) -> nn.Module:
     return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
 
 
-def test_what_is_saved_reads_back_and_in_a_bare_torch(tmp_path: Path) -> None:
+def test_a_saved_file_reads_back_with_plain_torch(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     weights = saved.plain_weights(network())
     saved.save(path, weights)
@@ -75,7 +75,7 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
         read_plain(tmp_path / "nowhere.pt")
 
 
-def test_damage_never_ends_in_anything_but_a_message(tmp_path: Path) -> None:
+def test_every_damage_ends_in_a_message(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     value = {"model": saved.plain_weights(network()), "epoch": 1, "name": "x"}
     contents = [b"some words, 1.5, [2]; (more)\n" * 9]
@@ -109,7 +109,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, value: Any) -> None
 )
 def test_a_file_without_weights_is_refused(tmp_path: Path, value: Any) -> None:
     torch.save(value, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"a.pt holds no weights: a model.pt or a file of checkpoints/ is wanted\."):
+    with pytest.raises(UserError, match=r"a.pt holds no weights\. Give a model.pt or a file of checkpoints/\."):
         read_weights(tmp_path / "a.pt")
 
 
@@ -133,7 +133,7 @@ def test_weights_of_another_model_are_refused_and_nothing_is_copied() -> None:
     ]:
         with pytest.raises(UserError) as caught:
             saved.put_weights(model, weights, source)
-        assert str(caught.value).startswith("other.pt is of another model: ")
+        assert str(caught.value).startswith("other.pt holds the weights of another model: ")
         assert told in str(caught.value)
         assert str(caught.value).endswith("Use the config that it was trained with.")
     assert saved.weights_sha256(model.state_dict()) == before
@@ -184,7 +184,7 @@ def test_the_digest_sees_every_change() -> None:
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("kind", ["SGD", "AdamW"])
-def test_an_optimizer_goes_on_bit_for_bit_whatever_the_memory_layout(tmp_path: Path, kind: str, fused: bool) -> None:
+def test_an_optimizer_resumes_bit_for_bit_in_every_memory_layout(tmp_path: Path, kind: str, fused: bool) -> None:
     settings: dict[str, Any] = {"lr": 0.1, "fused": fused} | ({"momentum": 0.9} if kind == "SGD" else {})
 
     def build() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -226,7 +226,7 @@ def test_an_optimizer_keeps_its_own_settings_and_takes_the_rate() -> None:
 def test_an_optimizer_of_another_model_is_refused() -> None:
     before = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.3)
     now = torch.optim.SGD(network().parameters(), lr=0.1)
-    with pytest.raises(UserError, match=r"c\.pt has an optimizer over other parameters"):
+    with pytest.raises(UserError, match=r"c\.pt holds an optimizer of other parameters"):
         saved.put_optimizer(now, before.state_dict(), Path("c.pt"))
 
 
@@ -246,7 +246,7 @@ def test_a_copy_shares_nothing_with_what_trains_on() -> None:
     assert again["b"].data_ptr() != again["a"][0].data_ptr()
 
 
-def test_what_is_written_is_digested_and_quartered(tmp_path: Path) -> None:
+def test_writing_hashes_the_bytes_and_reports_quarters(tmp_path: Path) -> None:
     value = {"w": torch.arange(3_000_000), "v": torch.ones(5), "text": "ü"}
     places = []
     with (tmp_path / "c.pt").open("wb", buffering=0) as file:
@@ -304,7 +304,7 @@ WRAPPERS: dict[str, Callable[[nn.Module], nn.Module]] = {
 @pytest.mark.usefixtures("_one_process_group")
 @pytest.mark.parametrize("before", WRAPPERS)
 @pytest.mark.parametrize("now", WRAPPERS)
-def test_what_was_saved_under_one_wrapper_loads_under_every_other(tmp_path: Path, before: str, now: str) -> None:
+def test_weights_saved_under_one_wrapper_load_under_every_other(tmp_path: Path, before: str, now: str) -> None:
     torch.manual_seed(1)
     plain = network()
     torch.manual_seed(2)

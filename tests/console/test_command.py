@@ -15,7 +15,7 @@ import pytest
 from launch import local
 from signs_dist import evaluate, predict, train
 from signs_dist.console.command import CommandParser, add_config_arguments, config_arguments, run_command
-from signs_dist.errors import TrainingFailedError, UserError
+from signs_dist.errors import PeerLostError, SaveError, StoppedError, TrainingFailedError, UserError
 
 
 def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
@@ -30,12 +30,16 @@ def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
     [
         (UserError("a=1; it is 2"), 2, "error: a=1; it is 2\n"),
         (TrainingFailedError("the loss is not a number"), 1, "error: the loss is not a number\n"),
+        (PeerLostError("rank 1 never arrived"), 3, "error: rank 1 never arrived\n"),
+        (SaveError("no space left"), 74, "error: no space left\n"),
+        (StoppedError("at step 3", 75), 75, "stopped\n"),
+        (StoppedError("at step 3"), 130, "interrupted\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (PermissionError(13, "Permission denied", "a/b"), 2, "error: cannot write a/b: Permission denied."),
         (OSError(28, "No space left on device"), 2, "error: no space left while writing the output: No space left"),
     ],
 )
-def test_errors_are_told_without_a_traceback(
+def test_errors_are_printed_without_a_traceback(
     capsys: pytest.CaptureFixture[str], error: BaseException, code: int, told: str
 ) -> None:
     assert run_command(raises(error), []) == code
@@ -59,7 +63,7 @@ def test_success_is_zero_and_arguments_arrive() -> None:
     assert seen == ["a", "b c"]
 
 
-def test_a_character_that_the_output_lacks_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_character_that_the_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
 
@@ -110,14 +114,14 @@ def test_train_says_what_to_type(arguments: list[str], hint: str, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["--nproc", "2", "--run-dir", "x"], "type it behind --, as in python -m launch.local … -- --run-dir …"),
-        (["--config=a.yaml"], "type it behind --, as in python -m launch.local … -- --config=a.yaml …"),
-        (["--lr", "0.1"], "Settings are written without dashes: optim.lr=0.1, behind --"),
+        (["--nproc", "2", "--run-dir", "x"], "type it after --, as in python -m launch.local … -- --run-dir …"),
+        (["--config=a.yaml"], "type it after --, as in python -m launch.local … -- --config=a.yaml …"),
+        (["--lr", "0.1"], "Settings are written without dashes: optim.lr=0.1, after --"),
         (["--nprco", "2"], "Did you mean --nproc?"),
         (["--zzz"], "error: unrecognized arguments: --zzz."),
     ],
 )
-def test_a_launcher_says_what_goes_behind_the_dashes(
+def test_a_launcher_says_what_goes_after_the_dashes(
     arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -125,7 +129,7 @@ def test_a_launcher_says_what_goes_behind_the_dashes(
     assert capsys.readouterr().err.strip().endswith(hint)
 
 
-def test_commands_without_settings_do_not_speak_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_without_settings_do_not_mention_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert error_of(evaluate.build_parser, ["run", "--epochs"], capsys) == "unrecognized arguments: --epochs."
     assert error_of(evaluate.build_parser, ["run", "--spilt", "val"], capsys).endswith("Did you mean --split?")
 
@@ -158,7 +162,7 @@ def test_control_c_ends_with_130_and_one_line() -> None:
     assert (process.returncode, error) == (130, "interrupted\n")
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
+def test_a_closed_output_gives_no_traceback() -> None:
     process = subprocess.Popen(
         script("for number in range(100_000): print(number)"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

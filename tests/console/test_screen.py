@@ -1,4 +1,4 @@
-"""What a person sees: few plain lines without a terminal, a bar on one."""
+"""The output of a command: few plain lines without a terminal, a bar on one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_line_each_tenth_or_each_30_seconds(total: int, seconds_each: float, e
         clock.now += seconds_each
         if throttle.lets_through(done, total):
             said.append(done)
-    if total == 1000:  # a line at a tenth starts the 30 seconds anew
+    if total == 1000:  # a line at a tenth starts the 30 seconds again
         gaps = [later - earlier for earlier, later in zip([0, *said], said, strict=False)]
         assert max(gaps) == 30
         assert all(later % 100 == 0 or later - earlier == 30 for earlier, later in zip([0, *said], said, strict=False))
@@ -58,7 +58,7 @@ def test_a_line_each_tenth_or_each_30_seconds(total: int, seconds_each: float, e
         assert said == expected
 
 
-def test_nothing_is_said_before_a_tenth_or_30_seconds() -> None:
+def test_no_line_before_a_tenth_or_30_seconds() -> None:
     clock = Clock()
     throttle = Throttle(clock=clock)
     assert not throttle.lets_through(0, 100)
@@ -126,7 +126,7 @@ def test_quiet_shows_results_only() -> None:
 
 
 @pytest.mark.parametrize("name", ["[red]x", "[/red]", "[link=x]", ":smile:", "a[b]c", "photos[/old]"])
-def test_names_are_not_taken_for_markup(name: str) -> None:
+def test_names_are_not_read_as_markup(name: str) -> None:
     for is_terminal in (False, True):
         screen, stream = lines_of(is_terminal=is_terminal)
         screen.say(name)
@@ -137,7 +137,7 @@ def test_names_are_not_taken_for_markup(name: str) -> None:
         assert stream.getvalue().count(name) >= 4
 
 
-def test_control_characters_in_names_are_written_out() -> None:
+def test_control_characters_in_names_are_escaped() -> None:
     screen, stream = lines_of()
     screen.say("\x1b[31mred\x07.jpg\r")
     screen.result("\x9b2J")
@@ -177,7 +177,7 @@ def test_percent(share: float, text: str) -> None:
     assert percent(share) == text
 
 
-def test_a_table_names_what_was_taken_for_what() -> None:
+def test_the_confusion_table_names_its_classes() -> None:
     screen, stream = lines_of()
     screen.table(class_table("val", ["cat", "dog"], [[5, 2], [0, 9]], [5 / 7, 1.0]))
     rows = [line.split() for line in stream.getvalue().splitlines()]
@@ -253,7 +253,7 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
     assert "epoch 1/1 done" in text
 
 
-def test_what_is_under_way_is_known_to_those_who_watch_from_elsewhere() -> None:
+def test_the_work_under_way_is_known_to_the_heartbeat() -> None:
     for quiet in (False, True):
         screen, _ = lines_of(quiet)
         assert screen.work is None
@@ -283,4 +283,4 @@ def test_a_run_elsewhere_is_followed_with_its_bar() -> None:
     screen, stream = lines_of()
     with screen.following() as show:
         show(Work("training", 500, 1000, "loss 0.5"))
-    assert stream.getvalue() == ""  # off a terminal the run's own lines tell
+    assert stream.getvalue() == ""  # off a terminal the run prints its own lines

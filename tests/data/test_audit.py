@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from signs_dist.console.command import run_command
-from signs_dist.data.audit import audit, counts_table, find_doubled, main, missing_classes
+from signs_dist.data.audit import audit, counts_table, find_duplicates, main, missing_classes
 from tests.data.photo_files import encoded, jpeg, photo, signs_files, write_files, write_zip
 
 
@@ -25,8 +25,8 @@ def test_clean_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_real_photos_have_pairs_in_both_splits_and_nothing_worse(real_photos: Path) -> None:
     found = audit(real_photos)
     assert not found.has_problems
-    assert len(found.doubled.across) == 15
-    assert ("train_signs/0_IMG_5958 (1).jpg", "val_signs/0_IMG_5958.jpg") in found.doubled.across
+    assert len(found.duplicates.across) == 15
+    assert ("train_signs/0_IMG_5958 (1).jpg", "val_signs/0_IMG_5958.jpg") in found.duplicates.across
 
 
 def test_problems_are_all_named_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +59,7 @@ def test_same_picture_in_other_files_is_found(tmp_path: Path, capsys: pytest.Cap
     files["train/b/twice.png"] = files["train/b/1.png"]
     assert run(write_files(tmp_path, files)) == 0
     out = capsys.readouterr().out
-    assert "warning: 1 pictures are in two splits" in out
+    assert "warning: 1 image is in more than one split" in out
     assert "train/a/0.png = val/a/copy.bmp" in out
     assert "train/b/1.png = train/b/twice.png" in out
 
@@ -70,10 +70,10 @@ def test_not_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "there is no zip or folder" in capsys.readouterr().err
 
 
-def test_find_doubled_as_a_table() -> None:
+def test_find_duplicates_as_a_table() -> None:
     pictures = {"t/1": ("train", "x"), "t/2": ("train", "y"), "t/3": ("train", "y"), "v/1": ("val", "x")}
-    assert find_doubled(pictures).across == (("t/1", "v/1"),)
-    assert find_doubled(pictures).within == (("t/2", "t/3"),)
+    assert find_duplicates(pictures).across == (("t/1", "v/1"),)
+    assert find_duplicates(pictures).within == (("t/2", "t/3"),)
     assert missing_classes({"train": {"a": 1, "b": 2}, "val": {"a": 0, "b": 1}}) == (("val", "a"),)
 
 

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from signs_dist.console.command import run_command
-from signs_dist.data import build as build_module
-from signs_dist.data import images, workers
+from signs_dist.data import images
 from signs_dist.data.build import build, main
-from signs_dist.data.photos.build_plan import BuildRequest, default_out, plan_images
+from signs_dist.data.photos import conversion
+from signs_dist.data.photos.build_plan import BuildRequest, plan_images
 from signs_dist.data.photos.part_folder import part_folder_of
 from signs_dist.data.photos.sources import arrange, list_source
 from signs_dist.errors import UserError
@@ -101,13 +101,6 @@ def test_folder_that_is_something_else_is_left_alone(
     assert run("--source", signs_zip, "--out", tmp_path / "mine") == 2
     assert "was not made by this command" in capsys.readouterr().err
     assert names_in(tmp_path / "mine") == ["thesis.txt"]
-
-
-def test_default_names(tmp_path: Path) -> None:
-    signs = arrange(list_source(write_files(tmp_path / "a", signs_files(6))), tmp_path)
-    pets = arrange(list_source(write_files(tmp_path / "b", {"cat/1.jpg": b"", "dog/1.jpg": b""})), tmp_path)
-    assert default_out(tmp_path / "x.zip", 64, signs) == Path("data/64x64_SIGNS")
-    assert default_out(tmp_path / "pets.zip", 96, pets) == Path("data/96x96_pets")
 
 
 def test_class_folders_without_splits_of_all_kinds_of_files(tmp_path: Path) -> None:
@@ -240,7 +233,7 @@ def test_mended_and_changed_photos_are_made_again_and_no_others(
     (source / "SIGNS/test_signs/0_IMG_7000.jpg").write_bytes(jpeg(77))
     converted: list[str] = []
     original = images.load_rgb
-    monkeypatch.setattr(build_module, "load_rgb", lambda *a, **k: converted.append(k["name"]) or original(*a, **k))
+    monkeypatch.setattr(conversion, "load_rgb", lambda *a, **k: converted.append(k["name"]) or original(*a, **k))
     build(request)
     assert sorted(converted) == ["SIGNS/test_signs/0_IMG_7000.jpg", "SIGNS/train_signs/1_IMG_5001.jpg"]
 
@@ -264,7 +257,7 @@ def stop_after(request: BuildRequest, num_images: int) -> None:
         return images.load_rgb(*arguments, **keywords)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_module, "load_rgb", load)
+        patch.setattr(conversion, "load_rgb", load)
         with pytest.raises(KeyboardInterrupt):
             build(request)
 
@@ -289,7 +282,7 @@ def test_full_disk_is_told_and_the_build_goes_on_later(
         assert run(*flags) == 2
     told = capsys.readouterr().err
     assert "no space left" in told
-    assert "the same command goes on" in told
+    assert "To continue, repeat the command" in told
     assert not out.exists()
     assert run(*flags) == 0
     assert content_of(out) == content_of(built)
@@ -372,7 +365,7 @@ def test_killed_build_leaves_nothing_at_the_output_and_goes_on(
     wait_until_session_is_empty(process.pid)
     assert not out.exists()
     assert run("--source", large_zip, "--out", out) == 0
-    assert "going on: " in capsys.readouterr().out
+    assert "continuing: " in capsys.readouterr().out
     assert content_of(out) == content_of(built_from_large)
     assert names_in(tmp_path) == [".set.lock", "set"]
 
@@ -384,7 +377,7 @@ def test_ctrl_c_ends_all_processes_with_one_line(large_zip: Path, tmp_path: Path
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the job
     out, err = process.communicate(timeout=15)
     assert process.returncode == 130
-    assert "the same command goes on from there" in out
+    assert "To continue, repeat the command" in out
     assert err.strip() == "interrupted"
     wait_until_session_is_empty(process.pid)
     assert not (tmp_path / "set").exists()
@@ -398,33 +391,6 @@ def test_two_builds_at_once_make_one(signs_zip: Path, built: Path, tmp_path: Pat
     for thread in threads:
         thread.join()
     assert content_of(tmp_path / built.name) == content_of(built)
-
-
-def _die(_: object, items: object) -> list[int]:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return []
-
-
-def _interrupt_is_blocked(_: object, items: object) -> list[bool]:
-    return [signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
-
-
-class _Nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-def test_workers_leave_ctrl_c_to_their_parent() -> None:
-    batches = list(workers.run_batches(_interrupt_is_blocked, list(range(100)), resource=_Nothing, processes=2))
-    assert batches == [[True]] * 7
-    assert not _interrupt_is_blocked(None, None)[0]
-
-
-@pytest.mark.slow
-def test_worker_killed_by_the_system_is_told() -> None:
-    with pytest.raises(UserError, match="want of memory"):
-        list(workers.run_batches(_die, list(range(100)), resource=_Nothing, processes=2))
 
 
 def test_split_is_made_before_bad_images_are_left_out(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_broken_off_download_goes_on(
     whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen
 ) -> None:
     calls = serve(whole, monkeypatch, break_off_at=700)
-    with pytest.raises(UserError, match=r"did not hand out the file: connection lost\. Repeat the command to go on"):
+    with pytest.raises(UserError, match=r"did not send the file: connection lost\. Repeat the command to resume"):
         download(tmp_path, file_id="abc", counts=COUNTS, screen=screen)
     assert not (tmp_path / ZIP_NAME).exists()
     smaller = tmp_path / ".SIGNS.zip.download/SIGNS.zipzzzz0000.part"
@@ -97,7 +97,7 @@ def test_failure_says_what_to_do_by_hand(
 
 def test_quota_page_is_told_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen) -> None:
     serve(b"<!DOCTYPE html><html>Quota exceeded</html>", monkeypatch)
-    with pytest.raises(UserError, match=r"is a web page, not a zip.*fetched too often.*by hand in a browser"):
+    with pytest.raises(UserError, match=r"is a web page, not a zip.*downloaded too often.*in a browser"):
         download(tmp_path, file_id="abc", counts=COUNTS, screen=screen)
     assert not list(tmp_path.rglob("*.zip"))
     assert not (tmp_path / ZIP_NAME).exists()
@@ -114,10 +114,10 @@ def test_checks(whole: bytes, tmp_path: Path, screen: Screen) -> None:
 
     path.write_bytes(whole)
     check_zip(path, COUNTS, screen)
-    assert "holds 9 train and 3 test images; published were 10 train and 3 test" in told_of(
+    assert "holds 9 train and 3 test images; the published zip holds 10 train and 3 test" in told_of(
         whole, {"train": 10, "test": 3}
     )
-    assert "not a zip, or only a part of one" in told_of(whole[:-300])
+    assert "is not a complete zip" in told_of(whole[:-300])
     assert "has 0 bytes" in told_of(b"")
     middle = whole.index(b"\xff\xd8") + 300
     assert "is damaged" in told_of(whole[:middle] + b"damage" + whole[middle + 6 :])

@@ -128,7 +128,7 @@ def test_a_broken_photo_is_named_the_same_from_a_worker(index: ImageIndex, num_w
     with pytest.raises(BadImageError) as caught:
         list(loader.epoch(0))
     assert str(caught.value) == (
-        f"cannot read the image {broken}: the file has 0 bytes. Replace the file or take it out of the data set."
+        f"cannot read the image {broken}: the file has 0 bytes. Replace the file or remove it from the data set."
     )
     started = time.monotonic()
     del loader

@@ -60,7 +60,7 @@ def test_start_step_goes_on_where_the_epoch_was_left() -> None:
     sampler.set_epoch(4)
     assert len(list(sampler)) == 48
     for wrong in (-1, 7):
-        with pytest.raises(ValueError, match=f"start_step={wrong} is not in an epoch of 6 steps"):
+        with pytest.raises(ValueError, match=f"start_step={wrong} is not in 0 to 6, the steps of an epoch"):
             sampler.set_epoch(0, wrong)
 
 

@@ -11,15 +11,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
-from PIL import Image
 
 from signs_dist.console.command import run_command
 from signs_dist.data import synthetic
-from signs_dist.data.hands.drawing import draw_hand
-from signs_dist.data.hands.pose import Kind, pose_hand
 from signs_dist.data.synthetic import default_root, encode_image, main, plan_set, write_synthetic_set
 from signs_dist.errors import EXIT_OK, EXIT_USAGE, UserError
 
@@ -35,15 +30,6 @@ def draw(
 
 def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def pixels(num_fingers: int, seed: int, size: int = 64) -> npt.NDArray[np.float64]:
-    picture = draw_hand(num_fingers, size, np.random.default_rng([seed, num_fingers]))
-    return np.asarray(picture, dtype=np.float64) / 255
-
-
-def skin_share(picture: npt.NDArray[np.float64]) -> float:
-    return float((picture[..., 0] - picture[..., 2] > 0.16).mean())
 
 
 @pytest.fixture(scope="module")
@@ -80,57 +66,6 @@ def test_seed_split_and_index_change_the_picture() -> None:
     assert encode_image(zero, image_size=32, seed=0) == encoded[0]
 
 
-@pytest.mark.parametrize(
-    ("num_fingers", "num_straight", "is_thumb_out"),
-    [(1, 1, False), (2, 2, False), (3, 2, True), (4, 4, False), (5, 4, True)],
-)
-def test_as_many_fingers_are_straight_as_the_sign_has(num_fingers: int, num_straight: int, is_thumb_out: bool) -> None:
-    for seed in range(40):
-        hand = pose_hand(num_fingers, np.random.default_rng(seed))
-        *fingers, thumb = (hand.rotation.T @ part.end for part in hand.parts if part.kind is Kind.TIP)
-        from_wrist = [float(np.linalg.norm(tip)) for tip in fingers]  # in centimetres; the wrist is the origin
-        assert [distance > 11.5 for distance in from_wrist] == [i < num_straight for i in range(4)], from_wrist
-        assert (thumb[0] > 3) == is_thumb_out
-
-
-def test_a_closed_ring_brings_the_thumb_to_the_finger_tips() -> None:
-    for seed in range(40):
-        hand = pose_hand(0, np.random.default_rng(seed))
-        index, middle, _, _, thumb = (part.end for part in hand.parts if part.kind is Kind.TIP)
-        assert min(np.linalg.norm(index - thumb), np.linalg.norm(middle - thumb)) < 4
-
-
-@pytest.mark.parametrize("size", [16, 32, 224])
-def test_sizes(size: int) -> None:
-    picture = draw_hand(5, size, np.random.default_rng(3))
-    assert (picture.size, picture.mode) == ((size, size), "RGB")
-
-
-def test_the_size_does_not_change_what_is_seen() -> None:
-    small, large = (draw_hand(2, size, np.random.default_rng(4)) for size in (32, 128))
-    difference = np.abs(np.asarray(large.resize((32, 32), Image.Resampling.BOX), float) - np.asarray(small, float))
-    assert difference.mean() < 5  # of 255; two other hands differ by more than 15
-
-
-@pytest.mark.parametrize("num_fingers", range(6))
-def test_a_bright_wall_and_a_hand_of_reasonable_size(num_fingers: int) -> None:
-    pictures = [pixels(num_fingers, seed) for seed in range(8)]
-    walls = [float(np.percentile(picture.mean(axis=2), 90)) for picture in pictures]
-    shares = [skin_share(picture) for picture in pictures]
-    assert min(walls) > 0.7
-    assert 0.08 < float(np.median(shares)) < 0.5
-    assert min(shares) > 0.02
-    assert max(shares) < 0.75
-
-
-def test_the_picture_depends_on_the_number_of_fingers() -> None:
-    pictures = [
-        np.asarray(draw_hand(num_fingers, 32, np.random.default_rng(11)), dtype=float) for num_fingers in range(6)
-    ]
-    differences = [np.abs(pictures[i] - pictures[j]).mean() for i in range(6) for j in range(i)]
-    assert min(differences) > 2
-
-
 def test_an_equal_set_is_left_alone(drawn: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in [drawn, *drawn.rglob("*")]}
     write_synthetic_set(
@@ -149,7 +84,7 @@ def test_another_set_is_refused(drawn: Path) -> None:
 def test_a_set_with_a_missing_image_is_refused(tmp_path: Path) -> None:
     root = draw(tmp_path / "hands", counts={"train": 6})
     (root / "train_signs" / "0_IMG_0000.jpg").unlink()
-    with pytest.raises(UserError, match="was changed: it has 5 images where 6 were drawn"):
+    with pytest.raises(UserError, match="was changed: it has 5 images, and 6 were drawn"):
         draw(root, counts={"train": 6})
 
 
@@ -256,7 +191,7 @@ def test_a_full_disk_is_a_user_error_and_leaves_nothing(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--size", "8"], "image size 8: hands are drawn with 16 to 1024 pixels a side."),
+        (["--size", "8"], "image size 8: hands are drawn with 16 to 1024 pixels per side."),
         (["--train", "3"], "3 drawn train images: give 6 or more"),
         (["--train", "0", "--val", "0", "--test", "0"], "a drawn set of 0 images"),
         (["--seed", "-1"], "seed -1 of the drawn set"),

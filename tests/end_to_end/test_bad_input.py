@@ -247,7 +247,7 @@ def test_a_checkpoint_of_another_model(
     torch.save({"fc.weight": torch.zeros(3, 4)}, other)
     capsys.readouterr()
     assert run_command(evaluate, [str(finished), "--weights", str(other)]) == 2
-    assert f"{other} is of another model" in capsys.readouterr().err
+    assert f"{other} holds the weights of another model" in capsys.readouterr().err
     assert str(other) in refused(photos, f"model.weights={other}")
 
 

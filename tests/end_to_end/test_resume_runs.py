@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from launch.torchrun import OWN_SIGNAL_SECONDS, torchrun_knows
 from signs_dist.environment.process_table import find_descendants
 from signs_dist.monitoring.beats import read_beats
 from signs_dist.run_folder.digest import find_damage
@@ -151,22 +150,21 @@ def test_a_signal_to_the_whole_group_stops_at_a_step_and_loses_nothing(
     assert_same(tmp_path / "run", whole)
 
 
-@pytest.mark.skipif(
-    not torchrun_knows("--signals-to-handle"), reason="this release of torchrun knows no --signals-to-handle"
-)
 @pytest.mark.parametrize("to", ["launcher", "every process"])
-def test_torchruns_processes_hear_sigusr2_as_itself(colours: Path, tmp_path: Path, to: str) -> None:
-    """So that a save may take as long as the scheduler's notice, and not as long as torchrun gives after SIGTERM."""
+def test_processes_of_launch_local_get_sigusr2_as_itself(colours: Path, tmp_path: Path, to: str) -> None:
+    """So that a save may take as long as the scheduler's notice, and not as long as torch gives after SIGTERM."""
     arguments = ["--run-dir", "run", *settings(colours, "checkpoint.every_steps=null", "train.epochs=40")]
     with started(launch(2, *arguments), tmp_path) as process:
         wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 15,')
         ranks = [beat.identity.pid for beat in read_beats(tmp_path / "run" / "logs").values()]
         for pid in ranks:
             os.kill(pid, signal.SIGSTOP)  # as slow as those that save for long
-        others = find_descendants(process.pid) if to == "every process" else []  # as SLURM does
-        for pid in (process.pid, *others):
+        others = find_descendants(process.pid) if to == "every process" else []  # as SLURM signals a step
+        for pid in others:
             os.kill(pid, signal.SIGUSR2)
-        time.sleep(OWN_SIGNAL_SECONDS + 2)
+        time.sleep(1)  # the agent is waiting for its workers when the launcher passes on a second one
+        os.kill(process.pid, signal.SIGUSR2)
+        time.sleep(2)
         for pid in ranks:
             os.kill(pid, signal.SIGCONT)
         ended = finish(process)
@@ -196,7 +194,10 @@ def test_where_there_is_no_time_for_a_save_the_last_one_counts(colours: Path, wh
         process.send_signal(signal.SIGTERM)
         ended = finish(process, timeout=60)
     assert ended.code == 75, ended.err
-    assert "not saved: a save takes 0 s, and the kill comes 1e-05 s after SIGTERM; the newest save is run/" in ended.out
+    assert (
+        "not saved: a save takes 0 s, and the process is killed 1e-05 s after SIGTERM; the newest save is run/"
+        in ended.out
+    )
     assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("stopped by SIGTERM after epoch ")
     assert "start torchrun with --shutdown-timeout" in ended.out + ended.err  # said at the second save
     # Its next attempt knows that before its own first save is over.
@@ -237,8 +238,8 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_used(colours: Path, who
     newest.write_bytes(content)
     ended = run(launch(2, *arguments), tmp_path)
     assert ended.code == 0, ended.err
-    assert f"{newest.name} is broken: its SHA-256 is not the one beside it." in ended.out
-    assert f"going on from the one before it: run/checkpoints/{before.name}" in ended.out
+    assert f"{newest.name} is broken: its SHA-256 differs from the SHA-256 beside it." in ended.out
+    assert f"resuming from the checkpoint before it: run/checkpoints/{before.name}" in ended.out
     assert (checkpoints / f"{newest.name}.broken").is_file()
     assert_same(tmp_path / "run", whole)
 
@@ -286,13 +287,13 @@ def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path
     if on_error == "stop":
         assert ended.code == 74
         assert "error: no space left for run/checkpoints/epoch00" in ended.err
-        assert "free. Free some space and repeat the command: it goes on from the checkpoint before." in ended.err
+        assert "free. Free some space and repeat the command: it resumes from the checkpoint before." in ended.err
         assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("SaveError: no space left for")
     else:
         # It trains to its end; the weights themselves are too large for that disk as well.
         assert ended.code == 2
         assert "warning: no space left for run/checkpoints/" in ended.out
-        assert "Going on without (checkpoint.on_error=warn)." in ended.out
+        assert "Training continues without this checkpoint (checkpoint.on_error=warn)." in ended.out
         assert "no space left while writing run/model.pt" in ended.err
     assert run(launch(1, *arguments), tmp_path).code == 0
     assert_same(tmp_path / "run", whole)

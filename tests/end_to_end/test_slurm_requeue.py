@@ -199,7 +199,7 @@ def test_the_time_limit_requeues_and_is_counted(site: Site, one_process: str) ->
     while not (requeued := [line for line in site.attempts("run") if line["event"] == "requeue"]):
         assert time.monotonic() < deadline
         time.sleep(0.3)
-    assert requeued[0]["why"] == "its time was nearly over"
+    assert requeued[0]["why"] == "its time limit was near"
     assert requeued[0]["is_timeout"]
     site.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
     ended = site.type_in("wait", job)
@@ -212,7 +212,7 @@ def test_the_time_limit_requeues_and_is_counted(site: Site, one_process: str) ->
     ("flags", "why", "cause"),
     [
         (["--max-requeues", "1"], "it was requeued once: max_requeues", "it was signalled"),
-        (["--max-timeouts", "1"], "that was so once before: max_timeouts", "its time was nearly over"),
+        (["--max-timeouts", "1"], "it was requeued for that once: max_timeouts", "its time limit was near"),
         ([], "two attempts in a row made no step", "it was signalled"),
     ],
 )

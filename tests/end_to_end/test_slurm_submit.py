@@ -73,7 +73,7 @@ def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None
             ["train.global_batch=32", "train.micro_batch=7"],
             "does not divide into micro-batches",
         ),
-        (["--nodes", "1-2"], ["train.micro_batch=null"], "each number would cut the batch in another way"),
+        (["--nodes", "1-2"], ["train.micro_batch=null"], "each number of processes would cut the batch in another way"),
         ([], ["data.root=/nowhere"], "there is no folder /nowhere"),
         ([], ["optim.lr=fast"], "optim.lr=fast"),
         ([], ["model.name=resnet_18"], "model.name"),
@@ -182,16 +182,17 @@ def test_of_an_array_one_element_comes_back_alone(site: Site) -> None:
 SUBMIT = """
 import json, sys
 from pathlib import Path
-from launch.batch import Submission, submit
 from launch.cluster import ClusterConfig
 from launch.job import Job
+from launch.schedulers import SCHEDULERS
+from launch.schedulers.base import Submission
 from signs_dist.errors import UserError
 for cluster, arguments, run, working, imports in json.loads(sys.stdin.read()):
     folder = Path(run) / "submit" / "001"
     folder.mkdir(parents=True, exist_ok=True)
     job = Job(tuple(arguments), run, working, tuple(imports))
     try:
-        print(submit(Submission(ClusterConfig(**cluster), job, folder, Path(run).name)))
+        print(*SCHEDULERS["slurm"].submit(Submission(ClusterConfig(**cluster), (job,), folder, Path(run).name)))
     except UserError as error:
         print("refused", " ".join(str(error).split()))
 """
@@ -343,11 +344,11 @@ def test_going_on_is_checked_before_the_queue(tmp_path: Path, real_photos: Path)
     assert "--accept-change train.epochs" in changed.stderr
     same = site.type_in("--dry-run", *here, *site.settings(*TRIVIAL, "train.epochs=2"))
     assert same.returncode == 0, same.stderr
-    assert "goes on from " in same.stdout
+    assert "resumes from " in same.stdout
     unseen = ["--data-on-nodes", "--dry-run", *here[:-1], "other", "--config", str(CONFIG)]
     told = site.type_in(*unseen, "data.root=/on/the/nodes")
     assert told.returncode == 0, told.stderr
-    assert "tried with random pixels; the data are looked for on the nodes only" in told.stdout
+    assert "tried with random pixels; the data are not looked for on this machine" in told.stdout
 
 
 def test_without_a_cluster_it_says_what_to_type(tmp_path: Path, real_photos: Path) -> None:

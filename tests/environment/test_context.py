@@ -1,4 +1,4 @@
-"""Who launched this process: pure functions, as tables."""
+"""The context of this process, from its environment."""
 
 from __future__ import annotations
 
@@ -9,192 +9,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.environment.context import read_context
-from signs_dist.environment.launchers import Launch, find_launch
-from signs_dist.environment.slurm_job import first_node, parse_tasks_per_node, read_job_attempt
-from signs_dist.errors import UserError
-
-RANKS = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
-BY_HAND = RANKS | {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
-TORCHRUN = BY_HAND | {
-    "TORCHELASTIC_RUN_ID": "none",
-    "TORCHELASTIC_RESTART_COUNT": "2",
-    "TORCHELASTIC_USE_AGENT_STORE": "True",
-}
-RANK_3 = Launch("environment", 3, 8, 1, 2, master_address="node1", master_port=29500)
-BY_TORCHRUN = dataclasses.replace(RANK_3, launcher="torchrun", kill_seconds=30.0)
-UUID = "1304c5c7-e6e4-4826-a42f-c7e9b60c8ca3"
-"""What torchrun --standalone calls a launch."""
-
-SLURM_JOB = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_TASKS_PER_NODE": "2(x2)"}
-SRUN = SLURM_JOB | {"SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
-
-
-def task(rank: int, size: int, local_rank: int, local_size: int, step: str = "0", restarts: int = 0) -> Launch:
-    """What srun's variables for job 7 mean."""
-    return Launch(
-        *("srun", rank, size, local_rank, local_size),
-        restart_count=restarts,
-        launch_id=f"job7.{step}",
-        meeting_name=f"/7.{step}/{restarts}",
-    )
-
-
-TASK_3 = task(3, 4, 1, 2)
-STEP_OF_TWO = {
-    "SLURM_STEP_NUM_TASKS": "2",
-    "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
-    "SLURM_PROCID": "1",
-    "SLURM_LOCALID": "0",
-}
-NO_STEP = Launch(launch_note="local: SLURM_JOB_ID is set but no SLURM_STEP_ID")
-
-
-def shell(step: str) -> Launch:
-    return Launch(launch_note=f"local: SLURM_STEP_ID={step} is a shell or a batch script, not a step of srun")
-
-
-def without(environment: dict[str, str], *names: str) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name not in names}
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, Launch()),
-        ({"LOCAL_RANK": "0"}, Launch()),
-        ({"MASTER_ADDR": "login1", "MASTER_PORT": "any"}, Launch()),  # a site's profile
-        # torchrun's variables.
-        (TORCHRUN, dataclasses.replace(BY_TORCHRUN, restart_count=2, uses_agent_store=True)),
-        (TORCHRUN | {"TORCHELASTIC_USE_AGENT_STORE": "False"}, dataclasses.replace(BY_TORCHRUN, restart_count=2)),
-        (BY_HAND, RANK_3),
-        (BY_HAND | {"TORCHELASTIC_RUN_ID": "7"}, BY_TORCHRUN),
-        (
-            BY_HAND | {"TORCHELASTIC_RUN_ID": UUID, "TORCHELASTIC_MAX_RESTARTS": "3"},
-            dataclasses.replace(BY_TORCHRUN, launch_id=UUID, max_restarts=3),
-        ),
-        (
-            BY_HAND | {"TORCHELASTIC_RUN_ID": "7", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "90"},
-            dataclasses.replace(BY_TORCHRUN, kill_seconds=90.0),
-        ),
-        (BY_HAND | {"TORCHELASTIC_RUN_ID": "7", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "x"}, BY_TORCHRUN),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, Launch("environment")),
-        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": ""}, Launch("environment")),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, Launch("environment")),
-        (SRUN | BY_HAND, RANK_3),  # torchrun inside srun
-        (SLURM_JOB | BY_HAND, RANK_3),
-        # A step of srun's.
-        (SRUN, TASK_3),
-        (SRUN | {"SUBMITIT_EXECUTOR": "slurm"}, dataclasses.replace(TASK_3, launcher="submitit")),
-        (SRUN | {"SLURM_TASKS_PER_NODE": "3,1", "SLURM_LOCALID": "0"}, task(3, 4, 0, 1)),
-        (SRUN | {"SLURM_TASKS_PER_NODE": "3,1", "SLURM_NODEID": "0"}, task(3, 4, 1, 3)),
-        (without(SRUN, "SLURM_NODEID") | {"SLURM_TASKS_PER_NODE": "4"}, task(3, 4, 1, 4)),
-        (SRUN | {"SLURM_PTY_PORT": "4711"}, dataclasses.replace(TASK_3, launch_id="")),
-        (
-            SRUN
-            | {
-                "SLURM_JOB_NODELIST": "n[07-09],m1",
-                "SLURM_STEP_NODELIST": "n[08-09]",
-                "SLURM_RESTART_COUNT": "2",
-                "SLURM_CLUSTER_NAME": "alps",
-                "SIGNS_DIST_KILL_SECONDS": "30",
-            },
-            dataclasses.replace(
-                task(3, 4, 1, 2, restarts=2), master_address="n08", kill_seconds=30.0, meeting_name="alps/7.0/2"
-            ),
-        ),
-        (SRUN | STEP_OF_TWO, task(1, 2, 0, 1)),  # fewer tasks than the allocation holds
-        (
-            SRUN | {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"},
-            dataclasses.replace(TASK_3, master_address="node1", master_port=29500),
-        ),
-        (
-            SRUN | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_STEP_ID": "2"},
-            task(0, 1, 0, 1, "2"),
-        ),  # srun --pty bash
-        # An allocation, but no step of srun's.
-        (SLURM_JOB, NO_STEP),  # the shell that salloc opens
-        (SLURM_JOB | {"SLURM_PROCID": "0"}, NO_STEP),  # a batch script
-        (SLURM_JOB | {"SLURM_STEP_ID": "0"}, Launch(launch_note="local: SLURM_STEP_ID is set but no SLURM_PROCID")),
-        (SRUN | {"SLURM_PROCID": "0", "SLURM_STEP_ID": "4294967291"}, shell("4294967291")),  # the same, as a step
-        (SRUN | {"SLURM_PROCID": "0", "SLURM_STEP_ID": "4294967290"}, shell("4294967290")),  # interactive step
-        (SRUN | {"SLURM_STEP_ID": "interactive"}, shell("interactive")),
-        (SLURM_JOB | {"SLURM_STEP_ID": "batch"}, shell("batch")),
-    ],
-)
-def test_launches(environment: dict[str, str], expected: Launch) -> None:
-    assert find_launch(environment) == expected
-
-
-@pytest.mark.parametrize(
-    ("environment", "told"),
-    [
-        ({"RANK": "0"}, "RANK is there, WORLD_SIZE is missing. Start with torchrun or srun, or type `unset RANK`"),
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is there, RANK is missing"),
-        ({"RANK": "", "WORLD_SIZE": "2"}, "RANK=''"),
-        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK='-1'"),
-        ({"RANK": "²", "WORLD_SIZE": "2"}, "RANK='²'"),
-        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE='two'"),
-        ({"RANK": "0", "WORLD_SIZE": "9" * 5000}, "which is not a whole number"),
-        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 of WORLD_SIZE=2"),
-        ({"RANK": "0", "WORLD_SIZE": "0"}, "RANK=0 of WORLD_SIZE=0"),
-        (
-            RANKS,
-            "the environment has WORLD_SIZE=8, but these are missing: MASTER_ADDR (the machine of rank 0, such as "
-            "127.0.0.1), MASTER_PORT (a free port there, such as 29500). Start with torchrun --nproc_per_node=8, which "
-            "sets all of them, or export them.",
-        ),
-        (without(BY_HAND, "MASTER_PORT"), "WORLD_SIZE=8, but these are missing: MASTER_PORT ("),
-        (BY_HAND | {"MASTER_ADDR": ""}, "WORLD_SIZE=8, but these are missing: MASTER_ADDR ("),
-        (without(BY_HAND, "LOCAL_RANK"), "WORLD_SIZE=8, but these are missing: LOCAL_RANK ("),
-        (without(BY_HAND, "LOCAL_WORLD_SIZE"), "WORLD_SIZE=8, but these are missing: LOCAL_WORLD_SIZE ("),
-        (BY_HAND | {"MASTER_PORT": "http"}, "MASTER_PORT='http'"),
-        (BY_HAND | {"MASTER_PORT": "0"}, "MASTER_PORT=0: ports go from 1 to 65535"),
-        (BY_HAND | {"MASTER_PORT": "65536"}, "MASTER_PORT=65536: ports go from 1 to 65535"),
-        (BY_HAND | {"LOCAL_RANK": "one"}, "LOCAL_RANK='one'"),
-        (
-            BY_HAND | {"LOCAL_RANK": "2"},
-            "LOCAL_RANK=2, LOCAL_WORLD_SIZE=2, WORLD_SIZE=8: LOCAL_RANK counts from 0 to LOCAL_WORLD_SIZE - 1",
-        ),
-        (BY_HAND | {"LOCAL_WORLD_SIZE": "9"}, "LOCAL_WORLD_SIZE is at most WORLD_SIZE. Start with torchrun"),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "1"}, "LOCAL_RANK=1, LOCAL_WORLD_SIZE=1, WORLD_SIZE=1"),
-        (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "x"}, "TORCHELASTIC_RESTART_COUNT='x'"),
-        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}, "SLURM_PROCID is there, SLURM_NTASKS is missing"),
-        (SRUN | {"SLURM_PROCID": "4"}, "SLURM_PROCID=4 of SLURM_NTASKS=4"),
-        (SRUN | {"SLURM_STEP_NUM_TASKS": "3"}, "SLURM_PROCID=3 of SLURM_STEP_NUM_TASKS=3"),
-        (without(SRUN, "SLURM_LOCALID"), "SLURM_NTASKS=4, but SLURM_LOCALID is missing. Start with srun"),
-        (without(SRUN, "SLURM_TASKS_PER_NODE"), "SLURM_NTASKS=4, but SLURM_TASKS_PER_NODE is missing"),
-        (
-            SRUN | {"SLURM_TASKS_PER_NODE": "2(x"},
-            "SLURM_TASKS_PER_NODE='2(x' and SLURM_NODEID=1: it has to say how many",
-        ),
-        (SRUN | {"SLURM_TASKS_PER_NODE": "4"}, "SLURM_TASKS_PER_NODE='4' and SLURM_NODEID=1"),
-        (SRUN | {"SLURM_LOCALID": "2"}, "SLURM_LOCALID=2, SLURM_TASKS_PER_NODE=2, SLURM_NTASKS=4"),
-        (SRUN | {"SLURM_LOCALID": "-1"}, "SLURM_LOCALID='-1'"),
-        (SRUN | {"SLURM_TASKS_PER_NODE": "5(x2)"}, "SLURM_TASKS_PER_NODE is at most SLURM_NTASKS. Start with srun"),
-    ],
-)
-def test_an_environment_that_contradicts_itself_is_refused(environment: dict[str, str], told: str) -> None:
-    with pytest.raises(UserError) as caught:
-        find_launch(environment)
-    assert told in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "nodes"),
-    [
-        ("4", [4, None]),
-        ("2(x3)", [2, 2, 2, None]),
-        ("2(x2),1", [2, 2, 1, None]),
-        ("3,2(x2)", [3, 2, 2, None]),
-        ("1(x999999999)", [1, 1]),
-        ("", [None]),
-        ("2,", [None]),
-        ("2(x)", [None]),
-        ("2x3", [None]),
-    ],
-)
-def test_tasks_per_node(text: str, nodes: list[int | None]) -> None:
-    assert [parse_tasks_per_node(text, node) for node in range(len(nodes))] == nodes
+from tests.environment.test_launchers import BY_HAND, SRUN, TORCHRUN
 
 
 @pytest.fixture
@@ -220,7 +35,7 @@ def test_the_context_of_this_process_is_frozen() -> None:
 @pytest.mark.usefixtures("_no_launcher")
 @pytest.mark.parametrize("launcher", [{}, TORCHRUN, SRUN])
 @pytest.mark.parametrize(("restarts", "is_requeued"), [(None, False), ("0", False), ("2", True)])
-def test_a_requeued_job_is_known_whoever_starts_its_processes(
+def test_a_requeued_job_is_known_under_any_launcher(
     monkeypatch: pytest.MonkeyPatch, launcher: dict[str, str], restarts: str | None, is_requeued: bool
 ) -> None:
     for name, value in {"SLURM_JOB_ID": "7", **launcher}.items():
@@ -246,33 +61,3 @@ def test_the_context_of_one_of_several_processes(monkeypatch: pytest.MonkeyPatch
     assert context.error_file == Path("/tmp/error.json")
     assert context.visible_devices == "4, 6"
     assert context.cores_per_process == max(1, context.usable_cores // 2) == context.num_threads
-
-
-@pytest.mark.parametrize(
-    ("text", "first"),
-    [
-        ("", ""),
-        ("node1", "node1"),
-        ("node1,node2", "node1"),
-        ("n[03-05,9],gpu1", "n03"),
-        ("n[9,12-14]", "n9"),
-        ("127.0.1.[1-2]", "127.0.1.1"),
-        ("rack[1-2]-n[01-04]", "rack1-n01"),
-        ("a,b[1-2]", "a"),
-    ],
-)
-def test_the_first_machine_of_a_list(text: str, first: str) -> None:
-    assert first_node(text) == first
-
-
-@pytest.mark.parametrize(
-    ("environment", "mark"),
-    [
-        ({"SLURM_JOB_ID": "7"}, "7.0"),
-        ({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}, "7.2"),
-        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}, "7_3.0"),
-        ({"SUBMITIT_LOCAL_JOB_ID": "4711"}, "local4711.0"),
-    ],
-)
-def test_an_attempt_of_a_job_has_a_name(environment: dict[str, str], mark: str) -> None:
-    assert read_job_attempt(environment).mark == mark

@@ -1,14 +1,18 @@
-"""How many cores a process may use: pure functions, as tables."""
+"""How many cores a process may use: pure functions as tables, and what the machine says."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from signs_dist.environment import cores
 from signs_dist.environment.cores import (
     count_sharing,
     count_threads,
     count_usable_cores,
     parse_cgroup_limit,
+    read_usable_cores,
     share_of_cores,
 )
 
@@ -40,7 +44,7 @@ def test_control_group_limits(text: str, limit: float | None) -> None:
         (8, 0.5, None, 1),
         (2, 16.0, None, 2),
         (1, None, None, 1),
-        (96, None, 8, 8),  # SLURM granted some, and confined nothing
+        (96, None, 8, 8),  # SLURM granted 8, and does not confine the job
         (4, None, 32, 4),  # bound to its own share
         (8, 2.0, 4, 2),
     ],
@@ -59,7 +63,7 @@ def test_usable_cores(affinity: int, limit: float | None, slurm_cpus: int | None
         ("srun", 4, 8, 96, "8", 1),  # each task is bound to its own
         ("submitit", 4, 8, 96, "8", 1),
         ("srun", 4, 32, 96, "8", 4),  # the job is confined, its tasks are not bound
-        ("srun", 4, 96, 96, "8", 4),  # nothing is
+        ("srun", 4, 96, 96, "8", 4),  # neither is confined or bound
         ("srun", 4, 8, 96, None, 4),
         ("srun", 4, 8, 96, "", 4),
         ("srun", 4, 1, 96, "8", 1),  # srun forgot --cpus-per-task: one core for each
@@ -67,7 +71,7 @@ def test_usable_cores(affinity: int, limit: float | None, slurm_cpus: int | None
         ("srun", 1, 8, 96, "8", 1),
     ],
 )
-def test_who_shares_the_cores(
+def test_how_many_processes_share_the_cores(
     launcher: str, local_world_size: int, affinity: int, machine_cores: int, cpus_per_task: str | None, expected: int
 ) -> None:
     assert count_sharing(launcher, local_world_size, affinity, machine_cores, cpus_per_task) == expected
@@ -106,3 +110,28 @@ def test_share_of_cores(cores: int, sharing: int, share: int) -> None:
 )
 def test_threads(cores: int, omp: str | None, launcher: str, sharing: int, threads: int) -> None:
     assert count_threads(cores, omp, launcher, sharing) == threads
+
+
+@pytest.mark.parametrize(
+    ("cgroup_limit", "environment", "expected"),
+    [
+        (None, {}, 2),
+        (1.0, {}, 1),
+        (None, {"SLURM_CPUS_ON_NODE": "1"}, 2),  # a shell in an allocation, not a step
+        (None, {"SLURM_CPUS_ON_NODE": "1", "SLURM_PROCID": "0"}, 1),
+        (1.5, {"SLURM_CPUS_ON_NODE": "8", "SLURM_PROCID": "3"}, 2),
+    ],
+)
+def test_usable_cores_of_a_machine_with_two(
+    monkeypatch: pytest.MonkeyPatch, cgroup_limit: float | None, environment: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(cores, "read_cgroup_limit", lambda: cgroup_limit)
+    assert read_usable_cores(environment) == expected
+
+
+def test_without_affinity_masks_all_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(cores, "read_cgroup_limit", lambda: None)
+    assert read_usable_cores({}) == 6

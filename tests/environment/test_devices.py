@@ -64,26 +64,26 @@ def test_visible_devices(text: str | None, names: tuple[str, ...] | None) -> Non
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("0,,1", "CUDA_VISIBLE_DEVICES=0,,1: '' is no GPU. It takes numbers, such as 0,2, or names"),
-        ("0,x", "'x' is no GPU"),
-        ("0, 1,x", "'x' is no GPU"),
-        ("1.5", "'1.5' is no GPU"),
-        ("0,", "'' is no GPU"),
-        ("0-3", "'0-3' is no GPU"),
-        ("0;1", "'0;1' is no GPU"),
-        ("²", "'²' is no GPU"),
-        ("0,-1", "'-1' is no GPU"),
-        ("-1,0", "'-1' is no GPU"),
-        ("all", "'all' is no GPU"),
-        ("gpu-8932f937", "'gpu-8932f937' is no GPU"),
-        ("GPU-", "'GPU-' is no GPU"),
-        ("GPU-5d2a, GPU-81f0", "' GPU-81f0' is no GPU"),
-        (f"MIG-{GPU}/1", "is no GPU"),
+        ("0,,1", "CUDA_VISIBLE_DEVICES=0,,1: '' is not a GPU. Give numbers, such as 0,2, or names"),
+        ("0,x", "'x' is not a GPU"),
+        ("0, 1,x", "'x' is not a GPU"),
+        ("1.5", "'1.5' is not a GPU"),
+        ("0,", "'' is not a GPU"),
+        ("0-3", "'0-3' is not a GPU"),
+        ("0;1", "'0;1' is not a GPU"),
+        ("²", "'²' is not a GPU"),
+        ("0,-1", "'-1' is not a GPU"),
+        ("-1,0", "'-1' is not a GPU"),
+        ("all", "'all' is not a GPU"),
+        ("gpu-8932f937", "'gpu-8932f937' is not a GPU"),
+        ("GPU-", "'GPU-' is not a GPU"),
+        ("GPU-5d2a, GPU-81f0", "' GPU-81f0' is not a GPU"),
+        (f"MIG-{GPU}/1", "is not a GPU"),
         (f"0,{GPU}", "numbers, GPU-… and MIG-… are mixed"),
         (f"{GPU},{MIG}", "numbers, GPU-… and MIG-… are mixed"),
-        ("1,2,1", "CUDA_VISIBLE_DEVICES=1,2,1: 1 stands there more than once. Type CUDA_VISIBLE_DEVICES=1,2"),
-        ("1,01", "1 stands there more than once. Type CUDA_VISIBLE_DEVICES=1"),
-        (f"{GPU},{GPU}", f"{GPU} stands there more than once"),
+        ("1,2,1", "CUDA_VISIBLE_DEVICES=1,2,1: 1 is given more than once. Type CUDA_VISIBLE_DEVICES=1,2"),
+        ("1,01", "1 is given more than once. Type CUDA_VISIBLE_DEVICES=1"),
+        (f"{GPU},{GPU}", f"{GPU} is given more than once"),
     ],
 )
 def test_visible_devices_that_cuda_would_cut_short_are_refused(text: str, told: str) -> None:
@@ -109,10 +109,10 @@ def test_ids(text: str, ids: tuple[int, ...]) -> None:
         ("1\n", "--device-ids '1\\n': GPUs are numbers from 0"),
         ("cuda:1", "GPUs are numbers from 0"),
         (GPU, "GPUs are numbers from 0"),
-        ("1,3,1", "--device-ids 1,3,1: 1 stands there more than once. Type --device-ids 1,3"),
+        ("1,3,1", "--device-ids 1,3,1: 1 is given more than once. Type --device-ids 1,3"),
     ],
 )
-def test_what_are_no_ids_is_refused(text: str, told: str) -> None:
+def test_wrong_ids_are_refused(text: str, told: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_ids(text, "--device-ids")
     assert told in str(caught.value)
@@ -128,14 +128,14 @@ def test_gpus(text: str, names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "--gpus '': '' is no GPU"),
-        ("-1", "--gpus -1: '-1' is no GPU"),
-        ("2,two", "--gpus 2,two: 'two' is no GPU"),
-        ("2,2", "--gpus 2,2: 2 stands there more than once. Type --gpus 2"),
+        ("", "--gpus '': '' is not a GPU"),
+        ("-1", "--gpus -1: '-1' is not a GPU"),
+        ("2,two", "--gpus 2,two: 'two' is not a GPU"),
+        ("2,2", "--gpus 2,2: 2 is given more than once. Type --gpus 2"),
         (f"2,{MIG}", "are mixed"),
     ],
 )
-def test_what_are_no_gpus_is_refused(text: str, told: str) -> None:
+def test_wrong_gpus_are_refused(text: str, told: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_gpus(text)
     assert told in str(caught.value)
@@ -159,11 +159,11 @@ def test_device_flag(text: str, expected: tuple[str, tuple[int, ...] | None]) ->
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("gpu", "--device gpu: it is auto, cpu, cuda or cuda:N, such as cuda:0; cuda:1,3 is nn.DataParallel"),
-        ("", "--device '': it is auto"),
-        ("cuda:0\n", "--device 'cuda:0\\n': it is auto"),
+        ("gpu", "--device gpu: it must be auto, cpu, cuda, cuda:N such as cuda:0, or cuda:1,3 for nn.DataParallel"),
+        ("", "--device '': it must be auto"),
+        ("cuda:0\n", "--device 'cuda:0\\n': it must be auto"),
         *(
-            (word, f"--device {word}: it is auto")
+            (word, f"--device {word}: it must be auto")
             for word in (
                 "cuda:",
                 "cuda:-1",
@@ -178,10 +178,10 @@ def test_device_flag(text: str, expected: tuple[str, tuple[int, ...] | None]) ->
                 "0",
             )
         ),
-        ("cuda:1,1", "--device cuda:1,1: 1 stands there more than once. Type --device cuda:1"),
+        ("cuda:1,1", "--device cuda:1,1: 1 is given more than once. Type --device cuda:1"),
     ],
 )
-def test_what_is_no_device_is_refused(text: str, told: str) -> None:
+def test_a_wrong_device_is_refused(text: str, told: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_device(text)
     assert told in str(caught.value)
@@ -201,7 +201,7 @@ def test_what_is_no_device_is_refused(text: str, told: str) -> None:
         ({"visible": MIG, "num_devices": 1}, cuda(0, physical=MIG)),
         (
             {"visible": f"{MIG},{OLD_MIG}", "num_devices": 1},
-            cuda(0, physical=MIG, note=f"CUDA shows a process one MIG instance: of the 2 named, the run uses {MIG}."),
+            cuda(0, physical=MIG, note=f"CUDA shows a process one MIG instance: of 2 named, the run uses {MIG}."),
         ),
         ({"launcher": "torchrun"}, cuda(0)),
         ({"launcher": "srun", "device": "cuda:3"}, cuda(3)),
@@ -274,7 +274,7 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
     [
         (
             NO_GPU | {"device": "cuda"},
-            "--device cuda: this process sees no GPU. Type --device auto, which takes the CPU then.",
+            "--device cuda: this process sees no GPU. Type --device auto, which then runs on the CPU.",
         ),
         (NO_GPU | {"device": "cuda:1,3"}, "--device cuda:1,3: this process sees no GPU"),
         (NO_GPU | {"device": "cuda", "visible": ""}, "--device cuda: CUDA_VISIBLE_DEVICES is empty. Type"),
@@ -283,13 +283,14 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
         (NO_GPU | DP | {"device_ids": "1,x"}, "--device-ids 1,x: GPUs are numbers"),
         (
             NO_GPU | DP | {"device_ids": "1,3"},
-            "--device-ids 1,3: this process sees no GPU. Type --dp alone, which takes the CPU then.",
+            "--device-ids 1,3: this process sees no GPU. Type --dp alone, which then runs on the CPU.",
         ),
         (
             FOURTH | NO_GPU | {"device": "cuda", "visible": "9"},
-            "names GPUs, but the driver shows none. Type --device auto, which takes the CPU then. If a launcher set",
+            "names GPUs, but the driver shows none. Type --device auto, which then runs on the CPU. If launch.local "
+            "--gpus or SLURM set it to fake GPUs, add -- --device cpu",
         ),
-        (NO_GPU | {"visible": "0,,1"}, "'' is no GPU"),
+        (NO_GPU | {"visible": "0,,1"}, "'' is not a GPU"),
         (FOURTH | NO_GPU | {"device": "cuda"}, "--device cuda: this process sees no GPU"),
         # Not visible.
         (
@@ -311,7 +312,7 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
         (
             {"visible": "0,9", "num_devices": 1},
             "CUDA_VISIBLE_DEVICES=0,9 names 2 GPUs, but the driver shows 1: this machine has no 9, and CUDA stops "
-            "there. `nvidia-smi -L` lists the GPUs; type CUDA_VISIBLE_DEVICES=0 for those before it.",
+            "there. `nvidia-smi -L` lists the GPUs. To use the first 1: CUDA_VISIBLE_DEVICES=0",
         ),
         (
             FOURTH | {"visible": "0,1,2,8", "num_devices": 3},
@@ -323,7 +324,7 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
             "--device-ids 1,3 is for nn.DataParallel. Type --dp --device-ids 1,3, or for one GPU --device cuda:1",
         ),
         ({"device_ids": "1", "device": "cpu"}, "Type --dp --device-ids 1"),
-        (DP | {"device": "cpu"}, "--dp spreads over GPUs, and --device cpu uses none. Leave one of the two away."),
+        (DP | {"device": "cpu"}, "--dp uses several GPUs, and --device cpu uses none. Omit --dp or --device cpu."),
         (
             DP | {"device": "cuda:1,3", "device_ids": "0,1"},
             "--device cuda:1,3 and --device-ids 0,1 name different GPUs",
@@ -333,14 +334,14 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
         # Several processes.
         (
             FOURTH | DP,
-            "--dp and --device-ids are for one process, and this run has 4. Leave them away under torchrun or srun, or "
-            "start plain python: python -m signs_dist.train --dp",
+            "--dp and --device-ids are for one process, and this run has 4. Omit them under torchrun or srun, or "
+            "start one process: python -m signs_dist.train --dp",
         ),
         (FOURTH | NO_GPU | DP, "are for one process, and this run has 4"),
         (FOURTH | {"device_ids": "1,3"}, "are for one process, and this run has 4"),
         (
             FOURTH | {"device": "cuda:1"},
-            "--device cuda:1: this run has 4 processes, and each takes a GPU of its own. Leave --device away; to "
+            "--device cuda:1: this run has 4 processes, and each takes a GPU of its own. Omit --device; to "
             "choose the GPUs, set CUDA_VISIBLE_DEVICES, or type python -m launch.local --gpus 0,1",
         ),
         (FOURTH | {"device": "cuda:1,3"}, "--device cuda:1,3: this run has 4 processes"),
@@ -364,7 +365,7 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
             DP | {"visible": f"{MIG},{OLD_MIG}", "num_devices": 1},
             "--dp cannot use the MIG instances of CUDA_VISIBLE_DEV",
         ),
-        (DP | {"visible": f"{MIG},{OLD_MIG}", "num_devices": 2}, "CUDA shows a process one of them. Leave --dp away"),
+        (DP | {"visible": f"{MIG},{OLD_MIG}", "num_devices": 2}, "CUDA shows a process one of them. Omit --dp"),
         (
             DP | {"visible": f"{MIG},{OLD_MIG}", "num_devices": 1, "device_ids": "0,1"},
             "--dp cannot use the MIG instances",
@@ -375,7 +376,7 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
         ),
     ],
 )
-def test_plans_that_cannot_be_are_refused(changes: dict[str, Any], told: str) -> None:
+def test_contradictory_flags_and_missing_gpus_are_refused(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError) as caught:
         plan_devices(**(ALONE | changes))
     assert told in str(caught.value)

@@ -1,4 +1,4 @@
-"""Finding rank 0's port: taken ports, strangers and other runs do no harm."""
+"""Finding rank 0's port: ports in use, other programs and other runs do no harm."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def test_the_candidates_are_a_function_of_the_name() -> None:
     assert candidate_ports("job 7.0.1") != ports
 
 
-def test_all_are_told() -> None:
+def test_every_rank_gets_the_port() -> None:
     with hosted("all", 12345) as place:
         assert place.place == candidate_ports("all")[0]
         assert [ask("all", "127.0.0.1", rank, 5) for rank in (1, 2, 3)] == [12345] * 3
         assert place.asked == {1, 2, 3}
 
 
-def test_who_comes_first_waits_for_rank_0() -> None:
+def test_a_rank_that_is_early_waits_for_rank_0() -> None:
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.append(ask("early", "127.0.0.1", 1, 20)))
     thread.start()
@@ -43,17 +43,17 @@ def listen(stack: contextlib.ExitStack, port: int) -> socket.socket:
     return stack.enter_context(socket.create_server(("", port)))
 
 
-def test_a_taken_port_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meeting, "ANSWER_SECONDS", 0.3)
     with contextlib.ExitStack() as stack:
-        listen(stack, candidate_ports("taken")[0])  # accepts, and never says a word
+        listen(stack, candidate_ports("taken")[0])  # accepts, and never answers
         with hosted("taken", 88) as place:
             assert place.place == candidate_ports("taken")[1]
             assert ask("taken", "127.0.0.1", 1, 10) == 88
     with contextlib.ExitStack() as stack:
         for port in candidate_ports("full"):
             listen(stack, port)
-        with pytest.raises(UserError, match="are all taken on this machine"), hosted("full", 1):
+        with pytest.raises(UserError, match="are all in use on this machine"), hosted("full", 1):
             pass
 
 
@@ -65,7 +65,7 @@ def test_another_run_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ask("one", "127.0.0.1", 1, 10) == 111
 
 
-def test_a_stranger_that_answers_is_not_believed() -> None:
+def test_the_answer_of_another_program_is_ignored() -> None:
     def answer(listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -83,7 +83,7 @@ def test_a_stranger_that_answers_is_not_believed() -> None:
         thread.join()
 
 
-def test_one_that_says_nothing_or_rubbish_does_not_keep_the_others() -> None:
+def test_silent_and_wrong_connections_do_not_delay_the_others() -> None:
     with hosted("rude", 99) as place, contextlib.ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(socket.create_connection(("127.0.0.1", place.place)))
@@ -93,9 +93,7 @@ def test_one_that_says_nothing_or_rubbish_does_not_keep_the_others() -> None:
 
 
 def test_no_rank_0_is_told_with_the_ports() -> None:
-    with pytest.raises(
-        PeerLostError, match=r"rank 3 found no rank 0 at 127\.0\.0\.1 within 0 s, on none of the ports \d+"
-    ):
+    with pytest.raises(PeerLostError, match=r"rank 3 found no rank 0 at 127\.0\.0\.1 within 0 s on the ports \d+"):
         ask("nobody", "127.0.0.1", 3, 0)
 
 

@@ -1,8 +1,7 @@
-"""Of two submissions for one run one goes on, and nothing but one's own is taken back."""
+"""Of two submissions for one run, one continues."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 
 from launch.claim import claim_folder, end_claim
-from launch.submit import handed_over, taken_back
 from signs_dist.environment.process_table import read_birth
 from signs_dist.errors import UserError
 from tests.processes import environment
@@ -77,38 +75,3 @@ def test_many_claims_at_once_leave_one(tmp_path: Path) -> None:
         process.communicate()
     assert firsts.count("claimed\n") == 1
     assert len(list((tmp_path / "submit").iterdir())) == 1
-
-
-def fail_with(error: BaseException, run: Path, name: str, *, at_sbatch: bool = False) -> None:
-    """A submission that makes its folder and then ends."""
-    with taken_back(run) as made:
-        own = run / "submit" / name
-        own.mkdir(parents=True)
-        made.append(own)
-        with handed_over(made, "slurm") if at_sbatch else contextlib.nullcontext():
-            raise error
-
-
-def test_what_a_submission_made_is_taken_back_and_nothing_else(tmp_path: Path) -> None:
-    run = tmp_path / "runs" / "new"
-    with pytest.raises(UserError, match="later"):
-        fail_with(UserError("later"), run, "001")
-    assert not (tmp_path / "runs").exists()
-    theirs = run / "submit" / "001" / "submission.json"
-    with taken_back(run):
-        theirs.parent.mkdir(parents=True)
-        theirs.touch()
-    assert theirs.exists()
-    with pytest.raises(UserError, match="later"):
-        fail_with(UserError("later"), run, "002")
-    assert theirs.exists()
-    assert not (run / "submit" / "002").exists()
-
-
-@pytest.mark.parametrize(
-    ("error", "stays"), [(KeyboardInterrupt(), True), (UserError("SLURM does not take this job"), False)]
-)
-def test_the_folder_of_a_job_that_slurm_may_have_taken_stays(tmp_path: Path, error: BaseException, stays: bool) -> None:
-    with pytest.raises(UserError, match=r"SLURM|squeue --me"):
-        fail_with(error, tmp_path / "run", "001", at_sbatch=True)
-    assert (tmp_path / "run" / "submit" / "001").exists() == stays

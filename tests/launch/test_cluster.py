@@ -1,38 +1,12 @@
-"""Settings of a cluster: what is legal, and what is said of the rest."""
+"""What a job asks its cluster for."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launch.cluster import ClusterConfig, describe_minutes, load_cluster, parse_minutes, parse_nodes
-from signs_dist.errors import UserError
-from tests.processes import REPOSITORY
-
-
-@pytest.mark.parametrize(
-    ("text", "minutes"),
-    [
-        ("30", 30),
-        ("4:00:00", 240),
-        ("4:00", 4),
-        ("1:30", 2),  # rounded up
-        ("1-0", 1440),
-        ("2-12", 3600),
-        ("1-1:30", 1530),
-        ("1-01:30:30", 1531),
-    ],
-)
-def test_times(text: str, minutes: int) -> None:
-    assert parse_minutes(text) == minutes
-
-
-@pytest.mark.parametrize("text", ["", "0", "0:30", "4h", "-5", "1:2:3:4", "١", "1 hour"])
-def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError, match=r"time="):
-        parse_minutes(text)
+from launch.cluster import ClusterConfig, parse_nodes
 
 
 def test_nodes() -> None:
@@ -54,107 +28,3 @@ def test_nodes() -> None:
 )
 def test_processes(values: dict[str, Any], world_sizes: list[int]) -> None:
     assert ClusterConfig(**values).world_sizes == world_sizes
-
-
-@pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        ({"nodes": "many"}, "--nodes many: a number from 1, or the least and the most of them, such as 1-4."),
-        ({"time": "soon"}, "--time soon: minutes, hours:minutes:seconds or days-hours, such as 4:00:00 or 1-12."),
-        ({"time": "2"}, "signal_seconds=120 with time=2: the signal would come at once. Type --signal-seconds 30"),
-        ({"memory": "lots"}, "--memory lots: a number with K, M, G or T, such as 64G."),
-        ({"time": "2", "signal_seconds": 200}, "--signal-seconds 200 with time=2: the signal would come at once."),
-        ({"time": "1-25:00"}, "time 1-25:00: at most 59 minutes and seconds behind a colon, and 23 hours behind days."),
-        ({"time": "1:61:00"}, "--time 1:61:00: at most 59 minutes"),
-        ({"signal_seconds": 0}, "--signal-seconds: 0 is not legal. It takes a whole number, at least 1 and at most"),
-        ({"extra": {"time": "5"}}, "extra time=5: that has a flag of its own. Type --time."),
-        ({"extra": {"ntasks_per_node": 5}}, "that has a flag of its own. Type --tasks-per-node."),
-        ({"extra": {"gres": "gpu:2"}}, "extra gres=gpu:2: that has a flag of its own. Type --gpus-per-node."),
-        ({"extra": {"no-requeue": True}}, "extra no-requeue=True: the job's script sets that itself"),
-        (
-            {"gpus_per_node": -1},
-            "--gpus-per-node: -1 is not legal. It takes a whole number, at least 0",
-        ),
-        ({"gpus_per_node": 4, "tasks_per_node": 2}, "each process has one GPU. Leave tasks_per_node away."),
-        ({"gpu_type": "a100"}, "gpus_per_node is 0. Type --gpus-per-node 1."),
-        ({"binds_gpus": True, "gpus_per_node": 1, "agent": "torchrun"}, "binds_gpus is for one task per GPU."),
-        ({"agent": "mpirun"}, "--agent: mpirun is not legal. It takes one of srun, torchrun."),
-        ({"partition": "gpu\nrm -rf /"}, "line breaks and other control characters cannot stand in a batch script."),
-        ({"extra": {"comment": "a\nb"}}, "line breaks and other control characters cannot stand in a batch script."),
-    ],
-)
-def test_what_is_not_legal_is_told(flags: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError) as caught:
-        load_cluster("slurm", flags)
-    assert told in str(caught.value)
-
-
-def test_flags_win_over_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "site.yaml"
-    file.write_text("partition: gpu\nnodes: 2\ntime: 600\nextra: {reservation: course}\nsetup: [module load cuda]\n")
-    cluster = load_cluster(str(file), {"nodes": "4", "partition": None, "extra": {"hint": "nomultithread"}})
-    assert (cluster.partition, cluster.nodes, cluster.minutes) == ("gpu", "4", 600)
-    assert cluster.extra == {"reservation": "course", "hint": "nomultithread"}
-    assert cluster.setup == ("module load cuda",)
-
-
-def test_an_unknown_setting_is_refused_with_the_legal_ones(tmp_path: Path) -> None:
-    file = tmp_path / "site.yaml"
-    file.write_text("partitoin: gpu\n")
-    with pytest.raises(UserError) as caught:
-        load_cluster(str(file), {})
-    assert f"{file}:1: unknown setting partitoin. Did you mean partition? Legal: kind, partition, account," in str(
-        caught.value
-    )
-    file.write_text("optim: {lr: 0.1}\n")  # hyperparameters are the config's
-    with pytest.raises(UserError, match=r"site.yaml:1: optim is about training, and not about .* Put optim "):
-        load_cluster(str(file), {})
-    file.write_text("partition: gpu\nlearning_rate: 0.1\n")
-    with pytest.raises(UserError, match=r"site.yaml:2: learning_rate is about training, .* Put optim.lr into"):
-        load_cluster(str(file), {})
-    file.write_text("partition: gpu\nnodes: 2\npartition: cpu\n")
-    with pytest.raises(UserError, match=r"site.yaml:3: partition is given twice; line 1 sets it already"):
-        load_cluster(str(file), {})
-    file.write_text("partition: gpu\ntime: soon\n")
-    with pytest.raises(UserError, match=r"site.yaml:2: time=soon: minutes"):
-        load_cluster(str(file), {})
-    file.write_text("nodes: [1]\ncpus_per_task: many\n")
-    with pytest.raises(UserError, match=r"site.yaml:2: cpus_per_task: many is not legal. It takes a whole number"):
-        load_cluster(str(file), {})
-    for text in ("- a\n", "a: [", "a: b: c\n"):
-        file.write_text(text)
-        with pytest.raises(UserError, match=r"site\.yaml"):
-            load_cluster(str(file), {})
-
-
-def test_an_unknown_cluster_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    with pytest.raises(UserError, match=r"--cluster locl: .* Did you mean local\? It is one of slurm, local, debug, "):
-        load_cluster("locl", {})
-
-
-def test_the_examples_are_legal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    files = sorted((REPOSITORY / "configs" / "cluster").glob("*.yaml"))
-    assert files
-    for file in files:
-        load_cluster(file.stem, {})
-    assert load_cluster("example-gpu", {}).minutes == 240
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("4:00:00", "4 h"),
-        ("90", "1 h 30 min"),
-        ("1-12", "36 h"),
-        ("4:00", "4 min (SLURM reads 4:00 as minutes:seconds; as hours it is 4:00:00)"),
-    ],
-)
-def test_a_time_limit_in_words(text: str, words: str) -> None:
-    assert describe_minutes(text) == words
-
-
-def test_a_parameter_of_the_sites_own_is_passed_on() -> None:
-    given = {"gres": "lscratch:10", "time-min": "10", "reservation": "course", "hold": True}
-    assert load_cluster("slurm", {"extra": given}).extra == given

@@ -1,43 +1,16 @@
-"""launch.local: what it decides to start, and what it makes of torchrun's report."""
+"""launch.local: what it decides to start."""
 
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launch import torchrun
 from launch.local import main, plan_launch, split_arguments
-from launch.torchrun import _end_orphans, find_exit_code, last_words
 from signs_dist.console.command import run_command
-from signs_dist.environment.process_table import read_birth
 from signs_dist.errors import UserError
-
-REPORT = """
-============================================================
-signs_dist.train FAILED
-------------------------------------------------------------
-Failures:
-[1]:
-  rank      : 0 (local_rank: 0)
-  exitcode  : -15 (pid: 14519)  (SIGTERM)
-  traceback :
-  other
-------------------------------------------------------------
-Root Cause (first observed failure):
-[0]:
-  rank      : 1 (local_rank: 1)
-  exitcode  : {code} (pid: 14520)
-  error_file: /tmp/error.json
-  traceback :
-  the card
-  has two lines
-============================================================
-"""
 
 
 def plan(**changes: Any) -> tuple[int, dict[str, str]]:
@@ -87,7 +60,7 @@ def test_a_dry_run_prints_the_command(capsys: pytest.CaptureFixture[str], monkey
     assert run_command(main, ["--gpus", "1,3", "--dry-run", "--", "--config", "my config.yaml", "optim.lr=0.1"]) == 0
     out = capsys.readouterr().out
     assert re.match(r".*CUDA_VISIBLE_DEVICES=1,3 OMP_NUM_THREADS=[1-9][0-9]* ", out)
-    assert "--nproc-per-node=2" in out
+    assert "-m torch.distributed.run --standalone --nproc-per-node=2 --max-restarts=0 -m signs_dist.train" in out
     assert out.endswith("-m signs_dist.train --device cuda --config 'my config.yaml' optim.lr=0.1\n")
     assert run_command(main, ["--gpus", "1,3", "--dry-run", "--", "--device=cpu"]) == 0
     assert capsys.readouterr().out.endswith("-m signs_dist.train --device=cpu\n")
@@ -98,28 +71,7 @@ def test_settings_without_dashes_are_told_where_to_stand(capsys: pytest.CaptureF
     assert "python -m launch.local --nproc 4 -- optim.lr=0.1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("code", "expected"), [("2", 2), ("-9", 137), ("3", 3)])
-def test_the_exit_code_is_that_of_the_first_that_failed(code: str, expected: int) -> None:
-    assert find_exit_code(REPORT.format(code=code)) == expected
-    assert find_exit_code("torchrun could not start") == 1
-
-
-def test_the_last_words_are_the_roots() -> None:
-    assert last_words(REPORT.format(code="-9")).split() == ["the", "card", "has", "two", "lines"]
-    assert last_words("no such file\n") == "no such file"
-
-
 def test_it_needs_no_torch() -> None:
-    for name in ("local.py", "torchrun.py"):
+    for name in ("local.py", "torchrun.py", "passing_signals.py", "worker_files.py"):
         source = Path(__file__).parents[2] / "launch" / name
         assert not re.search(r"^\s*(import|from) torch\b", source.read_text(), re.MULTILINE)
-
-
-def test_only_what_was_left_behind_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchrun, "ORPHAN_SECONDS", 0.3)
-    with subprocess.Popen(["sleep", "60"]) as process:
-        birth = read_birth(process.pid)
-        _end_orphans([(process.pid, "1")])  # its number was another's when it was written down
-        assert process.poll() is None
-        _end_orphans([(process.pid, birth)])
-        assert process.wait(timeout=5) == -signal.SIGKILL

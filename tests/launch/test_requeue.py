@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from launch.requeue import (
     count_idle,
     decide,
     main,
-    parse_duration,
     read_ending,
+    read_own_code,
 )
 from signs_dist.console.command import run_command
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 from signs_dist.monitoring.failure_card import FailureCard
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import AttemptLine, EndLine, RequeueLine, StartLine
+from tests.lines import NOON, end_line, start_line
 
 STOPPED = Ending(
     exit_code=75,
@@ -38,7 +41,7 @@ STOPPED = Ending(
     ("changes", "is_requeue", "why"),
     [
         ({}, True, "it was signalled"),
-        ({"seconds_left": 110.0}, True, "its time was nearly over"),
+        ({"seconds_left": 110.0}, True, "its time limit was near"),
         ({"seconds_left": None}, True, "it was signalled"),
         ({"exit_code": 0}, False, "finished"),
         ({"exit_code": 1}, False, "the attempt failed by itself (exit code 1)"),
@@ -60,13 +63,13 @@ STOPPED = Ending(
         ({"is_preempted": True, "seconds_left": 10.0}, True, "it was preempted"),
         ({"signals": frozenset()}, False, "stopped by a person"),
         # SLURM says USR2 and TERM at once when it preempts without grace, and has requeued the job when its tasks end.
-        ({"job_state": "COMPLETING"}, False, "SLURM is at it already: the job is completing"),
+        ({"job_state": "COMPLETING"}, False, "SLURM ends or requeues it already: the job is completing"),
         ({"job_state": ""}, True, "it was signalled"),
         ({"restart_count": 50}, False, "it was signalled, but it was requeued 50 times: max_requeues"),
         ({"restart_count": 49}, True, "it was signalled"),
-        ({"timeouts": 3, "seconds_left": 10.0}, False, "its time was nearly over, but that was so 3 times before"),
+        ({"timeouts": 3, "seconds_left": 10.0}, False, "its time limit was near, but it was requeued for that 3 times"),
         ({"timeouts": 3}, True, "it was signalled"),  # that does not count as one
-        ({"timeouts": 2, "seconds_left": 10.0}, True, "its time was nearly over"),
+        ({"timeouts": 2, "seconds_left": 10.0}, True, "its time limit was near"),
         ({"idle_attempts": 1}, True, "it was signalled"),
         ({"idle_attempts": 2}, False, "two attempts in a row made no step"),
     ],
@@ -77,15 +80,24 @@ def test_who_requeues(changes: dict[str, Any], is_requeue: bool, why: str) -> No
     assert why in decision.why
 
 
-def start(attempt: int, step: int, job: str) -> dict[str, Any]:
-    return {"event": "start", "attempt": attempt, "first_step": step, "job": job}
+def write_lines(path: Path, lines: Sequence[AttemptLine]) -> None:
+    for line in lines:
+        RunFolder(path).add(line)
 
 
-def end(attempt: int, step: int, reason: str = "") -> dict[str, Any]:
-    return {"event": "end", "attempt": attempt, "last_step": step, "reason": reason}
+def start(attempt: int, step: int, job: str) -> StartLine:
+    return start_line(attempt, first_step=step, job=job)
 
 
-REQUEUED = {"event": "requeue"}
+def end(attempt: int, step: int, reason: str = "") -> EndLine:
+    return end_line(attempt, last_step=step, reason=reason)
+
+
+def requeue(job: str, *, is_timeout: bool) -> RequeueLine:
+    return RequeueLine(time=NOON, why="", is_timeout=is_timeout, job=job)
+
+
+REQUEUED = requeue("7", is_timeout=False)
 
 
 @pytest.mark.parametrize(
@@ -110,33 +122,25 @@ REQUEUED = {"event": "requeue"}
         ([start(1, 0, "6.0"), end(1, 0), start(2, 0, "7.0"), end(2, 0)], 0, 1),
     ],
 )
-def test_attempts_without_a_step_are_counted(lines: list[dict[str, Any]], restart_count: int, idle: int) -> None:
+def test_attempts_without_a_step_are_counted(lines: list[AttemptLine], restart_count: int, idle: int) -> None:
     assert count_idle(lines, JobAttempt("7", restart_count)) == idle
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("59:30", 3570), ("1:00:00", 3600), ("1-02:03:04", 93784), ("UNLIMITED", None), ("INVALID", None), ("", None)],
-)
-def test_the_time_left(text: str, seconds: float | None) -> None:
-    assert parse_duration(text) == seconds
 
 
 def test_what_is_known_of_an_attempt_is_put_together(tmp_path: Path) -> None:
     environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}
     assert read_job_attempt(environment).mark == "7.2"
     folder = RunFolder(tmp_path)
-    lines = [start(1, 0, "7.2"), end(1, 4, "stopped by SIGUSR2 after epoch 1, step 4 of 9")]
-    lines += [{"event": "requeue", "is_timeout": answer, "job": "7"} for answer in (True, False)]
+    lines: list[AttemptLine] = [start(1, 0, "7.2"), end(1, 4, "stopped by SIGUSR2 after epoch 1, step 4 of 9")]
+    lines += [requeue("7", is_timeout=answer) for answer in (True, False)]
     # Of an earlier job of this run: a new one may use up its own time-outs.
-    lines.append({"event": "requeue", "is_timeout": True, "job": "6"})
-    (tmp_path / "attempts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines.append(requeue("6", is_timeout=True))
+    write_lines(tmp_path, lines)
     shown = "JobId=7 JobState=RUNNING Reason=None RunTime=00:59:55 TimeLimit=01:00:00 PreemptTime=None"
     ending = read_ending(folder, 75, environment, job=shown, signal_seconds=60.0)
     assert ending == Ending(75, frozenset({"SIGUSR2"}), 5.0, 60.0, 2, 1, 0)
     preempted = shown.replace("PreemptTime=None", "PreemptTime=2026-11-25T22:00:00")
     assert read_ending(folder, 75, environment, job=preempted, signal_seconds=60.0).is_preempted
-    gone = preempted.replace("RUNNING", "COMPLETING")  # SLURM is at it already
+    gone = preempted.replace("RUNNING", "COMPLETING")  # SLURM ends or requeues it already
     assert not read_ending(folder, 75, environment, job=gone, signal_seconds=60.0).is_preempted
     later = environment | {"SLURM_RESTART_COUNT": "3"}
     assert read_ending(folder, 140, later, job="", signal_seconds=0).signals == {"SIGUSR2"}
@@ -150,8 +154,8 @@ def test_what_is_known_of_an_attempt_is_put_together(tmp_path: Path) -> None:
 
 def test_what_a_task_noted_outranks_what_its_launcher_made_of_it(tmp_path: Path) -> None:
     """torchrun's processes hear SIGTERM, whatever torchrun's task was told, and the later of two signals counts."""
-    lines = [start(1, 0, "7.0"), end(1, 4, "stopped by SIGTERM after epoch 1, step 4 of 9")]
-    (tmp_path / "attempts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines: list[AttemptLine] = [start(1, 0, "7.0"), end(1, 4, "stopped by SIGTERM after epoch 1, step 4 of 9")]
+    write_lines(tmp_path, lines)
     environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
     shown = "JobId=7 JobState=RUNNING Reason=None RunTime=00:10:00 TimeLimit=01:00:00 PreemptTime=None"
 
@@ -166,16 +170,16 @@ def test_what_a_task_noted_outranks_what_its_launcher_made_of_it(tmp_path: Path)
     assert decision(shown) == (True, "it was signalled")
     assert decision(shown.replace("RUNNING", "COMPLETING")) == (
         False,
-        "SLURM is at it already: the job is completing",
+        "SLURM ends or requeues it already: the job is completing",
     )
 
 
 @pytest.mark.parametrize("began", [False, True])
 def test_an_attempt_is_not_judged_by_the_one_before(tmp_path: Path, began: bool) -> None:
     """Cancelled in its first seconds, a requeued job must not come back by the word of its earlier attempt."""
-    lines = [start(1, 0, "7.0"), end(1, 4, "stopped by SIGUSR2 after epoch 1"), REQUEUED]
+    lines: list[AttemptLine] = [start(1, 0, "7.0"), end(1, 4, "stopped by SIGUSR2 after epoch 1"), REQUEUED]
     lines += [start(2, 4, "7.1")] if began else []
-    (tmp_path / "attempts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(tmp_path, lines)
     environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
     ending = read_ending(RunFolder(tmp_path), 143, environment, job="", signal_seconds=0)
     assert ending.signals == frozenset()
@@ -199,11 +203,11 @@ def test_a_requeue_is_written_down(
         "1",
     ]
     assert run_command(main, [str(tmp_path), *flags]) == 75
-    assert capsys.readouterr().out == "requeue its time was nearly over\n"
+    assert capsys.readouterr().out == "requeue its time limit was near\n"
     line = json.loads((tmp_path / "attempts.jsonl").read_text())
-    assert (line["event"], line["why"], line["is_timeout"]) == ("requeue", "its time was nearly over", True)
+    assert (line["event"], line["why"], line["is_timeout"]) == ("requeue", "its time limit was near", True)
     assert run_command(main, [str(tmp_path), *flags]) == 75
-    assert capsys.readouterr().out.startswith("end its time was nearly over, but that was so once before")
+    assert capsys.readouterr().out.startswith("end its time limit was near, but it was requeued for that once")
     assert len((tmp_path / "attempts.jsonl").read_text().splitlines()) == 1
 
 
@@ -245,7 +249,7 @@ def test_a_job_ends_with_the_code_of_the_task_that_failed_by_itself(
         leave_notice(tmp_path, environment, rank, f"code{code}")
     folder = RunFolder(tmp_path)
     folder.logs.mkdir()
-    folder.append(folder.attempts, start(1, 0, "7.0"))
+    folder.add(start(1, 0, "7.0"))
     for each in cards:
         (folder.logs / f"failure-rank{each.rank}.json").write_text(each.to_json())
     ending = read_ending(folder, highest, environment, job="", signal_seconds=0)
@@ -257,7 +261,7 @@ def test_a_job_ends_with_the_code_of_the_task_that_failed_by_itself(
 def test_the_card_of_an_earlier_job_says_nothing_of_this_one(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.logs.mkdir()
-    folder.append(folder.attempts, start(1, 0, "6.0"))
+    folder.add(start(1, 0, "6.0"))
     (folder.logs / "failure-rank0.json").write_text(card(0, "error", 2).to_json())
     environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
     assert read_ending(folder, 3, environment, job="", signal_seconds=0).exit_code == 3
@@ -284,3 +288,12 @@ def test_after_a_signal_the_codes_of_tasks_do_not_count(tmp_path: Path) -> None:
     ending = read_ending(RunFolder(tmp_path), 143, environment, job="", signal_seconds=0)
     assert (ending.exit_code, ending.signals) == (143, frozenset({"SIGUSR2"}))
     assert decide(ending, max_requeues=50, max_timeouts=3).is_requeue
+
+
+def test_a_stopped_local_job_ends_as_its_tasks_did(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert read_own_code(folder, "local7", []) is None
+    leave_notice(tmp_path, {"SUBMITIT_LOCAL_JOB_ID": "7"}, 0, "code75")
+    assert read_own_code(folder, "local7", []) == 75
+    leave_notice(tmp_path, {"SUBMITIT_LOCAL_JOB_ID": "7"}, 1, "code2")
+    assert read_own_code(folder, "local7", []) == 2

@@ -37,7 +37,11 @@ def test_precision_by_device(requested: str, capability: Capability, expected: s
     ("requested", "capability", "told"),
     [
         ("float16", NEW_CPU, "train.precision=float16 needs a GPU. Type train.precision=auto, bfloat16 or float32."),
-        ("bfloat16", OLD_GPU, "train.precision=bfloat16: this GPU does not compute in it. Type train.precision=auto."),
+        (
+            "bfloat16",
+            OLD_GPU,
+            "train.precision=bfloat16: this GPU has no bfloat16 arithmetic. Type train.precision=auto.",
+        ),
     ],
 )
 def test_what_a_device_cannot_is_refused(requested: str, capability: Capability, told: str) -> None:

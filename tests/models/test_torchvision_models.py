@@ -78,10 +78,10 @@ def test_the_seed_alone_fixes_the_weights(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("name", "image_size", "end"),
     [
-        ("inception_v3", 64, "The smallest that does: 75."),
-        ("alexnet", 32, "The smallest that does: 63."),
-        ("vit_b_16", 70, "The nearest that do: 64 and 80."),
-        ("vit_h_14", 64, "The nearest that do: 56 and 70."),
+        ("inception_v3", 64, "Smallest legal size: 75."),
+        ("alexnet", 32, "Smallest legal size: 63."),
+        ("vit_b_16", 70, "Nearest legal sizes: 64 and 80."),
+        ("vit_h_14", 64, "Nearest legal sizes: 56 and 70."),
     ],
 )
 def test_an_image_size_that_does_not_suit_gets_the_nearest_that_does(name: str, image_size: int, end: str) -> None:
@@ -135,7 +135,7 @@ def test_imagenet_weights_fill_all_but_the_head(
     assert len(shared) == len(own) - 2
     assert all(torch.equal(own[key], published[key]) for key in shared)
     assert own["classifier.1.weight"].shape[0] == 6
-    assert "IMAGENET1K_V1 has 1000 classes, the data 6: the head (classifier.1) starts afresh." in caplog.text
+    assert "IMAGENET1K_V1 has 1000 classes, the data has 6: the head (classifier.1) is not loaded" in caplog.text
 
 
 @pytest.mark.slow

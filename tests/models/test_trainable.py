@@ -74,7 +74,7 @@ def test_nothing_left_to_train_is_an_error() -> None:
     model = frozen("signs_fast")
     require_trainable(model)
     model.requires_grad_(False)
-    with pytest.raises(UserError, match=r"nothing is left to train: all [\d,]+ parameters of the model are frozen"):
+    with pytest.raises(UserError, match=r"no parameter is trainable: all [\d,]+ parameters of the model are frozen"):
         require_trainable(model)
 
 

@@ -52,7 +52,9 @@ def test_a_file_for_other_classes_leaves_the_head_fresh_and_says_so(
         "head.weight",
         "head.bias",
     ]
-    assert caplog.messages == [f"{path} has 6 classes, the data 4: the head (head) starts afresh."]
+    assert caplog.messages == [
+        f"{path} has 6 classes, the data has 4: the head (head) is not loaded and trains from new weights."
+    ]
 
 
 def test_the_same_classes_keep_the_head_and_say_nothing(

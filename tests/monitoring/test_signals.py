@@ -1,4 +1,4 @@
-"""Ctrl-C, with real signals."""
+"""Signals that ask to stop, and the end of a process, with real signals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from signs_dist.environment.process_table import find_descendants, process_state
-from signs_dist.monitoring.signals import StopRequest
-from tests.processes import environment
+from signs_dist.monitoring.signals import StopRequest, stop_reason
+from tests.processes import environment, wait_until
 
 PROGRAM = """
 import ctypes, multiprocessing, sys, time
@@ -26,7 +26,7 @@ with stop.handling():
     if sys.argv[1] == "stuck":
         libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
         libc.pthread_mutex_lock(mutex)
-        libc.pthread_mutex_lock(mutex)  # waits for ever, and for no signal, as a collective does
+        libc.pthread_mutex_lock(mutex)  # waits for ever and ignores signals, as a collective does
     try:
         while True:
             time.sleep(0.05)
@@ -55,11 +55,11 @@ def start(how: str) -> subprocess.Popen[str]:
     ("pauses", "said", "code"),
     [
         ([], ["set", "went on"], 0),
-        ([0.1, 0.1], ["set", "went on"], 0),  # torchrun passes on what the terminal has sent already
+        ([0.1, 0.1], ["set", "went on"], 0),  # torchrun sends again what the terminal has sent
         ([1.3], ["set", "now"], 7),
     ],
 )
-def test_once_is_a_request_twice_is_now(pauses: list[float], said: list[str], code: int) -> None:
+def test_the_first_ctrl_c_asks_and_the_second_stops_now(pauses: list[float], said: list[str], code: int) -> None:
     with start("free") as process:
         process.send_signal(signal.SIGINT)
         for pause in pauses:
@@ -71,7 +71,7 @@ def test_once_is_a_request_twice_is_now(pauses: list[float], said: list[str], co
 
 
 @pytest.mark.slow
-def test_a_process_that_is_stuck_in_c_ends_at_the_second(tmp_path: Path) -> None:
+def test_a_process_that_is_stuck_in_c_ends_at_the_second_ctrl_c(tmp_path: Path) -> None:
     with start("stuck") as process:
         (child,) = find_descendants(process.pid)
         process.send_signal(signal.SIGINT)
@@ -107,14 +107,14 @@ child.join()
 """
 
 
-def test_a_worker_that_lives_on_does_not_hold_up_the_end() -> None:
+def test_a_living_worker_does_not_delay_the_end() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=20, env=environment(), check=False
     )
     assert (ended.returncode, ended.stdout) == (0, "left\n"), ended.stderr
 
 
-def test_nothing_is_left_of_a_block_that_fails() -> None:
+def test_a_failed_block_leaves_no_thread_or_wakeup() -> None:
     num_threads = threading.active_count()
 
     def fail() -> None:
@@ -140,3 +140,53 @@ def test_another_thread_has_no_handler() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ([0, signal.SIGINT], ("Ctrl-C", 130)),
+        ([0, signal.SIGTERM, 0], ("SIGTERM", 75)),
+        ([signal.SIGUSR2, 0], ("SIGUSR2", 75)),
+        ([signal.SIGUSR2, signal.SIGTERM], ("SIGTERM", 75)),
+        ([signal.SIGINT, signal.SIGUSR2], ("SIGUSR2", 75)),  # the run is to be resumed later
+    ],
+)
+def test_why_a_run_stopped_over_all_its_processes(numbers: list[int], reason: tuple[str, int]) -> None:
+    assert stop_reason(numbers) == reason
+
+
+def test_sigterm_after_the_notice_takes_its_place() -> None:
+    stop = StopRequest()
+    with stop.handling():
+        signal.raise_signal(signal.SIGUSR2)
+        assert stop.signal_number == signal.SIGUSR2
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGUSR2)
+    assert stop.signal_number == signal.SIGTERM
+
+
+ENDS = """
+import multiprocessing, sys, threading, time
+from signs_dist.monitoring.signals import call_at_end, end_now
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+child.start()
+print(child.pid, flush=True)
+call_at_end(lambda code: print("told", code, flush=True))
+if sys.argv[1] == "hangs":
+    call_at_end(lambda code: time.sleep(60))
+try:
+    end_now(3)
+finally:
+    print("never", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["at once", "hangs"])
+def test_the_end_tells_its_code_and_leaves_no_worker(how: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS, how], capture_output=True, text=True, timeout=20, env=environment(), check=False
+    )
+    pid, *told = ended.stdout.splitlines()
+    assert (ended.returncode, told) == (3, ["told 3"])
+    wait_until(lambda: process_state(int(pid)) == "gone")

@@ -1,4 +1,4 @@
-"""One run at a time works in a run folder; a dead one's lease is taken over."""
+"""One run at a time works in a run folder; the next run takes over the lease of a dead one."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def acquire(folder: Path, *, host: str = "here", takeover_seconds: float = 60.0)
 
 
 @pytest.mark.parametrize("is_stale", [False, True])
-def test_of_two_processes_one_gets_the_lease(tmp_path: Path, is_stale: bool) -> None:
+def test_one_of_two_processes_gets_the_lease(tmp_path: Path, is_stale: bool) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     for number in range(50):
@@ -88,10 +88,10 @@ def test_of_two_processes_one_gets_the_lease(tmp_path: Path, is_stale: bool) -> 
     assert [process.returncode for process in racers] == [0, 0]
     assert sorted(wins[0] + wins[1], key=int) == [str(number) for number in range(50)]
     leftovers = {path.name for number in range(50) for path in (tmp_path / str(number)).iterdir()}
-    assert leftovers == {NAME}  # both ended without giving them back
+    assert leftovers == {NAME}  # both ended without a release
 
 
-def test_a_lease_is_given_back_and_kept_alive(tmp_path: Path) -> None:
+def test_a_lease_is_kept_and_released(tmp_path: Path) -> None:
     held = acquire(tmp_path, takeover_seconds=2)
     begun = (tmp_path / NAME).stat().st_mtime_ns
     assert find_holder(tmp_path, host="here", takeover_seconds=2).startswith(f"{tmp_path} is in use by process ")
@@ -115,7 +115,7 @@ def test_a_killed_process_on_this_machine_loses_its_lease_at_once(tmp_path: Path
     say(process)
     read_until(process, "done")
     folder = tmp_path / "7"
-    process.send_signal(signal.SIGSTOP)  # does not touch it, but lives
+    process.send_signal(signal.SIGSTOP)  # lives, but does not touch the lease
     with pytest.raises(UserError, match=f"is in use by process {process.pid}"):
         acquire(folder)
     process.kill()
@@ -125,7 +125,7 @@ def test_a_killed_process_on_this_machine_loses_its_lease_at_once(tmp_path: Path
     assert time.monotonic() - begun < 5
 
 
-def test_a_number_that_another_process_has_now_does_not_keep_the_lease(tmp_path: Path) -> None:
+def test_a_reused_process_id_does_not_keep_the_lease(tmp_path: Path) -> None:
     earlier = dataclasses.replace(Holder.here("here", os.getppid()), born="12345")
     (tmp_path / NAME).write_text(json.dumps(dataclasses.asdict(earlier)))
     assert read_birth(os.getppid()) not in ("", "12345")
@@ -139,7 +139,7 @@ def lease_of_elsewhere(folder: Path) -> Path:
     return folder / NAME
 
 
-def test_one_elsewhere_that_gives_no_sign_is_taken_over_after_the_stated_time(tmp_path: Path) -> None:
+def test_a_silent_holder_on_another_machine_is_taken_over_in_time(tmp_path: Path) -> None:
     lease_of_elsewhere(tmp_path)
     begun = time.monotonic()
     held = acquire(tmp_path, takeover_seconds=1.0)
@@ -148,7 +148,7 @@ def test_one_elsewhere_that_gives_no_sign_is_taken_over_after_the_stated_time(tm
     held.release()
 
 
-def test_one_elsewhere_that_lives_keeps_it(tmp_path: Path) -> None:
+def test_a_live_holder_on_another_machine_keeps_the_lease(tmp_path: Path) -> None:
     path = lease_of_elsewhere(tmp_path)
     done = threading.Event()
 
@@ -168,7 +168,7 @@ def test_one_elsewhere_that_lives_keeps_it(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_who_was_taken_over_learns_it_and_leaves_the_new_lease_alone(tmp_path: Path) -> None:
+def test_a_holder_that_was_taken_over_keeps_off_the_new_lease(tmp_path: Path) -> None:
     held = acquire(tmp_path, takeover_seconds=2)
     lease_of_elsewhere(tmp_path)
     deadline = time.monotonic() + 10
@@ -182,7 +182,7 @@ def test_who_was_taken_over_learns_it_and_leaves_the_new_lease_alone(tmp_path: P
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "a"}', "\x00\x01"])
-def test_rubbish_in_the_file_counts_as_one_who_cannot_be_asked(tmp_path: Path, content: str) -> None:
+def test_an_unreadable_lease_counts_as_a_holder_on_another_machine(tmp_path: Path, content: str) -> None:
     (tmp_path / NAME).write_text(content)
     os.utime(tmp_path / NAME, (1, 1))
     held = acquire(tmp_path, takeover_seconds=1.0)
@@ -190,7 +190,7 @@ def test_rubbish_in_the_file_counts_as_one_who_cannot_be_asked(tmp_path: Path, c
     held.release()
 
 
-def test_one_that_is_given_back_meanwhile_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_is_released_meanwhile_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = [acquire(tmp_path)]
     real = lease._wait_for_a_sign
 
@@ -208,7 +208,7 @@ def of_job(folder: Path, job: str, on_asked: Callable[[], None] = lambda: None) 
     return Lease.acquire(folder, host="here", pid=os.getpid(), takeover_seconds=1.0, job=job, on_asked=on_asked)
 
 
-def test_a_requeued_run_waits_for_the_one_before(tmp_path: Path) -> None:
+def test_a_requeued_run_waits_for_its_previous_attempt(tmp_path: Path) -> None:
     held = acquire(tmp_path, takeover_seconds=2.0)
     timer = threading.Timer(0.5, held.release)
     timer.start()
@@ -218,13 +218,13 @@ def test_a_requeued_run_waits_for_the_one_before(tmp_path: Path) -> None:
     timer.join()
 
 
-def test_an_attempt_that_still_runs_is_asked_to_make_way(tmp_path: Path) -> None:
+def test_an_attempt_that_still_runs_is_asked_for_the_lease(tmp_path: Path) -> None:
     asked = threading.Event()
     held = of_job(tmp_path, "7.9", asked.set)
 
     def save_and_end() -> None:
         assert asked.wait(10)
-        time.sleep(1.5)  # longer than one that was not asked is waited for
+        time.sleep(1.5)  # longer than the wait for a holder that was not asked
         held.release()
 
     thread = threading.Thread(target=save_and_end)
@@ -233,7 +233,7 @@ def test_an_attempt_that_still_runs_is_asked_to_make_way(tmp_path: Path) -> None
     thread.join()
     assert Holder.read(tmp_path / NAME) == later._holder
     assert not (tmp_path / REQUEST).exists()
-    # What was asked of one is not asked of the next.
+    # A request to one holder is not a request to the next.
     (tmp_path / REQUEST).write_text(held._holder.token)
     asked.clear()
     later.release()
@@ -248,14 +248,14 @@ def test_an_attempt_that_still_runs_is_asked_to_make_way(tmp_path: Path) -> None
     [
         ("8.0", "7.1"),
         ("", "7.1"),
-        ("7.2", "7.1"),  # the old attempt's torchrun has started its processes anew, and the new one is there
+        ("7.2", "7.1"),  # the old attempt's torchrun has restarted its processes, and the new attempt holds the lease
         ("7.1", "7.1"),
         ("7.0", "7.0"),
         ("7.0", ""),
         ("", ""),
     ],
 )
-def test_none_but_an_earlier_attempt_is_asked_to_make_way(tmp_path: Path, holder: str, comer: str) -> None:
+def test_only_an_earlier_attempt_is_asked_for_the_lease(tmp_path: Path, holder: str, comer: str) -> None:
     asked = threading.Event()
     held = of_job(tmp_path, holder, asked.set)
     with pytest.raises(UserError, match="is in use"):

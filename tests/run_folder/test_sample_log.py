@@ -1,4 +1,4 @@
-"""The record of which images were trained on, and what it shows."""
+"""The log of the images that each step trained on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from signs_dist.run_folder.sample_log import SampleLog, find_repeated, keep_samples, read_samples
 
 
-def test_what_several_processes_wrote_comes_together_in_the_steps_order(tmp_path: Path) -> None:
+def test_lines_of_several_processes_are_joined_in_the_order_of_steps(tmp_path: Path) -> None:
     first, second = SampleLog(tmp_path, 0), SampleLog(tmp_path, 1)
     second.write(1, 1, 1, [5, 6])
     first.write(1, 1, 0, [7, 8])
@@ -16,7 +16,7 @@ def test_what_several_processes_wrote_comes_together_in_the_steps_order(tmp_path
     assert read_samples(tmp_path) == {(1, 1): [7, 8, 5, 6], (2, 1): [1, 2, 3, 4]}
 
 
-def test_a_line_cut_off_by_a_kill_is_left_out_and_what_is_done_again_is_dropped(tmp_path: Path) -> None:
+def test_a_cut_off_line_is_skipped_and_lines_of_repeated_steps_are_dropped(tmp_path: Path) -> None:
     log = SampleLog(tmp_path, 3)
     for epoch, step in ((1, 1), (1, 2), (2, 1)):
         log.write(epoch, step, 0, [10 * epoch + step])

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from signs_dist.console.command import run_command
 from signs_dist.errors import UserError
 from slurm.cluster_plan import ClusterPlan
-from slurm.dev_cluster import DevCluster, read_plan
+from slurm.dev_cluster import DevCluster, main, read_plan
 from tests.slurm_cluster import requires_slurm, short_folder
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,7 @@ NUMBERS = {"nodes": 2, "gpus": 1, "cpus": 2, "memory_mb": 500, "grace_seconds": 
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of what has files of the folder open, or was started with its configuration."""
+    """Command lines of processes that name the folder in their arguments or environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -55,7 +56,7 @@ def test_a_cluster_runs_jobs_and_leaves_nothing() -> None:
             # As a person would: source the file, ask for all GPUs.
             script = f"{sourced[1]} && srun -N2 --ntasks-per-node=1 --gpus-per-node=2 printenv CUDA_VISIBLE_DEVICES"
             assert subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout == "0,1\n0,1\n"
-            # A job that is deaf to SIGTERM and has left its process group does not outlive the cluster either.
+            # A job that ignores SIGTERM and has left its process group does not outlive the cluster either.
             cluster = DevCluster(folder)
             cluster.run("sbatch", "--output", "/dev/null", "--wrap", "trap '' TERM; setsid sleep 1000 & sleep 1000")
             deadline = time.monotonic() + 20
@@ -72,7 +73,7 @@ def test_a_cluster_runs_jobs_and_leaves_nothing() -> None:
 
 
 @requires_slurm
-def test_two_clusters_at_once_do_not_meet() -> None:
+def test_two_clusters_at_once_are_separate() -> None:
     with short_folder() as one, short_folder() as two:
         clusters = [DevCluster(one), DevCluster(two)]
         try:
@@ -89,18 +90,18 @@ def test_two_clusters_at_once_do_not_meet() -> None:
 
 
 @requires_slurm
-def test_what_cannot_be_a_cluster_is_refused_and_left_alone() -> None:
+def test_an_unusable_folder_is_refused_and_unchanged() -> None:
     with short_folder() as folder:
         folder.mkdir()
         (folder / "file").write_text("mine")
         with pytest.raises(
-            UserError, match=r"is not empty\. If it is an old cluster: python -m slurm\.dev_cluster down"
+            UserError, match=r"is not empty\. To remove an old cluster: python -m slurm\.dev_cluster down"
         ):
             DevCluster(folder).up(ClusterPlan(Path()))
-        with pytest.raises(UserError, match="is not a cluster's folder: nothing is ended, nothing is removed"):
+        with pytest.raises(UserError, match=r"is not a cluster's folder\. Nothing was killed or removed"):
             DevCluster(folder).down()
         assert (folder / "file").read_text() == "mine"
-        for name, told in (("with space", "take no spaces"), ("x" * 100, "is too long for a socket")):
+        for name, told in (("with space", "allow no spaces"), ("x" * 100, "is too long for a socket")):
             with pytest.raises(UserError, match=told):
                 DevCluster(folder.parent / name).up(ClusterPlan(Path()))
 
@@ -108,37 +109,15 @@ def test_what_cannot_be_a_cluster_is_refused_and_left_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"nodes": 0}, "--nodes 0: from 1 to 200"),
-        ({"gpus": -1}, "--gpus -1: from 0 to 64"),
-        ({"kill_seconds": 0}, "--kill-seconds 0: from 1"),
+        ({"nodes": 0}, "--nodes 0: give a number from 1 to 200"),
+        ({"gpus": -1}, "--gpus -1: give a number from 0 to 64"),
+        ({"kill_seconds": 0}, "--kill-seconds 0: give a number from 1"),
         ({"memory_mb": 0}, "--memory-mb 0"),
     ],
 )
-def test_numbers_that_cannot_be_are_refused(changes: dict[str, Any], told: str) -> None:
+def test_numbers_out_of_range_are_refused(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         read_plan({**NUMBERS, "no_user_signal": False, **changes})
-
-
-def test_the_settings_that_make_the_difference() -> None:
-    plan = ClusterPlan(
-        Path("/tmp/x"), num_nodes=2, num_gpus=2, grace_seconds=3, user="someone", ports=(1, 2, 3), first_job_id=7
-    )
-    conf = plan.slurm_conf()
-    assert "SlurmUser=someone\n" in conf
-    assert "SlurmctldParameters=preempt_send_user_signal\n" in conf
-    assert "AuthInfo=socket=/tmp/x/munge/socket,cred_expire=5\n" in conf
-    assert (
-        "NodeName=127.0.1.2 NodeHostname=localhost NodeAddr=127.0.0.1 Port=3 CPUs=4 RealMemory=4000 Gres=gpu:fake:2 "
-        in conf
-    )
-    assert (
-        "PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=3\n" in conf
-    )
-    assert "NodeName=127.0.1.1 Name=gpu Type=fake File=/tmp/x/dev/node1-gpu[0-1]\n" in plan.gres_conf()
-    without = ClusterPlan(Path("/tmp/x"), num_nodes=1, num_gpus=0, sends_user_signal=False, ports=(1, 2))
-    assert "preempt_send_user_signal" not in without.slurm_conf()
-    assert "Gres=" not in without.slurm_conf()
-    assert without.gres_conf() == "AutoDetect=off\n"
 
 
 def test_the_help_is_quick_and_names_the_packages() -> None:
@@ -146,3 +125,8 @@ def test_the_help_is_quick_and_names_the_packages() -> None:
         [sys.executable, "-m", "slurm.dev_cluster", "up", "--help"], capture_output=True, text=True, check=True
     )
     assert "--grace-seconds" in ended.stdout
+
+
+def test_ending_a_cluster_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(main, ["down", str(tmp_path / "none")]) == 0
+    assert "does not exist: nothing to end." in capsys.readouterr().out

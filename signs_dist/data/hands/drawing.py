@@ -1,4 +1,4 @@
-"""Draws a photo-like picture of a hand that shows a number: skin, light, shadow, wall and camera."""
+"""Draw a photo-like picture of a hand that shows a number: skin, light, shadow, wall and camera."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter, ImageOps
 
-from signs_dist.data.hands.pose import Hand, Kind, pose_hand
+from signs_dist.data.hands.anatomy import Hand, PartKind
+from signs_dist.data.hands.pose import pose_hand
 from signs_dist.data.hands.surface import FAR_AWAY, Framing, Grid, Surface, project, render_surface
 
 Colour = npt.NDArray[np.float32]
@@ -17,25 +18,25 @@ Colour = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.float32]
 """Shape (3, height, width), from 0 to 1."""
 
-HAND_CENTIMETRES = 5.5
-"""The middle of the palm, measured from the wrist."""
+PALM_CENTIMETRES = 5.5
+"""From the wrist to the middle of the palm."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """All that is random about a picture but the hand's pose and the camera's noise. Colours as they appear.
+    """All random choices of a picture, except the hand's pose and the camera's noise. Colours are those seen.
 
     Attributes:
         centimetres: width of the picture at the wrist's distance.
-        place: where the middle of the palm is, as shares of the width and height from the left and the top.
-        margin: the share of the picture's side that the hand keeps from its edges; negative if it may be cut off.
+        place: position of the middle of the palm, as shares of the width and height from the left and the top.
+        margin: distance of the hand from the picture's edges, as a share of the side; negative if it may be cut off.
         skin: the colour of fully lit skin; palm_skin of the palm's side.
         light: direction towards the lamp.
         ambience: share of light that comes from all sides.
         wall: its colour; wall_slope: how it changes over the picture's width and height.
         shadow_offset: from the hand to its shadow on the wall, in centimetres.
-        shadow_strength, shadow_softness: share of light taken away; blur in centimetres.
-        texture_seed: for mottled skin and the unevenness of the wall.
+        shadow_strength, shadow_softness: share of light that it removes; its blur in centimetres.
+        sleeve, sleeve_start: its colour, or None for a bare arm; its distance from the wrist in centimetres.
     """
 
     centimetres: float
@@ -57,7 +58,7 @@ class Scene:
 def draw_hand(num_fingers: int, size: int, random: np.random.Generator) -> Image.Image:
     """An RGB picture of `size` x `size` pixels of a hand that shows `num_fingers` (0 to 5).
 
-    The same state of `random` gives the same picture; what is seen in it does not depend on `size`.
+    The same state of `random` gives the same picture at every `size`, but for the pixels' noise.
     """
     hand = pose_hand(num_fingers, random)
     scene = sample_scene(random)
@@ -77,10 +78,10 @@ def draw_hand(num_fingers: int, size: int, random: np.random.Generator) -> Image
 
 
 def _frame(hand: Hand, scene: Scene, fine: int) -> Framing:
-    """The scene's place and size, moved and shrunk as a photographer would so that most of the hand is seen."""
-    middle = hand.rotation @ np.array([0.0, HAND_CENTIMETRES, 0.0])
+    """The scene's place and size, moved and shrunk so that most of the hand is in the picture."""
+    middle = hand.rotation @ np.array([0.0, PALM_CENTIMETRES, 0.0])
     framing = Framing(fine / scene.centimetres, (scene.place[0] * fine, scene.place[1] * fine), middle)
-    ends = np.stack([part.end for part in hand.parts if part.kind is not Kind.FOREARM])
+    ends = np.stack([part.end for part in hand.parts if part.kind is not PartKind.FOREARM])
     pixels, _ = project(ends, framing)
     radius = 0.7 * framing.scale
     low, high = pixels.min(axis=0) - radius, pixels.max(axis=0) + radius
@@ -133,7 +134,7 @@ def _paint(hand: Hand, surface: Surface, scene: Scene, framing: Framing, random:
     is_hand = (surface.depth > FAR_AWAY / 2).astype(np.float32)
     skin = _skin_colours(hand, surface, scene, framing, random)
     light = _light_on_hand(surface, scene, framing, is_hand)
-    # Light that has been under the skin is red: where there is little light, green and blue are missed most.
+    # Light from under the skin is red: in the dark, green and blue fade most.
     reddening = np.array([0.88, 1.04, 1.10], dtype=np.float32)[:, None, None]
     lit = skin * np.exp(np.log(np.maximum(light, 0.2))[None] * reddening)
     halfway = scene.light + np.array([0, 0, 1], dtype=np.float32)
@@ -156,7 +157,7 @@ def _skin_colours(hand: Hand, surface: Surface, scene: Scene, framing: Framing, 
     places = _in_hand_frame(hand, surface, framing)
     skin = skin * (surface.tone * _palm_lines(surface, places))[None]
     if scene.sleeve is not None:
-        forearm = next(part for part in hand.parts if part.kind is Kind.FOREARM)
+        forearm = next(part for part in hand.parts if part.kind is PartKind.FOREARM)
         way = hand.rotation.T @ (forearm.end - forearm.start)
         way /= np.linalg.norm(way)
         is_sleeve = np.clip((_along(way, places) - scene.sleeve_start) * 4, 0, 1)
@@ -175,14 +176,14 @@ def _in_hand_frame(hand: Hand, surface: Surface, framing: Framing) -> Picture:
 
 
 def _along(direction: npt.NDArray[Any], vectors: npt.NDArray[np.float32]) -> Grid:
-    """The scalar product at each pixel. Not by matrix product, whose threads would get in each other's way."""
+    """The scalar product at each pixel. A matrix product would start threads, which slow down other workers."""
     x, y, z = direction.astype(np.float32)
     product: Grid = x * vectors[0] + y * vectors[1] + z * vectors[2]
     return product
 
 
 def _palm_lines(surface: Surface, places: Picture) -> Grid:
-    """What the three lines of the palm (heart, head, life) and the one of the wrist leave of its brightness."""
+    """Factor on the brightness from the lines of the palm (heart, head, life) and of the wrist."""
     x, y, _ = places
     shown = surface.is_palm * np.clip(surface.palmness * 3, 0, 1)
     width = np.float32(0.17)
@@ -195,9 +196,9 @@ def _palm_lines(surface: Surface, places: Picture) -> Grid:
 
 
 def _light_on_hand(surface: Surface, scene: Scene, framing: Framing, is_hand: Grid) -> Grid:
-    """Light from the lamp and from all sides, less what other parts of the hand keep off."""
+    """Light from the lamp and from all sides, less what other parts of the hand block."""
     facing = np.maximum(_along(scene.light, surface.normal), 0)
-    # More of it from above, and from the bright wall on what is turned sideways.
+    # More light comes from above, and from the bright wall onto surfaces that face sideways.
     upward = 0.82 + 0.17 * surface.normal[1] + 0.10 * (0.5 - surface.normal[2])
     depth: Grid = np.where(is_hand > 0, surface.depth, np.float32(-6))
     shaded = _cast_shadow(depth, scene.light, framing.scale)
@@ -209,7 +210,7 @@ def _light_on_hand(surface: Surface, scene: Scene, framing: Framing, is_hand: Gr
 
 
 def _cast_shadow(depth: Grid, light: Colour, scale: float) -> Grid:
-    """1 where a nearer part of the hand stands between a pixel and the lamp, with soft edges."""
+    """1 where a nearer part of the hand is between a pixel and the lamp, with soft edges."""
     shaded = np.zeros_like(depth)
     for distance in (0.8, 1.6, 2.6, 4.0):
         right, down = round(float(light[0]) * distance * scale), round(float(-light[1]) * distance * scale)
@@ -228,7 +229,7 @@ def _wall(scene: Scene, framing: Framing, is_hand: Grid, size: int, random: np.r
     soft = _blurred(moved, scene.shadow_softness * framing.scale)
     contact = _blurred(is_hand, 1.3 * scene.shadow_softness * framing.scale)
     shadow = scene.shadow_strength * (0.8 * soft + 0.25 * contact)
-    tint = np.array([1.06, 1.0, 0.93], dtype=np.float32)[:, None, None]  # what light is left comes from a blue sky
+    tint = np.array([1.06, 1.0, 0.93], dtype=np.float32)[:, None, None]  # the light in the shadow comes from a blue sky
     brightness = (1 + slope - corner + uneven)[None] * (1 - shadow[None] * tint)
     wall: Picture = scene.wall[:, None, None] * brightness
     return wall

@@ -1,13 +1,8 @@
-"""How a hand is held: random but anatomically plausible poses of signed numbers, as a list of rounded cones in space.
-
-Lengths are centimetres. The hand's own frame: the wrist is the origin, y runs along the middle finger, x towards the
-thumb, z out of the palm. The picture's frame: x to the right, y up, z towards the camera.
-"""
+"""Random, anatomically plausible poses of hands that sign 0 to 5."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import itertools
 import math
 from collections.abc import Sequence
@@ -15,74 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Vector = npt.NDArray[np.float64]
-"""Three coordinates in centimetres, or a direction of length 1; shape (3,)."""
-
-NUM_CLASSES = 6
-"""The numbers 0 to 5."""
-
-
-class Kind(enum.Enum):
-    """What a part is, which decides how its skin looks."""
-
-    PALM = "palm"
-    FINGER = "finger"
-    TIP = "tip"
-    FOREARM = "forearm"
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A cone between two spheres.
-
-    Attributes:
-        kind: which skin it has.
-        start, end: the spheres' centres.
-        start_radius, end_radius: in centimetres.
-        back: the direction in which its back (the side of nails and knuckles) looks.
-        blend: over how many centimetres it melts into the parts before it.
-    """
-
-    kind: Kind
-    start: Vector
-    end: Vector
-    start_radius: float
-    end_radius: float
-    back: Vector
-    blend: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Finger:
-    """The measures of a finger: where it starts, its three bones, the radii at its four joints."""
-
-    base: tuple[float, float, float]
-    lengths: tuple[float, float, float]
-    radii: tuple[float, float, float, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Hand:
-    """A posed hand, in the picture's frame but for its place and size in the picture.
-
-    Attributes:
-        parts: from back to front in no particular order; the palm first.
-        rotation: from the hand's frame to the picture's, shape (3, 3).
-    """
-
-    parts: tuple[Part, ...]
-    rotation: npt.NDArray[np.float64]
-
-
-FINGERS = (
-    Finger((2.7, 8.8, 0.0), (4.4, 2.6, 2.1), (1.00, 0.88, 0.80, 0.62)),
-    Finger((0.8, 9.2, -0.15), (4.8, 3.0, 2.2), (1.02, 0.90, 0.82, 0.64)),
-    Finger((-1.1, 8.8, -0.05), (4.4, 2.8, 2.2), (0.96, 0.85, 0.77, 0.60)),
-    Finger((-2.9, 7.9, 0.2), (3.5, 2.1, 1.9), (0.85, 0.74, 0.66, 0.52)),
-)
-"""Index, middle, ring and little finger of an average adult hand."""
-THUMB = Finger((1.7, 1.6, 0.7), (4.3, 3.3, 2.7), (1.70, 1.15, 1.02, 0.72))
-"""Its first bone lies in the ball of the thumb."""
+from signs_dist.data.hands.anatomy import FINGERS, THUMB, Finger, Hand, Part, PartKind, Vector
 
 Flexions = Sequence[tuple[float, float, float]]
 """For each of the four fingers, the bend of its three joints in degrees."""
@@ -90,7 +18,7 @@ Flexions = Sequence[tuple[float, float, float]]
 
 def pose_hand(num_fingers: int, random: np.random.Generator) -> Hand:
     """A right hand that shows `num_fingers`, seen from a random side; mirror the picture for a left one."""
-    assert 0 <= num_fingers < NUM_CLASSES, num_fingers
+    assert 0 <= num_fingers <= 5, num_fingers
     stature = _stature(random)
     flexions = _sample_flexions(num_fingers, random)
     spreads = _sample_spreads(num_fingers, random)
@@ -110,7 +38,7 @@ def pose_hand(num_fingers: int, random: np.random.Generator) -> Hand:
 
 @dataclasses.dataclass(frozen=True)
 class _Stature:
-    """How this hand differs from the average one: factors on the length of fingers and the girth of all."""
+    """How this hand differs from the average: factors on the length of the fingers and on all girths."""
 
     length: float
     girth: float
@@ -197,7 +125,7 @@ def _thumb_joints(
         knuckle = base + first * _unit(random.uniform(-0.1, 0.25), 0.8, random.uniform(0.3, 0.55))
         target = np.array([random.normal(-1.6, 0.9), random.normal(6.4, 0.9), random.normal(1.9, 0.35)])
     else:
-        held = fingers[num_fingers]  # the first finger that is curled, or the one after it
+        held = fingers[num_fingers]  # the thumb lies on the first curled finger, or on the next
         other = fingers[min(3, num_fingers + 1)]
         middle = 0.5 * (held[2] + held[3]) if random.random() < 0.6 else 0.5 * (other[2] + other[3])
         target = middle + np.array([random.normal(-0.3, 0.6), random.normal(0.2, 0.7), 1.5])
@@ -205,7 +133,7 @@ def _thumb_joints(
 
 
 def _reach(root: Vector, target: Vector, first: float, second: float, pole: Vector) -> list[Vector]:
-    """Root, elbow and end of two bones that reach for `target`, the elbow sticking out towards `pole`."""
+    """Root, elbow and end of two bones that reach for `target`, the elbow bent towards `pole`."""
     way = target - root
     distance = float(np.clip(np.linalg.norm(way), 0.84 * (first + second), 0.995 * (first + second)))
     along = way / np.linalg.norm(way)
@@ -217,7 +145,7 @@ def _reach(root: Vector, target: Vector, first: float, second: float, pole: Vect
 
 
 def _thumb_backs(joints: Sequence[Vector]) -> list[Vector]:
-    """The thumb's nail looks away from the middle of the palm, across its bones."""
+    """The thumb's nail faces away from the middle of the palm, at right angles to its bones."""
     backs = []
     for start, end in itertools.pairwise(joints):
         along = (end - start) / np.linalg.norm(end - start)
@@ -230,7 +158,7 @@ def _thumb_backs(joints: Sequence[Vector]) -> list[Vector]:
 def _chain(
     joints: Sequence[Vector], radii: Sequence[float], backs: Sequence[Vector], *, is_thumb: bool = False
 ) -> list[Part]:
-    kinds = (Kind.PALM if is_thumb else Kind.FINGER, Kind.FINGER, Kind.TIP)
+    kinds = (PartKind.PALM if is_thumb else PartKind.FINGER, PartKind.FINGER, PartKind.TIP)
     blends = (0.9 if is_thumb else 0.5, 0.12, 0.12)
     return [
         Part(kinds[i], joints[i], joints[i + 1], radii[i], radii[i + 1], backs[i], blends[i]) for i in range(len(kinds))
@@ -243,7 +171,7 @@ def _palm(thumb: Sequence[Vector], stature: _Stature) -> list[Part]:
 
     def bone(start: Sequence[float] | Vector, end: Sequence[float] | Vector, radii: tuple[float, float]) -> Part:
         first, last = (radius * stature.girth for radius in radii)
-        return Part(Kind.PALM, np.asarray(start, dtype=float), np.asarray(end, dtype=float), first, last, back, 1.2)
+        return Part(PartKind.PALM, np.asarray(start, dtype=float), np.asarray(end, dtype=float), first, last, back, 1.2)
 
     wrist = ((1.3, 0.3, 0.0), (0.5, 0.3, 0.0), (-0.4, 0.3, 0.0), (-1.3, 0.3, 0.0))
     bones = [bone(start, finger.base, (1.45, 1.12)) for start, finger in zip(wrist, FINGERS, strict=True)]
@@ -254,7 +182,7 @@ def _palm(thumb: Sequence[Vector], stature: _Stature) -> list[Part]:
 
 
 def _sample_view(num_fingers: int, random: np.random.Generator) -> tuple[npt.NDArray[np.float64], Vector]:
-    """The rotation of the hand into the picture, and the direction of the forearm away from it."""
+    """The rotation of the hand into the picture, and the direction of the forearm from the wrist."""
     side = random.choice([-1.0, 1.0])
     lean = side * abs(random.normal(30, 24))  # of the forearm from the vertical, in degrees
     roll = 0.7 * lean + random.normal(0, 20)
@@ -281,9 +209,9 @@ def _forearm(rotation: npt.NDArray[np.float64], direction: Vector, stature: _Sta
     for side in (-1.0, 1.0):
         wrist = side * 0.95 * across
         thick = 14 * direction + side * 1.2 * across
-        parts.append(Part(Kind.FOREARM, wrist, thick, 1.7 * stature.girth, 2.5 * stature.girth, back, 3.0))
+        parts.append(Part(PartKind.FOREARM, wrist, thick, 1.7 * stature.girth, 2.5 * stature.girth, back, 3.0))
         far = 60 * direction + side * 1.5 * across
-        parts.append(Part(Kind.FOREARM, thick, far, 2.5 * stature.girth, 3.2 * stature.girth, back, 3.0))
+        parts.append(Part(PartKind.FOREARM, thick, far, 2.5 * stature.girth, 3.2 * stature.girth, back, 3.0))
     return parts
 
 

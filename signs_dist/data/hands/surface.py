@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from signs_dist.data.hands.pose import Hand, Kind, Part
+from signs_dist.data.hands.anatomy import Hand, Part, PartKind
 
 Grid = npt.NDArray[np.float32]
 """One number a pixel; shape (height, width)."""
@@ -80,7 +80,7 @@ def project(
 
 
 def _add_part(layers: Grid, part: Part, framing: Framing) -> None:
-    """Melt a part into the layers. In here, x goes right, y down, and all is in pixels until depths are stored."""
+    """Merge a part into the layers. Here x runs right, y runs down, and lengths are pixels until depths are stored."""
     size = layers.shape[1]
     pixels, nearness = project(np.stack([part.start, part.end]), framing)
     first, last = nearness * framing.scale * np.array([part.start_radius, part.end_radius])
@@ -104,7 +104,7 @@ def _add_part(layers: Grid, part: Part, framing: Framing) -> None:
     backness = normal_x * part.back[0] + normal_y * part.back[1] + normal_z * part.back[2]
     marks = _skin_marks(part, along, backness.astype(np.float32))
     patch = layers[:, top:bottom, left:right]
-    _melt(patch, np.stack([depth, normal_x, normal_y, normal_z, *marks]).astype(np.float32), part.blend)
+    _merge(patch, np.stack([depth, normal_x, normal_y, normal_z, *marks]).astype(np.float32), part.blend)
 
 
 def _nearest_on_cone(
@@ -132,8 +132,8 @@ def _nearest_on_cone(
 def _skin_marks(part: Part, along: Grid, backness: Grid) -> tuple[Grid, Grid, Grid, Grid, Grid]:
     """Tone, palmness, redness, nail and is_palm of a part's pixels; see `Surface`."""
     nothing = np.zeros_like(along)
-    if part.kind in (Kind.PALM, Kind.FOREARM):
-        is_palm = nothing + np.float32(part.kind is Kind.PALM)
+    if part.kind in (PartKind.PALM, PartKind.FOREARM):
+        is_palm = nothing + np.float32(part.kind is PartKind.PALM)
         return nothing + 1, -backness, nothing, nothing, is_palm
     length = float(np.linalg.norm(part.end - part.start))
     from_joint = along * np.float32(length)
@@ -143,14 +143,14 @@ def _skin_marks(part: Part, along: Grid, backness: Grid) -> tuple[Grid, Grid, Gr
     wrinkle = np.exp(-(((from_joint - 0.35) / np.float32(0.12)) ** 2)) * 0.13 * back_side
     redness = np.exp(-((from_joint / np.float32(0.7)) ** 2)) * 0.5 * back_side
     nail = nothing
-    if part.kind is Kind.TIP:
+    if part.kind is PartKind.TIP:
         redness = redness + along * along * palm_side * 0.8
         nail = np.clip((backness - 0.62) * 8, 0, 1) * np.clip((along - 0.35) * 10, 0, 1)
     return 1 - crease - wrinkle, -backness, np.minimum(redness, 1), nail, nothing
 
 
-def _melt(patch: Grid, added: Grid, blend: float) -> None:
-    """Keep of each pixel what is nearer to the camera; where the depths differ by less than `blend`, mix the two."""
+def _merge(patch: Grid, added: Grid, blend: float) -> None:
+    """Keep the nearer surface at each pixel; if the depths differ by less than `blend`, mix the two."""
     difference = added[0] - patch[0]
     share = np.clip(0.5 + 0.5 * difference / np.float32(blend), 0, 1)
     swelling = np.float32(blend) * share * (1 - share)

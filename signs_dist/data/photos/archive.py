@@ -1,4 +1,4 @@
-"""Zip files of images: listed with suspicion, read member by member, never unpacked to disk."""
+"""Zip files of images: checked when listed, read member by member, never unpacked to disk."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from signs_dist.data.images import BadImageError, is_image_name
 from signs_dist.errors import UserError
 
 MAX_MEMBERS = 2_000_000
-"""More members than any image data set that still comes as one zip."""
+"""A zip with more members is refused: image data sets of this size are not published as one zip."""
 MAX_MEMBER_BYTES = 512 * 2**20
 """Largest unpacked image: an uncompressed image of the largest legal number of pixels, with room to spare."""
 MAX_RATIO = 200
 """Largest unpacked size over packed size. Photos reach 5; a bomb made with deflate reaches 1,032."""
 MIN_BOMB_BYTES = 2**20
-"""Below this a high ratio is harmless: a blank drawing."""
+"""Below this size a high ratio is harmless, such as that of a blank image."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SourceFile:
 
 
 def is_side_file(path: str) -> bool:
-    """Whether a system left the file there, not the user: hidden files, macOS resource forks, thumbnails."""
+    """Whether an operating system, not the user, wrote the file: hidden, a macOS resource fork, thumbnails."""
     parts = path.split("/")
     return any(part.startswith(".") or part == "__MACOSX" for part in parts) or parts[-1] == "Thumbs.db"
 
@@ -42,8 +42,9 @@ def list_zip(path: Path) -> list[SourceFile]:
     """List the image files of a zip.
 
     Raises:
-        UserError: not a zip or a cut-off one; a member that would leave the folder, is a link or a device, is
-            encrypted, comes twice, or is a decompression bomb; more than `MAX_MEMBERS` members.
+        UserError: the file is not a complete zip, or has more than `MAX_MEMBERS` members; or a member would be
+            unpacked outside the folder, is a link or a device, is encrypted, is given twice, or is a decompression
+            bomb.
     """
     with open_zip(path) as archive:
         members = archive.infolist()
@@ -67,13 +68,13 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """Open a zip for reading.
 
     Raises:
-        UserError: it cannot be read, or is no whole zip.
+        UserError: it cannot be read, or is not a complete zip.
     """
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, ValueError) as error:
         raise UserError(
-            f"{path} is not a zip, or only a part of one ({error}). "
+            f"{path} is not a complete zip ({error}). "
             f"Download it again (python -m signs_dist.data.download), or give the unpacked folder."
         ) from error
     except OSError as error:
@@ -97,10 +98,10 @@ def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
     name = member.orig_filename  # `filename` ends at a NUL byte
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
-        raise UserError(f"{path}: the member {name!r} would leave the folder that it is unpacked to. It is refused.")
+        raise UserError(f"{path}: the member {name!r} would be unpacked outside the folder. Remove it from the zip.")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise UserError(f"{path}: the member {name!r} is a link or a device, not a file. It is refused.")
+        raise UserError(f"{path}: the member {name!r} is a link or a device, not a file. Remove it from the zip.")
 
 
 def _check_image_member(path: Path, member: zipfile.ZipInfo) -> None:
@@ -110,5 +111,5 @@ def _check_image_member(path: Path, member: zipfile.ZipInfo) -> None:
     if member.file_size > MAX_MEMBER_BYTES or (member.file_size > MIN_BOMB_BYTES and ratio > MAX_RATIO):
         raise UserError(
             f"{path}: the member {member.filename!r} unpacks from {member.compress_size:,} to {member.file_size:,} "
-            f"bytes. No photo does that: a decompression bomb. It is refused."
+            f"bytes, which no photo does: a decompression bomb. Remove it from the zip."
         )

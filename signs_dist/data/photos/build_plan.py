@@ -1,4 +1,4 @@
-"""What a build is asked for, and which file each image of the source becomes. Pure: names only, no pixels."""
+"""The request for a build, and the output file of each image. Pure functions on names; no pixels are read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FLAT_FOLDERS = {"train": "train_signs", "val": "val_signs", "test": "test_signs
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What is wanted."""
+    """What to build, and how."""
 
     source: Path
     """A zip or a folder."""
     out: Path | None = None
-    """Folder to make. None: data/64x64_SIGNS, with the size and, if it is not SIGNS, the source's name."""
+    """Folder to make. None: see `default_out`."""
     size: int = 64
     """Side of the output images in pixels."""
     val_share: float = PUBLISHED_VAL_SHARE
@@ -33,14 +33,14 @@ class BuildRequest:
     seed: int = PUBLISHED_SEED
     """Seed of that division."""
     bad_images: BadImages = "stop"
-    """stop: no data set is made; skip: they are left out; quarantine: left out and copied to OUT.quarantine."""
+    """stop: make no data set; skip: omit them; quarantine: omit them and copy them to OUT.quarantine."""
     quality: int = 95
     """JPEG quality, 1 to 100."""
     processes: int | None = None
     """Worker processes. None: all usable cores."""
 
     def check(self) -> None:
-        """Raise UserError for values that make no sense."""
+        """Raise UserError for a value out of its range."""
         limits: list[tuple[str, float, float, float]] = [
             ("--size", self.size, 8, 4096),
             ("--quality", self.quality, 1, 100),
@@ -72,9 +72,9 @@ def default_out(source: Path, size: int, arrangement: Arrangement) -> Path:
 
 
 def plan_images(arrangement: Arrangement, *, seed: int, val_share: float) -> list[PlannedImage]:
-    """Say for each image of a source which file it becomes. Where there is no val split, train is divided.
+    """Choose the output file of each image of a source. If it has no val split, train is divided.
 
-    The division is made over all names, bad images included, so that leaving one out moves no other.
+    All names are divided, bad images included, so that omitting one moves no other.
 
     Raises:
         UserError: two images would become the same file.
@@ -89,7 +89,7 @@ def plan_images(arrangement: Arrangement, *, seed: int, val_share: float) -> lis
         split = split_of[image.file.path]
         folder = _FLAT_FOLDERS[split] if arrangement.layout == "flat" else split
         output = f"{folder}/{image.name.rpartition('.')[0]}.jpg"
-        # Some file systems take A.jpg and a.jpg for one file: a data set must fit on all.
+        # Some file systems treat A.jpg and a.jpg as one file; the data set must fit on all.
         if output.lower() in planned:
             raise UserError(
                 f"{planned[output.lower()].source.path} and {image.file.path} would both become {output}. Rename one."
@@ -102,7 +102,7 @@ def check_classes(counts: dict[str, dict[str, int]], where: Path) -> None:
     """Refuse counts per split and class that cannot be trained on.
 
     Raises:
-        UserError: one class only, a class of val or test that train lacks, or one of train that val lacks.
+        UserError: there is one class only, train lacks a class of val or test, or val lacks a class of train.
     """
     names = list(next(iter(counts.values()), {}))
     if not names:

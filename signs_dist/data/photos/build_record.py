@@ -1,4 +1,4 @@
-"""build.json: what a data set was made from and how, so that a finished build is recognised."""
+"""Read and write build.json: the source and settings of a data set, so that a finished build is recognised."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist import __version__
-from signs_dist.data.audit import BadFile, Doubled
+from signs_dist.data.audit import BadFile, Duplicates
 from signs_dist.data.photos.archive import SourceFile
 from signs_dist.data.photos.build_plan import BuildRequest
-from signs_dist.data.photos.sources import Arrangement, fingerprint
+from signs_dist.data.photos.sources import Arrangement, source_fingerprint
 from signs_dist.errors import UserError
 
 BUILD_FILE = "build.json"
-"""In the output: what it was made from and how."""
+"""Name of the record in the output folder."""
 
 
 def request_facts(request: BuildRequest, files: Sequence[SourceFile], arrangement: Arrangement) -> dict[str, Any]:
-    """What decides the content of the output; two builds with the same facts give the same images."""
+    """All that determines the output: two builds with the same facts give the same images."""
     is_divided = "val" not in arrangement.splits()
     return {
-        "source_fingerprint": fingerprint(files),
+        "source_fingerprint": source_fingerprint(files),
         "size": request.size,
         "quality": request.quality,
         "seed": request.seed if is_divided else None,
@@ -36,7 +36,7 @@ def build_record(
     facts: dict[str, Any],
     counts: dict[str, dict[str, int]],
     bad: list[BadFile],
-    doubled: Doubled,
+    duplicates: Duplicates,
     request: BuildRequest,
 ) -> dict[str, Any]:
     """The content of build.json. It holds no time and no path, so that equal builds are equal byte for byte."""
@@ -47,19 +47,19 @@ def build_record(
         "splits": {split: {"images": sum(row.values()), "per_class": row} for split, row in counts.items()},
         "bad_images": request.bad_images,
         "left_out": [dataclasses.asdict(file) for file in bad],
-        "same_picture_in_two_splits": [list(paths) for paths in doubled.across],
-        "same_picture_in_one_split": [list(paths) for paths in doubled.within],
+        "same_picture_in_two_splits": [list(paths) for paths in duplicates.across],
+        "same_picture_in_one_split": [list(paths) for paths in duplicates.within],
     }
 
 
 def is_already_built(out: Path, facts: dict[str, Any], request: BuildRequest) -> bool:
-    """Whether the output is there and as requested. Raises UserError if it is there and something else."""
+    """Whether the output exists and fits the request. Raises UserError if it exists and does not."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     if not (out / BUILD_FILE).is_file():
         raise UserError(f"{out} exists and was not made by this command. Remove it, or choose another with --out.")
     record = read_build_file(out)
-    words = {"source_fingerprint": "the source's files (names, sizes or times)"}
+    words = {"source_fingerprint": "the source's files have changed (names, sizes or times)"}
     differing = [
         words.get(key) or f"--{key.replace('_', '-')} {record.get(key)}, not {value}"
         for key, value in facts.items()
@@ -67,13 +67,14 @@ def is_already_built(out: Path, facts: dict[str, Any], request: BuildRequest) ->
     ]
     if differing:
         raise UserError(
-            f"{out} is already built, with other {'; '.join(differing)}. "
-            f"To build it anew: rm -r {shlex.quote(str(out))} and repeat. To keep it: choose another folder with --out."
+            f"{out} is already built with other settings: {'; '.join(differing)}. To build it again, repeat the "
+            f"command after: rm -r {shlex.quote(str(out))}. To keep it, choose another folder with --out."
         )
     if record.get("left_out") and request.bad_images == "stop":
         raise UserError(
-            f"{out} is already built, without {len(record['left_out'])} bad images (they are named in "
-            f"{out / BUILD_FILE}). To accept that, add --bad-images skip. To mend them: remove {out} and repeat."
+            f"{out} is already built, without {len(record['left_out'])} bad images (listed in "
+            f"{out / BUILD_FILE}). To accept that, add --bad-images skip. To include them, repair them, remove {out} "
+            f"and repeat the command."
         )
     return True
 
@@ -88,5 +89,5 @@ def read_build_file(out: Path) -> dict[str, Any]:
 
 
 def summary(record: dict[str, Any]) -> str:
-    """The sizes of the splits."""
+    """The sizes of the splits, such as `train 864, val 216`."""
     return ", ".join(f"{split} {row['images']:,}" for split, row in record.get("splits", {}).items())

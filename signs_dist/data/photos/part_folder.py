@@ -1,7 +1,7 @@
-"""The folder beside the output in which a build collects its images until it is whole.
+"""The folder beside the output in which a build collects its images until all are done.
 
-Each image is written aside and renamed, so that one which is there is whole. `plan.json` says what each was made
-from (file, size, checksum or time, settings). A repeated build keeps the images whose line is still the same.
+Each image is written aside and renamed, so that every image in the folder is complete. `plan.json` records what each
+image was made from (file, size, checksum or time, settings). A repeated build keeps the images with the same record.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ PLAN_NAME = "plan.json"
 
 
 def part_folder_of(out: Path) -> Path:
-    """Where the images of `out` wait until all are there: on the same disk, so that a rename moves them."""
+    """The part folder of `out`: on the same disk, so that a rename turns it into the output."""
     return out.parent / f".{out.name}.part"
 
 
 def prepare_part_folder(part: Path, plan: Mapping[str, str]) -> set[str]:
-    """Make the part folder fit the plan and return the images that are done.
+    """Make the part folder fit the plan, and return the paths of the images that are done.
 
     Args:
-        part: the folder; made if missing. Images that were made from something else are removed.
+        part: the folder; created if missing. Images that do not fit the plan are removed.
         plan: path of each image below `part` → what it is made from.
 
     Raises:
@@ -52,11 +52,11 @@ def prepare_part_folder(part: Path, plan: Mapping[str, str]) -> set[str]:
     return done
 
 
-def publish(part: Path, out: Path) -> None:
+def move_into_place(part: Path, out: Path) -> None:
     """Turn the part folder into the output by one rename.
 
     Raises:
-        UserError: the output has appeared in the meantime, or its folder cannot be written.
+        UserError: another process has made the output meanwhile, or its folder cannot be written.
     """
     try:
         (part / PLAN_NAME).unlink()
@@ -68,7 +68,7 @@ def publish(part: Path, out: Path) -> None:
         part.replace(out)
     except OSError as error:
         if out.is_dir() and any(out.iterdir()):
-            raise UserError(f"{out} was made by something else in the meantime. Remove it and repeat.") from error
+            raise UserError(f"{out} was made by another program meanwhile. Remove it and repeat.") from error
         raise explained(error, out) from error
 
 
@@ -81,6 +81,6 @@ def _read_plan(path: Path) -> dict[str, str]:
 
 
 def _is_whole_jpeg(path: Path) -> bool:
-    """After a power cut a file may have its name but not its content."""
+    """Whether the file is complete: after a power cut, it may have its name but not its content."""
     data = path.read_bytes()
     return data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9")

@@ -1,4 +1,4 @@
-"""What a zip or folder of photos holds: splits, classes and files, before anything is decoded."""
+"""Find the splits, classes and files of a zip or folder of photos, by names alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from signs_dist.data.folder import SPLIT_FOLDERS, label_of_name
+from signs_dist.data.folder import SPLIT_FOLDERS, folder_identity, label_of_name
 from signs_dist.data.images import is_image_name
 from signs_dist.data.photos.archive import SourceFile, is_side_file, list_zip, open_zip, read_member
 from signs_dist.errors import UserError
@@ -37,13 +37,13 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How the files of a source are to be understood."""
+    """The layout, the labelled images and the other files of a source."""
 
     layout: Layout
     images: tuple[SourceImage, ...]
     """Sorted by split, then name."""
     bad_names: tuple[tuple[str, str], ...]
-    """(path, reason) of images whose names say no class."""
+    """(path, reason) of images whose names give no class."""
     outside: tuple[str, ...]
     """Images that lie outside the split folders: not part of the data set."""
 
@@ -54,7 +54,7 @@ class Arrangement:
 
 
 class SourceReader:
-    """Gives the bytes, or the path, of each file of a source. Cheap to make, made once in each worker process."""
+    """Reads the files of a source. Each worker process makes its own."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -68,7 +68,7 @@ class SourceReader:
             self._archive.close()
 
     def read(self, name: str) -> Path | bytes:
-        """A path for a file in a folder, bytes for one in a zip. Raises BadImageError if it cannot be unpacked."""
+        """The path of a file in a folder, or the bytes of one in a zip. Raises BadImageError if it is damaged."""
         return self.path / name if self._archive is None else read_member(self._archive, name)
 
 
@@ -76,7 +76,7 @@ def list_source(path: Path) -> list[SourceFile]:
     """All image files of a zip or folder.
 
     Raises:
-        UserError: it is neither, cannot be read, or the zip is not to be trusted (see `archive.list_zip`).
+        UserError: the path is neither, cannot be read, or the zip is refused (see `archive.list_zip`).
     """
     if path.is_dir():
         return _list_folder(path)
@@ -88,8 +88,8 @@ def list_source(path: Path) -> list[SourceFile]:
     )
 
 
-def fingerprint(files: Sequence[SourceFile]) -> str:
-    """A digest of names, sizes and stamps: another one means that the source has changed."""
+def source_fingerprint(files: Sequence[SourceFile]) -> str:
+    """A digest of names, sizes and stamps. It changes when the source changes."""
     rows = sorted((file.path, file.num_bytes, file.stamp) for file in files)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -146,7 +146,7 @@ def _labelled(
         if class_name is None:
             bad_names.append((file.path, "no label in its name, such as the 3 of 3_IMG_5942.jpg"))
         elif not _can_be_written(file.path):
-            bad_names.append((printable(file.path), "its name has bytes or signs that cannot be written; rename it"))
+            bad_names.append((printable(file.path), "its name has control characters or is not UTF-8; rename it"))
         else:
             images.append(SourceImage(split, class_name, name, file))
     order = {split: number for number, split in enumerate((None, *SPLIT_FOLDERS))}
@@ -160,8 +160,8 @@ def printable(name: str) -> str:
 
 
 def _can_be_written(name: str) -> bool:
-    # Control characters, and bytes that are no UTF-8. The narrow space in names of macOS screenshots is fine.
-    return not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name)
+    # Refuses control characters and bytes that are not UTF-8, but not the narrow space in macOS screenshots.
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
 
 
 def _find_prefix(paths: list[str], where: Path) -> tuple[str, bool]:
@@ -200,14 +200,14 @@ def _list_folder(root: Path) -> list[SourceFile]:
     def refuse(error: OSError) -> None:
         raise UserError(f"cannot read {error.filename}: {error.strerror}. Check its permissions.") from error
 
-    # Links to folders are followed, as torchvision does; one that leads to a folder above it would never end.
-    above: dict[str, frozenset[tuple[int, int]]] = {str(root): frozenset([_identity(root)])}
+    # Links to folders are followed, as in torchvision, but not to a parent folder: that would recurse for ever.
+    parents: dict[str, frozenset[tuple[int, int]]] = {str(root): frozenset([folder_identity(root)])}
     for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
         kept = []
         for subfolder in sorted(subfolders):
-            identity = _identity(Path(folder, subfolder))
-            if not is_side_file(subfolder) and identity not in above[folder]:
-                above[str(Path(folder, subfolder))] = above[folder] | {identity}
+            identity = folder_identity(Path(folder, subfolder))
+            if not is_side_file(subfolder) and identity not in parents[folder]:
+                parents[str(Path(folder, subfolder))] = parents[folder] | {identity}
                 kept.append(subfolder)
         subfolders[:] = kept
         for name in names:
@@ -220,12 +220,7 @@ def _source_file(root: Path, path: Path) -> SourceFile:
     relative = path.relative_to(root).as_posix()
     try:
         status = path.stat()
-    except OSError as error:  # a dangling link: named as a bad image when it is read
+    except OSError as error:  # a dangling link: reading it reports a bad image
         return SourceFile(relative, 0, f"unreadable: {error.strerror}")
     kind = "" if stat.S_ISREG(status.st_mode) else " not a regular file"
     return SourceFile(relative, status.st_size, f"mtime {status.st_mtime_ns}{kind}")
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""Which training photos become validation photos."""
+"""Choose which training photos become validation photos."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def published_split(
 ) -> tuple[list[str], list[str]]:
     """Divide names into (train, val), each sorted, as SIGNS was published.
 
-    The sorted names are shuffled by Python's generator; the first `int((1 - val_share) * n)` are train. The order in
-    which `names` come does not matter. With the defaults and the 1,080 training photos this is the published split.
+    The sorted names are shuffled by Python's generator; the first `int((1 - val_share) * n)` are train. The order
+    of `names` does not matter. With the defaults and the 1,080 training photos this is the published split.
     """
     shuffled = sorted(names)
     random.Random(seed).shuffle(shuffled)

@@ -1,4 +1,4 @@
-"""Whether a job fits on the nodes of a partition, or of this machine: what is asked for beside what there is."""
+"""Whether a job fits on a partition and on its nodes: what is asked for, compared with what SLURM tells of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from launch.cluster import ClusterConfig
-from launch.requeue import parse_duration
+from launch.durations import parse_duration
 from signs_dist.errors import UserError
 
 
@@ -20,7 +20,7 @@ def choose_partitions(text: str | None, partitions: Sequence[Mapping[str, str]])
         partitions: all, of `scontrol show partition`; empty where SLURM does not tell.
 
     Raises:
-        UserError: there is none of a name.
+        UserError: there is no partition of a name.
     """
     known = {partition.get("PartitionName", ""): partition for partition in partitions}
     if not known:
@@ -41,7 +41,7 @@ def choose_fitting(
     """The first partition on which the job fits; empty without any partition.
 
     Raises:
-        UserError: it fits on none; what is wrong with the first.
+        UserError: it fits on none; the message is about the first partition.
     """
     problems = []
     for partition in partitions:
@@ -58,7 +58,7 @@ def choose_fitting(
 
 
 def check_partition(cluster: ClusterConfig, partition: Mapping[str, str]) -> None:
-    """Compare the time with what a partition allows: SLURM itself takes such a job, and never starts it.
+    """Compare the time with what a partition allows: SLURM accepts a job that asks for more, and never starts it.
 
     Args:
         cluster: what the job asks for.
@@ -86,7 +86,7 @@ class _Node:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> _Node:
-        """From those of `scontrol show nodes`."""
+        """From the fields of `scontrol show nodes`."""
         gpus: dict[str, int] = {}
         for kind, count in re.findall(r"(?:^|,)gpu:(?:([^:,(]+):)?(\d+)", fields.get("Gres", "")):
             gpus[kind] = gpus.get(kind, 0) + int(count)
@@ -98,12 +98,12 @@ class _Node:
 
 
 def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Sequence[Mapping[str, str]]) -> None:
-    """Compare what is asked of each node with what those of the partition have: SLURM only says that it does not fit.
+    """Compare what a job asks of each node with what the partition's nodes have: SLURM only says that it does not fit.
 
     Args:
         cluster: what the job asks for.
         partition: of `scontrol show partition`.
-        nodes: of `scontrol show nodes`; those of other partitions are passed over.
+        nodes: of `scontrol show nodes`; nodes of other partitions are ignored.
 
     Raises:
         UserError: no node has so many cores, so much memory or such GPUs, or too few nodes have all of it.
@@ -141,19 +141,9 @@ def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Seq
     limit = partition.get("MaxNodes", "")
     most_nodes = min(len(fitting), int(limit)) if limit.isdigit() else len(fitting)
     if not fitting:
-        raise UserError(f"no node of partition {name} has all that is asked for at once: cores, memory and GPUs.")
+        raise UserError(f"no node of partition {name} has all that is asked for: cores, memory and GPUs together.")
     if cluster.num_nodes[0] > most_nodes:
         such = ("such " if len(fitting) < len(own) else "") + ("node" if most_nodes == 1 else "nodes")
         raise UserError(
             f"--nodes {cluster.nodes}: partition {name} gives at most {most_nodes} {such}. Type --nodes {most_nodes}."
-        )
-
-
-def check_gpus_here(cluster: ClusterConfig, num_gpus: int) -> None:
-    """For a job on this machine: whether it has as many GPUs as are asked for. Raises `UserError`."""
-    if cluster.gpus_per_node > num_gpus:
-        way_out = f"Type --gpus-per-node {num_gpus}" if num_gpus else "Type --gpus-per-node 0 --tasks-per-node 2"
-        raise UserError(
-            f"--gpus-per-node {cluster.gpus_per_node}: this machine shows {num_gpus or 'no'} GPU"
-            f"{'' if num_gpus == 1 else 's'}. {way_out}."
         )

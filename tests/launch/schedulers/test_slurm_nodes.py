@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from launch.cluster import ClusterConfig
-from launch.jobs import parse_lines
-from launch.nodes import check_gpus_here, check_partition, choose_fitting, choose_partitions
+from launch.schedulers.slurm_nodes import check_partition, choose_fitting, choose_partitions
+from launch.schedulers.slurm_questions import parse_lines
 from signs_dist.errors import UserError
 
 PARTITIONS = parse_lines(
     "PartitionName=gpu AllowGroups=ALL Default=YES MaxNodes=UNLIMITED MaxTime=1-00:00:00 Nodes=n[1-3]\n"
     "PartitionName=cpu AllowGroups=ALL Default=NO MaxNodes=1 MaxTime=UNLIMITED Nodes=n[3-4]"
 )
+
+
 NODES = parse_lines(
     "NodeName=n1 CPUTot=32 Gres=gpu:a100:4(S:0-1) RealMemory=256000 OS=Linux 6.1 #1 SMP x Partitions=gpu\n"
     "NodeName=n2 CPUTot=32 Gres=gpu:a100:4,gpu:v100:2 RealMemory=256000 Partitions=gpu\n"
@@ -81,11 +83,3 @@ def test_without_a_word_from_slurm_nothing_is_refused() -> None:
     assert choose_fitting(ClusterConfig(gpus_per_node=4), [], []) == {}
     assert choose_fitting(ClusterConfig(gpus_per_node=4), PARTITIONS[:1], []) == PARTITIONS[0]
     assert choose_partitions(None, PARTITIONS[1:]) == []  # a site may choose by other means
-
-
-def test_gpus_that_this_machine_does_not_have() -> None:
-    check_gpus_here(ClusterConfig(kind="local", gpus_per_node=2), 2)
-    with pytest.raises(UserError, match=r"--gpus-per-node 2: this machine shows 1 GPU. Type --gpus-per-node 1."):
-        check_gpus_here(ClusterConfig(kind="local", gpus_per_node=2), 1)
-    with pytest.raises(UserError, match=r"this machine shows no GPUs. Type --gpus-per-node 0 --tasks-per-node 2."):
-        check_gpus_here(ClusterConfig(kind="local", gpus_per_node=2), 0)

@@ -9,25 +9,17 @@ from torch import nn
 from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
 from signs_dist.models import count_parameters, create_model
-from signs_dist.models.registry import BUILDERS, register
+from signs_dist.models.registry import (
+    BUILDERS,
+    argument_defaults,
+    check_argument_names,
+    describe_arguments,
+    register,
+)
 
 
 def build(name: str, num_classes: int = 6, image_size: int = 64, **args: Any) -> nn.Module:
     return create_model(ModelConfig(name=name, args=args), num_classes=num_classes, image_size=image_size)
-
-
-def test_signs_net_has_the_published_size() -> None:
-    """The tutorial's network: 3 convolutions of 32, 64, 128; 8192 → 128 → 6; BatchNorm after all but the last."""
-    convolutions = (3 * 9 + 1) * 32 + (32 * 9 + 1) * 64 + (64 * 9 + 1) * 128
-    norms = 2 * (32 + 64 + 128 + 128)
-    linear = (8 * 8 * 128 + 1) * 128 + (128 + 1) * 6
-    assert count_parameters(build("signs_net")) == (convolutions + norms + linear,) * 2
-
-
-def test_signs_net_drops_with_the_given_probability() -> None:
-    model = build("signs_net", dropout=0.8)
-    dropped = model.get_submodule("dropout").train()(torch.ones(100, 128)).eq(0).float().mean().item()
-    assert dropped == pytest.approx(0.8, abs=0.02)
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
@@ -64,22 +56,12 @@ def test_it_learns_a_batch_by_heart(name: str) -> None:
         assert model(images).argmax(1).eq(labels).float().mean() > 0.9
 
 
-def test_mlp_is_a_plain_sequential_with_the_layers_asked_for() -> None:
-    model = build("mlp", image_size=8, hidden=[10, 5], dropout=0.3)
-    assert isinstance(model, nn.Sequential)
-    assert [type(layer).__name__ for layer in model] == [
-        "Flatten", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear",
-    ]  # fmt: skip
-    assert count_parameters(model)[0] == (192 + 1) * 10 + (10 + 1) * 5 + (5 + 1) * 6
-    assert len(list(build("mlp", image_size=8, hidden=[]))) == 2
-
-
 @pytest.mark.parametrize(
     ("name", "image_size", "args", "message"),
     [
         ("signs_net", 60, {}, "data.image_size=60 does not suit signs_net, which halves the image three times. "
          "Take a multiple of 8, such as 56 or 64."),
-        ("signs_fast", 8, {}, "data.image_size=8 is too small for signs_fast. Take at least 16."),
+        ("signs_fast", 8, {}, "data.image_size=8 is too small for signs_fast. Type data.image_size=16 or more."),
         ("signs_net", 64, {"chanels": 16},
          "model.args.chanels is not an argument of signs_net. signs_net takes channels=32, dropout=0.8."),
         ("signs_net", 64, {"channels": 0}, "model.args.channels=0: input should be greater than or equal to 1."),
@@ -96,26 +78,6 @@ def test_what_it_cannot_do_it_says(name: str, image_size: int, args: dict[str, A
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize(
-    ("name", "nearest"),
-    [
-        ("signs_nt", "Did you mean signs_net"),
-        ("SignsFast", "Did you mean signs_fast"),
-        ("resnet18", "Did you mean torchvision:resnet18"),
-        ("torchvision:resnt18", "Did you mean torchvision:resnet18"),
-        ("torchvision:fasterrcnn_resnet50_fpn", "is not a network"),
-        ("qqqqqqqq", "is not a network. Legal: "),
-        ("", "is not a network"),
-    ],
-)
-def test_a_wrong_name_gets_the_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(UserError) as caught:
-        build(name)
-    assert nearest in str(caught.value)
-    assert "signs_fast" in str(caught.value)
-    assert "package.module:Class" in str(caught.value)
-
-
 def test_one_function_under_register_is_a_new_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("signs_dist.models.registry.BUILDERS", dict(BUILDERS))
     monkeypatch.setattr("signs_dist.models.create.BUILDERS", dict(BUILDERS))
@@ -130,16 +92,11 @@ def test_one_function_under_register_is_a_new_network(monkeypatch: pytest.Monkey
     assert count_parameters(build("tiny", image_size=8, bias=False))[0] == 192 * 6
 
 
-@pytest.mark.slow
-def test_own_networks_do_not_import_torchvision() -> None:
-    import subprocess
-    import sys
+def test_the_arguments_of_a_network_are_told_with_their_defaults() -> None:
+    def network(num_classes: int, image_size: int, depth: int, width: int = 8) -> nn.Module: ...
 
-    code = (
-        "import sys\n"
-        "from signs_dist.config.settings import ModelConfig\n"
-        "from signs_dist.models import create_model\n"
-        "create_model(ModelConfig(), num_classes=6, image_size=64)\n"
-        "sys.exit('torchvision' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert describe_arguments("network", argument_defaults(network)) == "network takes depth, width=8."
+    assert describe_arguments("network", {}) == "network takes no arguments."
+    check_argument_names("network", {"width": 4}, argument_defaults(network))
+    with pytest.raises(UserError, match=r"model.args.with is not .* network. network takes depth, width=8."):
+        check_argument_names("network", {"with": 4}, argument_defaults(network))

@@ -1,0 +1,170 @@
+"""What every submission does, of a run and of an array: check, claim a folder, make the jobs, take back, hand over."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from launch import check
+from launch.claim import SUBMISSION, claim_folder
+from launch.job import Job
+from launch.jobs import SUBMIT, jobs_of
+from launch.request import Request
+from launch.schedulers import SCHEDULERS, ask_state
+from launch.schedulers.base import Scheduler, Submission
+from launch.snapshot import Snapshot, take_snapshot, without_snapshot
+from signs_dist.errors import UserError
+
+
+def tell(what: str, lines: Sequence[str]) -> None:
+    """Print what was found, with its name in a column."""
+    for line in lines:
+        print(f"{what:>9}  {line}", flush=True)
+
+
+def refuse_busy(run_path: Path) -> None:
+    """Raise `UserError` if a job waits or runs for the folder already."""
+    for job in jobs_of(run_path)[-1:]:
+        state = ask_state(job)
+        if state.is_alive:
+            raise UserError(
+                f"{run_path} has a job already: {job} is {state.describe()}. To end it: "
+                f"python launch/submit.py cancel {shlex.quote(str(run_path))}. Another --run-dir begins another run."
+            )
+
+
+def check_request(request: Request) -> UserError | None:
+    """Look for what would end the job in its first minute, except for the model, and print what was found.
+
+    Returns:
+        Why the scheduler may refuse the job, if that is not certain.
+
+    Raises:
+        UserError: the job would fail.
+    """
+    findings = SCHEDULERS[request.cluster.kind].check(request)
+    tell("batch", check.check_batches(request.config, request.cluster.world_sizes))
+    tell("run", [str(request.run_path), *check.check_run_folder(request)])
+    for what, lines in findings.lines.items():
+        tell(what, lines)
+    return findings.doubt
+
+
+def check_script(submission: Submission, doubt: UserError | None) -> str:
+    """The batch script, once the scheduler has been asked whether it would take it; "" where there is none.
+
+    Raises:
+        UserError: the scheduler would refuse it; `doubt` in place of its answer, which explains less.
+    """
+    scheduler = SCHEDULERS[submission.cluster.kind]
+    script = scheduler.script(submission)
+    try:
+        answer = scheduler.test_only(script)
+    except UserError as error:
+        raise doubt or error from error
+    tell(submission.cluster.kind, [answer] if answer else [])
+    return script
+
+
+@contextlib.contextmanager
+def taken_back(*run_paths: Path) -> Iterator[list[Path]]:
+    """Yield a list for the submission's own folders: the folders that are in it at the end are removed.
+
+    Other folders that were made for new runs are removed if they are empty: another submission may use them meanwhile.
+    """
+    made: list[Path] = []
+    wanted = {each for path in run_paths for each in (path / SUBMIT, path, *path.parents)}
+    missing = sorted((path for path in wanted if not path.exists()), reverse=True)  # a subfolder before its folder
+    try:
+        yield made
+    finally:
+        for path in made:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def handed_over(made: list[Path], scheduler: Scheduler) -> Iterator[None]:
+    """Around the submission itself: from here on its folders stay, unless the scheduler refuses the job.
+
+    Args:
+        made: the list of `taken_back`.
+        scheduler: what the job is handed over to.
+
+    Raises:
+        UserError: refused; or Ctrl-C, after which it is not known whether the scheduler has the job.
+    """
+    kept = list(made)
+    made.clear()
+    try:
+        yield
+    except UserError:
+        made.extend(kept)
+        raise
+    except KeyboardInterrupt:
+        raise UserError(
+            f"interrupted while the job was handed over: it may have started. Type {scheduler.look_command} to see."
+        ) from None
+
+
+def make_folder(request: Request, made: list[Path]) -> tuple[Path, Snapshot]:
+    """Make a folder for this submission in the run folder: how it was submitted, and a snapshot of the code.
+
+    Args:
+        request: what was asked for.
+        made: gets the folder, as soon as it exists.
+
+    Raises:
+        UserError: another submission for this run folder is under way.
+    """
+    from signs_dist.files import write_json
+    from signs_dist.run_folder.folder import timestamp
+
+    folder = claim_folder(request.run_path / SUBMIT)
+    made.append(folder)
+    here = Path.cwd()
+    snapshot = take_snapshot(here, folder / "code") if request.is_snapshot else without_snapshot(here)
+    about = {
+        "command": ["python", "launch/submit.py", *sys.argv[1:]],
+        "arguments": list(request.arguments),
+        "working_folder": str(here),
+        "time": timestamp(),
+        "cluster": request.cluster.model_dump(mode="json"),
+        "code": snapshot.about,
+    }
+    write_json(folder / SUBMISSION, about)
+    if snapshot.diff:
+        (folder / "code.diff").write_bytes(snapshot.diff)
+    return folder, snapshot
+
+
+def make_job(request: Request, folder: Path, snapshot: Snapshot) -> Job:
+    """What the tasks of a run do. Its config is written to `folder`: later edits of the file do not change the job."""
+    from signs_dist.config.reading import dump_config
+
+    cluster = request.cluster
+    folder.mkdir(parents=True, exist_ok=True)
+    config_file = folder / "config.yaml"
+    config_file.write_text(dump_config(request.config), encoding="utf-8")
+    by_agent = cluster.agent == "torchrun"
+    device = request.device if request.device != "auto" or not cluster.gpus_per_node else "cuda"
+    return Job(
+        arguments=(
+            *("--config", str(config_file), "--run-dir", str(request.run_path), "--device", device),
+            *(["--quiet"] if request.is_quiet else []),
+            *(word for name in request.accept_change for word in ("--accept-change", name)),
+        ),
+        run_folder=str(request.run_path),
+        working_folder=str(Path.cwd()),
+        import_folders=tuple(str(path) for path in snapshot.import_folders),
+        processes_per_node=cluster.num_local_processes if by_agent else 0,
+        max_restarts=cluster.max_restarts if by_agent else 0,
+        signal_seconds=cluster.signal_seconds if by_agent else 0,
+        port=SCHEDULERS[cluster.kind].find_port(cluster),
+    )

@@ -1,0 +1,46 @@
+"""What a submission asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launch.cluster import ClusterConfig
+
+if TYPE_CHECKING:
+    from signs_dist.config.settings import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A run that is to be submitted.
+
+    Attributes:
+        config_path, overrides: as signs_dist.train takes them.
+        config: the settings that they give.
+        run_path: the run folder, absolute.
+        shown_path: the run folder, for people: as it was typed, or relative to this folder.
+        cluster: what the job asks for.
+        arguments: what was typed behind `--`.
+        device: signs_dist.train's --device.
+        accept_change: signs_dist.train's --accept-change, as typed.
+        accepted: the settings that these name: they may differ from those of an earlier attempt.
+        is_quiet: signs_dist.train's --quiet.
+        data_on_nodes: only the compute nodes see the images.
+        is_snapshot: whether the job runs a copy of the code, made now.
+    """
+
+    config_path: Path | None
+    overrides: tuple[str, ...]
+    config: Config
+    run_path: Path
+    shown_path: str
+    cluster: ClusterConfig
+    arguments: tuple[str, ...] = ()
+    device: str = "auto"
+    accept_change: tuple[str, ...] = ()
+    accepted: frozenset[str] = frozenset()
+    is_quiet: bool = False
+    data_on_nodes: bool = False
+    is_snapshot: bool = True

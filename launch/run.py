@@ -1,0 +1,66 @@
+"""Submitting a run."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+
+from launch import check
+from launch.claim import end_claim
+from launch.flags import read_request
+from launch.follow import follow
+from launch.handover import (
+    check_request,
+    check_script,
+    handed_over,
+    make_folder,
+    make_job,
+    refuse_busy,
+    taken_back,
+    tell,
+)
+from launch.jobs import note_job
+from launch.rank_logs import log_stem
+from launch.schedulers import SCHEDULERS
+from launch.schedulers.base import Submission
+from signs_dist import train
+from signs_dist.errors import EXIT_OK
+from signs_dist.run_folder.folder import RunFolder
+
+
+def submit_run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Check a run, and hand it over; with --wait follow it. `arguments` are those of signs_dist.train."""
+    request = read_request(options, arguments)
+    run_path = request.run_path
+    scheduler = SCHEDULERS[request.cluster.kind]
+    if RunFolder(run_path).is_finished:
+        from signs_dist.checkpointing.resume_rules import refuse_other_settings
+
+        refuse_other_settings(RunFolder(run_path), request.config, request.accepted)
+        print(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
+        return EXIT_OK
+    refuse_busy(run_path)
+    with taken_back(run_path) as made:
+        doubt = check_request(request)
+        folder, snapshot = make_folder(request, made)
+        refuse_busy(run_path)  # again, now that the folder is claimed
+        submission = Submission(request.cluster, (make_job(request, folder, snapshot),), folder, run_path.name)
+        script = check_script(submission, doubt)
+        tell("model", check.check_training(request))  # takes longest, so it comes after what SLURM may refuse
+        if options.dry_run:
+            print(f"\n{script}\n" if script else "", end="")
+            print("dry run: everything is in order, nothing was submitted")
+            return EXIT_OK
+        if scheduler.is_this_process:
+            made.clear()
+            end_claim(folder)
+            return train.main(submission.jobs[0].arguments)
+        with handed_over(made, scheduler):
+            (job,) = scheduler.submit(submission)
+            note_job(run_path, job, folder.name)
+            end_claim(folder)
+    tell("job", [job])
+    tell("logs", [f"{run_path}/logs/{log_stem(job)}.*, {submission.files}/*_log.out"])
+    tell("then", [f"python launch/submit.py wait {shlex.quote(request.shown_path)}    (or status, logs, cancel)"])
+    return follow(run_path, job) if options.wait else EXIT_OK

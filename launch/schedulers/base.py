@@ -1,0 +1,180 @@
+"""What every scheduler can do, in the same words: the class that schedulers are made from, and what its verbs take."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from launch.cluster import ClusterConfig
+from launch.job import Job
+from launch.jobs import SUBMIT
+from launch.request import Request
+from signs_dist.errors import UserError
+
+WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
+RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT")
+ENDED = (
+    *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"),
+    *("OUT_OF_MEMORY", "LAUNCH_FAILED", "RECONFIG_FAIL", "REVOKED"),
+    "ENDED",  # ours, of a job on this machine
+)
+"""squeue(1), JOB STATE CODES. A state in none of these lists is of a later release of SLURM: such a job is alive."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JobState:
+    """The state of a job.
+
+    Attributes:
+        job: its id.
+        state: such as RUNNING (squeue(1), JOB STATE CODES); "" for a job that the scheduler does not know.
+        reason: why it waits.
+        nodes: where it runs.
+        restarts: how often it was requeued.
+        exit_code: of its batch script.
+    """
+
+    job: str
+    state: str
+    reason: str = ""
+    nodes: str = ""
+    restarts: int = 0
+    exit_code: int = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in the queue."""
+        return self.state in WAITING
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it waits or runs."""
+        return bool(self.state) and self.state not in ENDED
+
+    def describe(self) -> str:
+        """In a few words."""
+        if not self.state:
+            return "not known to SLURM any more"
+        why = f" ({self.reason})" if self.is_waiting and self.reason not in ("", "None") else ""
+        where = f" on {self.nodes}" if self.state in RUNNING and self.nodes else ""
+        again = f", requeued {self.restarts} time{'s' if self.restarts > 1 else ''}" if self.restarts else ""
+        return f"{self.state.lower()}{why}{where}{again}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Submission:
+    """What is handed over.
+
+    Attributes:
+        cluster: what a job asks for.
+        jobs: what the tasks of each job do: one job for a run, one for each trial of an array.
+        folder: of this submission, in the run folder, absolute.
+        name: of the job, for people.
+        run_list: for an array: a file with the run folder of each job on a line.
+        num_parallel: for an array: how many of its jobs run at once.
+    """
+
+    cluster: ClusterConfig
+    jobs: tuple[Job, ...]
+    folder: Path
+    name: str
+    run_list: Path | None = None
+    num_parallel: int = 1
+
+    @property
+    def python(self) -> str:
+        """The shell command that starts Python on a compute node."""
+        python = shlex.quote(self.cluster.python or sys.executable)
+        return f"{self.cluster.container} {python}" if self.cluster.container else python
+
+    @property
+    def files(self) -> Path:
+        """The folder of the script, the pickled jobs, and what they say before they have logs of their own."""
+        return self.folder / "submitit"
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What a scheduler knows of a job before it is submitted.
+
+    Attributes:
+        lines: what to show, by its name.
+        doubt: why the job may be refused, where only the scheduler itself can tell for certain.
+    """
+
+    lines: dict[str, list[str]]
+    doubt: UserError | None = None
+
+
+class Scheduler(abc.ABC):
+    """What runs jobs. The first group of verbs belongs to a submission, the second to what was submitted.
+
+    Attributes:
+        job_prefix: what the ids of its jobs begin with, and those of no other scheduler; "" for one of them.
+        takes_arrays: whether it runs several jobs as one array.
+        is_this_process: whether the run is trained by the submitting process itself, so that there is no job.
+        look_command: what to type to see whether a job has begun.
+    """
+
+    job_prefix: ClassVar[str]
+    takes_arrays: ClassVar[bool] = False
+    is_this_process: ClassVar[bool] = False
+    look_command: ClassVar[str]
+
+    @abc.abstractmethod
+    def check_settings(self, cluster: ClusterConfig) -> None:
+        """Raise ValueError for settings that this scheduler cannot follow; the message begins with `name=value`."""
+
+    @abc.abstractmethod
+    def check(self, request: Request) -> Findings:
+        """Compare what is asked for with what there is. Raises `UserError` if the job cannot run."""
+
+    def find_port(self, cluster: ClusterConfig) -> int | None:
+        """A port for rank 0, chosen at the submission; None where the tasks find one by themselves."""
+        return None
+
+    def script(self, submission: Submission) -> str:
+        """The batch script, exactly as it is submitted; "" for a scheduler that takes none. Raises `UserError`."""
+        return ""
+
+    def test_only(self, script: str) -> str:
+        """Whether the scheduler would take the script, in a line; "" where it has no such question.
+
+        Raises:
+            UserError: it would not.
+        """
+        return ""
+
+    @abc.abstractmethod
+    def submit(self, submission: Submission) -> list[str]:
+        """Hand over, and return the id of each job. Raises `UserError` if the scheduler refuses."""
+
+    @abc.abstractmethod
+    def state(self, job: str) -> JobState:
+        """The state of a job. Raises `UserError` where the scheduler does not answer."""
+
+    def find_alive(self, jobs: Sequence[str]) -> set[str]:
+        """Which of these jobs wait or run. Raises `UserError` where the scheduler does not answer."""
+        return {job for job in jobs if self.state(job).is_alive}
+
+    @abc.abstractmethod
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Take jobs out of the queue, or end them. Raises `UserError` if the scheduler refuses."""
+
+    @abc.abstractmethod
+    def logs(self, run_path: Path, job: str) -> list[Path]:
+        """What a job has said before its ranks have logs of their own, and where a rank has none."""
+
+    def find_run(self, job: str) -> Path | None:
+        """The run folder of a job that the scheduler still knows; None where it does not tell."""
+        return None
+
+
+def submission_folders(run_path: Path) -> tuple[Path, Path]:
+    """The folders of submissions for a run: its own, and its array's if it is a trial of one."""
+    return run_path / SUBMIT, run_path.absolute().parent / SUBMIT

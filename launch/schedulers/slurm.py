@@ -1,0 +1,150 @@
+"""SLURM as a scheduler."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from launch.check import check_signal
+from launch.cluster import ClusterConfig, describe_memory
+from launch.durations import describe_minutes
+from launch.jobs import SUBMIT
+from launch.request import Request
+from launch.schedulers import slurm_questions as questions
+from launch.schedulers.base import Findings, JobState, Scheduler, Submission, submission_folders
+from launch.schedulers.slurm_nodes import choose_fitting, choose_partitions
+from launch.schedulers.slurm_sbatch import estimate_start, hand_over
+from launch.schedulers.slurm_script import batch_script
+from signs_dist.environment.slurm_job import find_default_partition
+from signs_dist.errors import UserError
+
+
+class Slurm(Scheduler):
+    """--cluster slurm, and every site of configs/cluster/: sbatch, srun, scontrol, squeue, sacct, scancel."""
+
+    job_prefix: ClassVar[str] = ""
+    takes_arrays: ClassVar[bool] = True
+    look_command: ClassVar[str] = "squeue --me"
+
+    def check_settings(self, cluster: ClusterConfig) -> None:
+        """Every setting is one of SLURM's."""
+
+    def check(self, request: Request) -> Findings:
+        """Look for a partition that the job fits on, and for time to save before the time limit."""
+        cluster = request.cluster
+        config = questions.read_slurm_config()
+        if not config:
+            raise UserError(
+                "no SLURM answers on this machine (scontrol show config). Submit from a login node; or type "
+                "--cluster local, which starts the same job on this machine."
+            )
+        partition, doubt = _find_partition(cluster)
+        kill = config.get("KillWait", "").split(" ")[0]
+        lines = {"devices": [describe_nodes(cluster)], "time": [describe_minutes(cluster.time)]}
+        if cluster.memory is not None:
+            lines["memory"] = [describe_memory(cluster.memory)]
+        lines["signal"] = check_signal(request, float(kill) if kill.isdigit() else None)
+        lines["requeue"] = describe_requeue(config, partition, cluster)
+        return Findings(lines, doubt)
+
+    def script(self, submission: Submission) -> str:
+        """The whole script that sbatch gets."""
+        return batch_script(submission)
+
+    def test_only(self, script: str) -> str:
+        """sbatch's estimate of when the job would start."""
+        return estimate_start(script)
+
+    def submit(self, submission: Submission) -> list[str]:
+        """Call sbatch once: for one job, or for an array of them."""
+        return hand_over(submission)
+
+    def state(self, job: str) -> JobState:
+        """From the controller; from the accounting, where there is one, for a job that the controller has forgotten."""
+        return questions.ask_state(job)
+
+    def find_alive(self, jobs: Sequence[str]) -> set[str]:
+        """By one question for all of them."""
+        alive = questions.find_alive(jobs)
+        # squeue fails where every job of an array is forgotten: each is asked for by itself, and has ended.
+        return super().find_alive(jobs) if alive is None else alive
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """scancel."""
+        questions.cancel(jobs)
+
+    def logs(self, run_path: Path, job: str) -> list[Path]:
+        """The output of the batch script and of its first task."""
+        name = f"*/submitit/{job}_0_log.out"
+        return [path for folder in submission_folders(run_path) for path in sorted(folder.glob(name))]
+
+    def find_run(self, job: str) -> Path | None:
+        """By the file that the job's batch script writes to."""
+        if not re.fullmatch(r"\d+(_\d+)?", job):
+            return None
+        found = re.search(rf" StdOut=(.+?)/{SUBMIT}/[0-9]+/submitit/", questions.show_job(job))
+        return Path(found[1]) if found else None
+
+
+def _find_partition(cluster: ClusterConfig) -> tuple[Mapping[str, str], UserError | None]:
+    """(the settings of the partition that the job fits on, why SLURM may still refuse it). Raises `UserError`."""
+    wanted = cluster.partition or find_default_partition(os.environ)
+    partitions = choose_partitions(wanted, questions.read_partitions())
+    try:
+        return choose_fitting(cluster, partitions, questions.read_nodes()), None
+    except UserError as error:
+        if wanted:
+            raise
+        # A site may route jobs to other partitions than the default one: SLURM's own answer counts.
+        return partitions[0], error
+
+
+def describe_nodes(cluster: ClusterConfig) -> str:
+    """Which process will compute on what, for people."""
+    least, most = cluster.num_nodes
+    nodes = f"{least}" if least == most else f"{least} to {most}"
+    count = cluster.num_local_processes
+    start = (
+        f"{nodes} node{'' if most == 1 else 's'}, {count} process{'es' if count > 1 else ''} on each, "
+        f"started by {cluster.agent}"
+    )
+    if not cluster.gpus_per_node:
+        return f"{start}, on the CPU"
+    if cluster.binds_gpus:
+        return f"{start}; each sees its own GPU only, as cuda:0"
+    return f"{start}; each sees all of the job's GPUs on its node, and local rank N takes cuda:N"
+
+
+def describe_requeue(config: Mapping[str, str], partition: Mapping[str, str], cluster: ClusterConfig) -> list[str]:
+    """What will happen when the job has to stop: at its time limit, and when another job needs its nodes.
+
+    Args:
+        config: settings of `scontrol show config`.
+        partition: settings of the job's partition.
+        cluster: what the job asks for.
+    """
+    lines = [
+        f"at the time limit: saved and requeued {cluster.signal_seconds} s before it, at most {cluster.max_timeouts} "
+        f"times; {cluster.max_requeues} requeues in all"
+    ]
+    mode = partition.get("PreemptMode", config.get("PreemptMode", "OFF"))
+    kill, grace = config.get("KillWait", "30 sec").split(" ")[0], partition.get("GraceTime", "0")
+    if config.get("PreemptType", "preempt/none") == "preempt/none" or mode == "OFF":
+        lines.append("preemption: never on this partition")
+    elif mode.startswith(("SUSPEND", "GANG")):
+        lines.append("preemption: SLURM suspends the job, and resumes it where it was")
+    elif mode != "REQUEUE" and grace == "0":
+        lines.append(f"preemption: {mode} on this partition, so the job is not requeued")
+    elif mode != "REQUEUE":
+        lines.append(
+            f"preemption: signalled {grace} s before, saved, and requeued by the job's own script ({mode} on this "
+            f"partition)"
+        )
+    elif "preempt_send_user_signal" in config.get("SlurmctldParameters", "") and grace != "0":
+        lines.append(f"preemption: signalled {grace} s before, saved and requeued")
+    else:
+        lines.append(f"preemption: SIGTERM, saved if that takes less than {kill} s, and requeued by SLURM")
+    return lines

@@ -1,0 +1,117 @@
+"""What SLURM's commands are asked, and what their answers mean: scontrol, squeue, sacct, scancel."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+
+from launch.schedulers.base import ENDED, JobState
+from signs_dist.errors import UserError
+
+ANSWER_SECONDS = 30.0
+"""How long the controller may take to answer; without one, SLURM's commands try for minutes."""
+
+
+def ask_state(job: str) -> JobState:
+    """The state of a job: from the controller, or for a job that it has forgotten, from the accounting if there is one.
+
+    Raises:
+        UserError: SLURM does not answer, so that the state is not known.
+    """
+    ended, problem = _ask("scontrol", "--oneliner", "show", "job", job)
+    if ended is not None:
+        return parse_job(job, ended)
+    # "not found": an array's element that the controller has forgotten, while it still knows others.
+    if "Invalid job id" not in problem and "not found" not in problem:
+        raise UserError(f"SLURM does not answer about job {job}: {problem}. Type the command again when it does.")
+    ended = _run("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", job, "--format", "State")
+    state = ended.split("\n")[0].split(" ")[0] if ended else ""
+    # A job that the controller has forgotten has ended, even if the accounting was never told so.
+    return JobState(job, state if state in ENDED else "")
+
+
+def find_alive(jobs: Sequence[str]) -> set[str] | None:
+    """Which jobs and elements of arrays, such as 7 and 8_3, wait or run, by one question; None if squeue fails."""
+    arrays = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    told = _run("squeue", "--noheader", "--array", "--states=all", "--jobs", arrays, "--format=%F_%K %T")
+    if told is None:
+        return None
+    lines = [line.split() for line in told.split("\n")]
+    states = {name.removesuffix("_N/A"): state for name, state in (line for line in lines if len(line) == 2)}
+    return {job for job in jobs if JobState(job, states.get(job, "")).is_alive}
+
+
+def parse_job(job: str, text: str) -> JobState:
+    """From one line of `scontrol --oneliner show job`."""
+    fields = dict(re.findall(r"(?:^| )(JobState|Reason|NodeList|Restarts|ExitCode)=([^ ]*)", text.split("\n")[0]))
+    nodes = fields.get("NodeList", "")
+    return JobState(
+        job,
+        fields.get("JobState", ""),
+        fields.get("Reason", ""),
+        "" if nodes == "(null)" else nodes,
+        int(fields.get("Restarts") or 0),
+        int(fields.get("ExitCode", "0:0").split(":")[0] or 0),
+    )
+
+
+def show_job(job: str) -> str:
+    """What `scontrol show job` says, a line for a job or an array's element; "" where SLURM does not tell."""
+    return _run("scontrol", "--oneliner", "show", "job", job) or ""
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """The settings of `scontrol show config`."""
+    return {
+        name.strip(): value.strip()
+        for name, found, value in (line.partition("=") for line in text.split("\n"))
+        if found
+    }
+
+
+def read_slurm_config() -> dict[str, str]:
+    """The cluster's settings; empty where SLURM does not tell."""
+    return parse_config(_run("scontrol", "show", "config") or "")
+
+
+def read_partitions() -> list[dict[str, str]]:
+    """The settings of each partition; empty where SLURM does not tell."""
+    return parse_lines(_run("scontrol", "--all", "--oneliner", "show", "partition") or "")
+
+
+def read_nodes() -> list[dict[str, str]]:
+    """What is known of each node; empty where SLURM does not tell."""
+    return parse_lines(_run("scontrol", "--oneliner", "show", "nodes") or "")
+
+
+def parse_lines(text: str) -> list[dict[str, str]]:
+    """The fields of each line of `scontrol --oneliner`: words with a = in them."""
+    lines = [re.findall(r"(?:^| )(\w+)=(\S*)", line) for line in text.split("\n")]
+    return [dict(fields) for fields in lines if fields]
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Take jobs out of the queue, or end them. Raises `UserError` if SLURM refuses."""
+    if not jobs:
+        return
+    told, problem = _ask("scancel", *jobs)
+    if told is None:
+        raise UserError(f"scancel {' '.join(jobs)} failed: {problem}")
+
+
+def _run(*command: str) -> str | None:
+    """What a command of SLURM's says; None where it fails, is not there, or finds no controller in time."""
+    return _ask(*command)[0]
+
+
+def _ask(*command: str) -> tuple[str | None, str]:
+    """(what a command of SLURM's says, or None; what is wrong)."""
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return None, f"{command[0]} found no controller within {ANSWER_SECONDS:g} s"
+    except OSError as error:
+        return None, f"{command[0]}: {error.strerror}"
+    problem = " ".join((ended.stderr or ended.stdout).split())  # "Job 7_0 not found" comes on standard output
+    return (ended.stdout.strip(), "") if ended.returncode == 0 else (None, problem or f"exit code {ended.returncode}")

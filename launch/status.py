@@ -1,0 +1,116 @@
+"""How far runs and arrays are, in words and tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.jobs import jobs_of
+from launch.logs import explain_end, last_error
+from launch.schedulers import ask_state
+from launch.trials import Trial, read_trials
+from signs_dist.console.screen import columns, percent
+from signs_dist.errors import UserError
+from signs_dist.monitoring.failure_card import read_failures
+from signs_dist.monitoring.root_cause import find_root_cause
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, SaveLine, StartLine, of_kind
+
+
+def describe_state(folder: RunFolder, job: str) -> str:
+    """A run is finished when its result is there, whatever SLURM calls its job. Raises `UserError` as `ask_state`."""
+    if folder.is_finished:
+        return "finished"
+    state = ask_state(job)
+    return state.describe() if state.is_alive else f"not finished ({state.describe()})"
+
+
+def describe_progress(folder: RunFolder) -> str:
+    """How far a run is, in a few words; "" before its first step."""
+    lines = [line for line in folder.read_metrics() if not isinstance(line, SaveLine)]
+    if not lines:
+        return ""
+    words = [f"epoch {lines[-1].epoch} step {lines[-1].step:,}"]
+    accuracies = [line.val_accuracy for line in of_kind(lines, EpochLine) if line.val_accuracy is not None]
+    if accuracies:
+        words.append(f"best val {percent(max(accuracies))}")
+    return ", ".join(words)
+
+
+def describe_submitted_run(run_path: Path, jobs: Sequence[str]) -> str:
+    """One run in full: its jobs, its attempts, and where it has ended unfinished, why."""
+    folder = RunFolder(run_path)
+    lines = [f"{run_path}: {describe_state(folder, jobs[-1])}; job {', '.join(jobs)}"]
+    if progress := describe_progress(folder):
+        lines.append(progress)
+    lines += [_describe_event(line) for line in folder.read_attempts()]
+    if not folder.is_finished and not ask_state(jobs[-1]).is_alive:
+        lines += ["", explain_end(run_path, jobs[-1])]
+    return "\n".join(lines)
+
+
+def _describe_event(line: AttemptLine) -> str:
+    """A line of attempts.jsonl, for people."""
+    if isinstance(line, StartLine):
+        processes = f"{line.world_size} process{'' if line.world_size == 1 else 'es'}"
+        return f"  attempt {line.attempt}  {line.time}  {processes}, from step {line.first_step:,}"
+    if isinstance(line, EndLine):
+        lost = f", {line.seconds_lost:g} s lost" if line.seconds_lost else ""
+        return f"             {line.time}  {line.reason}{lost}"
+    return f"             {line.time}  requeued: {line.why}"
+
+
+def describe_runs(paths: Sequence[Path]) -> str:
+    """A table of runs and arrays; each has a job."""
+    rows = [("run", "job", "state", "progress")]
+    for path in paths:
+        job = jobs_of(path)[-1]
+        if trials := read_trials(path):
+            done = sum(trial.is_finished for trial in trials)
+            rows.append((str(path), job, f"array: {done} of {len(trials)} finished", ""))
+            continue
+        folder = RunFolder(path)
+        try:
+            state = describe_state(folder, job)
+        except UserError:
+            state = "not known: SLURM does not answer"
+        rows.append((str(path), job, state, describe_progress(folder)))
+    return columns(rows)
+
+
+def describe_array(folder: Path) -> str:
+    """The table of an array's trials: state, accuracies, and why a trial is not finished."""
+    rows = [("trial", "state", "val", "test", "")]
+    for trial in read_trials(folder):
+        run, jobs = RunFolder(trial.path), jobs_of(trial.path)
+        state = describe_state(run, jobs[-1]) if jobs else "not submitted"
+        numbers = _read_result(run)
+        why = "" if trial.is_finished else _explain_trial(trial, jobs)
+        rows.append((" ".join(trial.settings), state, _accuracy(numbers, "val"), _accuracy(numbers, "test"), why))
+    return f"{folder}\n{columns(rows)}"
+
+
+def _explain_trial(trial: Trial, jobs: Sequence[str]) -> str:
+    """Why a trial is not finished, in one line; "" where nothing tells."""
+    run = RunFolder(trial.path)
+    card = find_root_cause(read_failures(run.logs))
+    if card is not None:
+        return card.error.split("\n")[0]
+    if ends := of_kind(run.read_attempts(), EndLine):
+        return ends[-1].reason
+    return last_error(trial.path, jobs[-1]) if jobs else ""
+
+
+def _read_result(folder: RunFolder) -> dict[str, Any]:
+    try:
+        value = json.loads(folder.result.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _accuracy(numbers: dict[str, Any], name: str) -> str:
+    value = numbers.get(f"{name}_accuracy")
+    return percent(value) if value is not None else ""

@@ -1,0 +1,117 @@
+"""The trials of an array: a grid of settings, and a run folder for each combination."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from launch.jobs import jobs_of
+from launch.schedulers import ask_state, find_alive
+from signs_dist.config.yaml_text import PlainLoader, format_value
+from signs_dist.errors import UserError
+from signs_dist.files import write_json
+from signs_dist.run_folder.folder import RunFolder
+
+ARRAY = "array.json"
+"""In the array's folder: the name and the settings of each trial."""
+OTHER_NAMES = {"seeds": "seed"}
+MOST_TRIALS = 1000
+LONGEST_NAME = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One run of an array: its folder, and the settings that only this trial has."""
+
+    path: Path
+    settings: tuple[str, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its result is there."""
+        return RunFolder(self.path).is_finished
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a job waits or runs for it. Raises `UserError` where the scheduler does not answer."""
+        return any(ask_state(job).is_alive for job in jobs_of(self.path)[-1:])
+
+
+def parse_grid(entries: Sequence[str]) -> list[tuple[str, ...]]:
+    """The settings of every trial: all combinations of `NAME=VALUE,VALUE…`, the last name varying fastest.
+
+    Raises:
+        UserError: an entry that is no NAME=VALUE, a name or value that is given twice, or too many trials.
+    """
+    names: list[str] = []
+    choices: list[list[str]] = []
+    for entry in entries:
+        name, found, text = entry.partition("=")
+        name = OTHER_NAMES.get(name, name)
+        try:
+            values = yaml.load(f"[{text}]", PlainLoader)
+        except yaml.YAMLError:
+            values = []
+        if not found or not name or not values:
+            raise UserError(f"--array {entry!r}: type NAME=VALUE,VALUE, such as seeds=0,1,2 or optim.lr=0.1,0.03")
+        if name in names:
+            raise UserError(f"--array: {name} is given twice. Type {name}= once, with all values.")
+        names.append(name)
+        texts = [format_value(value) for value in values]
+        if twice := next((text for number, text in enumerate(texts) if text in texts[:number]), None):
+            raise UserError(f"--array {entry!r}: {twice} is given twice. Each value is one run: type it once.")
+        choices.append(texts)
+    trials = [
+        tuple(f"{name}={value}" for name, value in zip(names, values, strict=True))
+        for values in itertools.product(*choices)
+    ]
+    if len(trials) > MOST_TRIALS:
+        raise UserError(f"--array: {len(trials):,} trials; at most {MOST_TRIALS:,} in one array.")
+    return trials
+
+
+def trial_name(number: int, settings: Sequence[str]) -> str:
+    """Name of a trial's run folder: its number, and its settings for people."""
+    words = re.sub(r"[^A-Za-z0-9._=+-]+", "_", "-".join(settings))
+    return f"{number:03d}-{words}"[:LONGEST_NAME]
+
+
+def make_trials(folder: Path, grid: Sequence[tuple[str, ...]]) -> list[Trial]:
+    """The trials of a grid in an array's folder.
+
+    Raises:
+        UserError: the folder holds another array.
+    """
+    trials = [Trial(folder / trial_name(number, settings), settings) for number, settings in enumerate(grid)]
+    before = read_trials(folder)
+    if before and before != trials:
+        raise UserError(
+            f"{folder} holds another array: {len(before)} trials, the first with {' '.join(before[0].settings)}. "
+            f"Type the same --array again, or another --run-dir."
+        )
+    return trials
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """The trials of an array's folder; empty for any other folder."""
+    try:
+        written = json.loads((folder / ARRAY).read_text(encoding="utf-8"))
+        return [Trial(folder / entry["name"], tuple(entry["settings"])) for entry in written["trials"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+
+
+def write_trials(folder: Path, trials: Sequence[Trial]) -> None:
+    """Write down the trials of an array."""
+    write_json(folder / ARRAY, {"trials": [{"name": trial.path.name, "settings": trial.settings} for trial in trials]})
+
+
+def count_alive(trials: Sequence[Trial]) -> int:
+    """How many trials have a job that waits or runs. Raises `UserError` where the scheduler does not answer."""
+    return len(find_alive([job for trial in trials if not trial.is_finished for job in jobs_of(trial.path)[-1:]]))

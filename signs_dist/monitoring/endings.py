@@ -1,0 +1,22 @@
+"""How a command ends after an error: its exit code, and the one line that it prints."""
+
+from __future__ import annotations
+
+from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PEER_LOST, CommandError, StoppedError
+from signs_dist.monitoring.diagnosis import is_lost_peer
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error: its own, or for errors from elsewhere what they mean for a run."""
+    if isinstance(error, CommandError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return EXIT_PEER_LOST if is_lost_peer(error) else EXIT_FAILED
+
+
+def final_line(error: BaseException) -> str:
+    """The line on standard error for an error that needs no traceback."""
+    if exit_code(error) == EXIT_INTERRUPTED:
+        return "interrupted"
+    return "stopped" if isinstance(error, StoppedError) else f"error: {error}"

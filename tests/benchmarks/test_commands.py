@@ -1,0 +1,58 @@
+"""Each benchmark runs, on a data set of seconds, and prints its figures."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import environment
+from tests.sets import write_colour_set
+from tests.test_layers import REPOSITORY
+
+ONE_EPOCH = ("--seeds", "3", "--setting", "train.epochs=1")
+SMALL = ("data.image_size=16", "model.name=mlp", "train.global_batch=16")
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    return write_colour_set(tmp_path / "data/64x64_SIGNS", counts={"train": 110, "val": 6})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "arguments", "figures"),
+    [
+        (
+            "benchmarks/loop_overhead.py",
+            ["--epochs", "1", *SMALL],
+            [r"network alone on random tensors +[\d,]+ images/s", r"time by signs_dist / time alone +\d\.\d{3} "],
+        ),
+        (
+            "benchmarks/exact_overhead.py",
+            ["--repeats", "1", *SMALL, "train.micro_batch=8", "train.epochs=1"],
+            [r" fast: +[\d,]+ images/s", r"exact: +[\d,]+ images/s", r"exact mode takes [+-][\d.]+ % time"],
+        ),
+        (
+            "benchmarks/save_stall.py",
+            ["--megabytes", "1", "--repeats", "1"],
+            [r"training stands still +[\d.]+ ms", r"torch.save and a flush +[\d.]+ ms"],
+        ),
+        (
+            "benchmarks/signs_accuracy.py",
+            ["--data", "data/64x64_SIGNS", "--config", str(REPOSITORY / "configs/tutorial.yaml"), *ONE_EPOCH],
+            [r"seed 3: val [\d.]+ %, trained in", r"mean [\d.]+ %, slowest"],
+        ),
+    ],
+)
+def test_it_prints_its_figures(
+    path: str, arguments: list[str], figures: list[str], colours: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, str(REPOSITORY / path), *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    for figure in figures:
+        assert re.search(figure, ended.stdout), ended.stdout

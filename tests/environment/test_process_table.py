@@ -1,0 +1,48 @@
+"""The processes of this machine, by their ids."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from signs_dist.environment.process_table import find_descendants, is_alive, kill_tree, process_state, read_birth
+from tests.processes import wait_until
+
+
+def test_states_of_processes() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        assert process_state(process.pid) == "running"
+        os.kill(process.pid, signal.SIGSTOP)
+        wait_until(lambda: process_state(process.pid) == "stopped")
+    finally:
+        process.kill()
+        wait_until(lambda: process_state(process.pid) == "gone")  # a zombie is gone too
+        process.wait()
+    assert process_state(process.pid) == "gone"
+
+
+def test_a_process_is_known_by_its_number_and_its_birth() -> None:
+    own, birth = os.getpid(), read_birth(os.getpid())
+    assert birth.isdigit()
+    assert is_alive(own, birth)
+    assert not is_alive(own, "1")  # the number, used again
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    assert read_birth(process.pid) == ""
+    assert not is_alive(process.pid, birth)
+
+
+def test_a_tree_is_killed_to_its_leaves() -> None:
+    shell = "setsid sleep 60 & sleep 60 & echo ready; wait"
+    process = subprocess.Popen(["sh", "-c", shell], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    descendants = find_descendants(process.pid)
+    assert len(descendants) == 2
+    kill_tree(process.pid)
+    assert process.wait(timeout=10) == -signal.SIGKILL
+    process.stdout.close()
+    wait_until(lambda: all(process_state(pid) == "gone" for pid in descendants))
+    kill_tree(process.pid)  # nothing is left to kill

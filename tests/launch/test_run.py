@@ -1,0 +1,102 @@
+"""Submitting a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launch import check, run
+from launch.jobs import jobs_of
+from launch.schedulers import SCHEDULERS
+from launch.submit import main
+from signs_dist.config.reading import dump_config, load_config
+from signs_dist.console.command import run_command
+from signs_dist.errors import UserError
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.train import main as train
+
+
+def test_a_finished_run_refuses_what_would_have_given_another_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder(tmp_path / "run").create()
+    folder.write_config(dump_config(load_config(None, ["train.epochs=2"]).config))
+    folder.write_result({"finished": True})
+    here = ["--run-dir", "run"]
+    for command, before in ((train, []), (main, ["--cluster", "local", "--"])):
+        assert run_command(command, [*before, *here, "train.epochs=3"]) == 2
+        assert "train.epochs: 2 → 3. Put that back, take another --run-dir, or type" in capsys.readouterr().err
+        for more in (["train.epochs=2", "log.every_steps=7"], ["train.epochs=3", "--accept-change", "train.epochs"]):
+            assert run_command(command, [*before, *here, *more]) == 0
+            assert "holds the result of this run" in capsys.readouterr().out
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to submit from, where the check of the model takes no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(check, "check_training", lambda request: ["a model: one step tried"])
+    return tmp_path
+
+
+LOCAL = ["--cluster", "local", "--no-snapshot"]
+
+
+def test_a_dry_run_leaves_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(main, [*LOCAL, "--dry-run", "--", "--run-dir", "a/run"]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("dry run: everything is in order, nothing was submitted\n")
+    assert "  devices  this machine, 1 process, on the CPU\n" in said
+    assert list(here.iterdir()) == []
+
+
+def test_a_job_is_noted_and_told(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SCHEDULERS["local"], "submit", lambda submission: ["local4000003"])
+    assert run_command(main, [*LOCAL, "--", "--run-dir", "a run"]) == 0
+    assert jobs_of(here / "a run") == ["local4000003"]
+    assert not (here / "a run" / "submit" / "001" / "claim.json").exists()
+    written = json.loads((here / "a run" / "submit" / "001" / "submission.json").read_text())
+    assert (written["arguments"], written["cluster"]["kind"]) == (["--run-dir", "a run"], "local")
+    told = capsys.readouterr().out.splitlines()[-3:]
+    assert told == [
+        "      job  local4000003",
+        f"     logs  {here}/a run/logs/local4000003.*, {here}/a run/submit/001/submitit/*_log.out",
+        "     then  python launch/submit.py wait 'a run'    (or status, logs, cancel)",
+    ]
+
+
+def test_a_refused_job_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(submission: object) -> list[str]:
+        raise UserError("not today")
+
+    monkeypatch.setattr(SCHEDULERS["local"], "submit", refuse)
+    assert run_command(main, [*LOCAL, "--", "--run-dir", "a/run"]) == 2
+    assert "not today" in capsys.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+def test_with_wait_the_exit_code_is_the_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SCHEDULERS["local"], "submit", lambda submission: ["local4000003"])
+    followed = []
+    monkeypatch.setattr(run, "follow", lambda path, job: followed.append((path, job)) or 74)
+    assert run_command(main, [*LOCAL, "--wait", "--", "--run-dir", "run"]) == 74
+    assert followed == [(here / "run", "local4000003")]
+
+
+def test_with_debug_this_process_trains(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = []
+    monkeypatch.setattr("signs_dist.train.main", lambda arguments: trained.append(arguments) or 75)
+    command = ["--cluster", "debug", "--no-snapshot", "--", "--run-dir", "run", "optim.lr=0.5"]
+    assert run_command(main, command) == 75
+    folder = here / "run" / "submit" / "001"
+    assert trained == [("--config", f"{folder}/config.yaml", "--run-dir", f"{here}/run", "--device", "auto")]
+    assert load_config(folder / "config.yaml", []).config.optim.lr == 0.5
+    assert not (folder / "claim.json").exists()
+    assert jobs_of(here / "run") == []

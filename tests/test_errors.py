@@ -1,0 +1,47 @@
+"""The errors that commands report carry their exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from signs_dist.errors import (
+    CheckpointError,
+    CommandError,
+    NonFiniteLossError,
+    PeerLostError,
+    SaveError,
+    StoppedError,
+    TrainingFailedError,
+    UserError,
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "builtin"),
+    [
+        (UserError, 2, ValueError),
+        (TrainingFailedError, 1, RuntimeError),
+        (PeerLostError, 3, RuntimeError),
+        (SaveError, 74, RuntimeError),
+        (StoppedError, 130, RuntimeError),
+    ],
+)
+def test_each_error_has_its_code_and_stays_what_python_calls_it(
+    kind: type[CommandError], code: int, builtin: type[Exception]
+) -> None:
+    error = kind("why")
+    assert (str(error), error.exit_code) == ("why", code)
+    assert isinstance(error, builtin)
+
+
+def test_a_stop_has_the_code_of_its_signal() -> None:
+    assert StoppedError("at step 3", 75).exit_code == 75
+    assert StoppedError("at step 3", 75).is_saved
+    assert not StoppedError("at step 3", is_saved=False).is_saved
+
+
+def test_what_the_run_itself_handles_is_no_error_of_a_command() -> None:
+    assert not issubclass(CheckpointError, CommandError)
+    error = NonFiniteLossError([{"epoch": 1, "step": 2, "micro_batch": 0, "samples": [3]}])
+    assert not isinstance(error, CommandError)
+    assert (str(error), error.found[0]["step"]) == ("the loss is not a finite number", 2)

@@ -1,0 +1,118 @@
+"""Every module has a test file at the same place below tests/, or is named here with the file that tests it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.test_layers import REPOSITORY, import_graph, imports, name_of
+
+PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
+
+TESTED_ELSEWHERE: dict[str, str] = {
+    "benchmarks.exact_overhead": "tests/benchmarks/test_commands.py",
+    "benchmarks.loop_overhead": "tests/benchmarks/test_commands.py",
+    "benchmarks.save_stall": "tests/benchmarks/test_commands.py",
+    "benchmarks.signs_accuracy": "tests/benchmarks/test_commands.py",
+    "signs_dist.data.hands.anatomy": "tests/data/hands/test_pose.py",
+    "signs_dist.distributed.group": "tests/distributed/test_strategy.py",
+    "signs_dist.evaluate": "tests/training/test_run.py",
+    "signs_dist.inference.predicting": "tests/training/test_run.py",
+    "signs_dist.inference.scoring": "tests/training/test_run.py",
+    "signs_dist.inference.trained_model": "tests/training/test_run.py",
+    "signs_dist.predict": "tests/training/test_run.py",
+    "signs_dist.train": "tests/training/test_run.py",
+    "signs_dist.training.banner": "tests/training/test_run.py",
+    "signs_dist.training.earlier_attempt": "tests/end_to_end/test_resume_runs.py",
+    "signs_dist.training.loop": "tests/distributed/test_step_sync.py",
+    "signs_dist.training.prepare": "tests/training/test_run.py",
+    "signs_dist.training.process": "tests/training/test_run.py",
+    "signs_dist.training.progress": "tests/training/test_run.py",
+    "signs_dist.training.result": "tests/training/test_run.py",
+    "signs_dist.training.saver": "tests/training/test_run.py",
+    "signs_dist.training.start": "tests/training/test_run.py",
+    "signs_dist.training.stepper": "tests/training/test_run.py",
+    "signs_dist.training.supervisor": "tests/end_to_end/test_many_processes.py",
+    "signs_dist.training.trainer": "tests/training/test_run.py",
+}
+"""Module → the test file that covers it. Remove the entry when the module gets a test file of its own."""
+
+
+def modules() -> dict[str, Path]:
+    """The modules that define a function or a class, by name."""
+    files = [file for package in PACKAGES for file in (REPOSITORY / package).rglob("*.py")]
+    return {name_of(file): file for file in files if _defines_something(file.read_text(encoding="utf-8"))}
+
+
+def _defines_something(source: str) -> bool:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return any(isinstance(node, kinds) for node in ast.parse(source).body)
+
+
+def mirrored(file: Path) -> Path:
+    """signs_dist/data/plan.py → tests/data/test_plan.py; launch/job.py → tests/launch/test_job.py."""
+    place = file.relative_to(REPOSITORY)
+    parts = place.parts[1:] if place.parts[0] == "signs_dist" else place.parts
+    return REPOSITORY.joinpath("tests", *parts[:-1], f"test_{place.name}")
+
+
+def names(source: str, module: str) -> bool:
+    """Whether a test's source imports a module, or has its name or its path in the text."""
+    path = f"{module.replace('.', '/')}.py"
+    is_in_text = re.search(rf"(?<![\w.]){re.escape(module)}(?!\w)", source) is not None or path in source
+    return is_in_text or module in imports(source)
+
+
+def users_of(module: str, graph: Mapping[str, set[str]]) -> set[str]:
+    """The module, and all modules that import it, directly or through others."""
+    users, found = set(), {module}
+    while found:
+        users |= found
+        found = {name for name, imported in graph.items() if imported & found} - users
+    return users
+
+
+GRAPH = import_graph()
+MODULES = modules()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_module_has_a_test_file(module: str) -> None:
+    own = mirrored(MODULES[module])
+    place = own.relative_to(REPOSITORY)
+    if own.exists():
+        assert module not in TESTED_ELSEWHERE, f"{place} exists: remove {module} from TESTED_ELSEWHERE"
+    else:
+        assert module in TESTED_ELSEWHERE, f"write {place}, or add {module} to TESTED_ELSEWHERE"
+    test_file = REPOSITORY / TESTED_ELSEWHERE.get(module, str(place))
+    source = test_file.read_text(encoding="utf-8")
+    assert any(names(source, user) for user in users_of(module, GRAPH)), f"{test_file} does not use {module}"
+
+
+def test_no_entry_is_of_a_module_that_is_gone() -> None:
+    assert sorted(TESTED_ELSEWHERE.keys() - MODULES.keys()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "is_named"),
+    [
+        ("from signs_dist.data.build import build", True),
+        ("from signs_dist.data import build as build_module", True),
+        ("import signs_dist.data.build", True),
+        ("command = ['-m', 'signs_dist.data.build']", True),
+        ("path = 'signs_dist/data/build.py'", True),
+        ("from signs_dist.data.build_plan import plan_images", False),
+        ("from signs_dist.data import builds", False),
+    ],
+)
+def test_what_names_a_module(source: str, is_named: bool) -> None:
+    assert names(source, "signs_dist.data.build") == is_named
+
+
+def test_users_of_a_module_are_found_through_others() -> None:
+    graph = {"train": {"run"}, "run": {"banner"}, "banner": set(), "drill": {"killing"}, "killing": set()}
+    assert users_of("banner", graph) == {"banner", "run", "train"}
