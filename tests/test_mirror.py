@@ -21,23 +21,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist.data.hands.anatomy": "tests/data/hands/test_pose.py",
     "signs_dist.distributed.group": "tests/distributed/test_strategy.py",
     "signs_dist.evaluate": "tests/training/test_run.py",
-    "signs_dist.inference.predicting": "tests/training/test_run.py",
-    "signs_dist.inference.scoring": "tests/training/test_run.py",
-    "signs_dist.inference.trained_model": "tests/training/test_run.py",
     "signs_dist.predict": "tests/training/test_run.py",
     "signs_dist.train": "tests/training/test_run.py",
-    "signs_dist.training.banner": "tests/training/test_run.py",
-    "signs_dist.training.earlier_attempt": "tests/end_to_end/test_resume_runs.py",
     "signs_dist.training.loop": "tests/distributed/test_step_sync.py",
-    "signs_dist.training.prepare": "tests/training/test_run.py",
-    "signs_dist.training.process": "tests/training/test_run.py",
-    "signs_dist.training.progress": "tests/training/test_run.py",
-    "signs_dist.training.result": "tests/training/test_run.py",
-    "signs_dist.training.saver": "tests/training/test_run.py",
-    "signs_dist.training.start": "tests/training/test_run.py",
-    "signs_dist.training.stepper": "tests/training/test_run.py",
-    "signs_dist.training.supervisor": "tests/end_to_end/test_many_processes.py",
-    "signs_dist.training.trainer": "tests/training/test_run.py",
 }
 """Module → the test file that covers it. Remove the entry when the module gets a test file of its own."""
 

@@ -257,5 +257,5 @@ def test_lines_of_saves_by_an_earlier_release_are_read(tmp_path: Path, cleanup: 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     saved(tmp_path)
     earlier = find(tmp_path, cleanup, "model.name=signs_net", accepted={"model"})
-    with pytest.raises(UserError, match="is of another model"):
+    with pytest.raises(UserError, match="of another model"):
         resume(earlier, tmp_path, "model.name=signs_net", accepted={"model"})

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from signs_dist.training.process import Process
 from tests.training.parts import make_process
 
 
@@ -18,6 +19,6 @@ def test_who_kills_a_process_that_does_not_end(launcher: str, killer: str) -> No
 
 
 def test_a_process_is_made_once() -> None:
-    process = make_process()
+    process: Process = make_process()
     with pytest.raises(dataclasses.FrozenInstanceError):
         process.devices = "cuda:0"  # type: ignore[misc]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -157,3 +159,21 @@ def test_without_a_killer_no_save_takes_too_long(tmp_path: Path) -> None:
     made.saver.last_write_seconds = 1e6
     save(made)
     assert shown(made.process) == ""
+
+
+def test_the_error_of_a_failed_save_is_freed_with_its_last_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_trainer(tmp_path)
+    monkeypatch.setattr(made.saver.store, "write", fail)
+    gc.collect()
+    gc.disable()
+    try:
+        made.saver.save(made.run_state, made.stepper)
+        try:
+            made.saver.wait()
+        except SaveError as error:
+            watched = weakref.ref(error)
+        assert watched() is None  # else it would keep the whole run by its traceback
+    finally:
+        gc.enable()

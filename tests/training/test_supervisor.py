@@ -18,7 +18,7 @@ from signs_dist.console.screen import Screen
 from signs_dist.environment.context import read_context
 from signs_dist.errors import PeerLostError, SaveError, StoppedError, TrainingFailedError, UserError
 from signs_dist.monitoring.beats import read_beats
-from signs_dist.monitoring.failure_card import FailureCard, read_failures, record
+from signs_dist.monitoring.failure_card import FailureCard, read_failures, write_failure
 from signs_dist.training import supervisor as module
 from signs_dist.training.supervisor import Supervisor
 
@@ -165,7 +165,7 @@ def test_a_process_that_lost_another_leaves_the_word_to_it(tmp_path: Path, capsy
 
     def action() -> None:
         with supervisor.watching(tmp_path, tmp_path / "rank0.log", 1):
-            record(tmp_path, card, 1)
+            write_failure(tmp_path, card, 1)
             raise RuntimeError("Connection closed by peer [127.0.0.1]:1234")
 
     with pytest.raises(Ended) as ended:
@@ -189,7 +189,7 @@ def test_of_those_that_lost_a_silent_process_the_lowest_speaks(
 
     def action() -> None:
         with supervisor.watching(tmp_path, tmp_path / "log", 1):
-            record(tmp_path, card, 1)
+            write_failure(tmp_path, card, 1)
             raise RuntimeError("Connection reset by peer")
 
     with pytest.raises(Ended) as ended:
@@ -249,7 +249,7 @@ def test_a_full_disk_does_not_hide_the_card(
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "record", full)
+    monkeypatch.setattr(module, "write_failure", full)
     supervisor = make(world_size=2)
     with pytest.raises(Ended):
         supervisor.run(in_run(supervisor, tmp_path, ZeroDivisionError("a bug")))
