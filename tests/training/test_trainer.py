@@ -220,6 +220,13 @@ def test_saves_by_steps_of_the_run(tmp_path: Path) -> None:
     ]
 
 
+def test_the_last_step_of_an_epoch_is_saved_once_after_its_judgement(tmp_path: Path) -> None:
+    made = make_trainer(tmp_path, "checkpoint.every_steps=2", "checkpoint.keep=9")
+    train(made)
+    assert [line.step for line in of_kind(made.folder.read_metrics(), SaveLine)] == [2, 4, 6, 8]
+    assert "epoch0000-step000004" not in places(made)
+
+
 def test_saves_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     fake = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
