@@ -49,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     from signs_dist.data.folder import has_split, index_split
     from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
     from signs_dist.data.sets import open_split, prepare_synthetic
-    from signs_dist.distributed.strategy import SingleProcess, choose_device
+    from signs_dist.distributed.device_choice import choose_device
+    from signs_dist.distributed.strategy import SingleProcess
     from signs_dist.files import write_json
     from signs_dist.learning.losses import build_loss
     from signs_dist.learning.metrics import Score

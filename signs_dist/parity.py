@@ -287,7 +287,8 @@ def read_record(folder: Path, world_size: int) -> Record:
 def _record(config: Config, folder: Path, num_steps: int, device: str, *, nudge: int) -> int:
     """Train some steps as one of the processes, and write down what was seen."""
     from signs_dist.console.screen import Screen
-    from signs_dist.distributed.strategy import describe_devices, make_strategy, plan_process
+    from signs_dist.distributed.device_choice import describe_devices, plan_process
+    from signs_dist.distributed.strategy import make_strategy
     from signs_dist.environment.context import read_context
     from signs_dist.training.supervisor import Supervisor
 

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     RunFolder.open(options.run_dir)
     paths = find_images(options.images)
 
-    from signs_dist.distributed.strategy import choose_device
+    from signs_dist.distributed.device_choice import choose_device
     from signs_dist.training.trained_model import open_trained
 
     trained = open_trained(options.run_dir, options.weights, choose_device(context, options.device), context)

@@ -63,8 +63,6 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
         print(loaded.explain())
         return EXIT_OK
 
-    import os
-
     from signs_dist.console.screen import Screen
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder, default_run_path, require_run_or_empty
@@ -97,15 +95,15 @@ def main(arguments: Sequence[str], at_stage: Callable[[str], None] | None = None
         require_run_or_empty(run_path)
         if busy := find_holder(run_path, host=context.host, takeover_seconds=config.checkpoint.takeover_seconds):
             raise UserError(busy)
-    if config.exact:
-        # Read when CUDA starts: cuBLAS then keeps to one workspace, and so to one order of adding.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
     from signs_dist.checkpointing.store import no_stage
-    from signs_dist.distributed.strategy import describe_devices, make_strategy, plan_process
+    from signs_dist.distributed.device_choice import describe_devices, plan_process
+    from signs_dist.distributed.exactness import choose_cublas_workspace
+    from signs_dist.distributed.strategy import make_strategy
     from signs_dist.training.run import train
     from signs_dist.training.supervisor import Supervisor
 
+    if config.exact:
+        choose_cublas_workspace()
     plan = plan_process(context, device=options.device, data_parallel=options.dp, device_ids=options.device_ids)
     if config.exact and len(plan.indices) > 1:
         raise UserError(

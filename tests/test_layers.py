@@ -42,7 +42,11 @@ LIGHT = ROOMS[: ROOMS.index("signs_dist.data")]
 """Rooms that import neither torch nor torchvision: `--help` and a refused config answer at once."""
 PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks")
 IMPORTED_ONLY_BY = {
-    "torch.distributed": ("signs_dist.distributed.group",),
+    "torch.distributed": (
+        "signs_dist.distributed.group",
+        "signs_dist.distributed.rendezvous",
+        "signs_dist.distributed.error_file",
+    ),
     "submitit": ("launch",),
 }
 """Package → the only modules or rooms that import it."""
@@ -181,6 +185,7 @@ def test_a_ring_is_seen() -> None:
         ("signs_dist.data.plan", "from signs_dist.training import loop"),
         ("signs_dist.training.loop", "from signs_dist.training.run import train"),
         ("signs_dist.training.loop", "import torch.distributed as dist"),
+        ("signs_dist.distributed.strategy", "import torch.distributed as dist"),
         ("signs_dist.training.trainer", "from signs_dist import train"),
         ("signs_dist.train", "import submitit"),
         ("signs_dist.train", "import launch.job"),

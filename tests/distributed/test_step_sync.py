@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from signs_dist.config.settings import DataConfig, LossConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.plan import MicroBatches, Shard
-from signs_dist.distributed.step_sync import ExactSync, LateFlags, StepSync, split_passes
+from signs_dist.distributed.step_flags import LateFlags
+from signs_dist.distributed.step_sync import ExactSync, StepShare, StepSync, split_passes
 from signs_dist.errors import NonFiniteLossError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
@@ -50,11 +51,8 @@ def state_of(
     forward = ForwardWithLoss(model, build_loss(LossConfig(label_smoothing=0), 5), Precision("float32", "cpu"))
     micro_batches = MicroBatches(NUM_IMAGES // count, count)
     shard = shard or Shard()
-    sync: StepSync = (
-        ExactSync(model, micro_batches, shard, wants_stop, group=None)
-        if exact
-        else StepSync(model, micro_batches, shard, wants_stop)
-    )
+    share = StepShare(model, micro_batches, shard, wants_stop)
+    sync: StepSync = ExactSync(share, group=None) if exact else StepSync(share)
     return TrainingState(
         model=model,
         forward=forward,
@@ -179,8 +177,8 @@ def test_late_flags_are_those_of_the_step_before(monkeypatch: pytest.MonkeyPatch
         def synchronize(self) -> None: ...
 
     real_empty = torch.empty
-    monkeypatch.setattr("signs_dist.distributed.step_sync.torch.cuda.Event", Event)
-    monkeypatch.setattr("signs_dist.distributed.step_sync.torch.empty", lambda *size, pin_memory: real_empty(*size))
+    monkeypatch.setattr("signs_dist.distributed.step_flags.torch.cuda.Event", Event)
+    monkeypatch.setattr("signs_dist.distributed.step_flags.torch.empty", lambda *size, pin_memory: real_empty(*size))
     flags = LateFlags()
     assert flags.publish(torch.tensor([1.0, 0.0, 0.0])) == [0, 0, 0]
     assert flags.publish(torch.tensor([0.0, 2.0, 3.0])) == [1, 0, 0]

@@ -16,16 +16,11 @@ from torch import Tensor, nn
 from signs_dist.config.settings import DataConfig, LossConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.plan import MicroBatches
-from signs_dist.distributed.group import describe_messages, describe_missing
-from signs_dist.distributed.strategy import (
-    DataParallel,
-    EvaluationReplicas,
-    Replicas,
-    SingleProcess,
-    choose_device,
-    convert_sync_batchnorm,
-    torch_devices,
-)
+from signs_dist.distributed.device_choice import choose_device, torch_devices
+from signs_dist.distributed.group import describe_messages
+from signs_dist.distributed.rendezvous import describe_missing
+from signs_dist.distributed.replicas import EvaluationReplicas, Replicas
+from signs_dist.distributed.strategy import DataParallel, SingleProcess, convert_sync_batchnorm
 from signs_dist.environment.context import Context
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import build_loss
@@ -215,7 +210,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from signs_dist.environment.context import read_context
-from signs_dist.distributed.group import join
+from signs_dist.distributed.rendezvous import join
 from signs_dist.monitoring.heartbeat import Pulse
 from signs_dist.distributed.strategy import DistributedProcesses
 cpu = torch.device("cpu")
@@ -227,6 +222,7 @@ kinds = [
     isinstance(strategy.wrap(module, for_training=training, exact=exact), DistributedDataParallel)
     for training in (True, False) for exact in (False, True)
 ]
+strategy.wrap(module, for_training=True)(torch.arange(4.0).view(2, 2)).sum().backward()
 strategy.close()
 threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 print(kinds, strategy.is_main, strategy.shard, [name for name in threads if "gloo" in name])

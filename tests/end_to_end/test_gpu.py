@@ -21,7 +21,7 @@ from signs_dist.config.settings import AugmentConfig, DataConfig, LossConfig, Op
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch
 from signs_dist.data.plan import MicroBatches
-from signs_dist.distributed.group import join
+from signs_dist.distributed.rendezvous import join
 from signs_dist.distributed.strategy import DataParallel, DistributedProcesses, SingleProcess
 from signs_dist.environment.context import read_context
 from signs_dist.errors import NonFiniteLossError
