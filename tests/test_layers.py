@@ -24,9 +24,9 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.data",
     "signs_dist.models",
     "signs_dist.learning",
-    # How processes share a run, and what is saved.
-    "signs_dist.distributed",
+    # What is saved, and how processes share a run.
     "signs_dist.checkpointing",
+    "signs_dist.distributed",
     # The five steps of training, and all that a run does around them.
     "signs_dist.training.loop",
     "signs_dist.training",
@@ -36,11 +36,12 @@ ROOMS: tuple[str, ...] = (
     "launch",
     "slurm",
     "benchmarks",
+    "examples",
 )
 """Lowest first. A room's files import each other without a cycle, and files of the rooms listed before it."""
 LIGHT = ROOMS[: ROOMS.index("signs_dist.data")]
 """Rooms that import neither torch nor torchvision: `--help` and a refused config answer at once."""
-PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks")
+PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
 IMPORTED_ONLY_BY = {
     "torch.distributed": (
         "signs_dist.distributed.group",
@@ -71,7 +72,7 @@ def is_within(module: str, place: str) -> bool:
 
 
 def room_of(module: str) -> str:
-    """The room a module lives in; "" for the public face, which loads names when they are used, and for its names."""
+    """The room of a module; "" for `signs_dist` itself, the public API, which imports its names when they are used."""
     if module in ("signs_dist", "signs_dist.__version__"):
         return ""
     rooms = [room for room in ROOMS if is_within(module, room)]
@@ -187,6 +188,7 @@ def test_a_ring_is_seen() -> None:
         ("signs_dist.training.loop", "import torch.distributed as dist"),
         ("signs_dist.distributed.strategy", "import torch.distributed as dist"),
         ("signs_dist.training.trainer", "from signs_dist import train"),
+        ("signs_dist.distributed.exact_step", "from signs_dist import connect"),
         ("signs_dist.train", "import submitit"),
         ("signs_dist.train", "import launch.job"),
         ("slurm.dev_cluster", "import submitit"),

@@ -13,13 +13,12 @@ import errno
 import os
 import re
 import shutil
-import threading
-import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from signs_dist.checkpointing.tensors import Written, num_tensor_bytes, write_to
+from signs_dist.checkpointing.tensors import Written, find_other_values, num_tensor_bytes, write_to
 from signs_dist.errors import CheckpointError, SaveError, UserError
 from signs_dist.files import flush_to_disk, written_aside
 from signs_dist.models.weights import read_plain
@@ -58,16 +57,35 @@ class Cursor:
 
 
 class CheckpointStore:
-    """The folder with a run's checkpoints.
+    """The folder with the checkpoints of a run.
+
+    A checkpoint is written beside its place, flushed, verified and renamed. So a kill at any moment leaves the older
+    checkpoints whole, and a broken file is noticed by its SHA-256. Only one process may save: `processes.is_main`.
 
     Args:
-        folder: may not exist yet.
+        folder: need not exist yet.
         keep: how many of the newest to keep, beside the best.
         at_stage: called with the name of each stage of a write, for tests that break off there.
+
+    Example:
+        >>> import tempfile, torch, signs_dist as sd
+        >>> net = torch.nn.Linear(2, 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = sd.CheckpointStore(folder)
+        ...     print(store.load())
+        ...     path = store.save({"net": net.state_dict(), "steps_done": 120}, step=120)
+        ...     print(path.name)
+        ...     saved = store.load()
+        None
+        epoch0000-step000120.pt
+        >>> saved["steps_done"]
+        120
+        >>> net.load_state_dict(saved["net"])
+        <All keys matched successfully>
     """
 
-    def __init__(self, folder: Path, keep: int, *, at_stage: Stage = no_stage) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path | str, keep: int = 3, *, at_stage: Stage = no_stage) -> None:
+        self.folder, self.keep = Path(folder), keep
         self._at_stage = at_stage
 
     @property
@@ -84,6 +102,49 @@ class CheckpointStore:
         """The newest file; it is not looked into."""
         files = self.files()
         return files[0][1] if files else None
+
+    def save(self, content: Mapping[str, Any], *, step: int, epoch: int = 0, is_best: bool = False) -> Path:
+        """Write a checkpoint and wait until it is on the disk; returns its path.
+
+        Args:
+            content: whatever your loop needs to resume: tensors and plain values in dicts, lists and tuples.
+            step: steps that are done, of the run or of an epoch.
+            epoch: epochs that are done, if `step` counts the steps of the next one.
+            is_best: also keep it as `best.pt`, until a better one is saved.
+
+        Raises:
+            UserError: `content` holds something else than tensors and plain values.
+            SaveError: the disk is full or cannot be written. All older checkpoints are as they were.
+        """
+        if wrong := find_other_values(content):
+            raise UserError(
+                f"a checkpoint holds tensors and plain values, and {wrong}. Save its state_dict(), or a number of it."
+            )
+        cursor = Cursor(epoch, step)
+        self.write(cursor, content, cursor if is_best else None)
+        return self.folder / cursor.file_name
+
+    def load(self) -> dict[str, Any] | None:
+        """The content of the newest whole checkpoint, on the CPU; None if there is none.
+
+        A broken checkpoint is passed over with a warning. Nothing in the file is run.
+
+        Raises:
+            CheckpointError: there are checkpoints, and all are broken.
+        """
+        broken = []
+        for _, path in self.files():
+            try:
+                content = read_content(path)
+            except CheckpointError as error:
+                broken.append(str(error))
+                continue
+            for message in broken:
+                warnings.warn(f"{message} {path} is loaded instead.", stacklevel=2)
+            return content
+        if broken:
+            raise CheckpointError(f"{' '.join(broken)} No checkpoint in {self.folder} is whole.")
+        return None
 
     def write(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None) -> int:
         """Write a checkpoint, verify it, and delete what is not to be kept any more.
@@ -193,77 +254,31 @@ class CheckpointStore:
                 digest_path(path).unlink(missing_ok=True)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_content(path: Path) -> dict[str, Any]:
     """The content of a checkpoint on the CPU, after its digest was verified. Nothing in the file is run.
 
     Raises:
-        CheckpointError: it is broken, or is no checkpoint of a run.
+        CheckpointError: it is broken.
     """
     if damage := find_damage(path):
         raise CheckpointError(f"{path} is broken: {damage}.")
     try:
-        content = read_plain(path)
+        return read_plain(path)
     except UserError as error:
         raise CheckpointError(str(error)) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of a run of our trainer, as `read_content`.
+
+    Raises:
+        CheckpointError: it is broken, or is no checkpoint of a run.
+    """
+    content = read_content(path)
     missing = [name for name in ("format", "model", "optimizer", "cursor", "config") if name not in content]
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of a run: it has no {', '.join(missing)}.")
     return content
-
-
-class BackgroundWriter:
-    """Writes checkpoints in a thread, one at a time.
-
-    Args:
-        store: where they go.
-        warn: called with a message, in place of ending the run, when a save has failed; None ends it.
-    """
-
-    def __init__(self, store: CheckpointStore, warn: Callable[[str], None] | None) -> None:
-        self._store, self._warn = store, warn
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-        self.last_write_seconds = 0.0
-
-    def submit(
-        self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None, before: Callable[[], None]
-    ) -> None:
-        """Begin to write, after the save before has ended; `before` is called first, in the thread.
-
-        Raises:
-            SaveError: the save before has failed.
-        """
-        self.wait()
-        self._thread = threading.Thread(
-            target=self._run, args=(cursor, content, best, before), name="checkpoint", daemon=True
-        )
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait for the save that is under way. Raises SaveError if it has failed."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self.check()
-
-    def check(self) -> None:
-        """Raise SaveError if a save has failed; never waits."""
-        error, self._error = self._error, None
-        if error is None:
-            return
-        if self._warn is not None and isinstance(error, SaveError):
-            self._warn(f"{error} Going on without (checkpoint.on_error=warn).")
-            return
-        raise error
-
-    def _run(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None, before: Callable[[], None]) -> None:
-        started = time.perf_counter()
-        try:
-            before()
-            self._store.write(cursor, content, best)
-        except BaseException as error:  # noqa: BLE001 - raised in the main thread by `check`
-            self._error = error
-        self.last_write_seconds = time.perf_counter() - started
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

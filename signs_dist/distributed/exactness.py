@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 EXACT_NUM_THREADS = 1
-"""Threads of one operation on the CPU in exact mode, by default: with another number an operation sums in another order."""
+"""Threads of one operation on the CPU in exact mode, by default. Another number of threads sums in another order."""
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _INDUCTOR_DETERMINISTIC = "TORCHINDUCTOR_DETERMINISTIC"
 _INDUCTOR_CONFIG = "torch._inductor.config"
@@ -19,7 +19,7 @@ _INDUCTOR_CONFIG = "torch._inductor.config"
 
 @contextlib.contextmanager
 def exact_arithmetic(num_threads: int | None = None) -> Iterator[None]:
-    """Within the block, one process computes the same bits each time. Afterwards torch and the environment are as before.
+    """Within the block, a process computes the same bits each time. Afterwards torch and the environment are as before.
 
     Enter it before the first matrix product on a GPU: cuBLAS reads its setting only once.
 
@@ -27,12 +27,23 @@ def exact_arithmetic(num_threads: int | None = None) -> Iterator[None]:
         num_threads: threads of one operation on the CPU. None: `EXACT_NUM_THREADS`. Another number gives other bits.
     """
     with contextlib.ExitStack() as stack:
-        for restore in (_restore_environment(), _restore_kernels(), _restore_threads()):
-            stack.callback(restore)
-        torch.set_num_threads(EXACT_NUM_THREADS if num_threads is None else num_threads)
+        stack.enter_context(threads_kept(EXACT_NUM_THREADS if num_threads is None else num_threads))
+        stack.callback(_restore_environment())
+        stack.callback(_restore_kernels())
         choose_cublas_workspace()
         choose_exact_kernels()
         yield
+
+
+@contextlib.contextmanager
+def threads_kept(num_threads: int) -> Iterator[None]:
+    """Within the block one operation on the CPU uses `num_threads` threads; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_cublas_workspace() -> None:
@@ -100,12 +111,6 @@ def _restore_kernels() -> Callable[[], None]:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, deterministic
 
     return restore
-
-
-def _restore_threads() -> Callable[[], None]:
-    """Returns a function that sets the number of threads to what it is now."""
-    before = torch.get_num_threads()
-    return lambda: torch.set_num_threads(before)
 
 
 def _fill_settings() -> Any:

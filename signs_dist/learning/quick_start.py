@@ -76,10 +76,11 @@ def _with_globals(function: Callable[..., Any], **changes: Any) -> Callable[...,
 
 
 class _Fallback:
-    """Has the attributes of a module, which is imported when one of them is read."""
+    """Has the given attributes, and those of a module, which is imported when another attribute is read."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, **given: Any) -> None:
         self._module = module
+        vars(self).update(given)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self._module), name)
@@ -89,7 +90,5 @@ class _TorchWithoutCompiler(_Fallback):
     """`torch` for DistributedDataParallel's constructor: `_dynamo` answers one question without being imported."""
 
     def __init__(self) -> None:
-        super().__init__("torch")
-        self._dynamo: Any = _Fallback(COMPILER)
-        self._dynamo.utils = _Fallback(f"{COMPILER}.utils")
-        self._dynamo.utils.get_optimize_ddp_mode = lambda: "ddp_optimizer"
+        utilities = _Fallback(f"{COMPILER}.utils", get_optimize_ddp_mode=lambda: "ddp_optimizer")
+        super().__init__("torch", _dynamo=_Fallback(COMPILER, utils=utilities))

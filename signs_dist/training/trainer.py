@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from signs_dist.checkpointing import tensors as saved
-from signs_dist.checkpointing.store import BackgroundWriter, CheckpointStore, Cursor
+from signs_dist.checkpointing.background_writer import BackgroundWriter
+from signs_dist.checkpointing.store import CheckpointStore, Cursor
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import Screen, percent
 from signs_dist.data.augment import BatchAugmenter

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import torch
 
+from signs_dist.checkpointing.background_writer import BackgroundWriter
 from signs_dist.checkpointing.resume_rules import find_checkpoint
-from signs_dist.checkpointing.store import BackgroundWriter, CheckpointStore, Cursor, read_checkpoint
+from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.errors import CheckpointError, SaveError, UserError
 from signs_dist.run_folder.digest import digest_path, find_damage
 from tests.checkpointing.test_tensors import Evil
