@@ -27,7 +27,8 @@ def seed_device(device: torch.device, key: int) -> None:
 def seed_all(key: int) -> None:
     """Seed `random`, `numpy.random` and torch's generator of the CPU."""
     random.seed(key)
-    np.random.seed([key & _WORD, key >> 32])
+    # Python and NumPy use the same algorithm: with the same words they would draw the same numbers.
+    np.random.seed([key & _WORD, key >> 32, 1])
     torch.default_generator.manual_seed(key)
 
 
