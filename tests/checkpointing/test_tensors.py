@@ -138,7 +138,7 @@ def test_weights_of_another_model_are_refused_and_nothing_is_copied() -> None:
         assert str(caught.value).endswith("Use the config that it was trained with.")
     assert saved.weights_sha256(model.state_dict()) == before
     saved.put_weights(model, own, source)
-    assert saved.weights_sha256(model.state_dict()) == saved.saved.weights_sha256(own)
+    assert saved.weights_sha256(model.state_dict()) == saved.weights_sha256(own)
 
 
 def test_the_copy_of_weights_is_a_copy() -> None:
@@ -211,7 +211,7 @@ def test_an_optimizer_goes_on_bit_for_bit_whatever_the_memory_layout(tmp_path: P
     for number in range(3, 6):
         step(model, optimizer, number)
         step(other, other_optimizer, number)
-    assert saved.weights_sha256(other.state_dict()) == saved.saved.weights_sha256(model.state_dict())
+    assert saved.weights_sha256(other.state_dict()) == saved.weights_sha256(model.state_dict())
 
 
 def test_an_optimizer_keeps_its_own_settings_and_takes_the_rate() -> None:
@@ -316,10 +316,10 @@ def test_what_was_saved_under_one_wrapper_loads_under_every_other(tmp_path: Path
     assert list(read["model"]) == list(read["ema"]["weights"]) == list(plain.state_dict())
     wrapped = WRAPPERS[now](other)
     saved.put_weights(wrapped, read["model"], tmp_path / "c.pt")
-    assert saved.weights_sha256(other.state_dict()) == saved.saved.weights_sha256(plain.state_dict())
+    assert saved.weights_sha256(other.state_dict()) == saved.weights_sha256(plain.state_dict())
     their_average = WeightAverage(wrapped, 0.9)
     their_average.load_state_dict(read["ema"])
-    assert saved.weights_sha256(their_average.weights()) == saved.saved.weights_sha256(plain.state_dict())
+    assert saved.weights_sha256(their_average.weights()) == saved.weights_sha256(plain.state_dict())
     del read["model"]["0.weight"]
     with pytest.raises(UserError, match=r"another model: missing: 0\.weight"):  # strictly
         saved.put_weights(wrapped, read["model"], tmp_path / "c.pt")
