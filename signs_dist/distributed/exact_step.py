@@ -127,7 +127,7 @@ class ExactStep:
 
         Raises:
             NonFiniteLossError: the loss of some part is infinite or not a number. All processes raise it in the same
-                step, before your optimizer steps.
+                step, before your optimizer steps; its `found` names the step, from 1, and this process's parts.
             RuntimeError: some part of this step got no `backward`.
         """
         self._require_closed()

@@ -8,7 +8,6 @@ import random
 import resource
 import signal
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-from signs_dist.checkpointing.background_writer import BackgroundWriter
 from signs_dist.checkpointing.resume_rules import find_checkpoint
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.errors import CheckpointError, SaveError, UserError
@@ -284,56 +282,6 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write(tmp_path, range(1, 4))
     assert (number_in(tmp_path / "best.pt"), number_in(tmp_path / "last.pt")) == (1, 3)
     assert find_damage(tmp_path / "last.pt") == ""
-
-
-def test_the_writer_writes_one_after_the_other_in_the_background(tmp_path: Path) -> None:
-    stages: list[tuple[int, str]] = []
-    gate, current = threading.Event(), [0]
-
-    def at_stage(stage: str) -> None:
-        stages.append((current[0], stage))
-        if stage == "open":
-            assert gate.wait(10)
-
-    writer = BackgroundWriter(CheckpointStore(tmp_path, 3, at_stage=at_stage), None)
-    order: list[int] = []
-
-    def begin(number: int) -> None:
-        order.append(number)
-        current[0] = number
-
-    writer.submit(Cursor(1, 0), content(1), None, lambda: begin(1))
-    assert not names(tmp_path)  # it is under way, and this thread went on
-    threading.Timer(0.2, gate.set).start()
-    writer.submit(Cursor(2, 0), content(2), None, lambda: begin(2))
-    writer.wait()
-    assert order == [1, 2]
-    assert [number for number, _ in stages] == sorted(number for number, _ in stages)
-    assert number_in(tmp_path / "last.pt") == 2
-    assert writer.last_write_seconds > 0
-
-
-@pytest.mark.parametrize("warns", [False, True])
-def test_a_save_that_fails_ends_the_run_or_warns(tmp_path: Path, warns: bool) -> None:
-    (tmp_path / "file").write_text("")
-    said: list[str] = []
-    writer = BackgroundWriter(CheckpointStore(tmp_path / "file", 3), said.append if warns else None)
-    writer.submit(Cursor(1, 0), content(1), None, lambda: None)
-    if warns:
-        writer.wait()
-        assert f"cannot write {tmp_path / 'file' / 'epoch0001-step000000.pt'}: " in said[0]
-        assert said[0].endswith("Going on without (checkpoint.on_error=warn).")
-    else:
-        with pytest.raises(SaveError, match="cannot write"):
-            writer.wait()
-    writer.check()  # told once
-
-
-def test_a_bug_in_the_thread_is_raised_even_where_errors_warn(tmp_path: Path) -> None:
-    writer = BackgroundWriter(CheckpointStore(tmp_path, 3), lambda message: None)
-    writer.submit(Cursor(1, 0), {"model": lambda: None}, None, lambda: None)
-    with pytest.raises((AttributeError, TypeError, Exception), match="pickle"):
-        writer.wait()
 
 
 def test_any_plain_content_is_saved_and_loaded_in_a_loop_of_ones_own(tmp_path: Path) -> None:
