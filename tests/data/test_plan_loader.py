@@ -113,7 +113,7 @@ def test_an_epoch_begins_at_any_step_and_loads_nothing_before_it() -> None:
     assert torch.equal(joined(batches, "draws"), epoch_of(1)[1]["draws"])
     assert asked == PLAN.samples(1, 1, Shard()).tolist()
     assert epoch_of(1, 2) == []
-    with pytest.raises(ValueError, match="start_step=3 is not in an epoch of 2 steps"):
+    with pytest.raises(ValueError, match="start_step=3 is not in 0 to 2, the steps of an epoch"):
         epoch_of(1, 3)
 
 

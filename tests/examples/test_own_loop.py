@@ -1,4 +1,4 @@
-"""The example loop gives one SHA-256 on 1, 2 and 3 processes, stopped by a signal, killed, and resumed."""
+"""examples/own_loop.py gives one SHA-256 on 1, 2 and 3 processes, stopped by a signal, killed, and resumed."""
 
 from __future__ import annotations
 
