@@ -23,7 +23,8 @@ from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.loader import LoaderSettings, TrainLoader
 from signs_dist.data.plan import EpochPlan
 from signs_dist.data.sets import open_data_set, open_split
-from signs_dist.distributed.strategy import SingleProcess, choose_device
+from signs_dist.distributed.device_choice import choose_device
+from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.environment.context import read_context
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.optim import build_optimizer

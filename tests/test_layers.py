@@ -24,9 +24,9 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.data",
     "signs_dist.models",
     "signs_dist.learning",
-    # How processes share a run, and what is saved.
-    "signs_dist.distributed",
+    # What is saved, and how processes share a run.
     "signs_dist.checkpointing",
+    "signs_dist.distributed",
     # The five steps of training, and all that a run does around them.
     "signs_dist.training.loop",
     "signs_dist.training",
@@ -40,14 +40,19 @@ ROOMS: tuple[str, ...] = (
     "launch",
     "slurm",
     "benchmarks",
+    "examples",
 )
 """Lowest first. A room's files import each other without a cycle, and files of the rooms listed before it."""
 LIGHT = ROOMS[: ROOMS.index("signs_dist.data")]
 """Rooms that import neither torch nor torchvision: `--help` and a refused config answer at once."""
-PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks")
+PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
 IMPORTED_ONLY_BY = {
-    # launch.elastic_agent: torch's elastic agent, which is no part of training.
-    "torch.distributed": ("signs_dist.distributed.group", "launch.elastic_agent"),
+    "torch.distributed": (
+        "signs_dist.distributed.group",
+        "signs_dist.distributed.rendezvous",
+        "signs_dist.distributed.error_file",
+        "launch.elastic_agent",  # torch's elastic agent, which is no part of training
+    ),
     "submitit": ("launch",),
 }
 """Package → the only modules or rooms that import it."""
@@ -72,7 +77,7 @@ def is_within(module: str, place: str) -> bool:
 
 
 def room_of(module: str) -> str:
-    """The room a module lives in; "" for the public face, which loads names when they are used, and for its names."""
+    """The room of a module; "" for `signs_dist` itself, the public API, which imports its names when they are used."""
     if module in ("signs_dist", "signs_dist.__version__"):
         return ""
     rooms = [room for room in ROOMS if is_within(module, room)]
@@ -186,8 +191,10 @@ def test_a_ring_is_seen() -> None:
         ("signs_dist.data.plan", "from signs_dist.training import loop"),
         ("signs_dist.training.loop", "from signs_dist.training.run import train"),
         ("signs_dist.training.loop", "import torch.distributed as dist"),
+        ("signs_dist.distributed.strategy", "import torch.distributed as dist"),
         ("signs_dist.training.trainer", "from signs_dist import train"),
         ("signs_dist.training.run", "from signs_dist.rehearsal.save_stages import watching_saves"),
+        ("signs_dist.distributed.exact_step", "from signs_dist import connect"),
         ("signs_dist.train", "import submitit"),
         ("signs_dist.train", "import launch.job"),
         ("slurm.dev_cluster", "import submitit"),

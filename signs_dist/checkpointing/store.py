@@ -13,11 +13,12 @@ import errno
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from signs_dist.checkpointing.tensors import Written, num_tensor_bytes, write_to
+from signs_dist.checkpointing.tensors import Written, find_other_values, num_tensor_bytes, write_to
 from signs_dist.errors import CheckpointError, SaveError, UserError
 from signs_dist.files import flush_to_disk, written_aside
 from signs_dist.models.weights import read_plain
@@ -57,15 +58,34 @@ class Cursor:
 
 
 class CheckpointStore:
-    """The folder with a run's checkpoints.
+    """The folder with the checkpoints of a run.
+
+    A checkpoint is written beside its place, flushed, verified and renamed. So a kill at any moment leaves the older
+    checkpoints whole, and a broken file is noticed by its SHA-256. Only one process may save: `processes.is_main`.
 
     Args:
-        folder: the folder; made by the first `write`.
-        keep: how many of the newest checkpoints to keep, beside the best.
+        folder: need not exist; the first save makes it.
+        keep: how many of the newest to keep, beside the best.
+
+    Example:
+        >>> import tempfile, torch, signs_dist as sd
+        >>> net = torch.nn.Linear(2, 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = sd.CheckpointStore(folder)
+        ...     print(store.load())
+        ...     path = store.save({"net": net.state_dict(), "steps_done": 120}, step=120)
+        ...     print(path.name)
+        ...     saved = store.load()
+        None
+        epoch0000-step000120.pt
+        >>> saved["steps_done"]
+        120
+        >>> net.load_state_dict(saved["net"])
+        <All keys matched successfully>
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path | str, keep: int = 3) -> None:
+        self.folder, self.keep = Path(folder), keep
 
     @property
     def best(self) -> Path:
@@ -81,6 +101,49 @@ class CheckpointStore:
         """The path of the newest checkpoint, or None. The file is not read."""
         files = self.files()
         return files[0][1] if files else None
+
+    def save(self, content: Mapping[str, Any], *, step: int, epoch: int = 0, is_best: bool = False) -> Path:
+        """Write a checkpoint and wait until it is on the disk; returns its path.
+
+        Args:
+            content: whatever your loop needs to resume: tensors and plain values in dicts, lists and tuples.
+            step: steps that are done, of the run or of an epoch.
+            epoch: epochs that are done, if `step` counts the steps of the next one.
+            is_best: also keep it as `best.pt`, until a better one is saved.
+
+        Raises:
+            UserError: `content` holds something else than tensors and plain values.
+            SaveError: the disk is full or cannot be written. All older checkpoints are as they were.
+        """
+        if wrong := find_other_values(content):
+            raise UserError(
+                f"a checkpoint holds tensors and plain values, and {wrong}. Save its state_dict(), or a number of it."
+            )
+        cursor = Cursor(epoch, step)
+        self.write(cursor, content, cursor if is_best else None)
+        return self.folder / cursor.file_name
+
+    def load(self) -> dict[str, Any] | None:
+        """The content of the newest whole checkpoint, on the CPU; None if there is none.
+
+        A broken checkpoint is passed over with a warning. Nothing in the file is run.
+
+        Raises:
+            CheckpointError: there are checkpoints, and all are broken.
+        """
+        broken = []
+        for _, path in self.files():
+            try:
+                content = read_content(path)
+            except CheckpointError as error:
+                broken.append(str(error))
+                continue
+            for message in broken:
+                warnings.warn(f"{message} {path} is loaded instead.", stacklevel=2)
+            return content
+        if broken:
+            raise CheckpointError(f"{' '.join(broken)} No checkpoint in {self.folder} is whole.")
+        return None
 
     def write(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None) -> int:
         """Write a checkpoint, verify it, and delete old checkpoints.
@@ -190,18 +253,27 @@ class CheckpointStore:
                 digest_path(path).unlink(missing_ok=True)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint on the CPU, after its digest is verified. No code in the file is run.
+def read_content(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint on the CPU, after its digest was verified. Nothing in the file is run.
 
     Raises:
-        CheckpointError: the file is broken, or is not a checkpoint of a run.
+        CheckpointError: it is broken.
     """
     if damage := find_damage(path):
         raise CheckpointError(f"{path} is broken: {damage}.")
     try:
-        content = read_plain(path)
+        return read_plain(path)
     except UserError as error:
         raise CheckpointError(str(error)) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of a run of our trainer, as `read_content`.
+
+    Raises:
+        CheckpointError: it is broken, or is no checkpoint of a run.
+    """
+    content = read_content(path)
     missing = [name for name in ("format", "model", "optimizer", "cursor", "config") if name not in content]
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of a run: it has no {', '.join(missing)}.")

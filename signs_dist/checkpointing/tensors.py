@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from signs_dist.models.weights import differences, named_weights
 Weights = Mapping[str, Tensor]
 BLOCK_BYTES = 2**22
 """Bytes per write."""
+_PLAIN = (str, int, float, complex, bool, bytes, type(None), torch.Size, torch.dtype, torch.device)
 
 
 def save(path: Path, value: Mapping[str, Any]) -> None:
@@ -108,6 +109,23 @@ def num_tensor_bytes(value: Any) -> int:
     return sum(map(num_tensor_bytes, value)) if isinstance(value, (list, tuple)) else 0
 
 
+def find_other_values(value: Any, name: str = "content") -> str:
+    """Names a value that is neither a tensor nor plain, such as `content['scaler'] is a GradScaler`; "" without any.
+
+    A subclass of a plain type, such as numpy.float64, is no plain value: torch.load(…, weights_only=True) refuses it.
+    """
+    if isinstance(value, Tensor) or type(value) in _PLAIN:
+        return ""
+    items: Iterable[tuple[Any, Any]]
+    if isinstance(value, dict):
+        items = value.items()
+    elif type(value) in (list, tuple):
+        items = enumerate(value)
+    else:
+        return f"{name} is a {type(value).__name__}"
+    return next((wrong for key, item in items if (wrong := find_other_values(item, f"{name}[{key!r}]"))), "")
+
+
 class Copier:
     """Copies nested dicts, lists and tuples. Copied tensors are on the CPU, contiguous, and share no memory.
 
@@ -188,8 +206,23 @@ def plain_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in named_weights(model).items()}
 
 
-def weights_sha256(weights: Weights) -> str:
-    """SHA-256 (hex) over the names, dtypes, shapes and bytes of all tensors, in the order of their names."""
+def weights_sha256(weights: nn.Module | Weights) -> str:
+    """SHA-256 (hex) over the names, dtypes, shapes and bytes of all tensors, in the order of their names.
+
+    Args:
+        weights: a network, or its state dict. The names in a network are those without what DistributedDataParallel,
+            nn.DataParallel and torch.compile put before them.
+
+    Example:
+        >>> import torch, signs_dist as sd
+        >>> net = torch.nn.Linear(2, 1)
+        >>> sd.weights_sha256(net) == sd.weights_sha256(net.state_dict())
+        True
+        >>> sd.weights_sha256({"weight": torch.zeros(2)})[:8]
+        '92386495'
+    """
+    if isinstance(weights, nn.Module):
+        weights = named_weights(weights)
     hasher = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()

@@ -52,6 +52,10 @@ class Batch(NamedTuple):
             images=self.images[start:end], labels=self.labels[start:end], samples=self.samples[start:end]
         )
 
+    def describe(self) -> dict[str, Any]:
+        """Epoch and step, both counted from 1, and the numbers of the samples, for a report."""
+        return {"epoch": self.epoch + 1, "step": self.step + 1, "samples": self.samples.tolist()}
+
 
 class PackedBatches(Dataset[Batch]):
     """Batches from a packed split: one indexing operation each."""

@@ -50,15 +50,22 @@ def choose_loader_settings(
 
 
 class TrainLoader:
-    """The training batches of one shard: `loader.epoch(3)` iterates over epoch 3, from any of its steps."""
+    """The training batches of one shard: `loader.epoch(3)` iterates over epoch 3, from any of its steps.
 
-    def __init__(self, dataset: Dataset[Batch], plan: EpochPlan, shard: Shard, settings: LoaderSettings) -> None:
+    Args:
+        dataset: gives a batch by its `BatchKey`.
+        plan: which samples at which step.
+        shard: which of them this process loads.
+        settings: how to load.
+    """
+
+    def __init__(self, dataset: Dataset[Any], plan: EpochPlan, shard: Shard, settings: LoaderSettings) -> None:
         self.plan = plan
         self._sampler = PlanSampler(dataset, plan, shard)
         self._loader: DataLoader[Any] | None = _data_loader(dataset, PlanBatchSampler(self._sampler), settings)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch, one a step, from `start_step` on. Earlier batches are not loaded."""
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Any, None, None]:
+        """The batches of an epoch, one a step, from `start_step` on. No batch before it is loaded."""
         assert self._loader is not None, "the loader is closed"
         self._sampler.set_epoch(epoch, start_step)
         return _unwrapped(iter(self._loader))
@@ -93,17 +100,17 @@ class _ErrorsAsValues(Dataset[Any]):
     returned error arrives unchanged, with the name of the broken image.
     """
 
-    def __init__(self, dataset: Dataset[Batch]) -> None:
+    def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: BatchKey) -> Batch | UserError:
+    def __getitem__(self, key: BatchKey) -> Any:
         try:
             return self.dataset[key]
         except UserError as error:
             return error
 
 
-def _unwrapped(results: Iterator[Batch | UserError]) -> Generator[Batch, None, None]:
+def _unwrapped(results: Iterator[Any]) -> Generator[Any, None, None]:
     for result in results:
         if isinstance(result, UserError):
             try:
@@ -116,7 +123,7 @@ def _unwrapped(results: Iterator[Batch | UserError]) -> Generator[Batch, None, N
 
 
 def _data_loader(
-    dataset: Dataset[Batch], sampler: PlanBatchSampler | EvaluationSampler, settings: LoaderSettings
+    dataset: Dataset[Any], sampler: PlanBatchSampler | EvaluationSampler, settings: LoaderSettings
 ) -> DataLoader[Any]:
     return DataLoader(
         _ErrorsAsValues(dataset),
@@ -127,6 +134,7 @@ def _data_loader(
         persistent_workers=settings.num_workers > 0,
         pin_memory=settings.pin_memory,
         worker_init_fn=_start_worker if settings.num_workers else None,
+        generator=torch.Generator(),  # without it, a pass over the data would draw from the caller's generator
         collate_fn=_as_is,
     )
 

@@ -50,9 +50,16 @@ class MicroBatches:
         return tuple(end - first for first, end in bounds)
 
     def of(self, shard: Shard) -> range:
-        """Numbers of this shard's micro-batches, at least one."""
-        # cut_global_batch has refused more processes than micro-batches.
-        assert shard.count <= self.count, f"{shard.count} shards of {self.count} micro-batches"
+        """Numbers of this shard's micro-batches, at least one.
+
+        Raises:
+            UserError: there are more shards than micro-batches.
+        """
+        if shard.count > self.count:
+            raise UserError(
+                f"{_counted(self.count, 'micro-batch')} of {self.size} cannot be shared by {shard.count} processes: "
+                f"each process needs one. Use at most {_counted(self.count, 'process')}, or a smaller micro_batch."
+            )
         return range(*shard.bounds(self.count))
 
     def describe(self, world_size: int) -> str:
@@ -157,8 +164,21 @@ def _counted(number: int, noun: str) -> str:
 class EpochPlan:
     """The steps of every epoch: step s takes positions s·G to (s+1)·G of that epoch's order, G the global batch.
 
-    A shard has contiguous micro-batches of a step; all shards, one after the other, have the step in its order. The
-    last `num_left_out` positions of an epoch are omitted; another epoch omits other samples.
+    Each shard has whole, contiguous micro-batches of a step, so all shards together have the step in its order. An
+    epoch omits the `num_left_out` samples that do not fill a step; each epoch omits others.
+
+    Raises:
+        UserError: G is larger than `num_samples`, or `micro_batch` does not divide it.
+
+    Example:
+        >>> import signs_dist as sd
+        >>> plan = sd.EpochPlan(100, global_batch=32, micro_batch=8, seed=0)
+        >>> plan.num_steps, plan.num_left_out, plan.micro_batches.count
+        (3, 4, 4)
+        >>> with sd.connect() as processes:
+        ...     samples = plan.samples(epoch=0, step=2, shard=processes.shard)
+        >>> len(samples)                 # of one process; two processes have 16 each
+        32
 
     Attributes:
         num_samples: positions of an epoch.
@@ -182,7 +202,9 @@ class EpochPlan:
                 f"train.global_batch={self.global_batch} is more than the {self.num_samples} training images. "
                 f"Type train.global_batch={self.num_samples} or less."
             )
-        assert self.micro_batches.global_batch == self.global_batch
+        size = self.micro_batch
+        if size is not None and (size < 1 or self.global_batch % size):
+            raise UserError(f"micro_batch={size} does not divide global_batch={self.global_batch}.")
         assert self.order is None or self.order.num_samples == self.num_samples
 
     @property
@@ -201,6 +223,10 @@ class EpochPlan:
     def num_left_out(self) -> int:
         """Positions that an epoch omits."""
         return self.num_samples - self.num_steps * self.global_batch
+
+    def num_own(self, shard: Shard) -> int:
+        """How many samples of each step this shard has: a multiple of the micro-batch."""
+        return len(self.micro_batches.of(shard)) * self.micro_batches.size
 
     def samples(self, epoch: int, step: int, shard: Shard) -> Indices:
         """The sample numbers of this shard's micro-batches of a step, one after the other: int64 [at most G]."""

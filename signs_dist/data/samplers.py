@@ -16,27 +16,52 @@ NUM_AHEAD = 4096
 
 
 class PlanSampler(DistributedSampler[int]):
-    """A DistributedSampler that follows an `EpochPlan`: the same order whatever the number of processes.
+    """Takes the place of torch's DistributedSampler in a DataLoader, and follows an `EpochPlan`.
 
-    It yields the sample numbers of its shard, step by step, and can replace PyTorch's DistributedSampler. Unlike there,
-    each pass needs a call of `set_epoch` before it: without one, iterating is an error, not the same order again.
+    It yields the numbers of this shard's samples, step by step. All shards together see the same samples at the same
+    step on any number of processes, no sample twice in an epoch, and an epoch can begin at any step. Call
+    `set_epoch` before each pass; a pass without it raises RuntimeError, where DistributedSampler would silently repeat
+    the order of the last epoch. `plan_loader` also seeds the generators for each sample; a DataLoader does not.
+
+    Args:
+        dataset: has `__len__`.
+        plan: which samples at which step.
+        shard: which of them this process sees: `processes.shard` of `connect`.
+
+    Attributes:
+        num_samples: samples that this shard sees in a whole epoch.
+        total_size: samples that all shards see in a whole epoch.
+
+    Raises:
+        UserError: there are more shards than micro-batches.
+
+    Example:
+        >>> import torch, signs_dist as sd
+        >>> dataset = torch.utils.data.TensorDataset(torch.arange(10.0))
+        >>> plan = sd.EpochPlan(len(dataset), global_batch=4, micro_batch=2, seed=0)
+        >>> with sd.connect() as processes:
+        ...     sampler = sd.PlanSampler(dataset, plan, processes.shard)
+        ...     own = plan.num_own(processes.shard)            # samples of a step on this process
+        ...     loader = torch.utils.data.DataLoader(dataset, batch_size=own, sampler=sampler)
+        ...     for epoch in range(2):
+        ...         sampler.set_epoch(epoch)
+        ...         print(len(loader), sum(len(numbers) for numbers, in loader))
+        2 8
+        2 8
     """
 
     def __init__(self, dataset: Dataset[Any], plan: EpochPlan, shard: Shard) -> None:
         super().__init__(
             dataset, num_replicas=shard.count, rank=shard.index, shuffle=True, seed=plan.seed, drop_last=True
         )
+        self.num_samples, self.total_size = plan.num_steps * plan.num_own(shard), plan.num_steps * plan.global_batch
         self.plan = plan
         self.shard = shard
         self.start_step = 0
         self._epoch_is_set = False
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Set the epoch of the next pass, and the step at which it starts.
-
-        Raises:
-            ValueError: the epoch has no such step.
-        """
+        """Set the epoch of the next pass, and the step at which it starts. Raises ValueError for no step of it."""
         if not 0 <= start_step <= self.plan.num_steps:
             raise ValueError(f"start_step={start_step} is not in 0 to {self.plan.num_steps}, the steps of an epoch.")
         super().set_epoch(epoch)
@@ -46,8 +71,8 @@ class PlanSampler(DistributedSampler[int]):
     def steps(self) -> Iterator[BatchKey]:
         """The batches of the epoch that was set, one a step.
 
-        A generator: the first batch, not the call, uses up the epoch that was set. A DataLoader with workers calls
-        twice at its start and drops one of the iterators.
+        This is a generator, so that only the first batch uses up the epoch: a DataLoader with workers makes two
+        iterators at its start and drops one of them.
         """
         if not self._epoch_is_set:
             raise RuntimeError("PlanSampler: call set_epoch(epoch) before each pass over the data.")
@@ -67,8 +92,7 @@ class PlanSampler(DistributedSampler[int]):
             yield from key.samples.tolist()
 
     def __len__(self) -> int:
-        micro_batches = self.plan.micro_batches
-        return (self.plan.num_steps - self.start_step) * len(micro_batches.of(self.shard)) * micro_batches.size
+        return (self.plan.num_steps - self.start_step) * self.plan.num_own(self.shard)
 
 
 class PlanBatchSampler(Sampler[BatchKey]):

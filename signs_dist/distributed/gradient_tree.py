@@ -1,9 +1,9 @@
-"""Sums in one fixed order, whoever computes the parts: what makes exact mode exact.
+"""Sums the gradients of a step in one fixed order, on any number of processes. Exact mode rests on it.
 
-The gradients of a step's micro-batches 0 … M-1 are added in a binary tree: neighbours pairwise, level by level; a last
-one without neighbour moves up as it is. Node (level, index) is the sum over micro-batches index · 2^level up to, not
-including, (index + 1) · 2^level, cut at M. A process adds what it can of the micro-batches that it holds and sends the
-rest, so the bits do not depend on which process held what.
+A binary tree adds the gradients of micro-batches 0 … M-1: it adds neighbours pairwise, level by level; a last node
+without a neighbour moves up unchanged. Node (level, index) is the sum over the micro-batches from index · 2^level up
+to, not including, (index + 1) · 2^level, cut at M. A process adds the nodes whose parts it holds and sends the
+results to the others. So the bits of the sum do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.group import Group, Pending
 
 BUCKET_BYTES = 4 * 2**20
-"""Gradients are exchanged in parts of this size, so that the first travel while the last are being computed."""
+"""Size of a bucket of gradients: the first buckets are sent while the backward pass computes the last."""
 
 Node = tuple[int, int]
 """(level, index) in the tree."""
 
 
 class TreeSum:
-    """Adds vectors that arrive in the order of their nodes, as far as the tree allows.
+    """Adds vectors that arrive in the order of their nodes, each as soon as its neighbour is there.
 
     Args:
         num_leaves: M, the number of micro-batches of a step.
-        release: called with each vector that has been added to another and is free again.
+        release: called with each vector that was added to another one and can be used again.
     """
 
     def __init__(self, num_leaves: int, release: Callable[[Tensor], None] = lambda tensor: None) -> None:
@@ -40,12 +40,12 @@ class TreeSum:
         self._release = release
 
     def push(self, node: Node, vector: Tensor) -> None:
-        """Take the next node's sum. `vector` may be changed in place from now on."""
+        """Take the sum of the next node. The tree may change `vector` in place."""
         while node != self.root:
             level, index = node
             if index % 2:
                 if not self.nodes or self.nodes[-1][0] != (level, index - 1):
-                    break  # its left neighbour is another process's
+                    break  # another process has its left neighbour
                 left = self.nodes.pop()[1]
                 left.add_(vector)
                 self._release(vector)
@@ -56,13 +56,13 @@ class TreeSum:
         self.nodes.append((node, vector))
 
     def take(self) -> list[tuple[Node, Tensor]]:
-        """The sums that are left, in order; the tree is empty after that."""
+        """The sums that are left, in the order of their nodes. The tree is empty after that."""
         nodes, self.nodes = self.nodes, []
         return nodes
 
 
 def local_nodes(leaves: Iterable[int], num_leaves: int) -> list[Node]:
-    """The nodes that remain of contiguous leaves when all that can be added has been."""
+    """The nodes that remain when a process has added all neighbours among its contiguous leaves."""
     tree = TreeSum(num_leaves)
     nothing = torch.zeros(0)
     for leaf in leaves:
@@ -72,16 +72,17 @@ def local_nodes(leaves: Iterable[int], num_leaves: int) -> list[Node]:
 
 @dataclasses.dataclass
 class _Bucket:
-    """Some parameters whose gradients travel together.
+    """Some parameters whose gradients are sent together, as one vector.
 
     Attributes:
-        parameters: in the order in which their gradients are expected.
-        starts: where each one's gradient starts in the vector.
+        parameters: in the order in which the backward pass computes their gradients.
+        starts: where the gradient of each parameter starts in the vector.
         length: of the vector, a multiple of the number of processes.
         is_ready: which gradients of the current micro-batch are there.
-        leaf: vector of the current micro-batch.
         tree: the sums so far.
-        free: vectors to be used again.
+        free: vectors that can be used again.
+        leaf: the vector of the current micro-batch.
+        under_way: the exchange with the other processes.
     """
 
     parameters: list[nn.Parameter]
@@ -94,24 +95,25 @@ class _Bucket:
     under_way: Pending | None = None
 
     def view(self, vector: Tensor, number: int) -> Tensor:
-        """The part of `vector` that is parameter `number`'s, shaped and laid out in memory as that is."""
+        """The part of `vector` for parameter `number`, with the shape and the memory layout of the parameter."""
         parameter = self.parameters[number]
         return vector.as_strided(parameter.shape, parameter.stride(), self.starts[number])
 
 
 class GradientTree:
-    """Replaces each parameter's gradient by the sum over all micro-batches of all processes, in the fixed order.
+    """Sets each parameter's gradient to the sum over all micro-batches of all processes, in the fixed order.
 
-    Gradients are picked up as the backward pass produces them. In a process's last micro-batch of a step, each
-    bucket's sums leave for the other processes as soon as they are complete. Each process adds up one chunk of the
-    vector and all gather the chunks: as many bytes as a ring all-reduce where every process holds a whole subtree.
+    Hooks take each gradient as soon as the backward pass has computed it. During a process's last micro-batch of a
+    step, each bucket is sent as soon as its sums are complete. Each process then adds one chunk of the vectors of all
+    processes, and all processes gather the chunks. Where every process holds a whole subtree, this sends as many bytes
+    as a ring all-reduce.
 
     Args:
-        parameters: those that train, in the same order on all processes.
-        num_extras: float32 numbers that travel with the gradients (buffers, flags).
+        parameters: the parameters that train, in the same order on all processes.
+        num_extras: how many float32 numbers are summed beside the gradients (buffers, flags).
         micro_batches: of a step.
-        shard: which of them are this process's.
-        group: the other processes, or None.
+        shard: which of them this process computes.
+        group: all processes, or None for one process.
     """
 
     def __init__(
@@ -133,12 +135,12 @@ class GradientTree:
             for rank in range(shard.count)
             for node in local_nodes(micro_batches.of(Shard(rank, shard.count)), micro_batches.count)
         ]
-        # Extras stand in a bucket of their own: they are small, and known before any gradient is.
+        # The extras have a bucket of their own: they are few, and known before the first gradient.
         device = parameters[0].device
         self._extras = nn.Parameter(torch.zeros(num_extras, device=device), requires_grad=False)
         self._buckets = [self._make_bucket([self._extras])] if num_extras else []
         # The backward pass computes the last layers' gradients first.
-        self._buckets += [self._make_bucket(those) for those in _split(list(reversed(parameters)), BUCKET_BYTES)]
+        self._buckets += [self._make_bucket(run) for run in _split(list(reversed(parameters)), BUCKET_BYTES)]
         self._num_sent = 0
         self._may_send = False
         self._leaf_number = 0
@@ -149,7 +151,7 @@ class GradientTree:
                 )
 
     def begin(self, leaf: int, extras: Tensor, *, is_last: bool) -> None:
-        """Start a micro-batch's backward pass: `leaf` is its number, `extras` float32 [num_extras] goes with it."""
+        """Start the backward pass of the micro-batch number `leaf`, with its `extras`, float32 [num_extras]."""
         self._leaf_number, self._may_send, self._num_sent = leaf, is_last and self._group is not None, 0
         for bucket in self._buckets:
             bucket.leaf = bucket.free.pop() if bucket.free else self._new_vector(bucket)
@@ -162,14 +164,14 @@ class GradientTree:
         self._advance()
 
     def end(self) -> None:
-        """End the backward pass: parameters that got no gradient count as zero."""
+        """End the backward pass. A parameter without a gradient counts as zero."""
         for bucket in self._buckets:
             if bucket.leaf is not None:
                 self._complete(bucket)
         self._advance()
 
     def finish(self) -> Tensor:
-        """Set every parameter's gradient to the sum over all micro-batches; returns the sum of the extras."""
+        """Set the gradient of every parameter to the sum over all micro-batches; returns the sum of the extras."""
         sums = [self._gather(bucket) for bucket in self._buckets]
         for bucket, pending in zip(self._buckets, sums, strict=True):
             vector = pending.wait() if isinstance(pending, Pending) else pending
@@ -183,8 +185,8 @@ class GradientTree:
         return extras if self._extras.numel() else self._extras.data
 
     def _collector(self, place: int, number: int) -> Callable[[Tensor], None]:
-        # A parameter keeps its hooks where Python's collector cannot look: held by them, the tree and the parameters,
-        # which it holds, would stay for good.
+        # Python's garbage collector does not see the hooks of a parameter. If a hook referred to the tree, which holds
+        # the parameters, none of them would ever be freed.
         own = weakref.ref(self)
 
         def collect(parameter: Tensor) -> None:
@@ -204,7 +206,7 @@ class GradientTree:
         self._advance()
 
     def _advance(self) -> None:
-        """Send the buckets that are complete, in their order: all processes must send in the same order."""
+        """Send the buckets that are complete. All processes send them in the same order."""
         while self._may_send and self._num_sent < len(self._buckets):
             bucket = self._buckets[self._num_sent]
             if bucket.leaf is not None:
@@ -229,7 +231,7 @@ class GradientTree:
         pieces = [vector.view(self._group.world_size, -1) for vector in vectors]
         stacked = pieces[0].unsqueeze(1) if len(pieces) == 1 else torch.stack(pieces, dim=1)
         bucket.under_way = self._group.start_exchange(stacked, self._num_pieces)
-        bucket.free += vectors  # not written to before `_gather` has waited for the exchange
+        bucket.free += vectors  # nothing writes to them before `_gather` has waited for the exchange
 
     def _gather(self, bucket: _Bucket) -> Pending | Tensor:
         if self._group is None:
@@ -254,12 +256,12 @@ class GradientTree:
         return _Bucket(parameters, starts, length, [], TreeSum(self._num_leaves, free.append), free)
 
     def _new_vector(self, bucket: _Bucket) -> Tensor:
-        # Zeros, since the few numbers behind the last gradient travel too.
+        # Zeros, since the few numbers behind the last gradient are sent too.
         return torch.zeros(bucket.length, dtype=bucket.parameters[0].dtype, device=bucket.parameters[0].device)
 
 
 def _split(parameters: Sequence[nn.Parameter], max_bytes: int) -> list[list[nn.Parameter]]:
-    """Parameters in runs of one dtype and at most `max_bytes`, but for a single larger one."""
+    """Cut the parameters into runs of one dtype and at most `max_bytes`; a larger parameter is a run of its own."""
     runs: list[list[nn.Parameter]] = []
     num_bytes = 0
     for parameter in parameters:

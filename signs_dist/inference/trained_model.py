@@ -15,7 +15,7 @@ from signs_dist.checkpointing.store import CheckpointStore
 from signs_dist.config.reading import load_config
 from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
-from signs_dist.distributed.strategy import choose_device
+from signs_dist.distributed.device_choice import choose_device
 from signs_dist.environment.context import Context, read_context
 from signs_dist.errors import UserError
 from signs_dist.learning.precision import Precision, choose_precision, find_capability

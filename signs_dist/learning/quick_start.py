@@ -1,20 +1,23 @@
-"""Leaves the machinery of torch.compile unloaded until something compiles: it costs each process 2.4 s to import.
+"""Optimizers and DistributedDataParallel that do not import torch.compile, which costs each process 2.4 s at its start.
 
-torch loads it when the first optimizer is made and steps, to have the compiler leave a few methods alone; when
-DistributedDataParallel is made, to ask for a setting of it; and with torch.use_deterministic_algorithms. A model that
-compiles itself loads it as always. All of this rests on details of torch: a release that has others loads the compiler
-at start again, and computes the same; tests/test_quick_start.py tells.
+torch imports its compiler, torch._dynamo, in three places: the first optimizer marks a few of its methods for it,
+DistributedDataParallel asks it for a setting, and torch.use_deterministic_algorithms sets an option of it (see
+distributed/exactness.py). The subclasses made here omit that. They change nothing in torch itself, they compute the
+same, and a network that compiles itself imports the compiler as always.
+
+This rests on details of torch. With a release that differs, the compiler is imported at the start again;
+tests/learning/test_quick_start.py would show it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import inspect
-import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
@@ -23,55 +26,69 @@ from torch.nn.parallel import DistributedDataParallel
 Kind = TypeVar("Kind", bound=type[torch.optim.Optimizer])
 
 COMPILER = "torch._dynamo"
-"""The module that is not to be loaded. torch._inductor loads it too."""
+"""The module that is not imported."""
+_MARKED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+"""Methods of an optimizer that torch marks for the compiler when they are called first."""
 
 
 def without_compiler(kind: Kind) -> Kind:
-    """The same optimizer, whose methods do not mark for the compiler what it is to leave alone.
+    """A subclass of an optimizer class of torch that does not import the compiler; `kind` if it is imported already.
 
-    Not for `differentiable=True`: the step is always taken without gradients.
+    It does not support `differentiable=True`: its step always runs without gradients.
     """
     if COMPILER in sys.modules:
         return kind
-    _spare(torch.optim.Optimizer, "add_param_group", "zero_grad", "state_dict", "load_state_dict")
-    own: Kind = _with_plain_step(cast("Any", kind))
+    own: Kind = _optimizer_subclass(cast("Any", kind))
     return own
 
 
-@contextlib.contextmanager
-def distributed_without_compiler() -> Iterator[None]:
-    """Within the block, DistributedDataParallel is made without asking the compiler for its mode: it is the default."""
-    if COMPILER in sys.modules:
-        yield
-        return
-    _spare(DistributedDataParallel, "_inside_ddp_forward")
-    answer = types.SimpleNamespace(utils=types.SimpleNamespace(get_optimize_ddp_mode=lambda: "ddp_optimizer"))
-    vars(torch)["_dynamo"] = answer
-    try:
-        yield
-    finally:
-        if vars(torch).get("_dynamo") is answer:  # else something in the block has loaded it after all
-            del vars(torch)["_dynamo"]
+def distributed_without_compiler() -> type[DistributedDataParallel]:
+    """A subclass of DistributedDataParallel that does not import the compiler; the class itself if it is imported.
 
-
-def use_deterministic_algorithms() -> None:
-    """As torch.use_deterministic_algorithms(True): an operation without such a kernel raises RuntimeError."""
-    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"  # read by a compiler that is loaded later
-    if "torch._inductor" in sys.modules:
-        torch.use_deterministic_algorithms(True)
-    else:
-        torch.set_deterministic_debug_mode("error")
+    The compiler's mode for DistributedDataParallel is then its default, `ddp_optimizer`.
+    """
+    return DistributedDataParallel if COMPILER in sys.modules else _distributed_subclass()
 
 
 @functools.cache
-def _with_plain_step(kind: Any) -> Any:
-    return type(kind.__name__, (kind,), {"step": torch.no_grad()(inspect.unwrap(kind.step))})
+def _optimizer_subclass(kind: Any) -> Any:
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in _MARKED}
+    return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
-def _spare(owner: type, *names: str) -> None:
-    """Have torch call these methods as they are. It keeps beside each, once the compiler is there, what to call."""
-    for name in names:
-        method: Any = getattr(owner, name, None)
-        if method is not None:
-            method = inspect.unwrap(method)
-            method.__dynamo_disable = method
+@functools.cache
+def _distributed_subclass() -> type[DistributedDataParallel]:
+    base: Any = DistributedDataParallel
+    methods: dict[str, Any] = {"__init__": _with_globals(base.__init__, torch=_TorchWithoutCompiler())}
+    if hasattr(base, "_inside_ddp_forward"):
+        methods["_inside_ddp_forward"] = contextlib.contextmanager(inspect.unwrap(base._inside_ddp_forward))
+    return type(base.__name__, (base,), methods)
+
+
+def _with_globals(function: Callable[..., Any], **changes: Any) -> Callable[..., Any]:
+    """A copy of a function that sees other values for some global names of its module."""
+    origin: Any = inspect.unwrap(function)
+    copied = types.FunctionType(
+        origin.__code__, {**origin.__globals__, **changes}, origin.__name__, origin.__defaults__, origin.__closure__
+    )
+    copied.__kwdefaults__ = origin.__kwdefaults__
+    return functools.wraps(origin)(copied)
+
+
+class _Fallback:
+    """Has the given attributes, and those of a module, which is imported when another attribute is read."""
+
+    def __init__(self, module: str, **given: Any) -> None:
+        self._module = module
+        vars(self).update(given)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._module), name)
+
+
+class _TorchWithoutCompiler(_Fallback):
+    """`torch` for DistributedDataParallel's constructor: `_dynamo` answers one question without being imported."""
+
+    def __init__(self) -> None:
+        utilities = _Fallback(f"{COMPILER}.utils", get_optimize_ddp_mode=lambda: "ddp_optimizer")
+        super().__init__("torch", _dynamo=_Fallback(COMPILER, utils=utilities))

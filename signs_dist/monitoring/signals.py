@@ -32,6 +32,21 @@ END_SECONDS = 3.0
 class StopRequest:
     """Whether a signal asked this process to stop. The handler only sets a flag, which the training loop reads.
 
+    SIGINT (Ctrl-C), SIGTERM and SIGUSR2 ask to stop. On several processes give it to `ExactStep`, and look at its
+    `stop_agreed`: a scheduler's signals do not reach all processes at the same step.
+
+    Example:
+        >>> import os, signal, signs_dist as sd
+        >>> stop = sd.StopRequest()
+        >>> with stop.handling():
+        ...     for step in range(100):
+        ...         if step == 3:
+        ...             os.kill(os.getpid(), signal.SIGTERM)   # as SLURM does before the time limit
+        ...         if stop.is_set:
+        ...             break                                  # save first
+        >>> step, stop.signal_number == signal.SIGTERM
+        (3, True)
+
     Args:
         clock: returns seconds.
         is_alone: whether this is the run's only process. One of several processes ignores schedulers' signals after an

@@ -64,7 +64,7 @@ def record_steps(config: Config, folder: Path, num_steps: int, *, device: str, n
         UserError: the data, the model or the device cannot be used.
     """
     from signs_dist.console.screen import Screen
-    from signs_dist.distributed.strategy import plan_process
+    from signs_dist.distributed.device_choice import plan_process
     from signs_dist.environment.context import read_context
     from signs_dist.training.start import run_process
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from signs_dist.config.settings import DataConfig
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from signs_dist.data.batches import Batch
+from signs_dist.data.generators import seed_device
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.learning.metrics import RunningSums
@@ -79,7 +80,7 @@ class ForwardWithLoss(nn.Module):
     def forward(self, images: Tensor, labels: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Forward pass and losses of one micro-batch."""
         # Dropout draws from torch's generator. Seeded by step and micro-batch, it draws the same on any process.
-        _seed(images.device, keys[0])
+        seed_device(images.device, keys[0])
         # 1. Forward: what the model says about these images …
         with self.precision.autocast():
             logits = self.model(images)  # [B, C]
@@ -248,15 +249,6 @@ def predict_logits(model: nn.Module, images: Tensor, precision: Precision, *, fl
         if flip_average:
             logits = (logits + model(images.flip(3)).float()) / 2
     return logits
-
-
-def _seed(device: torch.device, key: int) -> None:
-    """Seed the generator for dropout on `device`. `torch.manual_seed` seeds all devices, which is slow."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(key)
-    else:
-        torch.default_generator.manual_seed(key)
 
 
 def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:

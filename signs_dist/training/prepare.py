@@ -16,7 +16,8 @@ from signs_dist.data.loader import LoaderSettings, choose_loader_settings
 from signs_dist.data.plan import BalancedOrder, EpochPlan, cut_global_batch
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.data.sets import DataSet, open_data_set, open_split
-from signs_dist.distributed.strategy import SingleProcess, choose_exact_kernels, convert_sync_batchnorm
+from signs_dist.distributed.exactness import choose_exact_kernels
+from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.determinism import require_deterministic

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from signs_dist.config.settings import Config, ProcessesConfig
 from signs_dist.console.screen import Screen
-from signs_dist.distributed.strategy import describe_devices, make_strategy, plan_process
+from signs_dist.distributed.device_choice import describe_devices, plan_process
+from signs_dist.distributed.exactness import choose_cublas_workspace
+from signs_dist.distributed.strategy import make_strategy
 from signs_dist.environment.context import Context
 from signs_dist.environment.devices import DevicePlan
 from signs_dist.errors import UserError
@@ -52,8 +53,7 @@ def start_run(
         UserError: flags, data, model or run folder cannot be used. The supervisor reports other errors.
     """
     if config.exact:
-        # CUDA reads this when it starts: cuBLAS then uses one workspace, and so one order of summation.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        choose_cublas_workspace()
     plan = plan_process(context, device=device, data_parallel=data_parallel, device_ids=device_ids)
     if config.exact and len(plan.indices) > 1:
         raise UserError(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from signs_dist.config.settings import ProcessesConfig
 from signs_dist.console.screen import Screen
-from signs_dist.distributed.group import recorded
+from signs_dist.distributed.error_file import recorded
 from signs_dist.environment.context import Context
 from signs_dist.errors import (
     EXIT_PEER_LOST,

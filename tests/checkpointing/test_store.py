@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -283,3 +284,54 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write(tmp_path, range(1, 4))
     assert (number_in(tmp_path / "best.pt"), number_in(tmp_path / "last.pt")) == (1, 3)
     assert find_damage(tmp_path / "last.pt") == ""
+
+
+def test_any_plain_content_is_saved_and_loaded_in_a_loop_of_ones_own(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path / "own"))
+    assert store.load() is None
+    network = torch.nn.BatchNorm1d(2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    for step in range(1, 6):
+        network(torch.ones(2, 2) * step).sum().backward()
+        optimizer.step()
+        saved = {"net": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "note": ("a", None)}
+        path = store.save(saved, step=step, is_best=step == 2)
+        assert path == tmp_path / "own" / f"epoch0000-step00000{step}.pt"
+    content = CheckpointStore(tmp_path / "own").load()
+    assert content is not None
+    assert (content["step"], content["note"]) == (5, ("a", None))
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in content["net"].items())
+    optimizer.load_state_dict(content["optimizer"])
+    assert [cursor.step for cursor, _ in store.files()] == [5, 4, 3]
+    assert torch.load(store.best, weights_only=True)["step"] == 2  # kept, though its own name was rotated away
+
+
+def test_a_broken_checkpoint_is_passed_over_with_a_warning(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for step in (1, 2):
+        store.save({"value": torch.tensor(step)}, epoch=3, step=step)
+    newest, before = (path for _, path in store.files())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=r"step000002.pt is broken: .*step000001.pt is loaded instead"):
+        content = store.load()
+    assert content is not None
+    assert content["value"].item() == 1
+    before.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"No checkpoint in .* is whole"):
+        store.load()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"net": torch.nn.Linear(1, 1)}, r"content\['net'\] is a Linear"),
+        ({"best": {"loss": np.float64(1)}}, r"content\['best'\]\['loss'\] is a float64"),
+        ({"seen": [1, {2}]}, r"content\['seen'\]\[1\] is a set"),
+    ],
+)
+def test_a_value_that_could_not_be_loaded_is_refused_when_it_is_saved(
+    tmp_path: Path, content: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        CheckpointStore(tmp_path).save(content, step=1)
+    assert list(tmp_path.iterdir()) == []

@@ -323,3 +323,13 @@ def test_weights_saved_under_one_wrapper_load_under_every_other(tmp_path: Path, 
     del read["model"]["0.weight"]
     with pytest.raises(UserError, match=r"another model: missing: 0\.weight"):  # strictly
         saved.put_weights(wrapped, read["model"], tmp_path / "c.pt")
+
+
+def test_the_digest_of_a_network_is_that_of_its_state_dict_whatever_wraps_it() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    expected = saved.weights_sha256(network.state_dict())
+    assert saved.weights_sha256(network) == expected
+    assert saved.weights_sha256(nn.DataParallel(network, [])) == expected
+    with torch.no_grad():
+        network[0].bias[1] += 1  # type: ignore[index, operator]
+    assert saved.weights_sha256(network) != expected

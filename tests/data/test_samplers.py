@@ -13,6 +13,7 @@ from torch.utils.data.distributed import DistributedSampler
 from signs_dist.data.order import Indices, ShuffledOrder
 from signs_dist.data.plan import BalancedOrder, EpochPlan, Shard
 from signs_dist.data.samplers import NUM_AHEAD, EvaluationSampler, PlanBatchSampler, PlanSampler
+from signs_dist.errors import UserError
 
 
 class Numbers(Dataset[int]):
@@ -171,3 +172,30 @@ def test_evaluation_takes_every_sample_exactly_once_in_the_batches_of_one_proces
 def test_a_shard_may_have_nothing_to_evaluate() -> None:
     assert [len(list(EvaluationSampler(9, 8, Shard(index, 4)))) for index in range(4)] == [1, 1, 0, 0]
     assert list(EvaluationSampler(0, 8, Shard())) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_in_place_of_a_distributed_sampler_in_a_users_data_loader(count: int, num_workers: int) -> None:
+    """What a loop that was written for DistributedSampler relies on: set_epoch, lengths, attributes, any workers."""
+    plan = EpochPlan(50, 12, 0, micro_batch=2)
+    for epoch in range(2):
+        steps: list[list[int]] = [[] for _ in range(plan.num_steps)]
+        for index in range(count):
+            shard = Shard(index, count)
+            sampler = PlanSampler(Numbers(50), plan, shard)
+            assert (sampler.num_replicas, sampler.rank, sampler.drop_last) == (count, index, True)
+            assert (sampler.num_samples, sampler.total_size) == (len(sampler), 48)
+            loader = DataLoader(
+                Numbers(50), batch_size=plan.num_own(shard), sampler=sampler, num_workers=num_workers, shuffle=False
+            )
+            sampler.set_epoch(epoch)
+            assert len(loader) == plan.num_steps
+            for step, batch in enumerate(loader):
+                steps[step] += batch.tolist()
+        assert steps == [plan.samples(epoch, step, Shard()).tolist() for step in range(plan.num_steps)]
+
+
+def test_more_shards_than_micro_batches_are_refused() -> None:
+    with pytest.raises(UserError, match="4 micro-batches of 2 cannot be shared by 5 processes"):
+        sampler_of(shard=Shard(4, 5))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from signs_dist.config.settings import DataConfig, LossConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.plan import MicroBatches, Shard
-from signs_dist.distributed.step_sync import ExactSync, LateFlags, StepSync, split_passes
+from signs_dist.distributed.step_sync import ExactSync, StepShare, StepSync, split_passes
 from signs_dist.errors import NonFiniteLossError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
@@ -50,11 +50,8 @@ def state_of(
     forward = ForwardWithLoss(model, build_loss(LossConfig(label_smoothing=0), 5), Precision("float32", "cpu"))
     micro_batches = MicroBatches(NUM_IMAGES // count, count)
     shard = shard or Shard()
-    sync: StepSync = (
-        ExactSync(model, micro_batches, shard, wants_stop, group=None)
-        if exact
-        else StepSync(model, micro_batches, shard, wants_stop)
-    )
+    share = StepShare(model, micro_batches, shard, wants_stop)
+    sync: StepSync = ExactSync(share, group=None) if exact else StepSync(share)
     return TrainingState(
         model=model,
         forward=forward,
@@ -171,21 +168,6 @@ def test_a_wish_to_stop_is_known_after_the_step(exact: bool) -> None:
     state = state_of(network(), 2, exact=exact, wants_stop=lambda: next(wishes))
     agreed = [state.sync.stop_agreed for _ in train(state, [batch(step) for step in range(3)])]
     assert agreed == [False, False, True]
-
-
-def test_late_flags_are_those_of_the_step_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Event:
-        def record(self) -> None: ...
-        def synchronize(self) -> None: ...
-
-    real_empty = torch.empty
-    monkeypatch.setattr("signs_dist.distributed.step_sync.torch.cuda.Event", Event)
-    monkeypatch.setattr("signs_dist.distributed.step_sync.torch.empty", lambda *size, pin_memory: real_empty(*size))
-    flags = LateFlags()
-    assert flags.publish(torch.tensor([1.0, 0.0, 0.0])) == [0, 0, 0]
-    assert flags.publish(torch.tensor([0.0, 2.0, 3.0])) == [1, 0, 0]
-    assert flags.flush() == [0, 2, 3]
-    assert flags.flush() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +15,8 @@ from torch import Tensor, nn
 from signs_dist.config.settings import DataConfig, LossConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.plan import MicroBatches
-from signs_dist.distributed.group import describe_messages, describe_missing
-from signs_dist.distributed.strategy import (
-    DataParallel,
-    EvaluationReplicas,
-    Replicas,
-    SingleProcess,
-    choose_device,
-    convert_sync_batchnorm,
-    torch_devices,
-)
-from signs_dist.environment.context import Context
+from signs_dist.distributed.replicas import EvaluationReplicas, Replicas
+from signs_dist.distributed.strategy import DataParallel, SingleProcess, convert_sync_batchnorm
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
@@ -153,61 +143,6 @@ def test_sync_batchnorm_is_for_several_gpus() -> None:
     assert isinstance(convert_sync_batchnorm(network(), strategy, (2, 2, 2))[1], nn.SyncBatchNorm)  # type: ignore[index]
 
 
-def context(**changes: Any) -> Context:
-    values: dict[str, Any] = {
-        "launcher": "python",
-        "rank": 0,
-        "world_size": 1,
-        "usable_cores": 2,
-        "num_sharing_cores": 1,
-        "num_threads": 2,
-        "host": "here",
-        "process_id": 1,
-        "launcher_pid": None,
-        "job": "",
-        "is_terminal": False,
-        "error_file": None,
-        "visible_devices": None,
-    }
-    return Context(**{**values, **changes})
-
-
-def test_a_command_of_one_device() -> None:
-    assert choose_device(context(), "cpu") == CPU
-    with pytest.raises(UserError, match="torchrun started 2 processes, and this command is one"):
-        choose_device(dataclasses.replace(context(), launcher="torchrun", world_size=2), "cpu")
-    with pytest.raises(UserError, match="--device cuda:x"):
-        choose_device(context(), "cuda:x")
-
-
-@pytest.mark.parametrize(
-    ("messages", "text"),
-    [
-        ([None, None], ""),
-        (["bad", "bad"], "bad"),
-        ([None, "no file", "no file"], "ranks 1, 2: no file"),
-        (["a", None, "b"], "rank 0: a\nrank 2: b"),
-    ],
-)
-def test_messages_of_several_processes_are_said_once(messages: list[str | None], text: str) -> None:
-    assert describe_messages(messages) == text
-
-
-def test_missing_ranks_are_named() -> None:
-    where = dataclasses.replace(context(), world_size=64, master_address="node1", master_port=1234)
-    text = describe_missing(range(1, 40), where, 60)
-    assert "ranks 1, 2, 3, " in text
-    assert "20 …" in text
-    assert "of 64 never arrived: rank 0 on here waited 60 s at node1:1234" in text
-
-
-def test_planned_devices_are_torchs() -> None:
-    from signs_dist.environment.devices import DevicePlan
-
-    assert torch_devices(DevicePlan("cpu", (), (), "")) == [CPU]
-    assert torch_devices(DevicePlan("cuda", (1, 3), ("5", "7"), ""))[1] == torch.device("cuda", 3)
-
-
 WRAPPING = """
 import sys
 from pathlib import Path
@@ -215,7 +150,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from signs_dist.environment.context import read_context
-from signs_dist.distributed.group import join
+from signs_dist.distributed.rendezvous import join
 from signs_dist.monitoring.heartbeat import Pulse
 from signs_dist.distributed.strategy import DistributedProcesses
 cpu = torch.device("cpu")
@@ -227,6 +162,7 @@ kinds = [
     isinstance(strategy.wrap(module, for_training=training, exact=exact), DistributedDataParallel)
     for training in (True, False) for exact in (False, True)
 ]
+strategy.wrap(module, for_training=True)(torch.arange(4.0).view(2, 2)).sum().backward()
 strategy.close()
 threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 print(kinds, strategy.is_main, strategy.shard, [name for name in threads if "gloo" in name])

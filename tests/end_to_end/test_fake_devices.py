@@ -22,14 +22,9 @@ from signs_dist.data import augment
 from signs_dist.data.batches import Batch
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.group import Group, Pending
-from signs_dist.distributed.step_sync import DistributedSync, StepSync
-from signs_dist.distributed.strategy import (
-    DataParallel,
-    DistributedProcesses,
-    EvaluationReplicas,
-    Replicas,
-    SingleProcess,
-)
+from signs_dist.distributed.replicas import EvaluationReplicas, Replicas
+from signs_dist.distributed.step_sync import DistributedSync, StepShare, StepSync
+from signs_dist.distributed.strategy import DataParallel, DistributedProcesses, SingleProcess
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
@@ -90,7 +85,7 @@ def seeded(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
 def fake_mode(seeded: list[torch.device], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """All tensors of the test are fake."""
     augment._pixel_centres_on.cache_clear()
-    monkeypatch.setattr("signs_dist.distributed.step_sync.LateFlags", FlagsOnDevice)
+    monkeypatch.setattr("signs_dist.distributed.step_flags.LateFlags", FlagsOnDevice)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
     augment._pixel_centres_on.cache_clear()  # fake tensors must not reach the next test
@@ -218,9 +213,8 @@ def sync_of(
 ) -> StepSync:
     if isinstance(strategy, DistributedProcesses) and not exact:
         wrapper: Any = wrapped
-        return DistributedSync(
-            model, micro_batches, strategy.shard, lambda: False, group=strategy.group, wrapper=wrapper
-        )
+        share = StepShare(model, micro_batches, strategy.shard)
+        return DistributedSync(share, group=strategy.group, wrapper=wrapper)
     return strategy.sync(model, wrapped, micro_batches, (lambda: False, lambda: False), exact=exact)
 
 

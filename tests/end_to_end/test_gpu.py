@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from signs_dist.config.settings import AugmentConfig, DataConfig, LossConfig, OptimConfig
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch
-from signs_dist.data.plan import MicroBatches
-from signs_dist.distributed.group import join
+from signs_dist.data.plan import EpochPlan, MicroBatches
+from signs_dist.distributed.connect import connect
+from signs_dist.distributed.exact_step import ExactStep
+from signs_dist.distributed.rendezvous import join
 from signs_dist.distributed.strategy import DataParallel, DistributedProcesses, SingleProcess
 from signs_dist.environment.context import read_context
 from signs_dist.errors import NonFiniteLossError
@@ -31,7 +33,7 @@ from signs_dist.learning.precision import Precision
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.monitoring.pulse import Pulse
 from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, TrainingState, train_epoch
-from tests.processes import finish, free_port, run, started, torchrun_command, train_command, wait_for
+from tests.processes import REPOSITORY, finish, free_port, run, started, torchrun_command, train_command, wait_for
 from tests.sets import write_colour_set
 
 NUM_GPUS = torch.cuda.device_count()
@@ -78,6 +80,27 @@ def test_one_gpu_in_exact_mode_repeats_bit_for_bit(colours: Path, tmp_path: Path
     first, again = (result_of(train_command("--run-dir", name, *arguments), tmp_path, name) for name in ("a", "b"))
     assert first["weights_sha256"] == again["weights_sha256"]
     assert first["device"].startswith("cuda:0")
+
+
+def test_a_loop_of_ones_own_repeats_bit_for_bit(tmp_path: Path) -> None:
+    example = str(REPOSITORY / "examples" / "own_loop.py")
+    first, again = (run([sys.executable, example, name], tmp_path) for name in ("a", "b"))
+    assert first.code == 0, first.err
+    assert first.out.startswith("36 steps, weights ")
+    assert first.out == again.out
+
+
+def test_a_loss_that_is_not_finite_is_told_at_once_in_a_loop_of_ones_own() -> None:
+    with connect(exact=True) as processes:
+        assert processes.device.type == "cuda"
+        model = nn.Linear(2, 1).to(processes.device)
+        step = ExactStep(model, EpochPlan(8, 4, seed=0, micro_batch=2), processes)
+        state = torch.cuda.get_rng_state(processes.device)
+        for part in step.parts(torch.ones(4, 2, device=processes.device)):
+            part.backward(model(part.data).mean() * (float("nan") if part.number == 1 else 1))
+        assert torch.equal(torch.cuda.get_rng_state(processes.device), state)
+        with pytest.raises(NonFiniteLossError):
+            step.finish()
 
 
 @pytest.mark.parametrize("at_once", ["log.every_steps=1", "checkpoint.every_steps=1", "log.every_steps=100"])

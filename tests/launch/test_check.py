@@ -14,6 +14,7 @@ from signs_dist.config.reading import load_config
 from signs_dist.console.command import run_command
 from signs_dist.errors import UserError
 from signs_dist.run_folder.folder import RunFolder
+from tests.lines import save_line
 from tests.sets import write_colour_set
 
 
@@ -31,7 +32,7 @@ def test_a_model_that_cannot_be_meant_is_told(
     )
     small = ["data.root=photos", "data.cache=cache", "data.image_size=16", "train.global_batch=4"]
     for name, told in (
-        ("ends_python:network", "importing ends_python ends Python (sys.exit). Put what it runs as a script below"),
+        ("ends_python:network", "importing ends_python calls sys.exit. Put the code of the script below"),
         ("too_few:network", "model.name=too_few:network gives [4, 2] for 4 images of 3 classes: it must give [4, 3]"),
     ):
         arguments = ["--cluster", "local", "--dry-run", "--", "--run-dir", "run", f"model.name={name}", *small]
@@ -60,8 +61,8 @@ def test_the_time_for_a_save(
 ) -> None:
     folder = RunFolder(tmp_path).create()
     if last_seconds is not None:
-        folder.append(folder.metrics, {"last_write_seconds": 100.0})
-        folder.append(folder.metrics, {"last_write_seconds": last_seconds})
+        folder.add(save_line(1, last_write_seconds=100.0))
+        folder.add(save_line(2, last_write_seconds=last_seconds))
     request = make_request(tmp_path)
     if isinstance(told, str):
         with pytest.raises(UserError, match=told):

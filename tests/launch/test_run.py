@@ -28,7 +28,7 @@ def test_a_finished_run_refuses_what_would_have_given_another_result(
     here = ["--run-dir", "run"]
     for command, before in ((train, []), (main, ["--cluster", "local", "--"])):
         assert run_command(command, [*before, *here, "train.epochs=3"]) == 2
-        assert "train.epochs: 2 → 3. Put that back, take another --run-dir, or type" in capsys.readouterr().err
+        assert "train.epochs: 2 → 3. Restore them, choose another --run-dir, or type" in capsys.readouterr().err
         for more in (["train.epochs=2", "log.every_steps=7"], ["train.epochs=3", "--accept-change", "train.epochs"]):
             assert run_command(command, [*before, *here, *more]) == 0
             assert "holds the result of this run" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The program of each task of a SLURM job."""
+"""The program of each task of a SLURM job, launch.task."""
 
 from __future__ import annotations
 

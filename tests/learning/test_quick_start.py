@@ -54,7 +54,7 @@ for name, kind in names.items():
 """
 COMPILES = """
 take_steps(lambda m: build_optimizer(m, OptimConfig(name="sgd", lr=0.05)))
-from signs_dist.distributed.strategy import choose_exact_kernels
+from signs_dist.distributed.exactness import choose_exact_kernels
 choose_exact_kernels()
 assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
 assert not loaded(), loaded()
@@ -64,10 +64,45 @@ compiled = torch.compile(nn.Linear(3, 5), backend="eager")
 assert compiled(torch.randn(2, 3)).shape == (2, 5)
 take_steps(lambda m: build_optimizer(m, OptimConfig(name="adam", lr=0.05)))
 """
+UNCHANGED = """
+import inspect
+import os
+from torch.nn.parallel import DistributedDataParallel
+
+def state():
+    "All that this package could change in torch."
+    found = {"environment": dict(os.environ), "threads": torch.get_num_threads(), "torch": set(vars(torch)),
+             "mode": torch.get_deterministic_debug_mode(), "cudnn": torch.backends.cudnn.deterministic,
+             "benchmark": torch.backends.cudnn.benchmark,
+             "fill": torch.utils.deterministic.fill_uninitialized_memory}
+    for kind in (torch.optim.Optimizer, torch.optim.SGD, torch.optim.Adam, DistributedDataParallel):
+        for name, value in vars(kind).items():
+            found[kind, name] = value
+            if inspect.isfunction(value):  # torch keeps beside a function what it marked for the compiler
+                found[kind, name, "marks"] = dict(vars(inspect.unwrap(value)))
+    return found
+
+before = state()
+import signs_dist as sd
+with sd.connect(exact=True):
+    assert state() != before
+    take_steps(lambda m: build_optimizer(m, OptimConfig(name="sgd", lr=0.05)))
+    from signs_dist.learning.quick_start import distributed_without_compiler
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1)
+    wrapped = distributed_without_compiler()(nn.Linear(2, 3))
+    assert isinstance(wrapped, DistributedDataParallel)
+    wrapped(torch.ones(1, 2)).sum().backward()
+    torch.distributed.destroy_process_group()
+    del os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    assert not loaded(), loaded()
+after = state()
+assert after == before, {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", [OPTIMIZERS, COMPILES], ids=["optimizers", "compiles"])
+@pytest.mark.parametrize("program", [OPTIMIZERS, COMPILES, UNCHANGED], ids=["optimizers", "compiles", "unchanged"])
 def test_the_compiler_is_loaded_by_what_compiles_only(program: str) -> None:
     told = subprocess.run(
         [sys.executable, "-c", BEGIN + program], capture_output=True, text=True, env=environment(), check=False

@@ -317,7 +317,7 @@ class FlagsOfTheStepBefore:
 def test_a_loss_that_is_no_number_is_never_written(
     colours: Path, tmp_path: Path, at_once: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("signs_dist.distributed.step_sync.PromptFlags", FlagsOfTheStepBefore)
+    monkeypatch.setattr("signs_dist.distributed.step_flags.PromptFlags", FlagsOfTheStepBefore)
     run = tmp_path / "run"
     unlogged = [setting for setting in settings(colours) if not setting.startswith("log.")]
     arguments = ["--run-dir", str(run), *unlogged, "optim.lr=1e30", "train.precision=float32", at_once]

@@ -1,0 +1,106 @@
+"""Batches of any data set by a plan, for a training loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, Protocol, cast
+
+import torch
+from torch.utils.data import Dataset, IterableDataset, default_collate
+
+from signs_dist.data.generators import all_generators_kept, seed_all
+from signs_dist.data.loader import LoaderSettings, TrainLoader
+from signs_dist.data.plan import BatchKey, EpochPlan, Shard
+from signs_dist.data.randomness import Stream, stream_key
+from signs_dist.errors import UserError
+
+Collate = Callable[[list[Any]], Any]
+"""Makes one batch of a list of samples."""
+
+
+class Sharing(Protocol):
+    """Processes that share the work, such as `connect` gives."""
+
+    @property
+    def shard(self) -> Shard:
+        """This process's part of the data."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        ...
+
+
+def plan_loader(
+    dataset: Dataset[Any],
+    plan: EpochPlan,
+    processes: Sharing,
+    epoch: int,
+    first_step: int = 0,
+    *,
+    num_workers: int = 0,
+    prefetch: int = 2,
+    collate_fn: Collate = default_collate,
+) -> Iterator[Any]:
+    """Iterate over one epoch: one batch a step, with this process's samples of that step.
+
+    `random`, `numpy.random` and torch's generator are seeded for each sample from (plan.seed, epoch, sample). So a
+    sample that is augmented at random is the same on any number of processes and workers, and after a resume. The
+    generators of the calling process are left as they were.
+
+    Args:
+        dataset: any data set with `__getitem__` and `__len__`.
+        plan: which samples at which step.
+        processes: from `connect`.
+        epoch: from 0. Each epoch has another order.
+        first_step: the step to begin with; no batch before it is loaded.
+        num_workers: processes that load. 0: this process loads.
+        prefetch: batches that each worker loads ahead.
+        collate_fn: makes one batch of a list of samples, as in torch's DataLoader. It must keep their order, along the
+            first dimension of each tensor.
+
+    Raises:
+        UserError: the data set has no length, or another one than the plan; or a process would have no micro-batch.
+        ValueError: the epoch has no step `first_step`.
+
+    Example:
+        >>> import torch, signs_dist as sd
+        >>> dataset = torch.utils.data.TensorDataset(torch.arange(10.0))
+        >>> plan = sd.EpochPlan(len(dataset), global_batch=4, micro_batch=2, seed=0)
+        >>> with sd.connect() as processes:
+        ...     batches = list(sd.plan_loader(dataset, plan, processes, epoch=0))
+        >>> [len(numbers) for numbers, in batches]
+        [4, 4]
+    """
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
+        raise UserError(
+            f"plan_loader takes a data set with __getitem__ and __len__, not {type(dataset).__name__}: a plan chooses "
+            f"samples by their number."
+        )
+    if len(dataset) != plan.num_samples:
+        raise UserError(
+            f"the plan is for {plan.num_samples:,} samples, and the data set has {len(dataset):,}. "
+            f"Type EpochPlan(len(dataset), …)."
+        )
+    samples = _SeededSamples(dataset, plan.seed, collate_fn)
+    settings = LoaderSettings(num_workers, prefetch, pin_memory=processes.device.type == "cuda")
+    return TrainLoader(samples, plan, processes.shard, settings).epoch(epoch, first_step)
+
+
+class _SeededSamples(Dataset[Any]):
+    """Fetches a whole batch by its key; each sample is drawn with generators that are seeded for it."""
+
+    def __init__(self, dataset: Dataset[Any], seed: int, collate: Collate) -> None:
+        self.dataset, self.seed, self.collate = dataset, seed, collate
+
+    def __getitem__(self, key: BatchKey) -> Any:
+        with all_generators_kept():
+            return self.collate([self._draw(key.epoch, sample) for sample in key.samples.tolist()])
+
+    def __len__(self) -> int:
+        return len(cast("Sized", self.dataset))
+
+    def _draw(self, epoch: int, sample: int) -> Any:
+        seed_all(stream_key(self.seed, Stream.AUGMENT, epoch, sample))
+        return self.dataset[sample]

@@ -1,0 +1,201 @@
+"""How the processes of a run find each other: a store at rank 0, and a message that names missing ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+
+from signs_dist.distributed.group import Group
+from signs_dist.environment.context import Context
+from signs_dist.environment.port_exchange import ask, hosted
+from signs_dist.errors import PeerLostError, UserError
+from signs_dist.monitoring.pulse import Pulse
+
+_POLL_SECONDS = 0.05
+_ASK_SECONDS = 2.0
+"""A process asks rank 0 again after this time: a rank 0 that is ending does not answer."""
+_GRACE_SECONDS = 5.0
+"""How much longer the other ranks wait than rank 0, which may have begun to wait later."""
+
+
+def join(
+    context: Context,
+    device: torch.device,
+    *,
+    rendezvous_seconds: float,
+    timeout_seconds: float,
+    pulse: Pulse,
+) -> Group:
+    """Connect this process with the others of the run.
+
+    Args:
+        context: rank, world size and the address of rank 0.
+        device: a GPU uses NCCL, the CPU uses gloo.
+        rendezvous_seconds: how long to wait until all processes are there.
+        timeout_seconds: a collective that takes longer is an error.
+        pulse: is told what this process waits for.
+
+    Raises:
+        PeerLostError: a process did not arrive; the message names it.
+        UserError: another program uses the port, or this process is in a group already.
+    """
+    if dist.is_initialized():
+        raise UserError(
+            "this process is in a group of torch.distributed already. Call torch.distributed.destroy_process_group() "
+            "first, or omit your own init_process_group()."
+        )
+    pulse.enter("rendezvous", collective=True)
+    with _open_store(context, rendezvous_seconds) as (connected, found):
+        store = _await_all(PrefixStore("signs_dist", connected), found, rendezvous_seconds)
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=PrefixStore("group", store),
+        rank=context.rank,
+        world_size=context.world_size,
+        timeout=datetime.timedelta(seconds=timeout_seconds),
+        device_id=device if on_gpu else None,
+    )
+    group = Group(context.rank, context.world_size, device, pulse)
+    pulse.enter("prepare")
+    return group
+
+
+@contextlib.contextmanager
+def _open_store(context: Context, rendezvous_seconds: float) -> Iterator[tuple[Store, Context]]:
+    """Yield the store at rank 0, and the context with its port. Within the block other ranks can ask for the port."""
+    address, port, name = context.master_address, context.master_port, context.meeting_name
+    if address is None or (port is None and not name):
+        raise UserError(
+            f"{context.launcher} started {context.world_size} processes, but MASTER_ADDR and MASTER_PORT do not say "
+            f"where rank 0 is. Set both, for all processes, or start one torchrun per machine."
+        )
+    if port is not None:
+        yield _connect(context, address, port, rendezvous_seconds), context
+    elif context.rank == 0:
+        store = _connect(context, address, 0, rendezvous_seconds)
+        with hosted(name, store.port):
+            yield store, dataclasses.replace(context, master_port=store.port)
+    else:
+        port = ask(name, address, context.rank, rendezvous_seconds)
+        yield _connect(context, address, port, rendezvous_seconds), dataclasses.replace(context, master_port=port)
+
+
+def _connect(context: Context, address: str, port: int, rendezvous_seconds: float) -> TCPStore:
+    """The store that rank 0 serves at `port`; with port 0, rank 0 takes a free one."""
+    serves = context.rank == 0 and not context.uses_agent_store
+    try:
+        return TCPStore(
+            address,
+            port,
+            context.world_size,
+            is_master=serves,
+            timeout=datetime.timedelta(seconds=rendezvous_seconds),
+            wait_for_workers=False,
+        )
+    except RuntimeError as error:
+        if serves and "EADDRINUSE" in str(error):
+            raise UserError(
+                f"port {port} on {address} is taken by another program. Start with `torchrun --standalone` or "
+                f"`python -m launch.local`, which take a free one, or set MASTER_PORT to another."
+            ) from error
+        if serves:
+            raise UserError(f"rank 0 cannot listen on {address}:{port}: {_first_line(error)}") from error
+        raise PeerLostError(
+            f"rank {context.rank} of {context.world_size} on {context.host} found no rank 0 at {address}:{port} within "
+            f"{rendezvous_seconds:g} s. Is it started, and may this machine reach that port?"
+        ) from error
+
+
+def _await_all(store: Store, context: Context, rendezvous_seconds: float) -> Store:
+    """Wait until every rank is there; returns the part of the store that this meeting uses.
+
+    Rank 0 decides, and writes its verdict into the store. torchrun keeps one store over all its restarts, and counts
+    restarts on each machine separately. So rank 0 makes a new name for each meeting, and the other ranks ask for it.
+    """
+    deadline = time.monotonic() + rendezvous_seconds
+    if context.rank == 0:
+        return _await_others(store, context, deadline, rendezvous_seconds)
+    rank_0 = f"rank 0 at {context.master_address}:{context.master_port}"
+    own_rank = f"rank {context.rank} of {context.world_size} on {context.host}"
+    try:
+        found = _await_verdict(store, context, deadline + _GRACE_SECONDS)
+    except RuntimeError as error:
+        raise PeerLostError(f"{own_rank} lost {rank_0} while it waited for all ranks.") from error
+    if found is None:
+        raise PeerLostError(f"{own_rank} waited {rendezvous_seconds:g} s for {rank_0}, which did not begin.")
+    place, verdict = found
+    if verdict:
+        raise PeerLostError(verdict)
+    return place
+
+
+def _await_others(store: Store, context: Context, deadline: float, rendezvous_seconds: float) -> Store:
+    """On rank 0: answer the questions of the other ranks, and decide whether all have arrived."""
+    name = uuid.uuid4().hex
+    place = PrefixStore(name, store)
+    answered: dict[int, str] = {}
+    while place.add("num_arrived", 0) < context.world_size - 1 and time.monotonic() < deadline:
+        for rank in range(1, context.world_size):
+            question = f"question/{rank}"
+            if store.check([question]) and answered.get(rank) != (asked := store.get(question).decode()):
+                store.set(f"answer/{rank}", f"{asked} {name}")
+                answered[rank] = asked
+        time.sleep(_POLL_SECONDS)
+    missing = [rank for rank in range(1, context.world_size) if not place.check([f"arrived/{rank}"])]
+    verdict = describe_missing(missing, context, rendezvous_seconds) if missing else ""
+    place.set("verdict", verdict)
+    if verdict:
+        raise PeerLostError(verdict)
+    return place
+
+
+def _await_verdict(store: Store, context: Context, deadline: float) -> tuple[Store, str] | None:
+    """On the other ranks: ask for the name of the meeting until rank 0 has decided.
+
+    The question is asked again and again, since the rank 0 that answers may belong to an earlier start.
+    """
+    question, name, asked, place = "", "", 0.0, store
+    while time.monotonic() < deadline:
+        if time.monotonic() - asked > _ASK_SECONDS:
+            question, asked = uuid.uuid4().hex, time.monotonic()
+            store.set(f"question/{context.rank}", question)
+        if store.check([f"answer/{context.rank}"]):
+            answer, told = store.get(f"answer/{context.rank}").decode().split()
+            if answer == question and told != name:
+                name, place = told, PrefixStore(told, store)
+                place.set(f"arrived/{context.rank}", context.host)
+                place.add("num_arrived", 1)
+        if name and place.check(["verdict"]):
+            return place, place.get("verdict").decode()
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def describe_missing(missing: Sequence[int], context: Context, seconds: float) -> str:
+    """Which ranks did not arrive, where rank 0 waited for them, and what to do."""
+    way_out = (
+        "Their logs, or `sacct` and `scontrol show job`, may tell why"
+        if context.is_by_slurm
+        else "Start all ranks with the same MASTER_ADDR and MASTER_PORT"
+    )
+    shown = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
+    return (
+        f"rank{'s' if len(missing) > 1 else ''} {shown} of {context.world_size} never arrived: rank 0 on "
+        f"{context.host} waited {seconds:g} s at {context.master_address}:{context.master_port}. {way_out}; "
+        f"processes.rendezvous_seconds (in connect: rendezvous_seconds) is how long rank 0 waits."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

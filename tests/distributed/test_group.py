@@ -1,0 +1,84 @@
+"""The collectives, between real processes; and the message of several."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from signs_dist.distributed.group import describe_messages, total
+from tests.processes import run_ranks
+
+COLLECTIVES = """
+import sys
+import torch
+import torch.distributed
+from signs_dist.distributed.rendezvous import join
+from signs_dist.distributed.group import total
+from signs_dist.environment.context import read_context
+from signs_dist.errors import UserError
+from signs_dist.monitoring.pulse import Pulse
+
+pulse = Pulse()
+context, cpu = read_context(), torch.device("cpu")
+group = join(context, cpu, rendezvous_seconds=60, timeout_seconds=60, pulse=pulse)
+rank = group.rank
+assert (group.rank, group.world_size) == (context.rank, 2)
+assert pulse.phase == "prepare"
+assert group.sum(torch.tensor([1 + rank, 10])).tolist() == [3, 20]
+assert group.start_sum(torch.tensor([1.0 + rank])).wait().tolist() == [3.0]
+
+# Rank 0 has one piece, rank 1 has two; row r goes to process r.
+pieces = torch.arange(4.0).view(2, 1, 2) if rank == 0 else 10 + torch.arange(8.0).view(2, 2, 2)
+own = group.start_exchange(pieces, [1, 2]).wait()
+assert own.tolist() == ([[0, 1], [10, 11], [12, 13]] if rank == 0 else [[2, 3], [14, 15], [16, 17]]), own
+assert group.start_gather(torch.tensor([1.0 + rank]), torch.empty(2)).wait().tolist() == [1.0, 2.0]
+
+assert group.gather_values({"rank": rank}, "phase") == [{"rank": 0}, {"rank": 1}]
+assert group.share_value(rank + 5, "phase") == 5
+sums = total({"a": torch.tensor([[1, rank]]), "b": torch.tensor(2)}, group)
+assert {name: value.tolist() for name, value in sums.items()} == {"a": [[2, 1]], "b": 4}
+
+assert group.all_succeed(lambda: "result", "phase") == "result"
+def fail_on_1():
+    if rank == 1:
+        raise UserError("no such file")
+try:
+    group.all_succeed(fail_on_1, "phase")
+except UserError as error:
+    print(error)
+try:
+    join(context, cpu, rendezvous_seconds=60, timeout_seconds=60, pulse=pulse)
+except UserError as error:
+    assert "is in a group of torch.distributed already" in str(error)
+    print("joined once")
+group.close()
+assert not torch.distributed.is_initialized()
+"""
+
+
+@pytest.mark.slow
+def test_what_processes_send_to_each_other(tmp_path: Path) -> None:
+    ended = run_ranks(2, [sys.executable, "-c", COLLECTIVES], tmp_path)
+    expected = (0, "rank 1: no such file\njoined once\n")
+    assert [(one.code, one.out) for one in ended] == [expected, expected], [one.err for one in ended]
+
+
+def test_one_process_sums_nothing() -> None:
+    value = torch.tensor([3])
+    assert total({"loss": value}, None)["loss"] is value
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ([None, None], ""),
+        (["bad", "bad"], "bad"),
+        ([None, "no file", "no file"], "ranks 1, 2: no file"),
+        (["a", None, "b"], "rank 0: a\nrank 2: b"),
+    ],
+)
+def test_messages_of_several_processes_are_said_once(messages: list[str | None], text: str) -> None:
+    assert describe_messages(messages) == text
