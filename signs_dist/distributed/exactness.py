@@ -26,12 +26,20 @@ def exact_arithmetic(num_threads: int | None = None) -> Iterator[None]:
     Args:
         num_threads: threads of one operation on the CPU. None: `EXACT_NUM_THREADS`. Another number gives other bits.
     """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(threads_kept(EXACT_NUM_THREADS if num_threads is None else num_threads))
-        stack.callback(_restore_environment())
-        stack.callback(_restore_kernels())
+    with arithmetic_kept():
+        torch.set_num_threads(EXACT_NUM_THREADS if num_threads is None else num_threads)
         choose_cublas_workspace()
         choose_exact_kernels()
+        yield
+
+
+@contextlib.contextmanager
+def arithmetic_kept() -> Iterator[None]:
+    """After the block, all that exact mode sets in torch and in the environment is as before."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(threads_kept(torch.get_num_threads()))
+        stack.callback(_restore_environment())
+        stack.callback(_restore_kernels())
         yield
 
 

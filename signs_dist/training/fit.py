@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import json
 import os
-import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from signs_dist.checkpointing.resume_rules import refuse_other_settings
 from signs_dist.config.reading import accepted_names
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import Screen, is_in_notebook
+from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.environment.context import read_context
 from signs_dist.run_folder.folder import RunFolder, default_run_path
 from signs_dist.training.start import start_run
@@ -86,18 +86,14 @@ def fit(
 def _torch_as_before() -> Iterator[None]:
     """After the block, the environment and torch's threads, random state and choice of kernels are as before."""
     environment = dict(os.environ)
-    num_threads = torch.get_num_threads()
     was_cuda_used = _cuda_is_used()
+    devices = range(torch.cuda.device_count()) if was_cuda_used else ()
     try:
-        with (
-            _kernels_as_before(),
-            torch.random.fork_rng(devices=range(torch.cuda.device_count()) if was_cuda_used else ()),
-        ):
+        with arithmetic_kept(), torch.random.fork_rng(devices=devices):
             yield
     finally:
         if _cuda_is_used() and not was_cuda_used:
             torch.cuda.manual_seed_all(torch.initial_seed())  # as at the start of CUDA
-        torch.set_num_threads(num_threads)
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
@@ -105,21 +101,3 @@ def _torch_as_before() -> Iterator[None]:
 
 def _cuda_is_used() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _kernels_as_before() -> Iterator[None]:
-    """After the block, torch chooses its kernels as before; exact mode asks for deterministic ones."""
-    mode = torch.get_deterministic_debug_mode()
-    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    cudnn = torch.backends.cudnn
-    benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
-    try:
-        yield
-    finally:
-        if "torch._inductor" in sys.modules:  # the compiler keeps a copy of the choice
-            torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
-        else:
-            torch.set_deterministic_debug_mode(mode)
-        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
-        cudnn.benchmark, cudnn.deterministic = benchmark, deterministic
