@@ -29,9 +29,9 @@ from tests.training.parts import make_config
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def children() -> list[str]:
+def children() -> set[str]:
     tasks = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return [child for task in tasks for child in task.read_text().split()]
+    return {child for task in tasks for child in task.read_text().split()}
 
 
 def look() -> dict[str, Any]:
@@ -57,13 +57,13 @@ def _wakeup() -> int:
 @contextlib.contextmanager
 def as_before() -> Iterator[None]:
     """Fail unless the program is after the block as it was before."""
-    before, threads = look(), set(threading.enumerate())
+    before, threads, processes = look(), set(threading.enumerate()), children()
     yield
     deadline = time.monotonic() + 5
-    while (children() or set(threading.enumerate()) - threads) and time.monotonic() < deadline:
+    while (children() - processes or set(threading.enumerate()) - threads) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert set(threading.enumerate()) - threads == set()
-    assert children() == []
+    assert children() - processes == set()
     assert look() == before
 
 
