@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--no-augment", action="store_true", help="do not augment the images")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args()
-    config = load_config(options.config, options.overrides).config
+    config = load_config(options.config, options.overrides)
     context = read_context()
     torch.set_num_threads(context.usable_cores)
     strategy = SingleProcess(choose_device(context, "auto"))

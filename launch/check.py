@@ -89,7 +89,7 @@ def check_training(request: Request) -> list[str]:
 
     images = min(TRIAL_IMAGES, request.config.train.micro_batch or TRIAL_IMAGES)
     small = [*request.overrides, f"train.global_batch={images}", f"train.micro_batch={images}", "data.num_workers=0"]
-    config = load_config(request.config_path, small).config
+    config = load_config(request.config_path, small)
     if request.data_on_nodes:
         return [_try_model(config)]
     # Drawing or packing images may take minutes: the screen shows it.

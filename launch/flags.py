@@ -76,7 +76,7 @@ def read_request(options: argparse.Namespace, arguments: Sequence[str]) -> Reque
     return Request(
         given.config,
         tuple(given.overrides),
-        load_config(given.config, given.overrides).config,
+        load_config(given.config, given.overrides),
         run_path,
         shown_path=str(given.run_dir or run_path.relative_to(Path.cwd())),
         cluster=cluster,

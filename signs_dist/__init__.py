@@ -11,16 +11,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from signs_dist.checkpointing.store import CheckpointStore as CheckpointStore
     from signs_dist.checkpointing.tensors import weights_sha256 as weights_sha256
+    from signs_dist.config.reading import load_config as load_config
     from signs_dist.data.plan import EpochPlan as EpochPlan
     from signs_dist.data.plan_loader import plan_loader as plan_loader
     from signs_dist.data.samplers import PlanSampler as PlanSampler
     from signs_dist.distributed.connect import connect as connect
     from signs_dist.distributed.exact_step import ExactStep as ExactStep
+    from signs_dist.inference.scoring import score as score
+    from signs_dist.inference.trained_model import load_model as load_model
     from signs_dist.monitoring.signals import StopRequest as StopRequest
+    from signs_dist.training.fit import fit as fit
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "load_config": "signs_dist.config.reading",
+    "fit": "signs_dist.training.fit",
+    "load_model": "signs_dist.inference.trained_model",
+    "score": "signs_dist.inference.scoring",
     "connect": "signs_dist.distributed.connect",
     "EpochPlan": "signs_dist.data.plan",
     "plan_loader": "signs_dist.data.plan_loader",
@@ -39,7 +47,11 @@ __all__ = [
     "PlanSampler",
     "StopRequest",
     "connect",
+    "fit",
+    "load_config",
+    "load_model",
     "plan_loader",
+    "score",
     "weights_sha256",
 ]
 

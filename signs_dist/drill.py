@@ -61,12 +61,12 @@ def main(arguments: Sequence[str]) -> int:
 
     if read_context().world_size > 1:
         raise UserError("the drill starts its own processes: start it with plain python, without torchrun or srun.")
-    config = load_config(options.config, options.overrides).config
+    config = load_config(options.config, options.overrides)
     num_gpus = torch.cuda.device_count()
     world_size = options.world_size or min(2, num_gpus or 2)
     settings = short_run_settings(config, options.overrides, world_size)
     overrides = [*options.overrides, *settings]
-    config = load_config(options.config, overrides).config
+    config = load_config(options.config, overrides)
     sizes = choose_sizes(config, world_size, num_gpus)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     print(f"settings: {' '.join(settings)}; choices by --seed {seed}", flush=True)

@@ -49,12 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     from signs_dist.environment.context import read_context
 
     overrides = list(options.overrides)
-    config = load_config(options.config, overrides).config
+    config = load_config(options.config, overrides)
     if config.train.micro_batch is None:
         size = largest_micro_batch(config.train.global_batch, max(world_sizes))
         print(f"train.micro_batch is not set: taking {size}, so that all numbers of processes divide the batch alike")
         overrides.append(f"train.micro_batch={size}")
-        config = load_config(options.config, overrides).config
+        config = load_config(options.config, overrides)
     assert config.train.micro_batch is not None
     cut_global_batch(config.train.global_batch, config.train.micro_batch, max(world_sizes))
     if read_context().world_size > 1:

@@ -61,9 +61,9 @@ def main(arguments: Sequence[str]) -> int:
     """Train as the arguments say."""
     options = build_parser().parse_intermixed_args(arguments)
 
-    from signs_dist.config.reading import accepted_names, load_config
+    from signs_dist.config.reading import accepted_names, read_config
 
-    loaded = load_config(options.config, options.overrides)
+    loaded = read_config(options.config, options.overrides)
     if options.explain:
         print(loaded.explain())
         return EXIT_OK

@@ -44,7 +44,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize("name", signs_dist.__all__)
-def test_the_example_of_a_public_name_runs(name: str) -> None:
+def test_the_example_of_a_public_name_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(FILE.parent.parent / "configs")
     value = getattr(signs_dist, name)
     (example,) = doctest.DocTestFinder(recurse=False).find(value, name, globs={})
     assert example.examples, f"{name} has no example"

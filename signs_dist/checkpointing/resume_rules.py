@@ -116,7 +116,7 @@ def refuse_changes(
 def refuse_other_settings(folder: RunFolder, config: Config, accepted: Collection[str]) -> None:
     """Refuse, for a finished run, settings that would have given another result. Raises as `refuse_changes`."""
     try:
-        before = load_config(folder.config).config
+        before = load_config(folder.config)
     except UserError:
         return  # a config of another release cannot be compared
     refuse_changes(changed_settings(before.model_dump(mode="json"), config), accepted, data=None)

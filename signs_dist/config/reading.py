@@ -40,16 +40,32 @@ class LoadedConfig:
         return explain_settings(self.config, self.origins)
 
 
-def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedConfig:
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a config: defaults < `path` (YAML) < `overrides` (each `section.key=value`, the value in YAML).
+
+    Args:
+        path: a YAML file; None: defaults only.
+        overrides: settings that win over the file.
 
     Raises:
         UserError: a file that cannot be read, an unknown key, a wrong type or an impossible combination. The message
             names file and line or the argument, what is legal and the nearest name.
+
+    Example:
+        >>> import signs_dist as sd
+        >>> config = sd.load_config("configs/signs.yaml", ["optim.lr=0.05"])
+        >>> config.optim.lr, config.model.name
+        (0.05, 'signs_fast')
     """
+    return read_config(path, overrides).config
+
+
+def read_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """Read a config and where each setting is from, as `load_config`."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if path is not None:
+        path = Path(path)
         node = _read_file(path, "--config")
         if node is not None:
             _read_section(node, Config, "", path, values, origins)

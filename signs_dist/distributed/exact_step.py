@@ -14,6 +14,7 @@ from signs_dist.data.generators import device_generator_kept, seed_device
 from signs_dist.data.plan import EpochPlan
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.distributed.connect import Processes
+from signs_dist.distributed.exactness import differing_ranks
 from signs_dist.distributed.step_sync import ExactSync, StepShare
 from signs_dist.errors import UserError
 from signs_dist.monitoring.signals import StopRequest
@@ -162,7 +163,7 @@ class ExactStep:
     def _require_same_start(self) -> None:
         self._is_checked = True
         marks = self._processes.gather((self.steps_done, weights_sha256(self._model)))
-        others = [rank for rank, mark in enumerate(marks) if mark != marks[0]]
+        others = differing_ranks(marks)
         if others:
             raise UserError(
                 f"rank {', '.join(map(str, others))} begins with other weights or another steps_done than rank 0. Call "

@@ -1,20 +1,101 @@
-"""What exact mode sets in PyTorch and in the environment, and how that is put back."""
+"""Exact mode: all that it sets and requires, in the order in which a run does so.
+
+1. `refuse_data_parallel`      one device a process
+2. `choose_cublas_workspace`   before CUDA starts
+3. `choose_exact_kernels`      and `EXACT_NUM_THREADS`, or both by `exact_arithmetic`, which restores them
+4. `require_known_kernels`     no layer without a deterministic kernel
+5. `require_same_bits`         the first micro-batch, computed twice, has the same bits
+6. `require_same_start`        all processes start with the same weights
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+from signs_dist.checkpointing.tensors import weights_sha256
+from signs_dist.errors import UserError
+from signs_dist.models.determinism import find_unstable_layer, unstable_on_cuda
 
 EXACT_NUM_THREADS = 1
 """Threads of one operation on the CPU in exact mode, by default. Another number of threads sums in another order."""
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _INDUCTOR_DETERMINISTIC = "TORCHINDUCTOR_DETERMINISTIC"
 _INDUCTOR_CONFIG = "torch._inductor.config"
+
+
+def refuse_data_parallel(num_devices: int) -> None:
+    """Refuse several devices of one process.
+
+    Raises:
+        UserError: nn.DataParallel sums in an order of its own.
+    """
+    if num_devices > 1:
+        raise UserError(
+            "exact=true cannot hold under --dp: nn.DataParallel adds up in an order of its own. Omit --dp, or "
+            f"type torchrun --nproc_per_node={num_devices} -m signs_dist.train"
+        )
+
+
+def require_known_kernels(model: nn.Module, device_type: str) -> None:
+    """Refuse layers without a deterministic kernel on the device.
+
+    Raises:
+        UserError: naming the layers.
+    """
+    unstable = unstable_on_cuda(model) if device_type == "cuda" else []
+    if unstable:
+        raise UserError(
+            f"exact=true cannot hold with {', '.join(unstable)}: CUDA has no deterministic kernel for it. "
+            f"Use another layer there, or exact=false."
+        )
+
+
+def require_same_bits(model: nn.Module, compute_loss: Callable[[], Tensor]) -> None:
+    """Compute a loss and its gradients twice, and compare the bits.
+
+    Args:
+        model: the plain model, in training mode.
+        compute_loss: the same loss of the same images with the same seed, each time.
+
+    Raises:
+        UserError: the bits differ. The message names the layer.
+    """
+    unstable = find_unstable_layer(model, compute_loss)
+    if unstable:
+        raise UserError(
+            f"exact=true cannot hold: {unstable} gives other bits each time for the same images and seed. "
+            f"Let it draw from torch's generator only, or use exact=false."
+        )
+
+
+def require_same_start(model: nn.Module, gather: Callable[[Any], list[Any]]) -> None:
+    """Refuse different initial weights. In fast mode DistributedDataParallel copies those of rank 0.
+
+    Args:
+        model: the plain model.
+        gather: from the value of this process to the values of all, by rank.
+
+    Raises:
+        UserError: on all processes alike, naming the ranks.
+    """
+    others = differing_ranks(gather(weights_sha256(model)))
+    if others:
+        raise UserError(
+            f"exact=true cannot hold: the initial weights of rank {', '.join(map(str, others))} differ from those of "
+            f"rank 0. Initial weights must be drawn from torch's generator only."
+        )
+
+
+def differing_ranks(values: Sequence[Any]) -> list[int]:
+    """The ranks whose value differs from that of rank 0."""
+    return [rank for rank, value in enumerate(values) if value != values[0]]
 
 
 @contextlib.contextmanager

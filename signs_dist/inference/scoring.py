@@ -48,10 +48,6 @@ class OpenedSplit:
 def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "val") -> Score:
     """Score a trained model on a split.
 
-        model = signs_dist.load_model("runs/a")
-        result = signs_dist.score(model, "data/64x64_SIGNS", split="val")
-        print(result.accuracy, result.loss, result.confusion)
-
     Args:
         model: from `load_model`.
         data: a data set with the model's classes; None for the data set that the model was trained on.
@@ -62,6 +58,16 @@ def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "
 
     Raises:
         UserError: the folder or the split does not exist, or the classes differ.
+
+    Example:
+        >>> import signs_dist as sd
+        >>> tiny = ["data.synthetic.train=32", "data.synthetic.val=6", "data.synthetic.test=6", "train.epochs=1"]
+        >>> result = sd.fit(sd.load_config(None, tiny), run_dir="runs/tiny", quiet=True)
+        val accuracy ...
+        test accuracy ...
+        >>> score = sd.score(sd.load_model("runs/tiny"), split="val")
+        >>> score.num_images, score.accuracy == result["val_accuracy"], score.confusion.shape
+        (6, True, (6, 6))
     """
     num_cores = read_context().usable_cores
     root = None if data is None else str(data)

@@ -85,10 +85,6 @@ class TrainedModel:
 def load_model(run_dir: str | Path, *, weights: str = "final", device: str | torch.device = "auto") -> TrainedModel:
     """Read a trained model back from its run folder.
 
-        model = signs_dist.load_model("runs/a")
-        logits = model(images)                      # uint8 [B, 3, S, S] to float32 [B, C]
-        names = [model.classes[label] for label in logits.argmax(1).tolist()]
-
     Args:
         run_dir: a run folder.
         weights: `final` for model.pt, `best` or `last` for a checkpoint, or the path of a file.
@@ -96,10 +92,21 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
 
     Raises:
         UserError: the folder is not a run folder, the file or the device does not exist, or the weights do not fit.
+
+    Example:
+        >>> import torch, signs_dist as sd
+        >>> tiny = ["data.synthetic.train=32", "data.synthetic.val=6", "data.synthetic.test=6", "train.epochs=1"]
+        >>> result = sd.fit(sd.load_config(None, tiny), run_dir="runs/tiny", quiet=True)
+        val accuracy ...
+        test accuracy ...
+        >>> model = sd.load_model("runs/tiny")
+        >>> logits = model(torch.zeros(2, 3, model.image_size, model.image_size, dtype=torch.uint8))
+        >>> list(logits.shape), model.classes
+        ([2, 6], ('0', '1', '2', '3', '4', '5'))
     """
     place = device if isinstance(device, torch.device) else choose_device(read_context(), device)
     folder = RunFolder.open(Path(run_dir))
-    config = load_config(folder.config).config
+    config = load_config(folder.config)
     manifest = _read_manifest(folder)
     classes = tuple(manifest["data"]["classes"])
     source = find_weights(folder, weights)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from signs_dist.errors import UserError
-
 _UNSTABLE_ON_CUDA: tuple[type[nn.Module], ...] = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveAvgPool3d,
@@ -45,20 +43,6 @@ def _is_unstable(module: nn.Module) -> bool:
 
 def _is_one(size: object) -> bool:
     return size == 1 or (isinstance(size, tuple) and all(side == 1 for side in size))
-
-
-def require_deterministic(model: nn.Module, device_type: str) -> None:
-    """Refuse, for exact mode, layers that are known to give different bits each time.
-
-    Raises:
-        UserError: the network has such layers; the message names them.
-    """
-    unstable = unstable_on_cuda(model) if device_type == "cuda" else []
-    if unstable:
-        raise UserError(
-            f"exact=true cannot hold with {', '.join(unstable)}: CUDA has no deterministic kernel for it. "
-            f"Replace the layer, or set exact=false."
-        )
 
 
 def find_unstable_layer(model: nn.Module, compute_loss: Callable[[], Tensor]) -> str:

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from signs_dist.config.reading import load_config
 
-    config = load_config(options.config, options.overrides).config
+    config = load_config(options.config, options.overrides)
     record_steps(config, options.folder, options.steps, device=options.device, nudge_seed=options.nudge)
     return EXIT_OK
 

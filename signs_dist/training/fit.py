@@ -32,10 +32,6 @@ def fit(
 ) -> dict[str, Any]:
     """Train a run to its end, or resume one that was stopped: what `python -m signs_dist.train` does.
 
-        config = signs_dist.load_config("configs/signs.yaml", ["optim.lr=0.05"])
-        result = signs_dist.fit(config, run_dir="runs/a")
-        print(result["val_accuracy"], result["run_dir"])
-
     In a notebook each epoch prints a line. A script that calls this may be started by torchrun or srun. When it returns
     or raises, worker processes and threads have ended, and signal handlers, environment variables, torch's random
     state, its threads and its choice of deterministic kernels are as before.
@@ -55,6 +51,15 @@ def fit(
         TrainingFailedError: the loss is not a finite number.
         SaveError: a checkpoint could not be written.
         StoppedError: Ctrl-C or a scheduler's signal. The run is saved, and the same call with its `run_dir` resumes it.
+
+    Example:
+        >>> import signs_dist as sd
+        >>> tiny = ["data.synthetic.train=32", "data.synthetic.val=6", "data.synthetic.test=6", "train.epochs=1"]
+        >>> result = sd.fit(sd.load_config(None, tiny), run_dir="runs/tiny", quiet=True)
+        val accuracy ...
+        test accuracy ...
+        >>> result["steps"], result["run_dir"].name, result["val_images"]
+        (1, 'tiny', 6)
     """
     accepted = accepted_names([accept_change] if isinstance(accept_change, str) else list(accept_change))
     context = read_context()

@@ -16,11 +16,10 @@ from signs_dist.data.loader import LoaderSettings, choose_loader_settings
 from signs_dist.data.plan import BalancedOrder, EpochPlan, cut_global_batch
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.data.sets import DataSet, open_data_set, open_split
-from signs_dist.distributed.exactness import choose_exact_kernels
+from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_kernels, require_known_kernels
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
-from signs_dist.models.determinism import require_deterministic
 from signs_dist.models.trainable import require_trainable
 from signs_dist.training.process import Process
 
@@ -102,7 +101,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         if config.train.sync_batchnorm:
             model = convert_sync_batchnorm(model, strategy, micro_batches.counts(strategy.world_size))
         if config.exact:
-            require_deterministic(model, strategy.device.type)
+            require_known_kernels(model, strategy.device.type)
         opened = {
             name: open_split(
                 index,
@@ -135,11 +134,12 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
 def choose_num_threads(config: Config, automatic: int) -> int:
     """Threads of one operation on the CPU; `automatic` is this process's share of the cores.
 
-    The number of threads decides the order of a sum: in exact mode it is 1 on every machine unless the config sets it.
+    The number of threads decides the order of a sum: in exact mode it is the same on every machine, unless the config
+    sets it.
     """
     if config.train.num_threads != "auto":
         return config.train.num_threads
-    return 1 if config.exact else automatic
+    return EXACT_NUM_THREADS if config.exact else automatic
 
 
 def _kept_micro_batch(global_batch: int, earlier: int | None, strategy: SingleProcess) -> int | None:

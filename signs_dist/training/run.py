@@ -11,11 +11,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.config.reading import dump_config
 from signs_dist.config.settings import Config
+from signs_dist.distributed.exactness import require_same_start
 from signs_dist.errors import StoppedError, UserError
-from signs_dist.models.weights import named_weights
 from signs_dist.monitoring.signals import StopRequest
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
@@ -91,7 +90,7 @@ def train(
             # A program that calls `fit` may keep an error, whose traceback keeps the loaders: their workers end here.
             cleanup.callback(run.stepper.close)
         if config.exact:
-            _require_same_start(prepared, process)
+            require_same_start(prepared.model, lambda digest: strategy.gather_values(digest, "compare initial weights"))
         earlier = strategy.all_succeed(
             lambda: take_up(earlier, run.run_state, run.stepper, accepted, world_size=strategy.world_size),
             "take up the checkpoint",
@@ -123,18 +122,6 @@ def _make_run(prepared: Prepared, process: Process, folder: RunFolder, command: 
     if config.exact:
         stepper.require_same_bits()
     return Run(folder, process, stepper, RunState(prepared.plan, config.train.epochs), saver, stop, command)
-
-
-def _require_same_start(prepared: Prepared, process: Process) -> None:
-    """Refuse different initial weights in exact mode. Otherwise DistributedDataParallel copies those of rank 0."""
-    digest = weights_sha256(named_weights(prepared.model))
-    digests = process.strategy.gather_values(digest, "compare initial weights")
-    others = [str(rank) for rank, other in enumerate(digests) if other != digests[0]]
-    if others:
-        raise UserError(
-            f"exact=true cannot hold: the weights start otherwise on rank {', '.join(others)} than on "
-            f"rank 0. Its initial weights must be drawn from torch's generator only."
-        )
 
 
 def _begin(run: Run, earlier: EarlierAttempt) -> int:

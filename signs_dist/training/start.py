@@ -9,11 +9,10 @@ from typing import Any
 from signs_dist.config.settings import Config, ProcessesConfig
 from signs_dist.console.screen import Screen
 from signs_dist.distributed.device_choice import describe_devices, plan_process
-from signs_dist.distributed.exactness import choose_cublas_workspace
+from signs_dist.distributed.exactness import choose_cublas_workspace, refuse_data_parallel
 from signs_dist.distributed.strategy import make_strategy
 from signs_dist.environment.context import Context
 from signs_dist.environment.devices import DevicePlan
-from signs_dist.errors import UserError
 from signs_dist.training.process import Process
 from signs_dist.training.run import train
 from signs_dist.training.supervisor import Supervisor
@@ -55,11 +54,8 @@ def start_run(
     if config.exact:
         choose_cublas_workspace()
     plan = plan_process(context, device=device, data_parallel=data_parallel, device_ids=device_ids)
-    if config.exact and len(plan.indices) > 1:
-        raise UserError(
-            "exact=true cannot hold under --dp: nn.DataParallel adds up in an order of its own. Omit --dp, or "
-            f"type torchrun --nproc_per_node={len(plan.indices)} -m signs_dist.train"
-        )
+    if config.exact:
+        refuse_data_parallel(len(plan.indices))
 
     def work(process: Process, supervisor: Supervisor) -> dict[str, Any]:
         for note in (context.launch_note, plan.note):

@@ -13,14 +13,13 @@ from signs_dist.config.settings import Config
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.loader import EvaluationLoader, TrainLoader
 from signs_dist.data.plan import BatchKey
+from signs_dist.distributed.exactness import require_same_bits
 from signs_dist.distributed.strategy import Wishes
-from signs_dist.errors import UserError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.schedule import learning_rate_factor
 from signs_dist.learning.weight_average import WeightAverage
-from signs_dist.models.determinism import find_unstable_layer
 from signs_dist.models.trainable import set_training_mode
 from signs_dist.training import loop
 from signs_dist.training.prepare import Prepared
@@ -157,12 +156,7 @@ class Stepper:
             return total
 
         set_training_mode(model)
-        unstable = find_unstable_layer(model, compute_loss)
-        if unstable:
-            raise UserError(
-                f"exact=true cannot hold: {unstable} gives other bits each time for the same images and seed. "
-                f"Let it draw from torch's generator only, or use exact=false."
-            )
+        require_same_bits(model, compute_loss)
 
 
 def make_learning_rate(config: Config, images_per_epoch: int) -> Callable[[int], float]:

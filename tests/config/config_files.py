@@ -25,4 +25,4 @@ def message_of(tmp_path: Path, content: str | bytes | None, *overrides: str) -> 
 def read(tmp_path: Path, content: str, *overrides: str) -> Config:
     path = tmp_path / "c.yaml"
     path.write_text(content, encoding="utf-8")
-    return load_config(path, overrides).config
+    return load_config(path, overrides)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import read_config
 from signs_dist.config.settings import Config, flatten
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def test_explain_prints_every_value_with_its_origin(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("train:\n  epochs: 7\nmodel:\n  args: {channels: 4}\n", encoding="utf-8")
-    lines = load_config(path, ["optim.lr=1e-4", "model.args.dropout=0.5"]).explain().splitlines()
+    lines = read_config(path, ["optim.lr=1e-4", "model.args.dropout=0.5"]).explain().splitlines()
     rows = [line for line in lines if "  # " in line]
     table = {row.split(" = ")[0].strip(): row.split(" = ")[1].split("  # ") for row in rows}
     assert list(table) == [key for key, _ in flatten(Config())]
@@ -30,7 +30,7 @@ def test_explain_prints_every_value_with_its_origin(tmp_path: Path) -> None:
 
 
 def test_explain_says_below_each_setting_what_it_does() -> None:
-    lines = load_config(None, ["optim.lr=1e-4"]).explain().splitlines()
+    lines = read_config(None, ["optim.lr=1e-4"]).explain().splitlines()
     place = next(number for number, line in enumerate(lines) if line.startswith("optim.lr "))
     text = "    Peak learning rate. It is used as written and never scaled by the batch or the number of"
     assert lines[place + 1 : place + 3] == [text, "    processes."]
@@ -41,4 +41,4 @@ def test_explain_says_below_each_setting_what_it_does() -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_explain_fits_into_a_hundred_columns(path: Path) -> None:
-    assert max(map(len, load_config(path).explain().splitlines())) <= 100
+    assert max(map(len, read_config(path).explain().splitlines())) <= 100

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import load_config, read_config
 from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
 from tests.config.config_files import message_of, read
@@ -179,7 +179,7 @@ def test_arguments_of_the_network_are_merged_one_by_one(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_is_replaced_whole_has_one_origin() -> None:
-    loaded = load_config(None, ["model.args.a=1", "model.args={b: 2}"])
+    loaded = read_config(None, ["model.args.a=1", "model.args={b: 2}"])
     assert loaded.origins == {"model.args": "model.args={b: 2}"}
 
 

@@ -51,7 +51,7 @@ PLAIN = st.recursive(
 def read_back(config: Config, tmp_path: Path) -> Config:
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config), encoding="utf-8")
-    return load_config(path).config
+    return load_config(path)
 
 
 @settings(max_examples=80, deadline=None)
@@ -90,7 +90,7 @@ def test_a_written_config_reads_back_equal(
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_recipe_loads_and_reads_back(path: Path, tmp_path: Path) -> None:
-    config = load_config(path).config
+    config = load_config(path)
     assert config != Config()
     assert read_back(config, tmp_path) == config
 

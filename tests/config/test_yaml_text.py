@@ -20,7 +20,7 @@ from tests.config.config_files import message_of, read
 )
 def test_numbers_are_numbers(tmp_path: Path, text: str, value: float) -> None:
     assert read(tmp_path, f"optim: {{lr: {text}}}").optim.lr == value
-    assert load_config(None, [f"optim.lr={text}"]).config.optim.lr == value
+    assert load_config(None, [f"optim.lr={text}"]).optim.lr == value
 
 
 @pytest.mark.parametrize("word", ["yes", "No", "on", "OFF", "010", "0x10", "1:30", "1_000", "2024-01-01", "="])

@@ -29,11 +29,11 @@ def run(recipe: str, root: Path, tmp_path: Path, *more: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: str(path.stem))
 def test_every_recipe_can_be_read(config: Path) -> None:
-    assert load_config(config).config.train.epochs >= 1
+    assert load_config(config).train.epochs >= 1
 
 
 def test_cs230_is_the_published_recipe_to_the_letter() -> None:
-    config = load_config(REPOSITORY / "configs" / "cs230.yaml").config
+    config = load_config(REPOSITORY / "configs" / "cs230.yaml")
     assert (config.optim.name, config.optim.lr, config.optim.weight_decay) == ("adam", 1e-3, 0)
     assert (config.train.global_batch, config.train.epochs, config.schedule.name) == (32, 10, "constant")
     assert (config.model.name, config.model.args) == ("signs_net", {"channels": 32, "dropout": 0.8})

@@ -20,7 +20,7 @@ TRIALS = [Trial(Path(f"/grid/{seed}"), (f"seed={seed}",)) for seed in (3, 4)]
 
 
 def make_array(*overrides: str, **values: str) -> Request:
-    config = load_config(None, list(overrides)).config
+    config = load_config(None, list(overrides))
     return Request(None, overrides, config, Path("/grid"), "grid", ClusterConfig(**values))  # type: ignore[arg-type]
 
 

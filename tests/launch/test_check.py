@@ -42,7 +42,7 @@ def test_a_model_that_cannot_be_meant_is_told(
 
 
 def make_request(run: Path, *overrides: str, **values: object) -> Request:
-    config = load_config(None, list(overrides)).config
+    config = load_config(None, list(overrides))
     return Request(None, overrides, config, run, "run", ClusterConfig(**values))  # type: ignore[arg-type]
 
 

@@ -62,7 +62,7 @@ def test_ctrl_c_at_the_handover_says_where_to_look(tmp_path: Path) -> None:
 
 
 def make_request(run: Path, **values: object) -> Request:
-    config = load_config(None, ["optim.lr=0.5"]).config
+    config = load_config(None, ["optim.lr=0.5"])
     return Request(None, (), config, run, "run", ClusterConfig(**values), accept_change=("a", "b"))  # type: ignore[arg-type]
 
 
@@ -87,7 +87,7 @@ def test_what_a_job_is_told(tmp_path: Path, values: dict[str, object], expected:
     )
     assert job.import_folders == ("/code", "/work")
     # The settings are written down as they are now.
-    assert load_config(tmp_path / "001" / "config.yaml", []).config.optim.lr == 0.5
+    assert load_config(tmp_path / "001" / "config.yaml", []).optim.lr == 0.5
 
 
 def test_tasks_of_this_machine_are_given_a_port(tmp_path: Path) -> None:

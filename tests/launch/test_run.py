@@ -23,7 +23,7 @@ def test_a_finished_run_refuses_what_would_have_given_another_result(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = RunFolder(tmp_path / "run").create()
-    folder.write_config(dump_config(load_config(None, ["train.epochs=2"]).config))
+    folder.write_config(dump_config(load_config(None, ["train.epochs=2"])))
     folder.write_result({"finished": True})
     here = ["--run-dir", "run"]
     for command, before in ((train, []), (main, ["--cluster", "local", "--"])):
@@ -97,6 +97,6 @@ def test_with_debug_this_process_trains(here: Path, monkeypatch: pytest.MonkeyPa
     assert run_command(main, command) == 75
     folder = here / "run" / "submit" / "001"
     assert trained == [("--config", f"{folder}/config.yaml", "--run-dir", f"{here}/run", "--device", "auto")]
-    assert load_config(folder / "config.yaml", []).config.optim.lr == 0.5
+    assert load_config(folder / "config.yaml", []).optim.lr == 0.5
     assert not (folder / "claim.json").exists()
     assert jobs_of(here / "run") == []

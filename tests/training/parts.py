@@ -38,7 +38,7 @@ def make_config(folder: Path, *settings: str) -> Config:
         write_colour_set(root, counts={"train": 12, "val": 4, "test": 4})
     names = {setting.partition("=")[0] for setting in settings}
     small = [f"data.root={root}", f"data.cache={folder / 'cache'}", *SMALL]
-    return load_config(None, [*(one for one in small if one.partition("=")[0] not in names), *settings]).config
+    return load_config(None, [*(one for one in small if one.partition("=")[0] not in names), *settings])
 
 
 def make_process(*, quiet: bool = True, **changes: Any) -> Process:

@@ -64,7 +64,7 @@ def test_devices_of_this_machine_are_told() -> None:
 
 
 def test_gpus_that_are_not_here_are_refused_before_the_job() -> None:
-    request = Request(None, (), load_config(None, []).config, Path("/run"), "run", ClusterConfig(gpus_per_node=64))
+    request = Request(None, (), load_config(None, []), Path("/run"), "run", ClusterConfig(gpus_per_node=64))
     for kind in ("local", "debug"):
         with pytest.raises(UserError, match=r"--gpus-per-node 64: this machine shows"):
             SCHEDULERS[kind].check(request)

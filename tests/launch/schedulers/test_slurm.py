@@ -100,7 +100,7 @@ def put_answers(folder: Path) -> None:
 
 
 def make_request(**values: Any) -> Request:
-    config = load_config(None, []).config
+    config = load_config(None, [])
     return Request(None, (), config, Path("/nowhere/run"), "run", ClusterConfig(**values))
 
 
