@@ -8,9 +8,9 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-quick test-gpu chaos check lint types format clean
+.PHONY: help train test test-quick test-gpu chaos check lint types format settings-page clean
 
-help:  ## what can be made
+help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/ready:
@@ -33,30 +33,33 @@ help:  ## what can be made
 train: .venv/installed  ## install, draw a data set if there are no photos, train, evaluate (settings: ARGS="optim.lr=0.05")
 	@$(BIN)/python -m signs_dist.train $(ARGS)
 
-test: .venv/installed-dev  ## install what tests need and run them all
+test: .venv/installed-dev  ## install what tests need, and run them all
 	@$(PYTEST) $(ARGS)
 
-test-quick: .venv/installed-dev  ## the tests that are not marked slow
+test-quick: .venv/installed-dev  ## run the tests that are not marked slow
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
-test-gpu: .venv/installed-dev  ## the tests that need a GPU; the others hide it from themselves
+test-gpu: .venv/installed-dev  ## run the tests that need a GPU; all others hide it from themselves
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
-chaos: .venv/installed  ## kill runs a hundred times, and compare (a quarter of an hour; other settings: ARGS="data.root=PHOTOS")
+chaos: .venv/installed  ## kill runs a hundred times, and compare (15 minutes; settings: ARGS="data.root=PHOTOS")
 	@$(BIN)/python -m signs_dist.drill --world-size 2 --kills 100 --runs 10 train.epochs=6 $(ARGS)
 
-check: lint types test  ## lint, types, tests
+check: lint types test  ## run lint, types and test
 
-lint: .venv/installed-dev  ## ruff: rules and format
+lint: .venv/installed-dev  ## check rules and format with ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: .venv/installed-dev  ## mypy, strict
+types: .venv/installed-dev  ## check types with mypy, strict
 	@$(BIN)/mypy
 
-format: .venv/installed-dev  ## write the format that lint wants
+format: .venv/installed-dev  ## format the code as lint wants it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-clean:  ## remove the environment and caches; data/ and runs/ stay
+settings-page: .venv/installed  ## write docs/settings.md again, from the docstrings of the settings
+	@$(BIN)/python -m signs_dist.config.settings_page > docs/settings.md
+
+clean:  ## remove the environment and caches, and keep data/ and runs/
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

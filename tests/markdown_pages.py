@@ -113,6 +113,26 @@ def links(text: str) -> Iterator[tuple[int, str]]:
             yield number, target
 
 
+def named_files(text: str) -> Iterator[tuple[int, str, str]]:
+    """(line number, path, name) of every span in backquotes that is a path, or `path: name of something in it`."""
+    for number, line in enumerate(_without_blocks(text), start=1):
+        for span in re.findall(r"`([^`]+)`", line):
+            if found := re.fullmatch(r"(?!\.\./)([\w*./-]*(?:\.(?:py|md|sbatch|yaml)|/))(?:: ([\w.]+))?", span):
+                yield number, found[1], found[2] or ""
+
+
+def mapped_files(block: Block) -> list[str]:
+    """The paths at the beginning of the lines of a map of folders; indented lines are in the folder above them."""
+    folder, found = "", []
+    for line in block.lines:
+        names = re.split(r"  +", line.strip())[0].split()
+        if line.startswith(" "):
+            found += [folder + name for name in names]
+        else:
+            folder, found = names[0], [*found, *names]
+    return found
+
+
 def anchors(text: str) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = [line.lstrip("#").strip() for line in _without_blocks(text) if re.match(r"#{1,6} ", line)]

@@ -7,6 +7,7 @@ import ast
 import importlib
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,23 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+import signs_dist
 from signs_dist.cli import COMMANDS
 from signs_dist.config.reading import load_config
 from signs_dist.errors import UserError
 from tests.data.photo_files import jpeg, signs_files, write_files, write_zip
-from tests.markdown_pages import LANGUAGES, NEEDS, Command, anchors, blocks, commands, links, pages
+from tests.markdown_pages import (
+    LANGUAGES,
+    NEEDS,
+    Command,
+    anchors,
+    blocks,
+    commands,
+    links,
+    mapped_files,
+    named_files,
+    pages,
+)
 from tests.processes import environment
 from tests.sets import write_colour_set
 
@@ -70,6 +83,52 @@ def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
+def unknown_files(text: str) -> list[str]:
+    """The files and names in backquotes that the tree does not have; paths count from the top or from signs_dist/."""
+    wrong = []
+    for line, path, name in named_files(text):
+        files = [file for folder in (REPOSITORY, REPOSITORY / "signs_dist") for file in folder.glob(path)]
+        sources = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+        is_defined = all(
+            any(re.search(rf"^ *(def |class )?{part}\b", source, re.MULTILINE) for source in sources)
+            for part in name.split(".")
+            if part
+        )
+        if not (files and is_defined):
+            wrong.append(f"{line}: {path} {name}".strip())
+    return wrong
+
+
+def test_contributing_names_files_that_exist() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert len(list(named_files(text))) > 30
+    assert not unknown_files(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("`training/loop.py` and `signs_dist/errors.py`, `data/`, `tests/data/test_*.py`", []),
+        ("`training/lop.py`", ["1: training/lop.py"]),
+        ("`tests/data/test_nothing_*.py`", ["1: tests/data/test_nothing_*.py"]),
+        ("`distributed/gradient_tree.py: TreeSum.push`", []),
+        ("`distributed/gradient_tree.py: TreeSum.pull`", ["1: distributed/gradient_tree.py TreeSum.pull"]),
+    ],
+)
+def test_a_file_that_does_not_exist_is_seen(text: str, wrong: list[str]) -> None:
+    assert unknown_files(text) == wrong
+
+
+def test_the_map_of_the_house_is_the_tree() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (house,) = [block for block in blocks(text) if block.language == "text"]
+    named = mapped_files(house)
+    assert not [name for name in named if not (REPOSITORY / name).exists()]
+    rooms = {f"signs_dist/{file.parent.name}" for file in (REPOSITORY / "signs_dist").glob("*/__init__.py")}
+    assert rooms <= {name.rstrip("/") for name in named}
+    assert len(house.lines) <= 40, "the map fits on a screen"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_have_a_language_and_legal_marks(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -89,6 +148,28 @@ def test_python_and_yaml_are_legal(page: Path, tmp_path: Path) -> None:
             load_config(tmp_path / "config.yaml")
 
 
+def test_the_python_page_lists_the_public_names() -> None:
+    page = (REPOSITORY / "docs" / "python-api.md").read_text(encoding="utf-8")
+    rows = page.partition("## The names")[2]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE)) == sorted(signs_dist.__all__)
+
+
+@pytest.mark.slow
+def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks, one after the other, as a reader types them into a notebook; the recipe is cut to one epoch."""
+    monkeypatch.chdir(tmp_path)
+    write_colour_set(tmp_path / "data" / "64x64_SIGNS", counts={"train": 12, "val": 2, "test": 2}, size=64)
+    recipe = (REPOSITORY / "configs" / "signs.yaml").read_text(encoding="utf-8")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "signs.yaml").write_text(recipe.replace("epochs: 40", "epochs: 1"))
+    page = blocks((REPOSITORY / "docs" / "python-api.md").read_text(encoding="utf-8"))
+    lines = [line for block in page if block.language == "python" for line in block.lines]
+    (tmp_path / "notebook.py").write_text("\n".join(lines))
+    names = runpy.run_path("notebook.py")
+    assert names["score"].accuracy == names["result"]["val_accuracy"]
+    assert names["step"].steps_done == names["store"].load()["steps_done"]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_has_legal_flags_and_settings(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
@@ -106,6 +187,8 @@ def test_every_command_has_legal_flags_and_settings(page: Path, monkeypatch: pyt
         "python -m signs_dist.train optim.rl=0.1",
         "CUDA_VISIBLE_DEVICES=1 torchrun --nproc_per_node=4 -m signs_dist.train train.epoch=3",
         "torchrun --nproc-per-nod=4 -m signs_dist.train",
+        "torchrun --nproc-per-node=4 signs_dist/train.py runs/a",
+        "python examples/own_lop.py runs/a",
         "python -m launch.local --nproc 4 -- --confg configs/signs.yaml",
         "python launch/submit.py --node 4 -- --config configs/signs.yaml",
         "python launch/submit.py status --ranks 3",
@@ -139,7 +222,9 @@ def check_command(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None
         words = words[1:]
     program, *rest = [word for word in words if word != "…"]
     program = program.removeprefix(".venv/bin/")
-    if program in ("python", "signs-dist"):
+    if program == "python" and rest[0].startswith("examples/"):
+        check_example(rest)
+    elif program in ("python", "signs-dist"):
         module, arguments = find_module(program, rest)
         parse_only(module, arguments, monkeypatch)
     elif program == "torchrun":
@@ -148,8 +233,10 @@ def check_command(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None
         parser = get_args_parser()
         parser.allow_abbrev = False
         options = parser.parse_args(rest)
-        assert options.module, "-m signs_dist.train is missing"
-        parse_only(options.training_script, options.training_script_args, monkeypatch)
+        if options.module:
+            parse_only(options.training_script, options.training_script_args, monkeypatch)
+        else:
+            check_example([options.training_script, *options.training_script_args])
     elif program == "make":
         check_make(rest, monkeypatch)
     elif program == "sbatch":
@@ -161,6 +248,13 @@ def check_command(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None
         assert all((REPOSITORY / word).exists() for word in rest if not word.startswith("-"))
     else:
         assert program in SHELL, f"{program} is not a program that the documents use"
+
+
+def check_example(words: Sequence[str]) -> None:
+    """A file of examples/ and its one argument, a folder."""
+    assert words[0].startswith("examples/"), "-m signs_dist.train is missing"
+    assert (REPOSITORY / words[0]).is_file()
+    assert len(words) == 2
 
 
 def find_module(program: str, rest: Sequence[str]) -> tuple[str, list[str]]:
