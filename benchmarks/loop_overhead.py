@@ -18,20 +18,17 @@ from pathlib import Path
 
 import torch
 
+from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.reading import load_config
-from signs_dist.data.augment import BatchAugmenter
-from signs_dist.data.loader import LoaderSettings, TrainLoader
-from signs_dist.data.plan import EpochPlan
-from signs_dist.data.sets import open_data_set, open_split
+from signs_dist.console.screen import Screen
 from signs_dist.distributed.device_choice import choose_device
 from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.environment.context import read_context
 from signs_dist.learning.losses import build_loss
-from signs_dist.learning.optim import build_optimizer
-from signs_dist.learning.precision import choose_precision, find_capability
 from signs_dist.monitoring.pulse import Pulse
-from signs_dist.training import loop
-from signs_dist.training.prepare import build_model
+from signs_dist.training.prepare import prepare
+from signs_dist.training.process import Process
+from signs_dist.training.stepper import Stepper
 
 
 def main() -> None:
@@ -41,39 +38,29 @@ def main() -> None:
     parser.add_argument("--no-augment", action="store_true", help="do not augment the images")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args()
-    config = load_config(options.config, options.overrides)
+    # What both sides do alike: no loader workers, no average, no clipping, one small learning rate.
+    alike = [
+        "data.num_workers=0",
+        "ema.decay=null",
+        "optim.clip_norm=null",
+        "optim.lr=0.0001",
+        "schedule.name=constant",
+    ]
+    config = load_config(options.config, [*alike, *options.overrides])
     context = read_context()
     torch.set_num_threads(context.usable_cores)
     strategy = SingleProcess(choose_device(context, "auto"))
-    precision = choose_precision(config.train.precision, find_capability(strategy.device))
-    data = open_data_set(config.data, num_processes=context.usable_cores, report=lambda *_: None)
-    source, _ = open_split(data.splits["train"], config.data, num_threads=context.usable_cores, report=lambda *_: None)
-    plan = EpochPlan(len(data.splits["train"]), config.train.global_batch, config.seed)
-    num_classes = len(data.classes)
-    model = build_model(config, num_classes, strategy.device)
-    loss_function = build_loss(config.loss, num_classes)
-    forward = loop.ForwardWithLoss(model, loss_function, precision)
-    sync = strategy.sync(model, forward, plan.micro_batches, (lambda: False, lambda: False), exact=False)
-    state = loop.TrainingState(
-        model=model,
-        forward=forward,
-        sync=sync,
-        num_classes=num_classes,
-        optimizer=build_optimizer(model, config.optim),
-        scaler=precision.scaler(),
-        learning_rate=lambda _: 1e-4,
-        clip_norm=None,
-        average=None,
-        seed=0,
-        pulse=Pulse(),
-    )
-    augment = None if options.no_augment else BatchAugmenter(config.augment, config.seed)
-    channels_last = config.train.channels_last
-    prepare = loop.ImagePreparer.create(config.data, strategy.device, channels_last=channels_last, augment=augment)
     on_gpu = strategy.device.type == "cuda"
-    loader = TrainLoader(source, plan, strategy.shard, LoaderSettings(0, 2, pin_memory=on_gpu))
+    process = Process(context, strategy.device.type, strategy, Screen(is_terminal=False, quiet=True), Pulse())
+    prepared = prepare(config, process)
+    stepper = Stepper(prepared, process)
+    plan, model, precision, optimizer = prepared.plan, prepared.model, prepared.precision, stepper.state.optimizer
+    num_classes = len(prepared.data.classes)
+    loss_function = build_loss(config.loss, num_classes)
+    if options.no_augment:
+        stepper.prepare_train = stepper.prepare_evaluation
     side = config.data.image_size
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     images = torch.randn(plan.global_batch, 3, side, side, device=strategy.device).contiguous(memory_format=layout)
     labels = torch.randint(num_classes, (plan.global_batch,), device=strategy.device)
 
@@ -81,14 +68,14 @@ def main() -> None:
         with precision.autocast():
             logits = model(images)
         loss = loss_function(logits, labels).mean()
-        state.optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        state.optimizer.step()
+        optimizer.step()
 
     def take_turns(epoch: int) -> tuple[float, float]:
         """Seconds of an epoch by signs_dist, and of as many steps of the network alone."""
         seconds = [0.0, 0.0]
-        steps = loop.train_epoch(state, loader.epoch(epoch), prepare, first_step=0, first_run_step=0)
+        steps = stepper.steps(Cursor(epoch, 0))
 
         def own_step(step: int) -> None:
             report = next(steps)

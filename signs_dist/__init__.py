@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from signs_dist.checkpointing.store import CheckpointStore as CheckpointStore
     from signs_dist.checkpointing.tensors import weights_sha256 as weights_sha256
     from signs_dist.config.reading import load_config as load_config
+    from signs_dist.data.dataset import SignsDataset as SignsDataset
     from signs_dist.data.plan import EpochPlan as EpochPlan
     from signs_dist.data.plan_loader import plan_loader as plan_loader
     from signs_dist.data.samplers import PlanSampler as PlanSampler
@@ -30,6 +31,7 @@ _HOMES = {
     "load_model": "signs_dist.inference.trained_model",
     "score": "signs_dist.inference.scoring",
     "connect": "signs_dist.distributed.connect",
+    "SignsDataset": "signs_dist.data.dataset",
     "EpochPlan": "signs_dist.data.plan",
     "plan_loader": "signs_dist.data.plan_loader",
     "PlanSampler": "signs_dist.data.samplers",
@@ -45,6 +47,7 @@ __all__ = [
     "EpochPlan",
     "ExactStep",
     "PlanSampler",
+    "SignsDataset",
     "StopRequest",
     "connect",
     "fit",

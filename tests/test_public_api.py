@@ -12,6 +12,7 @@ import pytest
 
 import signs_dist
 from tests.processes import environment
+from tests.sets import write_colour_set
 
 FILE = Path(signs_dist.__file__)
 
@@ -46,6 +47,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("name", signs_dist.__all__)
 def test_the_example_of_a_public_name_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    write_colour_set(tmp_path / "photos", counts={"train": 4})
     (tmp_path / "configs").symlink_to(FILE.parent.parent / "configs")
     value = getattr(signs_dist, name)
     (example,) = doctest.DocTestFinder(recurse=False).find(value, name, globs={})

@@ -20,15 +20,6 @@ class SignsDataset(Dataset[tuple[Any, int]]):
 
     It reads both layouts that training reads (see `signs_dist.data.folder`), and its labels are those of training.
 
-        from torch.utils.data import DataLoader
-        from torchvision import transforms
-        from signs_dist.data.dataset import SignsDataset
-
-        transform = transforms.Compose([transforms.RandomHorizontalFlip(), transforms.ToTensor()])
-        train = SignsDataset("data/64x64_SIGNS", "train", transform)
-        image, label = train[0]
-        for images, labels in DataLoader(train, batch_size=32, shuffle=True): ...
-
     Args:
         root: the data set's folder.
         split: train, val or test.
@@ -43,6 +34,19 @@ class SignsDataset(Dataset[tuple[Any, int]]):
 
     Raises:
         UserError: no such folder, or it is not a data set. Reading a broken image raises BadImageError.
+
+    Example:
+        >>> import torch, signs_dist as sd
+        >>> from torchvision.transforms import v2
+        >>> flip = v2.RandomHorizontalFlip()
+        >>> train = sd.SignsDataset("photos", "train", image_size=16)
+        >>> image, label = train[0]
+        >>> list(image.shape), train.classes[label]
+        ([3, 16, 16], '0')
+        >>> for images, labels in torch.utils.data.DataLoader(train, batch_size=4, shuffle=True):
+        ...     flipped = flip(images)
+        >>> len(train), list(flipped.shape)
+        (12, [4, 3, 16, 16])
     """
 
     def __init__(

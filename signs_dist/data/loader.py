@@ -63,16 +63,19 @@ class TrainLoader:
         self.plan = plan
         self._sampler = PlanSampler(dataset, plan, shard)
         self._loader: DataLoader[Any] | None = _data_loader(dataset, PlanBatchSampler(self._sampler), settings)
+        self._pass = _unwrapped(iter(()))
 
     def epoch(self, epoch: int, start_step: int = 0) -> Generator[Any, None, None]:
         """The batches of an epoch, one a step, from `start_step` on. No batch before it is loaded."""
         assert self._loader is not None, "the loader is closed"
         self._sampler.set_epoch(epoch, start_step)
-        return _unwrapped(iter(self._loader))
+        self._pass = _unwrapped(iter(self._loader))
+        return self._pass
 
     def close(self) -> None:
-        """End the worker processes: a loader that nothing refers to any more ends its own."""
+        """End the worker processes. They end when nothing refers to the DataLoader and its iterator any more."""
         self._loader = None
+        self._pass.close()
 
 
 class EvaluationLoader:
@@ -83,14 +86,17 @@ class EvaluationLoader:
     ) -> None:
         sampler = EvaluationSampler(num_samples, batch, shard)
         self._loader: DataLoader[Any] | None = _data_loader(dataset, sampler, settings)
+        self._pass = _unwrapped(iter(()))
 
     def __iter__(self) -> Iterator[Batch]:
         assert self._loader is not None, "the loader is closed"
-        return _unwrapped(iter(self._loader))
+        self._pass = _unwrapped(iter(self._loader))
+        return self._pass
 
     def close(self) -> None:
         """End the worker processes, as `TrainLoader.close`."""
         self._loader = None
+        self._pass.close()
 
 
 class _ErrorsAsValues(Dataset[Any]):
@@ -110,16 +116,18 @@ class _ErrorsAsValues(Dataset[Any]):
             return error
 
 
-def _unwrapped(results: Iterator[Any]) -> Generator[Any, None, None]:
-    for result in results:
-        if isinstance(result, UserError):
-            try:
+def _unwrapped(results: Iterator[Any] | None) -> Generator[Any, None, None]:
+    assert results is not None
+    result: Any = None
+    try:
+        for result in results:
+            if isinstance(result, UserError):
                 raise result
-            finally:
-                # The error's traceback holds this frame. If the frame held the error or the workers, only garbage
-                # collection would end the workers, five seconds each.
-                del result, results
-        yield result
+            yield result
+    finally:
+        # The traceback of an error keeps this frame. If the frame kept the error, or the workers, they would end by
+        # garbage collection only, and slowly: five seconds each.
+        result = results = None
 
 
 def _data_loader(

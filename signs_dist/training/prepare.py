@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -73,7 +73,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         UserError: the data or the model cannot be used.
     """
     strategy, context = process.strategy, process.context
-    num_threads = choose_num_threads(config, context.num_threads)
+    num_threads = choose_num_threads(config.train.num_threads, context.num_threads, exact=config.exact)
     torch.set_num_threads(num_threads)
     if config.exact:
         choose_exact_kernels()
@@ -131,15 +131,19 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
     )
 
 
-def choose_num_threads(config: Config, automatic: int) -> int:
-    """Threads of one operation on the CPU; `automatic` is this process's share of the cores.
+def choose_num_threads(wanted: int | Literal["auto"], automatic: int, *, exact: bool) -> int:
+    """Threads of one operation on the CPU.
 
-    The number of threads decides the order of a sum: in exact mode it is the same on every machine, unless the config
-    sets it.
+    The number of threads decides the order of a sum: in exact mode `auto` is the same on every machine.
+
+    Args:
+        wanted: train.num_threads.
+        automatic: this process's share of the cores.
+        exact: whether exact mode is on.
     """
-    if config.train.num_threads != "auto":
-        return config.train.num_threads
-    return EXACT_NUM_THREADS if config.exact else automatic
+    if wanted != "auto":
+        return wanted
+    return EXACT_NUM_THREADS if exact else automatic
 
 
 def _kept_micro_batch(global_batch: int, earlier: int | None, strategy: SingleProcess) -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from signs_dist.checkpointing.store import Cursor
-from signs_dist.config.settings import Config
+from signs_dist.config.settings import ScheduleConfig
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.loader import EvaluationLoader, TrainLoader
 from signs_dist.data.plan import BatchKey
@@ -85,7 +85,12 @@ class Stepper:
             num_classes=num_classes,
             optimizer=build_optimizer(model, config.optim),
             scaler=prepared.precision.scaler(),
-            learning_rate=make_learning_rate(config, prepared.plan.num_steps * prepared.plan.global_batch),
+            learning_rate=make_learning_rate(
+                config.schedule,
+                config.optim.lr,
+                images_per_epoch=prepared.plan.num_steps * prepared.plan.global_batch,
+                num_epochs=config.train.epochs,
+            ),
             clip_norm=config.optim.clip_norm,
             average=WeightAverage(model, config.ema.decay) if config.ema.decay is not None else None,
             seed=config.seed,
@@ -159,14 +164,16 @@ class Stepper:
         require_same_bits(model, compute_loss)
 
 
-def make_learning_rate(config: Config, images_per_epoch: int) -> Callable[[int], float]:
-    """A function from the number of images seen to the learning rate of the next step."""
+def make_learning_rate(
+    schedule: ScheduleConfig, base: float, *, images_per_epoch: int, num_epochs: int
+) -> Callable[[int], float]:
+    """A function from the number of images seen to the learning rate of the next step; `base` is optim.lr."""
 
     def learning_rate(images_seen: int) -> float:
-        return config.optim.lr * learning_rate_factor(
-            config.schedule,
+        return base * learning_rate_factor(
+            schedule,
             images_seen=images_seen,
-            images_total=config.train.epochs * images_per_epoch,
+            images_total=num_epochs * images_per_epoch,
             images_per_epoch=images_per_epoch,
         )
 

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import inspect
 import os
-import runpy
-import shutil
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -63,15 +59,3 @@ def test_dataset_holds_no_python_object_per_image(tmp_path: Path) -> None:
     write_files(tmp_path, {f"train/{i % 2}_{i}.jpg": b"" for i in range(200)})
     held = vars(SignsDataset(tmp_path)).values()
     assert not [value for value in held if isinstance(value, (list, tuple, dict)) and len(value) >= 200]
-
-
-def test_the_example_runs(small_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = (inspect.getdoc(SignsDataset) or "").splitlines()
-    example = textwrap.dedent("\n".join(line for line in lines[: lines.index("Args:")] if line.startswith("    ")))
-    (small_set / "data").mkdir()
-    shutil.move(small_set / "train_signs", small_set / "data/64x64_SIGNS/train_signs")
-    monkeypatch.chdir(small_set)
-    (small_set / "example.py").write_text(example)
-    names = runpy.run_path("example.py")
-    assert (names["image"].shape, names["label"]) == ((3, 40, 40), 0)
-    assert (names["images"].shape, names["labels"].shape) == ((12, 3, 40, 40), (12,))

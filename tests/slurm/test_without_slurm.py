@@ -31,4 +31,4 @@ def test_an_element_without_a_line_of_its_own_trains_nothing(tmp_path: Path, num
 
 def test_a_cluster_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(dev_cluster, ["down", str(tmp_path / "none")]) == 0
-    assert "is not there: nothing to end." in capsys.readouterr().out
+    assert "does not exist: nothing to end." in capsys.readouterr().out

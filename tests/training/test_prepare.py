@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
 from signs_dist.checkpointing.tensors import weights_sha256
-from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
 from signs_dist.models.weights import named_weights
 from signs_dist.training.prepare import build_model, choose_num_threads, prepare
@@ -63,16 +63,16 @@ def test_the_micro_batch_of_an_earlier_attempt_is_kept_where_it_can_be(
 
 
 @pytest.mark.parametrize(
-    ("settings", "automatic", "num_threads"),
+    ("wanted", "exact", "num_threads"),
     [
-        ({}, 6, 6),
-        ({"train": {"num_threads": 3}}, 6, 3),
-        ({"exact": True, "train": {"micro_batch": 8}}, 6, 1),  # the same on every machine
-        ({"exact": True, "train": {"micro_batch": 8, "num_threads": 3}}, 6, 3),
+        ("auto", False, 6),
+        (3, False, 3),
+        ("auto", True, 1),  # the same on every machine
+        (3, True, 3),
     ],
 )
-def test_threads_of_one_operation(settings: dict[str, object], automatic: int, num_threads: int) -> None:
-    assert choose_num_threads(Config.model_validate(settings), automatic) == num_threads
+def test_threads_of_one_operation(wanted: int | Literal["auto"], exact: bool, num_threads: int) -> None:
+    assert choose_num_threads(wanted, 6, exact=exact) == num_threads
 
 
 def test_initial_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
-from signs_dist.config.settings import Config
+from signs_dist.config.settings import ScheduleConfig
 from signs_dist.errors import UserError
 from signs_dist.learning.metrics import RunningSums, Score, to_host
 from signs_dist.training.stepper import Stepper, make_learning_rate
@@ -128,8 +128,8 @@ def test_exact_mode_accepts_dropout(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_follows_the_images() -> None:
-    values = {"optim": {"lr": 0.5}, "schedule": {"name": "step", "step_epochs": 1, "step_factor": 0.1}}
-    rate = make_learning_rate(Config.model_validate(values), images_per_epoch=32)
+    schedule = ScheduleConfig(name="step", step_epochs=1, step_factor=0.1)
+    rate = make_learning_rate(schedule, 0.5, images_per_epoch=32, num_epochs=10)
     assert [rate(images) for images in (0, 31, 32, 64)] == pytest.approx([0.5, 0.5, 0.05, 0.005])
 
 
