@@ -14,8 +14,8 @@ from typing import Any
 import signs_dist
 from signs_dist.errors import UserError
 
-PACKAGES = ("signs_dist", "launch")
-"""The packages of this toolkit that a job imports."""
+PACKAGES = tuple(dict.fromkeys(("signs_dist", __name__.partition(".")[0])))
+"""The packages of this toolkit that a job imports: in a wheel, signs_dist holds launch."""
 MOST_BYTES = 200 * 2**20
 SUFFIXES = (".py", ".yaml", ".yml", ".toml")
 """Files that are copied from a working folder outside of git."""
@@ -63,7 +63,7 @@ def take_snapshot(working_folder: Path, target: Path) -> Snapshot:
     root = _git_root(working_folder) or working_folder
     files = {target / "tree" / path: root / path for path in _list_files(root)}
     toolkit = toolkit_folder()
-    if toolkit == root or root in toolkit.parents:
+    if toolkit / "signs_dist" / "__init__.py" in files.values():
         imported = target / "tree" / toolkit.relative_to(root)
     else:
         imported = target / "toolkit"

@@ -82,6 +82,16 @@ def test_a_snapshot_without_git_and_one_that_is_too_large(tmp_path: Path, monkey
     with pytest.raises(UserError, match="too much to copy for each job"):
         take_snapshot(tree, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+    # The installed toolkit may lie in the working tree, in a virtual environment that is not copied.
+    (tree / "venv" / "signs_dist").mkdir()
+    (tree / "venv" / "signs_dist" / "__init__.py").write_text("x = 1\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("launch.snapshot.MOST_BYTES", 2**20)
+        patch.setattr("launch.snapshot.PACKAGES", ("signs_dist",))  # a wheel has no other
+        patch.setattr("launch.snapshot.toolkit_folder", lambda: tree / "venv")
+        snapshot = take_snapshot(tree, tmp_path / "installed")
+    assert snapshot.import_folders == (tmp_path / "installed" / "toolkit", tmp_path / "installed" / "tree")
+    assert (snapshot.import_folders[0] / "signs_dist" / "__init__.py").is_file()
     plain = without_snapshot(tree)
     assert plain.import_folders == (REPOSITORY, tree)
     assert plain.about["snapshot"] is False
