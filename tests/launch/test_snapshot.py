@@ -40,7 +40,12 @@ def test_a_snapshot_of_a_working_tree(tmp_path: Path) -> None:
         "tree/sub/new name.py",
     }
     assert (target / "tree" / "one.py").read_text() == "x = 2\n"  # as it is, not as it was committed
-    assert (target / "toolkit" / "signs_dist" / "train.py").exists()
+    # All of the toolkit, also a package with the name of a folder that a working tree's copy omits.
+    for package in ("signs_dist", "launch"):
+        modules = {file.relative_to(REPOSITORY) for file in (REPOSITORY / package).rglob("*.py")}
+        assert modules == {
+            file.relative_to(target / "toolkit") for file in (target / "toolkit" / package).rglob("*.py")
+        }
     assert snapshot.import_folders == (target / "toolkit", target / "tree" / "sub")
     assert snapshot.about["dirty"]
     assert len(snapshot.about["commit"]) == 40
