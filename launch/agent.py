@@ -11,13 +11,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launch.local import split_arguments
-from launch.notices import note_signal
-from launch.torchrun import LaunchPlan, Rendezvous, choose_thread_variables, start
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.context import Context, read_context
+from signs_dist.environment.installation import spell
 from signs_dist.environment.port_exchange import ask, find_free_port, hosted
 from signs_dist.errors import UserError
+
+from .local import split_arguments
+from .notices import note_signal
+from .torchrun import LaunchPlan, Rendezvous, choose_thread_variables, start
 
 MEETING_SECONDS = 120.0
 """How long a node's agent waits for the first node's."""
@@ -77,7 +79,7 @@ def require_one_task_per_node(context: Context) -> None:
         UserError: saying how to start it.
     """
     if not context.is_by_slurm or not context.meeting_name:
-        raise UserError("launch.agent is started by srun, once on each node. On one machine: python -m launch.local")
+        raise UserError(f"{spell('agent')} is started by srun, once on each node. On one machine: {spell('local')}")
     if context.local_world_size > 1:
         raise UserError(
             f"srun has started {context.local_world_size} tasks on this node, and each would start all of the node's "
@@ -109,7 +111,7 @@ def plan_rendezvous(context: Context, endpoint: str) -> Rendezvous:
 def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
-        prog="python -m launch.agent",
+        prog=spell("agent"),
         description="In a SLURM job, started by srun once on each node: train on several processes of that node, under "
         "torch's elastic agent, as torchrun does.",
         epilog="Arguments after `--` are for signs_dist.train, its --run-dir among them. Exit codes are those of "

@@ -11,19 +11,21 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launch import check
-from launch.claim import end_claim
-from launch.flags import read_request
-from launch.follow import follow_array
-from launch.handover import check_request, check_script, handed_over, make_folder, make_job, taken_back, tell
-from launch.jobs import note_job
-from launch.request import Request
-from launch.schedulers import SCHEDULERS
-from launch.schedulers.base import Submission
-from launch.status import describe_array
-from launch.trials import Trial, make_trials, parse_grid, write_trials
 from signs_dist.config.reading import load_config
+from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_OK, UserError
+
+from . import check
+from .claim import end_claim
+from .flags import read_request
+from .follow import follow_array
+from .handover import check_request, check_script, handed_over, make_folder, make_job, taken_back, tell
+from .jobs import note_job
+from .request import Request
+from .schedulers import SCHEDULERS
+from .schedulers.base import Submission
+from .status import describe_array
+from .trials import Trial, make_trials, parse_grid, write_trials
 
 DEFAULT_PARALLEL = 8
 
@@ -64,7 +66,7 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             note_job(folder, ids[0].partition("_")[0], submission.folder.name)
             end_claim(submission.folder)
     tell("job", [f"{ids[0]} to {ids[-1]}, at most {parallel} at once"])
-    tell("then", [f"python launch/submit.py status {shlex.quote(first.shown_path)}    (or wait, logs, cancel)"])
+    tell("then", [f"{spell('submit')} status {shlex.quote(first.shown_path)}    (or wait, logs, cancel)"])
     return follow_array(folder) if options.wait else EXIT_OK
 
 

@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from launch.request import Request
 from signs_dist.errors import UserError
+
+from .request import Request
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from launch.durations import parse_minutes
+from .durations import parse_minutes
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Word = Annotated[str, Field(min_length=1, max_length=200)]

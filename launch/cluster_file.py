@@ -9,13 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from launch.cluster import ClusterConfig
-from launch.schedulers import SCHEDULERS
 from signs_dist.config.messages import describe_field, find_setting
 from signs_dist.config.reading import read_flat
 from signs_dist.config.settings import Config
 from signs_dist.config.yaml_text import format_value
 from signs_dist.errors import UserError
+
+from .cluster import ClusterConfig
+from .schedulers import SCHEDULERS
 
 FOLDER = Path("configs") / "cluster"
 
@@ -61,7 +62,9 @@ def _read_file(name: str) -> tuple[dict[str, Any], dict[str, str]]:
         known = [*SCHEDULERS, *sorted(file.stem for file in FOLDER.glob("*.yaml"))]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"--cluster {name}: there is no {path}.{hint} It is one of {', '.join(known)}, or a YAML file.")
+        place = path if is_path else f"{path} in {Path.cwd()}"
+        legal = f"It is one of {', '.join(known)}, or a YAML file."
+        raise UserError(f"--cluster {name}: there is no {place}.{hint} {legal}")
     return read_flat(path, "--cluster")
 
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.cluster import ClusterConfig
-from launch.cluster_file import load_cluster
-from launch.request import Request
-from launch.schedulers import SCHEDULERS
 from signs_dist import train
 from signs_dist.errors import UserError
+
+from .cluster import ClusterConfig
+from .cluster_file import load_cluster
+from .request import Request
+from .schedulers import SCHEDULERS
 
 FLAGS = {
     "partition": (str, "NAME", "which queue"),

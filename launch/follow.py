@@ -8,17 +8,19 @@ import sys
 import time
 from pathlib import Path
 
-from launch.logs import cards_of, explain_end
-from launch.requeue import read_own_code
-from launch.schedulers import ask_state
-from launch.schedulers.base import WAITING, JobState
-from launch.status import describe_array
-from launch.trials import count_alive, read_trials
 from signs_dist.console.screen import Screen
 from signs_dist.environment.context import is_watched
+from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 from signs_dist.monitoring.beats import Work, read_beats
 from signs_dist.run_folder.folder import RunFolder
+
+from .logs import cards_of, explain_end
+from .requeue import read_own_code
+from .schedulers import ask_state
+from .schedulers.base import WAITING, JobState
+from .status import describe_array
+from .trials import count_alive, read_trials
 
 POLL_SECONDS = 0.5
 ARRAY_POLL_SECONDS = 3.0
@@ -72,7 +74,7 @@ def follow(run_path: Path, job: str) -> int:
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         shown = shlex.quote(str(run_path))
-        print(f"\nthe job continues. To follow it again: python launch/submit.py wait {shown}", file=sys.stderr)
+        print(f"\nthe job continues. To follow it again: {spell('submit')} wait {shown}", file=sys.stderr)
         raise
     _show_new(log, position, screen)
     if folder.is_finished:

@@ -9,15 +9,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launch import check
-from launch.claim import SUBMISSION, claim_folder
-from launch.job import Job
-from launch.jobs import SUBMIT, jobs_of
-from launch.request import Request
-from launch.schedulers import SCHEDULERS, ask_state
-from launch.schedulers.base import Scheduler, Submission
-from launch.snapshot import Snapshot, take_snapshot, without_snapshot
+from signs_dist.environment.installation import spell
 from signs_dist.errors import UserError
+
+from . import check
+from .claim import SUBMISSION, claim_folder
+from .job import Job
+from .jobs import SUBMIT, jobs_of
+from .request import Request
+from .schedulers import SCHEDULERS, ask_state
+from .schedulers.base import Scheduler, Submission
+from .snapshot import Snapshot, take_snapshot, without_snapshot
 
 
 def tell(what: str, lines: Sequence[str]) -> None:
@@ -33,7 +35,7 @@ def refuse_busy(run_path: Path) -> None:
         if state.is_alive:
             raise UserError(
                 f"{run_path} has a job already: {job} is {state.describe()}. To end it: "
-                f"python launch/submit.py cancel {shlex.quote(str(run_path))}. Another --run-dir begins another run."
+                f"{spell('submit')} cancel {shlex.quote(str(run_path))}. Another --run-dir begins another run."
             )
 
 
@@ -113,6 +115,12 @@ def handed_over(made: list[Path], scheduler: Scheduler) -> Iterator[None]:
         ) from None
 
 
+def typed_command(arguments: Sequence[str]) -> list[str]:
+    """The words of the command that submits; `arguments` are those of this process."""
+    is_console_script = arguments[:1] == ["submit"]
+    return ["signs-dist", *arguments] if is_console_script else [*spell("submit").split(), *arguments]
+
+
 def make_folder(request: Request, made: list[Path]) -> tuple[Path, Snapshot]:
     """Make a folder for this submission in the run folder: how it was submitted, and a snapshot of the code.
 
@@ -131,7 +139,7 @@ def make_folder(request: Request, made: list[Path]) -> tuple[Path, Snapshot]:
     here = Path.cwd()
     snapshot = take_snapshot(here, folder / "code") if request.is_snapshot else without_snapshot(here)
     about = {
-        "command": ["python", "launch/submit.py", *sys.argv[1:]],
+        "command": typed_command(sys.argv[1:]),
         "arguments": list(request.arguments),
         "working_folder": str(here),
         "time": timestamp(),

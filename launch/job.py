@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from launch.notices import note_code, note_signal
-from launch.program import program
-from launch.rank_logs import rank_log
 from signs_dist.environment.launchers import find_launch
 from signs_dist.environment.slurm_job import read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_STOPPED
 from signs_dist.monitoring.signals import SCHEDULER_SIGNALS, call_at_end, end_now
+
+from .notices import note_code, note_signal
+from .program import program
+from .rank_logs import rank_log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +82,9 @@ class Job:
 
     def _launch_agent(self, run_path: Path) -> int:
         """Start torchrun on this node; it meets the torchrun of each other node of the job."""
-        from launch.agent import start_agent
         from signs_dist.console.command import run_command
+
+        from .agent import start_agent
 
         def launch(arguments: Sequence[str]) -> int:
             return start_agent(

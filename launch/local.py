@@ -12,18 +12,20 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from launch.torchrun import LaunchPlan, choose_thread_variables, start
 from signs_dist import train
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.context import read_context
 from signs_dist.environment.devices import parse_gpus
+from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_OK, UserError
+
+from .torchrun import LaunchPlan, choose_thread_variables, start
 
 
 def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
-        prog="python -m launch.local",
+        prog=spell("local"),
         description="Train on several processes of this machine (DistributedDataParallel): one per GPU, or on the CPU. "
         "The command chooses a free port, and sets each process's device, threads and log.",
         epilog="Arguments after `--` are for signs_dist.train. Exit codes are those of signs_dist.train.",
@@ -50,9 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     options, rest = read_sides(build_parser(), arguments, example="--nproc 4")
     context = read_context()
     if context.launcher != "python":
-        raise UserError(
-            f"launch.local starts processes itself: start it with plain python, not under {context.launcher}."
-        )
+        raise UserError(f"{spell('local')} starts processes itself: type it as it is, not under {context.launcher}.")
     plan = plan_launch(
         nproc=options.nproc,
         gpus=options.gpus,

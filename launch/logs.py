@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.jobs import SUBMIT, submission_time
-from launch.notices import last_attempt, own_failures, read_notices
-from launch.rank_logs import find_rank_logs, known_ranks
-from launch.schedulers import ask_state, scheduler_of
 from signs_dist.errors import UserError
 from signs_dist.monitoring.failure_card import FailureCard, read_failures, render
 from signs_dist.monitoring.root_cause import find_root_cause
+
+from .jobs import SUBMIT, submission_time
+from .notices import last_attempt, own_failures, read_notices
+from .rank_logs import find_rank_logs, known_ranks
+from .schedulers import ask_state, scheduler_of
 
 CLOCK_SECONDS = 60.0
 """How much the clocks of machines may differ."""

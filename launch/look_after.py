@@ -6,21 +6,23 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launch.follow import follow, follow_array
-from launch.jobs import JOBS, SUBMIT, jobs_of
-from launch.logs import print_logs
-from launch.schedulers import ask_state, cancel, scheduler_of
-from launch.status import describe_array, describe_runs, describe_submitted_run
-from launch.trials import Trial, read_trials
 from signs_dist.console.command import CommandParser
+from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_OK, UserError
+
+from .follow import follow, follow_array
+from .jobs import JOBS, SUBMIT, jobs_of
+from .logs import print_logs
+from .schedulers import ask_state, cancel, scheduler_of
+from .status import describe_array, describe_runs, describe_submitted_run
+from .trials import Trial, read_trials
 
 RUNS = Path("runs")
 
 
 def build_parser() -> CommandParser:
     """The commands."""
-    parser = CommandParser(prog="python launch/submit.py", description="Look after what was submitted.")
+    parser = CommandParser(prog=spell("submit"), description="Look after what was submitted.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{status,logs,cancel,wait}")
     status = commands.add_parser("status", help="how far runs are: the queue, the last step, what failed")
     logs = commands.add_parser("logs", help="what a run has said in its last attempt")
@@ -98,6 +100,6 @@ def find_run(name: str) -> Path:
     if path.is_dir():
         raise UserError(f"{name}: no job was submitted for this folder.")
     raise UserError(
-        f"{name} is neither a run folder nor a job that launch/submit.py has submitted. "
-        f"Type python launch/submit.py status to see the runs below {RUNS}/."
+        f"{name} is neither a run folder nor a job that {spell('submit')} has submitted. "
+        f"Type {spell('submit')} status to see the runs below {RUNS}/."
     )

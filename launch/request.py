@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.cluster import ClusterConfig
+from .cluster import ClusterConfig
 
 if TYPE_CHECKING:
     from signs_dist.config.settings import Config

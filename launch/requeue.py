@@ -24,15 +24,17 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from launch.durations import parse_duration
-from launch.notices import CODE, EXIT_TERMINATED, NOT_ITS_OWN, last_attempt, own_failures, read_notices
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.environment.installation import spell
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from signs_dist.monitoring.failure_card import FailureCard, read_failures
 from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder, timestamp
 from signs_dist.run_folder.records import AttemptLine, EndLine, RequeueLine, StartLine, of_kind
+
+from .durations import parse_duration
+from .notices import CODE, EXIT_TERMINATED, NOT_ITS_OWN, last_attempt, own_failures, read_notices
 
 NEAR_SECONDS = 90.0
 """A job that ends within this time after its signal was due was signalled because of its time limit."""
@@ -236,7 +238,7 @@ def read_own_code(folder: RunFolder, job: str, cards: Sequence[FailureCard]) -> 
 
 def build_parser() -> CommandParser:
     """The command's flags."""
-    parser = CommandParser(prog="python -m launch.requeue", description=(__doc__ or "").partition("\n")[0])
+    parser = CommandParser(prog=spell("requeue"), description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the job's run folder")
     parser.add_argument("--exit-code", type=int, required=True, metavar="CODE", help="of the job's tasks")
     parser.add_argument("--signal-seconds", type=float, default=0.0, help="how long before the limit the signal is due")

@@ -6,11 +6,16 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-from launch import check
-from launch.claim import end_claim
-from launch.flags import read_request
-from launch.follow import follow
-from launch.handover import (
+from signs_dist import train
+from signs_dist.environment.installation import spell
+from signs_dist.errors import EXIT_OK
+from signs_dist.run_folder.folder import RunFolder
+
+from . import check
+from .claim import end_claim
+from .flags import read_request
+from .follow import follow
+from .handover import (
     check_request,
     check_script,
     handed_over,
@@ -20,13 +25,10 @@ from launch.handover import (
     taken_back,
     tell,
 )
-from launch.jobs import note_job
-from launch.rank_logs import log_stem
-from launch.schedulers import SCHEDULERS
-from launch.schedulers.base import Submission
-from signs_dist import train
-from signs_dist.errors import EXIT_OK
-from signs_dist.run_folder.folder import RunFolder
+from .jobs import note_job
+from .rank_logs import log_stem
+from .schedulers import SCHEDULERS
+from .schedulers.base import Submission
 
 
 def submit_run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -62,5 +64,5 @@ def submit_run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             end_claim(folder)
     tell("job", [job])
     tell("logs", [f"{run_path}/logs/{log_stem(job)}.*, {submission.files}/*_log.out"])
-    tell("then", [f"python launch/submit.py wait {shlex.quote(request.shown_path)}    (or status, logs, cancel)"])
+    tell("then", [f"{spell('submit')} wait {shlex.quote(request.shown_path)}    (or status, logs, cancel)"])
     return follow(run_path, job) if options.wait else EXIT_OK

@@ -14,12 +14,13 @@ from typing import Any
 import signs_dist
 from signs_dist.errors import UserError
 
-PACKAGES = ("signs_dist", "launch")
-"""The packages of this toolkit that a job imports."""
+PACKAGES = tuple(dict.fromkeys(("signs_dist", __name__.partition(".")[0])))
+"""The packages of this toolkit that a job imports: in a wheel, signs_dist holds launch."""
 MOST_BYTES = 200 * 2**20
 SUFFIXES = (".py", ".yaml", ".yml", ".toml")
 """Files that are copied from a working folder outside of git."""
 SKIPPED = ("runs", "data", "__pycache__", "node_modules", "site-packages")
+"""Folders that are not copied from there: large, or without code. A package of this toolkit may have such a name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +64,14 @@ def take_snapshot(working_folder: Path, target: Path) -> Snapshot:
     root = _git_root(working_folder) or working_folder
     files = {target / "tree" / path: root / path for path in _list_files(root)}
     toolkit = toolkit_folder()
-    if toolkit == root or root in toolkit.parents:
+    if toolkit / "signs_dist" / "__init__.py" in files.values():
         imported = target / "tree" / toolkit.relative_to(root)
     else:
         imported = target / "toolkit"
         for package in PACKAGES:
             files |= {
-                imported / package / path: toolkit / package / path for path in _list_plain(toolkit / package, (".py",))
+                imported / package / path: toolkit / package / path
+                for path in _list_plain(toolkit / package, (".py",), skipped=())
             }
     num_bytes = sum(source.lstat().st_size for source in files.values())
     if num_bytes > MOST_BYTES:
@@ -93,7 +95,7 @@ def _list_files(root: Path) -> Iterator[Path]:
     """The files of a working tree, relative to it: those that git tracks, or would track after `git add`."""
     listed = _git(root, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     if listed is None:
-        yield from _list_plain(root, SUFFIXES)
+        yield from _list_plain(root, SUFFIXES, SKIPPED)
         return
     for name in listed.split(b"\0"):
         path = Path(os.fsdecode(name))
@@ -101,12 +103,12 @@ def _list_files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _list_plain(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+def _list_plain(root: Path, suffixes: tuple[str, ...], skipped: tuple[str, ...]) -> Iterator[Path]:
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [
             name
             for name in sorted(subfolders)
-            if not name.startswith(".") and name not in SKIPPED and not (Path(folder) / name / "pyvenv.cfg").exists()
+            if not name.startswith(".") and name not in skipped and not (Path(folder) / name / "pyvenv.cfg").exists()
         ]
         for name in sorted(names):
             if name.endswith(suffixes):

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.jobs import jobs_of
-from launch.logs import explain_end, last_error
-from launch.schedulers import ask_state
-from launch.trials import Trial, read_trials
 from signs_dist.console.screen import columns, percent
 from signs_dist.errors import UserError
 from signs_dist.monitoring.failure_card import read_failures
 from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, SaveLine, StartLine, of_kind
+
+from .jobs import jobs_of
+from .logs import explain_end, last_error
+from .schedulers import ask_state
+from .trials import Trial, read_trials
 
 
 def describe_state(folder: RunFolder, job: str) -> str:

@@ -8,20 +8,24 @@ python launch/submit.py status|logs|cancel|wait [RUN_DIR|JOB]
 from __future__ import annotations
 
 import difflib
+import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __package__ in (None, ""):  # as `python launch/submit.py`, which puts launch/ on the path in place of its parent
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+if not __package__:  # as `python launch/submit.py`: a file has no package to import from, so it starts as a module
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # in place of launch/
+    runpy.run_module("launch.submit", run_name="__main__", alter_sys=True)
 
-from launch.cluster_file import FOLDER
-from launch.flags import FLAGS
-from launch.local import read_sides
-from launch.schedulers import SCHEDULERS
 from signs_dist import train
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.environment.installation import spell
 from signs_dist.errors import UserError
+
+from .cluster_file import FOLDER
+from .flags import FLAGS
+from .local import read_sides
+from .schedulers import SCHEDULERS
 
 COMMANDS = ("status", "logs", "cancel", "wait")
 
@@ -29,18 +33,19 @@ COMMANDS = ("status", "logs", "cancel", "wait")
 def build_parser() -> CommandParser:
     """The flags of a submission."""
     parser = CommandParser(
-        prog="python launch/submit.py",
+        prog=spell("submit"),
         description="Submit a training run to SLURM: srun starts one process per GPU, ranks and addresses come from "
         "the allocation, and the run is saved and requeued at the time limit and at preemption. What follows `--` goes "
         "to signs_dist.train.",
-        epilog="Then: python launch/submit.py status|logs|cancel|wait [RUN_DIR|JOB]; each has a --help. Exit codes: 0 "
+        epilog=f"Then: {spell('submit')} status|logs|cancel|wait [RUN_DIR|JOB]; each has a --help. Exit codes: 0 "
         "submitted (with --wait: finished), 2 wrong input or refused by SLURM; with --wait those of signs_dist.train.",
     )
     parser.add_argument(
         "--cluster",
         default="slurm",
         metavar="NAME",
-        help=f"settings of a site: a file in {FOLDER}/, a path, or one of {', '.join(SCHEDULERS)} (default: slurm)",
+        help=f"settings of a site: a file in {FOLDER}/ of this folder, a path, or one of {', '.join(SCHEDULERS)} "
+        "(default: slurm)",
     )
     for name, (kind, metavar, text) in FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
@@ -71,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     """Submit, or look after what was submitted."""
     first = arguments[0] if arguments else ""
     if first in COMMANDS:
-        from launch.look_after import look_after
+        from .look_after import look_after
 
         return look_after(arguments)
     if not first.startswith("-") and (near := difflib.get_close_matches(first, COMMANDS, n=1)):
@@ -82,10 +87,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.parallel is not None and options.parallel < 1:
         raise UserError(f"--parallel {options.parallel}: at least 1.")
     if options.array:
-        from launch.array import submit_array
+        from .array import submit_array
 
         return submit_array(options, rest)
-    from launch.run import submit_run
+    from .run import submit_run
 
     return submit_run(options, rest)
 

@@ -16,15 +16,16 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from launch.elastic_agent import WORKERS, AgentSettings, WorkerFailure
-from launch.passing_signals import passing_signals
-from launch.worker_files import copying_standard_error, has_standard_error, has_stopped
 from signs_dist.environment.cores import share_of_cores
 from signs_dist.environment.process_table import find_descendants, is_alive, kill_tree, process_state, read_birth
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from signs_dist.monitoring.heartbeat import ORPHAN_SECONDS
 
-AGENT = f"{__package__}.elastic_agent"
+from .elastic_agent import WORKERS, AgentSettings, WorkerFailure
+from .passing_signals import passing_signals
+from .program import program
+from .worker_files import copying_standard_error, has_standard_error, has_stopped
+
 AGENT_LOG = "agent.log"
 """The agent's standard error: torch's warnings, and its traceback if it fails itself."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING")
@@ -180,7 +181,7 @@ def last_lines(text: str) -> str:
 def _start_agent(plan: LaunchPlan, folder: Path) -> subprocess.Popen[bytes]:
     with (folder / AGENT_LOG).open("w") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", AGENT, str(folder)],
+            [sys.executable, *program("elastic_agent"), str(folder)],
             env={**os.environ, **choose_log_level(os.environ), **plan.variables},
             cwd=plan.folder,
             stdin=subprocess.DEVNULL,

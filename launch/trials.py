@@ -11,12 +11,13 @@ from pathlib import Path
 
 import yaml
 
-from launch.jobs import jobs_of
-from launch.schedulers import ask_state, find_alive
 from signs_dist.config.yaml_text import PlainLoader, format_value
 from signs_dist.errors import UserError
 from signs_dist.files import write_json
 from signs_dist.run_folder.folder import RunFolder
+
+from .jobs import jobs_of
+from .schedulers import ask_state, find_alive
 
 ARRAY = "array.json"
 """In the array's folder: the name and the settings of each trial."""

@@ -1,4 +1,7 @@
-"""The console script: `signs-dist train …` runs `python -m signs_dist.train …`."""
+"""The console script: `signs-dist train …` runs `python -m signs_dist.train …`.
+
+It starts the launchers by name, and imports none of them: their rooms come after this one.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
 }
 """Command → (module with a function `main(arguments)`, what it does)."""
+LAUNCHERS: dict[str, tuple[str, str]] = {
+    "local": ("launch.local", "train on several processes of this machine"),
+    "submit": ("launch.submit", "submit a run to SLURM, and look after it"),
+    "dev-cluster": ("slurm.dev_cluster", "start a real SLURM in a folder, to rehearse on"),
+}
+"""The same, by the module's name in a checkout."""
+IN_BATCH_SCRIPTS: dict[str, tuple[str, str]] = {
+    "agent": ("launch.agent", "start the processes of one node"),
+    "requeue": ("launch.requeue", "decide whether a job is requeued"),
+}
+"""The same, for the batch templates of slurm/; the list of commands omits them."""
 
 
 def usage() -> str:
     """The text of `signs-dist --help`."""
-    width = max(map(len, COMMANDS))
-    rows = "\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items())
+    shown = COMMANDS | LAUNCHERS
+    width = max(map(len, shown))
+    rows = "\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in shown.items())
     return f"usage: signs-dist COMMAND …\n\n{rows}\n\nTo see a command's flags: signs-dist COMMAND --help"
 
 
@@ -42,12 +57,24 @@ def dispatch(arguments: Sequence[str]) -> int:
     if name == "--version":
         print(f"signs_dist {__version__}")
         return EXIT_OK
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"signs-dist {name}: no such command.{hint} Commands: {', '.join(COMMANDS)}")
-    command: int = importlib.import_module(COMMANDS[name][0]).main(rest)
+    command: int = importlib.import_module(find_module(name)).main(rest)
     return command
+
+
+def find_module(name: str) -> str:
+    """The module of a command, by the name that imports it here. Raises `UserError` for an unknown command."""
+    if name in COMMANDS:
+        return COMMANDS[name][0]
+    launchers = LAUNCHERS | IN_BATCH_SCRIPTS
+    if name in launchers:
+        from signs_dist.environment.installation import add_checkout_to_path, full_name
+
+        add_checkout_to_path()
+        return full_name(launchers[name][0])
+    known = [*COMMANDS, *LAUNCHERS]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UserError(f"signs-dist {name}: no such command.{hint} Commands: {', '.join(known)}")
 
 
 def main() -> int:

@@ -29,9 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.environment.installation import spell
 from signs_dist.environment.process_table import find_descendants, is_alive, process_state, read_birth
 from signs_dist.errors import EXIT_OK, UserError
-from slurm.cluster_plan import SACCT, ClusterPlan, gres_conf, slurm_conf
+
+from .cluster_plan import SACCT, ClusterPlan, gres_conf, slurm_conf
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 INSTALL = "apt-get install slurm-wlm munge"
@@ -124,9 +126,7 @@ class DevCluster:
     def status(self) -> str:
         """The output of sinfo and squeue. Raises `UserError` if the cluster does not run."""
         if not self._daemons():
-            raise UserError(
-                f"no cluster runs in {self.folder}. To start one: python -m slurm.dev_cluster up {self.folder}"
-            )
+            raise UserError(f"no cluster runs in {self.folder}. To start one: {spell('dev-cluster')} up {self.folder}")
         partitions = self.run("sinfo", "--format=%9R %.5a %.11l %.14F  %G")
         return f"{partitions}\n\n{self.run('squeue')}"
 
@@ -150,12 +150,10 @@ class DevCluster:
                 f"{self.folder} is too long for a socket ({length} characters). Choose one such as /tmp/slurm"
             )
         if self._daemons():
-            raise UserError(
-                f"a cluster runs in {self.folder}. To see it: python -m slurm.dev_cluster status {self.folder}"
-            )
+            raise UserError(f"a cluster runs in {self.folder}. To see it: {spell('dev-cluster')} status {self.folder}")
         if self.folder.exists() and any(self.folder.iterdir()):
             raise UserError(
-                f"{self.folder} is not empty. To remove an old cluster: python -m slurm.dev_cluster down {self.folder}"
+                f"{self.folder} is not empty. To remove an old cluster: {spell('dev-cluster')} down {self.folder}"
             )
 
     def _write_files(self, plan: ClusterPlan) -> None:
@@ -299,7 +297,7 @@ def _await(condition: Callable[[], bool], problem: str) -> None:
 def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
-        prog="python -m slurm.dev_cluster",
+        prog=spell("dev-cluster"),
         description="A real SLURM on this machine, in one folder, to rehearse submissions and for tests. "
         "Partitions: main (the default), short (at most 30 minutes), low (preempted by high), high.",
         epilog=f"Needs SLURM's programs ({INSTALL}), but neither root nor a configuration. Exit codes: 0 done, "
@@ -345,7 +343,7 @@ def main(arguments: Sequence[str]) -> int:
             f"{options.nodes} nodes with {options.gpus} fake GPUs each, up in {time.monotonic() - begun:.1f} s.\n"
             f"To use it:  . {cluster.folder}/env.sh\n"
             + ("            CUDA cannot use fake GPUs: submit with -- --device cpu …\n" if options.gpus else "")
-            + f"To end it:  python -m slurm.dev_cluster down {cluster.folder}"
+            + f"To end it:  {spell('dev-cluster')} down {cluster.folder}"
         )
     return EXIT_OK
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from signs_dist import __version__
-from signs_dist.cli import COMMANDS, dispatch, main
+from signs_dist.cli import COMMANDS, IN_BATCH_SCRIPTS, LAUNCHERS, dispatch, find_module, main
+from signs_dist.environment.installation import spell
 from signs_dist.errors import UserError
+from tests.processes import REPOSITORY
 
 HELP = """
 import sys
@@ -40,10 +43,38 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     assert done.stdout.startswith(f"usage: python -m {COMMANDS[command][0]} [-h]")
 
 
+@pytest.mark.parametrize("command", LAUNCHERS | IN_BATCH_SCRIPTS)
+def test_help_of_a_launcher_is_its_own(command: str, tmp_path: Path) -> None:
+    """From a folder that is not the checkout, which the console script would not have on Python's path."""
+    done = subprocess.run(
+        [sys.executable, "-c", HELP, command, "--help"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(checkout_by_itself(tmp_path))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(f"usage: {spell(command)} ")
+    assert "torch" not in done.stderr
+
+
+def checkout_by_itself(folder: Path) -> Path:
+    """A folder from which Python imports signs_dist of the checkout, and nothing that lies beside it."""
+    (folder / "path").mkdir()
+    (folder / "path" / "signs_dist").symlink_to(REPOSITORY / "signs_dist")
+    return folder / "path"
+
+
+def test_what_only_batch_scripts_call_is_not_listed() -> None:
+    for name in IN_BATCH_SCRIPTS:
+        assert find_module(name) == IN_BATCH_SCRIPTS[name][0]
+        assert f"  {name} " not in run("--help").stdout
+
+
 def test_the_list_of_commands() -> None:
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, "imported:\n")
-    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    assert all(f"  {name} " in done.stdout for name in COMMANDS | LAUNCHERS)
     assert run("--help", encoding="ascii").returncode == 0
 
 
@@ -56,7 +87,11 @@ def test_without_a_command_the_list_is_shown(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("trian", "Did you mean train? Commands: train, evaluate,"), ("xyz", "no such command. Commands: ")],
+    [
+        ("trian", "Did you mean train? Commands: train, evaluate,"),
+        ("xyz", "no such command. Commands: "),
+        ("sumbit", "Did you mean submit?"),
+    ],
 )
 def test_a_wrong_command_names_the_nearest(word: str, told: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -19,7 +19,7 @@ import pytest
 from filelock import FileLock
 
 import signs_dist
-from signs_dist.cli import COMMANDS
+from signs_dist.cli import find_module as find_command
 from signs_dist.config.reading import load_config
 from signs_dist.errors import UserError
 from tests.data.photo_files import jpeg, signs_files, write_files, write_zip
@@ -193,6 +193,8 @@ def test_every_command_has_legal_flags_and_settings(page: Path, monkeypatch: pyt
         "python launch/submit.py --node 4 -- --config configs/signs.yaml",
         "python launch/submit.py status --ranks 3",
         "signs-dist judge",
+        "signs-dist local --nprocs 4 -- --config configs/signs.yaml",
+        "signs-dist submit --node 4 -- --config configs/signs.yaml",
         "make trian",
         'make train ARGS="optim.rl=3"',
         "pytest tests/test_nothing.py",
@@ -260,7 +262,7 @@ def check_example(words: Sequence[str]) -> None:
 def find_module(program: str, rest: Sequence[str]) -> tuple[str, list[str]]:
     """The module whose main a command calls, and the arguments for it."""
     if program == "signs-dist":
-        return ("signs_dist.cli", list(rest)) if rest[0].startswith("-") else (COMMANDS[rest[0]][0], list(rest[1:]))
+        return ("signs_dist.cli", list(rest)) if rest[0].startswith("-") else (find_command(rest[0]), list(rest[1:]))
     if rest[0] == "-m":
         return rest[1], list(rest[2:])
     assert (REPOSITORY / rest[0]).is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -46,6 +47,8 @@ ROOMS: tuple[str, ...] = (
 LIGHT = ROOMS[: ROOMS.index("signs_dist.data")]
 """Rooms that import neither torch nor torchvision: `--help` and a refused config answer at once."""
 PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
+BELOW_SIGNS_DIST = ("launch", "slurm")
+"""Packages of a checkout that a wheel holds below signs_dist."""
 IMPORTED_ONLY_BY = {
     "torch.distributed": (
         "signs_dist.distributed.group",
@@ -63,6 +66,7 @@ LAUNCHERS_VARIABLE = re.compile(
 READERS_OF_LAUNCHERS_VARIABLES = "signs_dist.environment"
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     files = [file for package in PACKAGES for file in (REPOSITORY / package).rglob("*.py")]
     return {name_of(file): file for file in files}
@@ -84,15 +88,55 @@ def room_of(module: str) -> str:
     return max(rooms, key=len) if rooms else "signs_dist.*" if module.count(".") == 1 else "none"
 
 
-def imports(source: str) -> Iterator[str]:
-    """Full names that a file imports, those inside functions included, those for type checking left out."""
+def imports(source: str, package: str = "") -> Iterator[str]:
+    """Full names that a file imports, those inside functions included, those for type checking left out.
+
+    `package` holds the file: relative imports begin there.
+    """
     for node in _running_nodes(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield str(node.module)
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            origin = origin_of(node, package)
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def origin_of(node: ast.ImportFrom, package: str) -> str:
+    """The full name of what a `from … import` imports from."""
+    if node.level == 0:
+        return str(node.module)
+    parts = package.split(".")
+    assert node.level <= len(parts), f"a relative import leaves {package}"
+    return ".".join([*parts[: len(parts) + 1 - node.level], *([node.module] if node.module else [])])
+
+
+def package_of(module: str) -> str:
+    """The package that holds a module; a package holds its own `__init__`."""
+    file = modules().get(module)
+    return module if file is not None and file.name == "__init__.py" else module.rpartition(".")[0]
+
+
+def wrongly_spelled(module: str, source: str) -> Iterator[str]:
+    """Imports that are relative and should be absolute, or the reverse.
+
+    A wheel holds the packages of BELOW_SIGNS_DIST below signs_dist: an import by the name that they have in a checkout
+    would fail there, or find another project's package.
+    """
+    own = module.split(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            absolute = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            absolute = [str(node.module)]
+        elif isinstance(node, ast.ImportFrom) and own not in BELOW_SIGNS_DIST:
+            yield f"{module} has a relative import: write the full name"
+            continue
+        else:
+            continue
+        for name in absolute:
+            if own in BELOW_SIGNS_DIST and name.split(".")[0] in BELOW_SIGNS_DIST:
+                yield f"{module} imports {name} by its name in a checkout: write `from .` or `from ..`"
 
 
 def _running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
@@ -107,8 +151,8 @@ def violations(module: str, source: str) -> list[str]:
     own = room_of(module)
     if own == "none":
         return [f"{module} lives in no room: add it to ROOMS"]
-    found = []
-    for imported in imports(source):
+    found = list(wrongly_spelled(module, source))
+    for imported in imports(source, package_of(module)):
         room = room_of(imported) if imported.split(".")[0] in PACKAGES else ""
         if room not in ("", "none") and own and ROOMS.index(room) > ROOMS.index(own):
             found.append(f"{module} ({own}) imports {imported} ({room})")
@@ -162,7 +206,8 @@ def import_graph() -> dict[str, set[str]]:
     graph = {}
     for module, file in known.items():
         # `from a import b` names a module a.b, or something within a.
-        found = {imported for imported in imports(file.read_text(encoding="utf-8")) if imported in known}
+        source = file.read_text(encoding="utf-8")
+        found = {imported for imported in imports(source, package_of(module)) if imported in known}
         graph[module] = {one for one in found if not any(other.startswith(f"{one}.") for other in found)} - {module}
     return graph
 
@@ -174,6 +219,18 @@ def test_imports_only_from_below(module: str) -> None:
 
 def test_no_modules_import_each_other_in_a_ring() -> None:
     assert find_cycle(import_graph()) == []
+
+
+def test_relative_imports_are_resolved() -> None:
+    source = "from . import base\nfrom .. import check\nfrom ..jobs import SUBMIT"
+    assert list(imports(source, "launch.schedulers")) == [
+        *("launch.schedulers", "launch.schedulers.base"),
+        *("launch", "launch.check"),
+        *("launch.jobs", "launch.jobs.SUBMIT"),
+    ]
+    assert package_of("launch.schedulers") == "launch.schedulers"
+    assert package_of("launch.schedulers.slurm") == "launch.schedulers"
+    assert "launch.schedulers.base" in import_graph()["launch.schedulers"]
 
 
 def test_a_ring_is_seen() -> None:
@@ -203,6 +260,12 @@ def test_a_ring_is_seen() -> None:
         ("signs_dist.train", "import os\nos.environ.get('SLURM_JOB_ID')"),
         ("signs_dist.console.command", "import os\nif 'TORCHELASTIC_ERROR_FILE' in os.environ: pass"),
         ("launch.submit", "import os\npartition = os.getenv('SBATCH_PARTITION')"),
+        ("launch.job", "from launch.notices import note_code"),
+        ("launch.job", "def f():\n    import launch.agent"),
+        ("launch.schedulers.slurm", "from launch.schedulers.base import Scheduler"),
+        ("slurm.dev_cluster", "from launch.program import program"),
+        ("signs_dist.training.run", "from .loop import Batch"),
+        ("signs_dist.train", "from .launch import job"),
     ],
 )
 def test_a_wrong_import_is_seen(module: str, source: str) -> None:
@@ -217,6 +280,8 @@ def test_a_wrong_import_is_seen(module: str, source: str) -> None:
         ("launch.job", "from signs_dist import train"),
         ("signs_dist.environment.context", "import os\nos.environ['RANK']"),
         ("launch.local", "variables = {'RANK': '0'}\nvariables['WORLD_SIZE'] = '2'"),
+        ("launch.job", "from .notices import note_code"),
+        ("launch.schedulers.slurm", "from .. import check\nfrom ..cluster import ClusterConfig\nfrom . import base"),
     ],
 )
 def test_a_right_import_is_left_alone(module: str, source: str) -> None:

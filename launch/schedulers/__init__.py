@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launch.schedulers.base import JobState, Scheduler
-from launch.schedulers.local import ThisMachine, ThisProcess
-from launch.schedulers.slurm import Slurm
+from .base import JobState, Scheduler
+from .local import ThisMachine, ThisProcess
+from .slurm import Slurm
 
 SCHEDULERS: dict[str, Scheduler] = {
     "slurm": Slurm(),

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from launch.cluster import ClusterConfig
-from launch.job import Job
-from launch.jobs import SUBMIT
-from launch.request import Request
 from signs_dist.errors import UserError
+
+from ..cluster import ClusterConfig
+from ..job import Job
+from ..jobs import SUBMIT
+from ..request import Request
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
 RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT")

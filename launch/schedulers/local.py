@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from launch.cluster import ClusterConfig
-from launch.jobs import SUBMIT
-from launch.request import Request
-from launch.schedulers.base import Findings, JobState, Scheduler, Submission, submission_folders
 from signs_dist.environment.context import read_context
 from signs_dist.environment.devices import parse_visible
 from signs_dist.environment.launchers import LAUNCHER_VARIABLES
 from signs_dist.environment.port_exchange import find_free_port
 from signs_dist.environment.process_table import find_descendants, process_state
 from signs_dist.errors import UserError
+
+from ..cluster import ClusterConfig
+from ..jobs import SUBMIT
+from ..request import Request
+from .base import Findings, JobState, Scheduler, Submission, submission_folders
 
 CONTROLLER = "submitit.local._local"
 """What submitit's local executor starts as `python -m`: it starts the tasks and ends them."""

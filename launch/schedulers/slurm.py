@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from launch.check import check_signal
-from launch.cluster import ClusterConfig, describe_memory
-from launch.durations import describe_minutes
-from launch.jobs import SUBMIT
-from launch.request import Request
-from launch.schedulers import slurm_questions as questions
-from launch.schedulers.base import Findings, JobState, Scheduler, Submission, submission_folders
-from launch.schedulers.slurm_nodes import choose_fitting, choose_partitions
-from launch.schedulers.slurm_sbatch import estimate_start, hand_over
-from launch.schedulers.slurm_script import batch_script
 from signs_dist.environment.slurm_job import find_default_partition
 from signs_dist.errors import UserError
+
+from ..check import check_signal
+from ..cluster import ClusterConfig, describe_memory
+from ..durations import describe_minutes
+from ..jobs import SUBMIT
+from ..request import Request
+from . import slurm_questions as questions
+from .base import Findings, JobState, Scheduler, Submission, submission_folders
+from .slurm_nodes import choose_fitting, choose_partitions
+from .slurm_sbatch import estimate_start, hand_over
+from .slurm_script import batch_script
 
 
 class Slurm(Scheduler):

@@ -7,9 +7,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from launch.cluster import ClusterConfig
-from launch.durations import parse_duration
 from signs_dist.errors import UserError
+
+from ..cluster import ClusterConfig
+from ..durations import parse_duration
 
 
 def choose_partitions(text: str | None, partitions: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:

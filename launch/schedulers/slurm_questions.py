@@ -6,8 +6,9 @@ import re
 import subprocess
 from collections.abc import Sequence
 
-from launch.schedulers.base import ENDED, JobState
 from signs_dist.errors import UserError
+
+from .base import ENDED, JobState
 
 ANSWER_SECONDS = 30.0
 """How long the controller may take to answer; without one, SLURM's commands try for minutes."""

@@ -8,11 +8,12 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launch.job import Job
-from launch.schedulers.base import Submission
-from launch.schedulers.slurm_script import batch_script
 from signs_dist.environment.slurm_job import job_variables
 from signs_dist.errors import UserError
+
+from ..job import Job
+from .base import Submission
+from .slurm_script import batch_script
 
 TEST_SECONDS = 60.0
 """How long sbatch --test-only may take."""

@@ -6,11 +6,12 @@ import os
 import shlex
 from collections.abc import Mapping
 
-from launch.cluster import ClusterConfig
-from launch.program import program
-from launch.schedulers.base import Submission
 from signs_dist.environment.launchers import LAUNCHER_VARIABLES
 from signs_dist.errors import UserError
+
+from ..cluster import ClusterConfig
+from ..program import program
+from .base import Submission
 
 UNSAFE = frozenset("%\\\"'`$\n\r\t" + os.pathsep)
 """Characters of a folder's name that SLURM would expand in the name of a log file, or Python split its path at."""

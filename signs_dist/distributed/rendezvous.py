@@ -15,6 +15,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from signs_dist.distributed.group import Group
 from signs_dist.environment.context import Context
+from signs_dist.environment.installation import spell
 from signs_dist.environment.port_exchange import ask, hosted
 from signs_dist.errors import PeerLostError, UserError
 from signs_dist.monitoring.pulse import Pulse
@@ -107,7 +108,7 @@ def _connect(context: Context, address: str, port: int, rendezvous_seconds: floa
         if serves and "EADDRINUSE" in str(error):
             raise UserError(
                 f"port {port} on {address} is taken by another program. Start with `torchrun --standalone` or "
-                f"`python -m launch.local`, which take a free one, or set MASTER_PORT to another."
+                f"`{spell('local')}`, which take a free one, or set MASTER_PORT to another."
             ) from error
         if serves:
             raise UserError(f"rank 0 cannot listen on {address}:{port}: {_first_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Where a process runs: its launcher, cores, devices, and the other processes of its machine.
+"""Where a process runs: its launcher, cores, devices, its machine's other processes; where the toolkit is installed.
 
 The only room that reads launchers' environment variables. Imports `signs_dist.errors`, `files` and `config`, and no
 torch.

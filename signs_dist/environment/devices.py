@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from signs_dist.environment.installation import spell
 from signs_dist.errors import UserError
 
 _HEXADECIMAL = r"[0-9a-fA-F][0-9a-fA-F-]*"
@@ -180,7 +181,7 @@ def _refuse_for_several(device: str, numbers: tuple[int, ...] | None, is_paralle
     if numbers is not None:
         raise UserError(
             f"--device {device}: this run has {world_size} processes, and each takes a GPU of its own. Omit --device; "
-            f"to choose the GPUs, set CUDA_VISIBLE_DEVICES, or type python -m launch.local --gpus 0,1"
+            f"to choose the GPUs, set CUDA_VISIBLE_DEVICES, or type {spell('local')} --gpus 0,1"
         )
 
 
@@ -189,7 +190,7 @@ def _plan_without_gpu(wanted: _Wanted, seen: _Seen) -> DevicePlan:
         way_out = "--dp alone" if wanted.is_parallel and wanted.kind == "auto" else "--device auto"
         named = ""
         if seen.names and not wanted.ids:
-            named = " If launch.local --gpus or SLURM set it to fake GPUs, add -- --device cpu"
+            named = f" If {spell('local')} --gpus or SLURM set it to fake GPUs, add -- --device cpu"
         raise UserError(f"{wanted.flag}: {_why_no_gpu(seen)}. Type {way_out}, which then runs on the CPU.{named}")
     if seen.names is None and not wanted.is_parallel:
         return DevicePlan("cpu")  # no flag and no variable asks for GPUs: nothing to note

@@ -95,6 +95,15 @@ def test_an_unknown_cluster_is_refused_with_the_known_ones(monkeypatch: pytest.M
         load_cluster("locl", {})
 
 
+def test_where_a_cluster_was_looked_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed toolkit has no folder with sites of its own: the files are the user's."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        load_cluster("site", {})
+    place = f"there is no configs/cluster/site.yaml in {tmp_path}."
+    assert str(caught.value) == f"--cluster site: {place} It is one of slurm, local, debug, or a YAML file."
+
+
 def test_the_examples_are_legal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     files = sorted((REPOSITORY / "configs" / "cluster").glob("*.yaml"))

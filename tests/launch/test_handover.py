@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.cluster import ClusterConfig
-from launch.handover import check_script, handed_over, make_job, refuse_busy, taken_back
+from launch.handover import check_script, handed_over, make_job, refuse_busy, taken_back, typed_command
 from launch.job import Job
 from launch.jobs import note_job
 from launch.request import Request
@@ -126,3 +126,8 @@ def test_a_doubt_is_told_only_if_slurm_refuses(
     # Where there is no batch script, there is nothing to ask.
     assert check_script(Submission(ClusterConfig(kind="local"), (job,), tmp_path, "name"), None) == ""
     assert capsys.readouterr().out == ""
+
+
+def test_the_command_is_written_down_as_it_was_typed() -> None:
+    assert typed_command(["--nodes", "2"]) == ["python", "launch/submit.py", "--nodes", "2"]
+    assert typed_command(["submit", "--nodes", "2"]) == ["signs-dist", "submit", "--nodes", "2"]

@@ -52,7 +52,7 @@ def test_a_trial_is_found_by_its_element_wherever_its_array_lies(some_slurm: Pat
     [
         ("", "which run?"),
         ("runs", "runs: no job was submitted for this folder."),
-        ("nowhere", "nowhere is neither a run folder nor a job that launch/submit.py has submitted."),
+        ("nowhere", "nowhere is neither a run folder nor a job that python launch/submit.py has submitted."),
         ("99", "99 is neither a run folder nor a job"),
     ],
 )

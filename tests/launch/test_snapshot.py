@@ -40,7 +40,12 @@ def test_a_snapshot_of_a_working_tree(tmp_path: Path) -> None:
         "tree/sub/new name.py",
     }
     assert (target / "tree" / "one.py").read_text() == "x = 2\n"  # as it is, not as it was committed
-    assert (target / "toolkit" / "signs_dist" / "train.py").exists()
+    # All of the toolkit, also a package with the name of a folder that a working tree's copy omits.
+    for package in ("signs_dist", "launch"):
+        modules = {file.relative_to(REPOSITORY) for file in (REPOSITORY / package).rglob("*.py")}
+        assert modules == {
+            file.relative_to(target / "toolkit") for file in (target / "toolkit" / package).rglob("*.py")
+        }
     assert snapshot.import_folders == (target / "toolkit", target / "tree" / "sub")
     assert snapshot.about["dirty"]
     assert len(snapshot.about["commit"]) == 40
@@ -82,6 +87,16 @@ def test_a_snapshot_without_git_and_one_that_is_too_large(tmp_path: Path, monkey
     with pytest.raises(UserError, match="too much to copy for each job"):
         take_snapshot(tree, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+    # The installed toolkit may lie in the working tree, in a virtual environment that is not copied.
+    (tree / "venv" / "signs_dist").mkdir()
+    (tree / "venv" / "signs_dist" / "__init__.py").write_text("x = 1\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("launch.snapshot.MOST_BYTES", 2**20)
+        patch.setattr("launch.snapshot.PACKAGES", ("signs_dist",))  # a wheel has no other
+        patch.setattr("launch.snapshot.toolkit_folder", lambda: tree / "venv")
+        snapshot = take_snapshot(tree, tmp_path / "installed")
+    assert snapshot.import_folders == (tmp_path / "installed" / "toolkit", tmp_path / "installed" / "tree")
+    assert (snapshot.import_folders[0] / "signs_dist" / "__init__.py").is_file()
     plain = without_snapshot(tree)
     assert plain.import_folders == (REPOSITORY, tree)
     assert plain.about["snapshot"] is False
