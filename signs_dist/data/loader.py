@@ -21,7 +21,13 @@ from signs_dist.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class LoaderSettings:
-    """How a DataLoader works: worker processes, batches each prepares ahead, page-locked memory."""
+    """How a DataLoader works.
+
+    Attributes:
+        num_workers: worker processes; 0: the main process loads.
+        prefetch: batches that each worker loads ahead.
+        pin_memory: whether batches are copied to page-locked memory, for a GPU.
+    """
 
     num_workers: int
     prefetch: int
@@ -71,7 +77,7 @@ class TrainLoader:
         return _unwrapped(iter(self._loader))
 
     def close(self) -> None:
-        """End the worker processes: a loader that nothing refers to any more ends its own."""
+        """End the worker processes: torch ends them when nothing refers to the DataLoader."""
         self._loader = None
 
 
@@ -116,8 +122,8 @@ def _unwrapped(results: Iterator[Any]) -> Generator[Any, None, None]:
             try:
                 raise result
             finally:
-                # The error's traceback holds this frame. If the frame held the error or the workers, only garbage
-                # collection would end the workers, five seconds each.
+                # The error's traceback holds this frame. If the frame held the error or the workers, only the garbage
+                # collector would end the workers, and take five seconds for each.
                 del result, results
         yield result
 
