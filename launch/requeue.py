@@ -170,7 +170,7 @@ def _ends_of(lines: Sequence[AttemptLine], attempt: JobAttempt) -> list[EndLine]
 def read_ending(
     folder: RunFolder, exit_code: int, environment: Mapping[str, str], *, job: str, signal_seconds: float
 ) -> Ending:
-    """How the attempt that has just ended did so, from the run folder and from SLURM.
+    """How the attempt has ended, from the run folder and from SLURM.
 
     Args:
         folder: the run folder.
@@ -210,7 +210,7 @@ def read_ending(
 
 
 def find_own_code(notices: Collection[tuple[int, str]], cards: Sequence[FailureCard]) -> int | None:
-    """The exit code of the task that failed by itself, after which srun ended the others; None if nothing tells it.
+    """The exit code of the task that failed by itself, after which srun ended the others; None if it is not known.
 
     Args:
         notices: of the attempt, from `read_notices`.
@@ -227,7 +227,7 @@ def find_own_code(notices: Collection[tuple[int, str]], cards: Sequence[FailureC
 def read_own_code(folder: RunFolder, job: str, cards: Sequence[FailureCard]) -> int | None:
     """The exit code of a job's last attempt: of a task that failed by itself, or else the highest.
 
-    None if neither notices nor cards tell it.
+    None if neither notices nor cards have it.
     """
     notices = read_notices(folder.path, last_attempt(folder.path, job))
     codes = [int(what.removeprefix(CODE)) for _, what in notices if what.startswith(CODE)]
