@@ -101,7 +101,7 @@ def plan_rendezvous(context: Context, endpoint: str) -> Rendezvous:
         num_nodes=context.world_size,
         endpoint=endpoint,
         run_id=f"{context.launch_id}.{context.restart_count}",
-        # torch would compare names and addresses, and on nodes with several networks no agent may find itself the host.
+        # torch would compare names and addresses: on nodes with several networks it may find no host.
         is_host=context.rank == 0,
     )
 

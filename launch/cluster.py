@@ -39,7 +39,7 @@ class ClusterConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: str = "slurm"
-    """The scheduler: slurm; local: processes of this machine; debug: the submitting process itself."""
+    """The scheduler: slurm; local: processes of this machine; debug: the submitting process."""
     partition: Word | None = None
     """Which queue (sbatch --partition)."""
     account: Word | None = None

@@ -52,8 +52,7 @@ class Ending:
         signals: the names of its signals.
         seconds_left: until its time limit; None without a limit.
         is_preempted: whether it is in the grace time of a preemption.
-        job_state: of the job, as SLURM calls it: RUNNING as long as SLURM does not end or requeue the job itself; ""
-            where SLURM does not answer.
+        job_state: SLURM's state of the job: RUNNING unless SLURM ends or requeues the job; "" if SLURM does not answer.
         signal_seconds: how long before the time limit its signal is due.
         restart_count: how often the job was requeued before.
         timeouts: how often this toolkit has requeued it because its time limit was near.

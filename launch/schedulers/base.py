@@ -104,7 +104,7 @@ class Findings:
 
     Attributes:
         lines: what to show, by its name.
-        doubt: why the job may be refused, where only the scheduler itself can tell for certain.
+        doubt: why the scheduler may refuse the job, if that is not certain.
     """
 
     lines: dict[str, list[str]]
@@ -117,7 +117,7 @@ class Scheduler(abc.ABC):
     Attributes:
         job_prefix: the ids of its jobs begin with it; "" for the one scheduler that has all other ids.
         takes_arrays: whether it runs several jobs as one array.
-        is_this_process: whether the run is trained by the submitting process itself, so that there is no job.
+        is_this_process: whether the submitting process trains, so that there is no job.
         look_command: what to type to see whether a job has begun.
     """
 
@@ -135,7 +135,7 @@ class Scheduler(abc.ABC):
         """Compare what is asked for with what there is. Raises `UserError` if the job cannot run."""
 
     def find_port(self, cluster: ClusterConfig) -> int | None:
-        """A port for rank 0, chosen at the submission; None where the tasks find one by themselves."""
+        """A port for rank 0, chosen at the submission; None if the tasks find one."""
         return None
 
     def script(self, submission: Submission) -> str:

@@ -1,4 +1,4 @@
-"""Random changes to a whole batch of training images at once, on the device the batch is on.
+"""Random changes to a whole batch of training images at once, on the device of the batch.
 
 The change of an image depends on (seed, epoch, sample) only, not on its batch, the process, the worker or the step.
 """

@@ -148,7 +148,7 @@ def _upright(image: Image) -> Image:
     try:
         orientation = image.getexif().get(0x0112, 1)
     except _BROKEN_FILE_ERRORS:
-        return image  # the pixels are intact: broken EXIF tells no orientation
+        return image  # the pixels are intact; only the orientation is unknown
     if orientation not in range(2, 9):
         return image
     turned = ImageOps.exif_transpose(image)

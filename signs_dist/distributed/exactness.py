@@ -31,10 +31,10 @@ _INDUCTOR_CONFIG = "torch._inductor.config"
 
 
 def refuse_data_parallel(num_devices: int) -> None:
-    """Refuse several devices of one process.
+    """Refuse several devices of one process: nn.DataParallel sums gradients in an order of its own.
 
     Raises:
-        UserError: there are several: nn.DataParallel sums gradients in an order of its own.
+        UserError: `num_devices` is above 1.
     """
     if num_devices > 1:
         raise UserError(
@@ -136,7 +136,7 @@ def threads_kept(num_threads: int) -> Iterator[None]:
 
 
 def choose_cublas_workspace() -> None:
-    """Let cuBLAS use one workspace, and so one order of summing, unless the environment says otherwise.
+    """Let cuBLAS use one workspace, and so one order of summing. A value that the user has set is kept.
 
     Source: cuBLAS documentation, "Results Reproducibility". cuBLAS reads the variable when CUDA starts.
     """

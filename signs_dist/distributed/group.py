@@ -1,6 +1,6 @@
 """The collectives: what the processes of a run send to each other.
 
-Every call that waits for other processes sets the pulse, so that a hang can be told from work.
+Every call that waits for other processes sets the pulse, which shows a hang apart from work.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Group:
         rank: the number of this process, from 0.
         world_size: number of processes.
         device: the device of the tensors for collectives.
-        pulse: is told which collective this process waits for.
+        pulse: set to the collective that this process waits for.
     """
 
     def __init__(self, rank: int, world_size: int, device: torch.device, pulse: Pulse) -> None:

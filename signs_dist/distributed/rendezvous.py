@@ -41,7 +41,7 @@ def join(
         device: a GPU uses NCCL, the CPU uses gloo.
         rendezvous_seconds: how long to wait until all processes have arrived.
         timeout_seconds: how long a collective may take.
-        pulse: is told what this process waits for.
+        pulse: set to what this process waits for.
 
     Raises:
         PeerLostError: a process did not arrive; the message names it.

@@ -76,7 +76,7 @@ def _with_globals(function: Callable[..., Any], **changes: Any) -> Callable[...,
 
 
 class _Fallback:
-    """Has the given attributes, and those of a module, which is imported when another attribute is read."""
+    """Has the given attributes. To read any other attribute, it imports a module and reads it there."""
 
     def __init__(self, module: str, **given: Any) -> None:
         self._module = module

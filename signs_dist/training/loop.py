@@ -120,7 +120,7 @@ class TrainingState:
     Attributes:
         model: the plain model: gives logits float [B, C] for images float32 [B, 3, H, W].
         forward: `ForwardWithLoss` of the model, in the strategy's wrapper.
-        sync: sums the gradients of a step's micro-batches, those of other processes too.
+        sync: sums the gradients of a step's micro-batches over all processes.
         num_classes: C.
         optimizer: over the model's trainable parameters.
         scaler: scales the loss for float16, else does nothing.
@@ -227,7 +227,7 @@ def train_step(
         pulse.enter("forward", step=step + 1)
         with sync.forward(numbers):
             losses, logits = state.forward(images, labels, keys)  # [B], [B, C]
-        loss = losses.sum() / global_batch  # their share of the step's mean loss
+        loss = losses.sum() / global_batch  # the share of these images in the step's mean loss
         if state.observe is not None:
             state.observe(numbers, part, images, loss)
         # 3. Zero the gradients of the previous step.
@@ -245,7 +245,7 @@ def train_step(
     if state.clip_norm is not None:
         state.scaler.unscale_(optimizer)
         clip_gradients(state.model.parameters(), state.clip_norm)
-    if not state.scaler.is_enabled():  # a scaler that is enabled skips a step whose loss is not finite itself
+    if not state.scaler.is_enabled():  # an enabled scaler skips a step whose loss is not finite
         sync.guard(optimizer)
     state.scaler.step(optimizer)
     state.scaler.update()
