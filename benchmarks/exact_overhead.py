@@ -1,4 +1,4 @@
-"""Measure what exact mode costs: the same config on several processes, in fast and in exact mode by turns.
+"""Measure the time of exact mode: the same config on several processes, in fast and exact mode by turns.
 
     python benchmarks/exact_overhead.py --config configs/cs230.yaml data.root=PHOTOS
 

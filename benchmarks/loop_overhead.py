@@ -1,4 +1,4 @@
-"""Measure what loop and data cost: training by signs_dist against the same network alone, on random tensors.
+"""Measure the time of loop and data: training by signs_dist, compared with the same network alone on random tensors.
 
     python benchmarks/loop_overhead.py --config configs/signs.yaml data.root=PHOTOS
 

@@ -3,9 +3,10 @@
     python benchmarks/save_stall.py
     python benchmarks/save_stall.py --megabytes 400 --repeats 9
 
-It trains an `mlp` of that size with a save each 25 steps, and reads the stalls from metrics.jsonl. Then it writes the
-newest checkpoint as often in the foreground, on the same disk: as the toolkit does (aside, flushed, digested, renamed,
-verified), and by a bare torch.save with a flush. On a busy machine single times vary: compare the medians.
+It trains an `mlp` of that size with a save every 25 steps (1500 on a GPU), and reads the stalls from metrics.jsonl.
+Then it writes the newest checkpoint as often in the foreground, on the same disk: as the toolkit does (aside, flushed,
+digested, renamed, verified), and by a bare torch.save with a flush. On a busy machine single times vary: compare the
+medians.
 """
 
 from __future__ import annotations

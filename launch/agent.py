@@ -1,4 +1,4 @@
-"""In a SLURM job, start the processes of one node: torch's elastic agent, which meets those of the other nodes.
+"""In a SLURM job, start the processes of one node under torch's elastic agent, which meets the other nodes' agents.
 
 srun --ntasks-per-node=1 python -m launch.agent --nproc 4 -- --config configs/signs.yaml --run-dir runs/a
 """
@@ -22,7 +22,7 @@ from .notices import note_signal
 from .torchrun import LaunchPlan, Rendezvous, choose_thread_variables, start
 
 MEETING_SECONDS = 120.0
-"""How long a node's agent waits for the first node's."""
+"""How long the agent of a node waits for the agent of the first node."""
 
 
 def start_agent(
@@ -41,13 +41,13 @@ def start_agent(
         num_processes: on this node.
         arguments: of signs_dist.train.
         run_path: the run folder, where a signal is noted for the decision on a requeue.
-        max_restarts: how often all processes of the job may be started again within it.
+        max_restarts: how often all processes may be started again within one attempt of the job.
         program: what Python runs in each process, before `arguments`.
-        folder: the working folder of the processes; None: this process's.
-        shutdown_seconds: how long processes may save after a stop signal, until they are killed; None: torch's 30.
+        folder: the working folder of the processes; None: the same as of this process.
+        shutdown_seconds: how long after a stop signal processes are killed, and so the time to save; None: torch's 30.
 
     Raises:
-        UserError: SLURM has not started this process, or has started another on this node.
+        UserError: SLURM has not started this process, or has started several tasks on this node.
         PeerLostError: the first node's agent was not found.
     """
     context = read_context()
@@ -88,7 +88,7 @@ def require_one_task_per_node(context: Context) -> None:
 
 
 def choose_variables(environment: Mapping[str, str], context: Context, num_processes: int) -> dict[str, str]:
-    """What is added to the environment of this node's processes, which share the cores of this task."""
+    """The variables that are added for this node's processes, which share the cores of this task."""
     return choose_thread_variables(environment, context.cores_per_process, num_processes)
 
 
@@ -103,7 +103,7 @@ def plan_rendezvous(context: Context, endpoint: str) -> Rendezvous:
         num_nodes=context.world_size,
         endpoint=endpoint,
         run_id=f"{context.launch_id}.{context.restart_count}",
-        # torch would compare names and addresses, and on nodes with several networks no agent may find itself the host.
+        # torch would compare names and addresses: on nodes with several networks it may find no host.
         is_host=context.rank == 0,
     )
 

@@ -1,6 +1,6 @@
 """Submitting several runs as one array.
 
-The same command with the same --run-dir submits the trials that are missing or have failed, and no others.
+If the command is repeated with the same --run-dir, it submits only the trials that are missing or have failed.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def make_requests(array: Request, trials: Sequence[Trial]) -> dict[Trial, Reques
     """
     names = {setting.partition("=")[0] for setting in trials[0].settings}
     if both := sorted(names & {override.partition("=")[0] for override in array.overrides}):
-        raise UserError(f"{both[0]} is given after -- and in --array, which would win. Omit one of the two.")
+        raise UserError(f"{both[0]} is given after -- and in --array. Omit one of the two.")
     requests = {}
     for trial in trials:
         overrides = (*array.overrides, *trial.settings)
@@ -94,7 +94,7 @@ def make_submission(array: Request, requests: Mapping[Trial, Request], made: lis
 
     Args:
         array: what all trials share; its run folder is the array's.
-        requests: those of the trials that are to be submitted.
+        requests: of the trials that are to be submitted.
         made: gets the submission's folder, as in `make_folder`.
         parallel: how many jobs run at once.
 

@@ -1,4 +1,4 @@
-"""Before a job is submitted: look for what would end it in its first minute, with the code that the job runs."""
+"""Before a job is submitted, look for what would end it in its first minute. This runs the same code as the job."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_batches(config: Config, world_sizes: Collection[int]) -> list[str]:
 
 
 def check_run_folder(request: Request) -> list[str]:
-    """Make the run folder; require that it is writable and free, and its run can be resumed. Raises `UserError`."""
+    """Make the run folder. Raises `UserError` if it cannot be written, is in use, or its run cannot be resumed."""
     from signs_dist.files import cannot_make
     from signs_dist.run_folder.folder import RunFolder, require_run_or_empty
     from signs_dist.run_folder.lease import find_holder
@@ -81,6 +81,7 @@ def check_training(request: Request) -> list[str]:
     from signs_dist.checkpointing.store import Cursor
     from signs_dist.config.reading import load_config
     from signs_dist.console.screen import Screen
+    from signs_dist.data.plan import require_full_step
     from signs_dist.distributed.strategy import SingleProcess
     from signs_dist.environment.context import is_watched, read_context
     from signs_dist.monitoring.pulse import Pulse
@@ -98,7 +99,7 @@ def check_training(request: Request) -> list[str]:
     process = Process(read_context(), "cpu", SingleProcess(torch.device("cpu")), screen, Pulse())
     with _as_user_error():
         prepared = prepare(config, process)
-        _require_enough_images(request.config, len(prepared.data.splits["train"]))
+        require_full_step(request.config.train.global_batch, len(prepared.data.splits["train"]))
         stepper = Stepper(prepared, process)
         pixels, _ = stepper.prepare_evaluation(next(iter(stepper.train_loader.epoch(0))))
         _require_logits(prepared.model, pixels, len(prepared.data.classes), config.model.name)
@@ -113,14 +114,6 @@ def check_training(request: Request) -> list[str]:
         f"{data.name}: {counts} images, fingerprint {fingerprint[:12]}",
         f"{config.model.name}: one step tried on this machine's CPU",
     ]
-
-
-def _require_enough_images(config: Config, num_images: int) -> None:
-    if config.train.global_batch > num_images:
-        raise UserError(
-            f"train.global_batch={config.train.global_batch} is more than the {num_images:,} training images. "
-            f"Type train.global_batch={num_images} at most."
-        )
 
 
 def _require_logits(model: nn.Module, images: Tensor, num_classes: int, name: str) -> None:
@@ -171,7 +164,7 @@ def _as_user_error() -> Iterator[None]:
 
 
 def check_signal(request: Request, kill_seconds: float | None) -> list[str]:
-    """Compare how long the run's last save took, if it has saved before, with the time between the signal and the end.
+    """Compare the time of the run's last save, if there is one, with the time between the signal and the end.
 
     Args:
         request: the run, and how long before the time limit the signal comes.

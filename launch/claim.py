@@ -16,7 +16,7 @@ from signs_dist.files import write_json
 SUBMISSION = "submission.json"
 """In a submission's folder: how it was submitted."""
 CLAIM = "claim.json"
-"""In the folder of a submission that is under way: its process."""
+"""In the folder of a submission that is being made: its process."""
 CLAIM_SECONDS = 600.0
 """How long a claim is valid if its process cannot be looked up, because it is on another machine."""
 MAKING_SECONDS = 5.0
@@ -55,7 +55,7 @@ def claim_folder(root: Path) -> Path:
 
 
 def end_claim(folder: Path) -> None:
-    """End the claim: the submission is done, and the folder's list of jobs tells about it from now on."""
+    """End the claim: the submission is done, and its job is in the run folder's list of jobs."""
     (folder / CLAIM).unlink(missing_ok=True)
 
 

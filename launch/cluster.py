@@ -23,7 +23,7 @@ _OTHER_FLAGS = {
     **{name: f"--{name}" for name in ("partition", "account", "qos", "constraint", "time", "cpus-per-task")},
     **{name: f"--{name}" for name in ("gpus-per-task", "array")},
 }
-"""Parameters of sbatch that a flag sets: what the flag is given is checked, and `extra` is not."""
+"""Parameters of sbatch that a flag sets. A flag's value is checked; values in `extra` are not."""
 _OWN = (
     *("output", "error", "open-mode", "job-name", "requeue", "no-requeue", "wrap", "chdir", "overcommit", "export"),
     *("export-file", "test-only", "wait", "parsable", "kill-on-invalid-dep"),
@@ -34,15 +34,12 @@ _NODES = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 # Many members: one for each of a site's settings.
 class ClusterConfig(BaseModel):
-    """Settings of a cluster, and of what a job asks it for. Hyperparameters belong to the run's config.
-
-    It has more fields than a class should have, since each is a setting of its own that a file or a flag gives.
-    """
+    """Settings of a cluster, and of what a job asks it for. Hyperparameters belong to the run's config."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: str = "slurm"
-    """The scheduler: slurm; local: processes of this machine; debug: the submitting process itself."""
+    """The scheduler: slurm; local: processes of this machine; debug: the submitting process."""
     partition: Word | None = None
     """Which queue (sbatch --partition)."""
     account: Word | None = None
@@ -178,7 +175,7 @@ def parse_nodes(text: str) -> tuple[int, int]:
 
 
 def _refuse_owned(name: str, value: object) -> None:
-    """Raise ValueError for a parameter of sbatch that a flag or the batch script sets, so that `extra` must not."""
+    """Raise ValueError for a parameter of sbatch that `extra` must not set: a flag or the batch script sets it."""
     plain = name.lstrip("-").replace("_", "-").lower()
     is_gpu = plain == "gres" and str(value).startswith("gpu")
     if plain in _OTHER_FLAGS or is_gpu:
@@ -189,6 +186,6 @@ def _refuse_owned(name: str, value: object) -> None:
 
 
 def describe_memory(text: str) -> str:
-    """Memory of a node, with a hint where the user may mean another unit than SLURM reads."""
+    """Memory of a node; without a unit, with a hint that SLURM reads megabytes."""
     hint = "" if text[-1] in _BYTES else f" (SLURM reads {text} as megabytes; as gigabytes it is {text}G)"
     return f"{text} of each node{hint}"

@@ -29,7 +29,7 @@ def parse_minutes(text: str) -> int:
 
 
 def describe_minutes(text: str) -> str:
-    """A time limit in words, with a hint where the user may mean another one than SLURM reads."""
+    """A time limit in words; for a time such as 4:00, with a hint that SLURM reads minutes and seconds."""
     minutes = parse_minutes(text)
     hours, rest = divmod(minutes, 60)
     parts = [f"{hours:,} h" if hours else "", f"{rest} min" if rest else ""]

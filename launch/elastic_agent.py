@@ -71,7 +71,7 @@ class WorkerFailure:
 
     Attributes:
         exit_code: of its process; 128 + N if signal N ended it.
-        message: what its error file says, or what torch says of a worker that left none.
+        message: what its error file says, or what torch says of a worker without one.
     """
 
     exit_code: int
@@ -89,7 +89,7 @@ class WorkerFailure:
 
 
 def find_first_failure(error: ChildFailedError) -> WorkerFailure:
-    """The failure with the earliest time, which explains the others."""
+    """The failure with the earliest time: most later failures are its consequences."""
     rank, failure = error.get_first_failure()
     code = failure.exitcode
     exit_code = 128 - code if code < 0 else code
@@ -99,7 +99,7 @@ def find_first_failure(error: ChildFailedError) -> WorkerFailure:
         shown = str(message.get("extraInfo", {}).get("py_callstack") or message.get("message", ""))
         return WorkerFailure(exit_code, shown)
     if code > 0 and not Path(failure.error_file).is_file():
-        message = f"exit code {code}, without a word on standard error"  # torch's own text is a link
+        message = f"exit code {code}, without a message on standard error"  # torch's own text is a link
     return WorkerFailure(exit_code, f"rank {rank}: {message}")
 
 

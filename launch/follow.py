@@ -32,7 +32,7 @@ STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ?")
 
 
 class _StateWatch:
-    """The state of a job, asked for every ASK_SECONDS; each change is said on the screen."""
+    """The state of a job, asked for every ASK_SECONDS; each change is shown on the screen."""
 
     def __init__(self, job: str, screen: Screen) -> None:
         self._job, self._screen = job, screen
@@ -55,7 +55,7 @@ class _StateWatch:
 
 
 def follow(run_path: Path, job: str) -> int:
-    """Show what rank 0 says until the run is finished or its job has ended, through requeues; return the exit code.
+    """Show rank 0's log until the run is finished or its job has ended, also across requeues; return the exit code.
 
     Ctrl-C ends this command and not the job.
     """
@@ -106,7 +106,7 @@ def follow_array(folder: Path) -> int:
 
 
 def find_work(logs: Path) -> Work | None:
-    """What rank 0 does now, by its heartbeat; None where it does nothing that takes long, or its heartbeat is old."""
+    """The long work that rank 0 does now, by its heartbeat; None without such work, or if the heartbeat is old."""
     beat = read_beats(logs).get(0)
     return beat.work if beat is not None and abs(time.time() - beat.time) < SILENT_SECONDS else None
 

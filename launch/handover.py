@@ -1,4 +1,4 @@
-"""What every submission does, of a run and of an array: check, claim a folder, make the jobs, take back, hand over."""
+"""The steps of every submission, of a run or an array: check, claim a folder, make the jobs, hand over, or undo."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def check_script(submission: Submission, doubt: UserError | None) -> str:
     """The batch script, once the scheduler has been asked whether it would take it; "" where there is none.
 
     Raises:
-        UserError: the scheduler would refuse it; `doubt` in place of its answer, which explains less.
+        UserError: the scheduler would refuse it. If there is a `doubt`, it is raised: it explains more than the answer.
     """
     scheduler = SCHEDULERS[submission.cluster.kind]
     script = scheduler.script(submission)
@@ -93,7 +93,7 @@ def taken_back(*run_paths: Path) -> Iterator[list[Path]]:
 
 @contextlib.contextmanager
 def handed_over(made: list[Path], scheduler: Scheduler) -> Iterator[None]:
-    """Around the submission itself: from here on its folders stay, unless the scheduler refuses the job.
+    """Around the hand-over: from here on the submission's folders stay, unless the scheduler refuses the job.
 
     Args:
         made: the list of `taken_back`.

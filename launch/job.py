@@ -33,9 +33,9 @@ class Job:
         run_folder: absolute.
         working_folder: where it was submitted; paths in the config are relative to it.
         import_folders: where Python imports the code from.
-        processes_per_node: with torchrun as agent: how many it starts on each node; 0 if this task trains itself.
-        max_restarts: with torchrun: how often it may restart them.
-        signal_seconds: with torchrun: how long before the job's end its signal comes, which is the time for a save.
+        processes_per_node: with torchrun as agent: how many processes it starts on each node; 0: this task trains.
+        max_restarts: with torchrun: how often it may restart the processes.
+        signal_seconds: with torchrun: how long before the job's end its signal comes: the time to save.
         port: of rank 0, for tasks of a job on this machine; None for tasks of SLURM, which find rank 0 themselves.
     """
 
@@ -137,7 +137,7 @@ def _write_to_rank_log(run_path: Path, rank: int) -> None:
 
 
 def _end_at_signals(run_path: Path, rank: int) -> None:
-    """Let a stop signal end this task at once while it does not train, since there is nothing to save.
+    """Let a stop signal end this task at once while it does not train: there is nothing to save.
 
     signs_dist.train sets its own handlers for the time of training. This replaces submitit's handlers, which would
     requeue the job.

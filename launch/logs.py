@@ -1,4 +1,4 @@
-"""What a job has said: its logs, and why it has ended."""
+"""The logs of a job, and why it has ended."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ def job_logs(run_path: Path, job: str, rank: int = 0) -> list[Path]:
 
 
 def print_logs(run_path: Path, job: str, *, rank: int, is_all: bool) -> None:
-    """Print what a rank has said in the last attempt, the last lines; with `is_all` everything of every attempt.
+    """Print the last lines of a rank's log of the last attempt; with `is_all` all lines of all attempts.
 
     Raises:
-        UserError: the job has no such rank, or has said nothing yet.
+        UserError: the job has no such rank, or no log yet.
     """
     ranks = known_ranks(run_path, job)
     if ranks and rank not in ranks:
         raise UserError(f"--rank {rank}: job {job} has the ranks {', '.join(map(str, ranks))}.")
     paths = job_logs(run_path, job, rank)
     if not paths:
-        raise UserError(f"job {job} has said nothing yet: it is {ask_state(job).describe()}.")
+        raise UserError(f"job {job} has written no log yet: it is {ask_state(job).describe()}.")
     for path in paths if is_all else [*paths[:1], *paths[1:][-1:]]:
         print(f"──── {path}")
         print("\n".join(_last_lines(path, sys.maxsize if is_all else TAIL_LINES)))
 
 
 def explain_end(run_path: Path, job: str) -> str:
-    """Why a job has ended: its failure card, or where there is none, the last lines of its logs."""
+    """Why a job has ended: its failure card, or without one, the last lines of its logs."""
     root = find_root_cause(cards_of(run_path, job))
     if root is not None:
         return render(root)
     # A task that failed before training has left no card: its own log tells why.
     ranks = [rank for rank, _ in own_failures(read_notices(run_path, last_attempt(run_path, job)))] or [0]
     said = [line for path in job_logs(run_path, job, ranks[0]) for line in _last_lines(path, END_LINES)]
-    return "\n".join(said) or f"it has said nothing; its logs are in {run_path}/logs and {run_path}/{SUBMIT}"
+    return "\n".join(said) or f"it has written nothing; its logs are in {run_path}/logs and {run_path}/{SUBMIT}"
 
 
 def cards_of(run_path: Path, job: str) -> Sequence[FailureCard]:

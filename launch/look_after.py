@@ -25,7 +25,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser(prog=spell("submit"), description="Look after what was submitted.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{status,logs,cancel,wait}")
     status = commands.add_parser("status", help="how far runs are: the queue, the last step, what failed")
-    logs = commands.add_parser("logs", help="what a run has said in its last attempt")
+    logs = commands.add_parser("logs", help="the log of a run's last attempt")
     stop = commands.add_parser("cancel", help="end a run's job; what was saved stays")
     wait = commands.add_parser("wait", help="follow a run to its end, and exit with its exit code")
     status.add_argument("name", nargs="?", metavar="RUN_DIR|JOB", help="one run (default: all below runs/)")
@@ -72,7 +72,7 @@ def _look_after_array(folder: Path, trials: Sequence[Trial], options: argparse.N
 
 
 def cancel_alive(path: Path, jobs: Sequence[str]) -> str:
-    """Cancel the jobs that wait or run, and tell which. Raises `UserError` if the scheduler refuses."""
+    """Cancel the jobs that wait or run; returns a line that names them. Raises `UserError` if the scheduler refuses."""
     alive = [job for job in jobs if ask_state(job).is_alive]
     cancel(alive)
     return f"{path}: {'cancelled ' + ', '.join(alive) if alive else 'has no job that waits or runs'}"

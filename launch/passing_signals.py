@@ -1,4 +1,4 @@
-"""Passing on the signals that this process gets to the agent that it has started."""
+"""Passing on signals from this process to the agent that it has started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Literal
 from signs_dist.environment.process_table import kill_tree
 from signs_dist.monitoring.signals import SCHEDULER_SIGNALS
 
-SECOND_SECONDS = 1.0
+REPEAT_SECONDS = 1.0
 """A Ctrl-C this soon after a signal is the same request: some terminals and launchers send it twice."""
 
 
@@ -26,7 +26,7 @@ def choose_action(number: int, seconds_since_first: float | None) -> Literal["pa
     """
     if seconds_since_first is None or number == signal.SIGTERM:
         return "pass on"
-    if number == signal.SIGINT and seconds_since_first > SECOND_SECONDS:
+    if number == signal.SIGINT and seconds_since_first > REPEAT_SECONDS:
         return "kill"
     return "ignore"
 

@@ -25,7 +25,7 @@ class Request:
         arguments: what was typed behind `--`.
         device: signs_dist.train's --device.
         accept_change: signs_dist.train's --accept-change, as typed.
-        accepted: the settings that these name: they may differ from those of an earlier attempt.
+        accepted: the settings that --accept-change names.
         is_quiet: signs_dist.train's --quiet.
         data_on_nodes: only the compute nodes see the images.
         is_snapshot: whether the job runs a copy of the code, made now.

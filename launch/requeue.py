@@ -54,8 +54,7 @@ class Ending:
         signals: the names of its signals.
         seconds_left: until its time limit; None without a limit.
         is_preempted: whether it is in the grace time of a preemption.
-        job_state: of the job, as SLURM calls it: RUNNING as long as SLURM does not end or requeue the job itself; ""
-            where SLURM does not answer.
+        job_state: SLURM's state of the job: RUNNING unless SLURM ends or requeues the job; "" if SLURM does not answer.
         signal_seconds: how long before the time limit its signal is due.
         restart_count: how often the job was requeued before.
         timeouts: how often this toolkit has requeued it because its time limit was near.
@@ -172,7 +171,7 @@ def _ends_of(lines: Sequence[AttemptLine], attempt: JobAttempt) -> list[EndLine]
 def read_ending(
     folder: RunFolder, exit_code: int, environment: Mapping[str, str], *, job: str, signal_seconds: float
 ) -> Ending:
-    """How the attempt that has just ended did so, from the run folder and from SLURM.
+    """How the attempt has ended, from the run folder and from SLURM.
 
     Args:
         folder: the run folder.
@@ -212,7 +211,7 @@ def read_ending(
 
 
 def find_own_code(notices: Collection[tuple[int, str]], cards: Sequence[FailureCard]) -> int | None:
-    """The exit code of the task that failed by itself, after which srun ended the others; None if nothing tells it.
+    """The exit code of the task that failed by itself, after which srun ended the others; None if it is not known.
 
     Args:
         notices: of the attempt, from `read_notices`.
@@ -229,7 +228,7 @@ def find_own_code(notices: Collection[tuple[int, str]], cards: Sequence[FailureC
 def read_own_code(folder: RunFolder, job: str, cards: Sequence[FailureCard]) -> int | None:
     """The exit code of a job's last attempt: of a task that failed by itself, or else the highest.
 
-    None if neither notices nor cards tell it.
+    None if neither notices nor cards have it.
     """
     notices = read_notices(folder.path, last_attempt(folder.path, job))
     codes = [int(what.removeprefix(CODE)) for _, what in notices if what.startswith(CODE)]

@@ -21,7 +21,7 @@ from .trials import Trial, read_trials
 
 
 def describe_state(folder: RunFolder, job: str) -> str:
-    """A run is finished when its result is there, whatever SLURM calls its job. Raises `UserError` as `ask_state`."""
+    """`finished` if the run has a result, whatever its job's state; else that state. Raises `UserError`."""
     if folder.is_finished:
         return "finished"
     state = ask_state(job)
@@ -41,7 +41,7 @@ def describe_progress(folder: RunFolder) -> str:
 
 
 def describe_submitted_run(run_path: Path, jobs: Sequence[str]) -> str:
-    """One run in full: its jobs, its attempts, and where it has ended unfinished, why."""
+    """One run in full: its jobs, its attempts, and if it ended before it was finished, why."""
     folder = RunFolder(run_path)
     lines = [f"{run_path}: {describe_state(folder, jobs[-1])}; job {', '.join(jobs)}"]
     if progress := describe_progress(folder):
@@ -94,7 +94,7 @@ def describe_array(folder: Path) -> str:
 
 
 def _explain_trial(trial: Trial, jobs: Sequence[str]) -> str:
-    """Why a trial is not finished, in one line; "" where nothing tells."""
+    """Why a trial is not finished, in one line; "" if it is not known."""
     run = RunFolder(trial.path)
     card = find_root_cause(read_failures(run.logs))
     if card is not None:

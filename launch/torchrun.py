@@ -29,9 +29,9 @@ from .worker_files import copying_standard_error, has_standard_error, has_stoppe
 AGENT_LOG = "agent.log"
 """The agent's standard error: torch's warnings, and its traceback if it fails itself."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING")
-"""Levels of torch's messages at which its warnings are written."""
+"""Levels of torch's log at which its warnings are written."""
 NUM_LINES = 40
-"""How much of a failure is printed where no worker has said anything."""
+"""How many lines of a failure are printed if no worker has written to its standard error."""
 POLL_SECONDS = 0.1
 PR_SET_PDEATHSIG = 1
 """The option of prctl(2) that sends a process a signal when its parent ends."""
@@ -70,7 +70,7 @@ class LaunchPlan:
         max_restarts: how often all workers are started again after one has failed.
         rendezvous: where this node's agent meets those of other nodes.
         program: what Python runs in each worker, before `arguments`.
-        folder: the working folder of agent and workers; None: this process's.
+        folder: the working folder of agent and workers; None: the same as of this process.
         shutdown_seconds: how long workers have to end after a stop signal, until they are killed; None: torch's 30.
     """
 
@@ -85,7 +85,7 @@ class LaunchPlan:
 
     @property
     def settings(self) -> AgentSettings:
-        """The same for the agent."""
+        """The settings that the agent reads."""
         is_host = self.rendezvous.is_host
         return AgentSettings(
             num_nodes=self.rendezvous.num_nodes,
@@ -109,7 +109,7 @@ def choose_thread_variables(environment: Mapping[str, str], num_cores: int, num_
 def choose_log_level(environment: Mapping[str, str]) -> dict[str, str]:
     """LOGLEVEL for torch's messages, unless the user has set a legal one.
 
-    With another name torch refuses to start, and above WARNING it would not say why a rendezvous fails.
+    torch refuses to start with another name, and above WARNING it does not say why a rendezvous fails.
     """
     level = environment.get("LOGLEVEL", "WARNING")
     return {} if level in LOG_LEVELS else {"LOGLEVEL": level.upper() if level.upper() in LOG_LEVELS else "WARNING"}
@@ -197,11 +197,11 @@ def _end_with_parent() -> None:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the agent and return its exit code; whatever happens here, nothing that it started outlives it."""
+    """Wait for the agent and return its exit code. No process that it started outlives this call."""
     workers: list[tuple[int, str]] = []
     try:
         while process.poll() is None:
-            # Listed while the agent lives: afterwards the system does not tell whose children they were.
+            # Listed while the agent lives: afterwards the system does not know whose children they were.
             workers = [(pid, read_birth(pid)) for pid in find_descendants(process.pid)] or workers
             time.sleep(POLL_SECONDS)
         return process.returncode
@@ -212,7 +212,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 
 
 def _end_orphans(workers: Sequence[tuple[int, str]]) -> None:
-    """Wait for workers whose agent was killed: they stop by themselves, or are killed.
+    """Wait until workers whose agent was killed have ended by themselves, and kill those that have not.
 
     Args:
         workers: process id and birth of each.

@@ -35,7 +35,7 @@ class Trial:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its result is there."""
+        """Whether its result exists."""
         return RunFolder(self.path).is_finished
 
     @property

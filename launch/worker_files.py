@@ -55,7 +55,7 @@ def has_standard_error(folder: Path) -> bool:
 def has_stopped(folder: Path) -> bool:
     """Whether a worker has saved and ended as a scheduler's signal asks.
 
-    Its error file tells: after a signal the agent does not report how its workers ended.
+    This reads its error file: after a signal the agent does not report how its workers ended.
     """
     for path in folder.rglob(ERROR_FILE):
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):

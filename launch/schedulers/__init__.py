@@ -1,4 +1,4 @@
-"""What runs jobs: one file for each scheduler, and the same verbs in each, which `base.py` describes.
+"""Schedulers, which run jobs: one file for each, all with the methods that `base.py` describes.
 
 A file here imports from signs_dist, and of launch what a job asks for and does (cluster, request, check, job, jobs). To
 add a scheduler: write its file, and add its row to `SCHEDULERS`.

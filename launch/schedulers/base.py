@@ -1,4 +1,4 @@
-"""What every scheduler can do, in the same words: the class that schedulers are made from, and what its verbs take."""
+"""The base class of all schedulers, and the values that its methods take and return."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class JobState:
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-    """What is handed over.
+    """What is handed over to a scheduler.
 
     Attributes:
         cluster: what a job asks for.
@@ -95,7 +95,7 @@ class Submission:
 
     @property
     def files(self) -> Path:
-        """The folder of the script, the pickled jobs, and what they say before they have logs of their own."""
+        """The folder of the script, the pickled jobs, and their output before they have logs of their own."""
         return self.folder / "submitit"
 
 
@@ -105,7 +105,7 @@ class Findings:
 
     Attributes:
         lines: what to show, by its name.
-        doubt: why the job may be refused, where only the scheduler itself can tell for certain.
+        doubt: why the scheduler may refuse the job, if that is not certain.
     """
 
     lines: dict[str, list[str]]
@@ -113,12 +113,12 @@ class Findings:
 
 
 class Scheduler(abc.ABC):
-    """What runs jobs. The first group of verbs belongs to a submission, the second to what was submitted.
+    """A scheduler: submits jobs, and tells about submitted jobs.
 
     Attributes:
-        job_prefix: what the ids of its jobs begin with, and those of no other scheduler; "" for one of them.
+        job_prefix: the ids of its jobs begin with it; "" for the one scheduler that has all other ids.
         takes_arrays: whether it runs several jobs as one array.
-        is_this_process: whether the run is trained by the submitting process itself, so that there is no job.
+        is_this_process: whether the submitting process trains, so that there is no job.
         look_command: what to type to see whether a job has begun.
     """
 
@@ -136,7 +136,7 @@ class Scheduler(abc.ABC):
         """Compare what is asked for with what there is. Raises `UserError` if the job cannot run."""
 
     def find_port(self, cluster: ClusterConfig) -> int | None:
-        """A port for rank 0, chosen at the submission; None where the tasks find one by themselves."""
+        """A port for rank 0, chosen at the submission; None if the tasks find one."""
         return None
 
     def script(self, submission: Submission) -> str:
@@ -144,7 +144,7 @@ class Scheduler(abc.ABC):
         return ""
 
     def test_only(self, script: str) -> str:
-        """Whether the scheduler would take the script, in a line; "" where it has no such question.
+        """The scheduler's answer on whether it would take the script, in one line; "" if it cannot be asked.
 
         Raises:
             UserError: it would not.
@@ -169,10 +169,10 @@ class Scheduler(abc.ABC):
 
     @abc.abstractmethod
     def logs(self, run_path: Path, job: str) -> list[Path]:
-        """What a job has said before its ranks have logs of their own, and where a rank has none."""
+        """The logs of a job that are not logs of its ranks: what it wrote before a rank had a log of its own."""
 
     def find_run(self, job: str) -> Path | None:
-        """The run folder of a job that the scheduler still knows; None where it does not tell."""
+        """The run folder of a job that the scheduler still knows; None if it does not know it."""
         return None
 
 

@@ -35,7 +35,7 @@ class ThisMachine(Scheduler):
     look_command: ClassVar[str] = "ps aux | grep submitit"
 
     def check_settings(self, cluster: ClusterConfig) -> None:
-        """One node: this machine."""
+        """Only one node is legal: this machine."""
         if cluster.nodes != "1":
             raise ValueError(f"nodes={cluster.nodes}: --cluster {cluster.kind} is this machine alone. Type --nodes 1")
 
@@ -72,7 +72,7 @@ class ThisMachine(Scheduler):
         return [f"{self.job_prefix}{executor.submit(job).job_id}"]
 
     def state(self, job: str) -> JobState:
-        """RUNNING while one of its processes lives, or else ENDED."""
+        """RUNNING while one of its processes lives, else ENDED."""
         return JobState(job, "RUNNING" if find_processes(self._number(job)) else "ENDED")
 
     def cancel(self, jobs: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ class ThisMachine(Scheduler):
                     os.kill(pid, signal.SIGTERM)
 
     def logs(self, run_path: Path, job: str) -> list[Path]:
-        """The controller's log, for a job whose tasks say nothing, and the first task's."""
+        """The log of the controller, and the log of the first task."""
         controllers = sorted((run_path / SUBMIT).glob(f"*/submitit/{CONTROLLER_LOG}"))
         name = f"*/submitit/{self._number(job)}_0_log.out"
         return [*controllers[-1:], *(path for folder in submission_folders(run_path) for path in folder.glob(name))]
@@ -98,13 +98,13 @@ class ThisProcess(ThisMachine):
     is_this_process: ClassVar[bool] = True
 
     def check_settings(self, cluster: ClusterConfig) -> None:
-        """One process."""
+        """Only one process is legal."""
         super().check_settings(cluster)
         if cluster.num_local_processes > 1:
             raise ValueError("--cluster debug is this process itself. Type --cluster local for several processes")
 
     def submit(self, submission: Submission) -> list[str]:
-        """Never called: who submits trains in place of this."""
+        """Never called: the submitting process trains."""
         raise NotImplementedError
 
 
@@ -119,7 +119,7 @@ def check_gpus_here(cluster: ClusterConfig, num_gpus: int) -> None:
 
 
 def describe_devices_here(cluster: ClusterConfig) -> str:
-    """Which process will compute on what, for people."""
+    """How many processes will compute on which devices, for people."""
     count = cluster.num_local_processes
     on = f", each with one of {cluster.gpus_per_node} GPUs" if cluster.gpus_per_node else ", on the CPU"
     return f"this machine, {count} process{'es' if count > 1 else ''}{on}"
@@ -144,7 +144,7 @@ def in_own_session(lines: Sequence[str], folder: Path) -> str:
 
     submitit starts `SETUP && CONTROLLER` in a shell, and takes the shell's process id for the job's. No option of it
     makes a session, so this line, as SETUP, replaces the shell: the same process becomes the leader of a new session
-    and starts the controller itself. What submitit has put behind `&&` is not reached, so its name is repeated here.
+    and starts the controller itself. The shell never reaches the part after `&&`, so this line repeats it.
     """
     controller = shlex.join([sys.executable, "-m", CONTROLLER, str(folder)])
     enter = "import os, sys; os.setsid(); os.execvp('/bin/sh', ['/bin/sh', '-c', sys.argv[1]])"
@@ -156,8 +156,8 @@ def in_own_session(lines: Sequence[str], folder: Path) -> str:
 def find_processes(number: int) -> list[int]:
     """The process ids of a local job's tasks and of all below them; the controller may be gone.
 
-    They are known by a variable of their environment. Before there is one, the controller counts, by its command: long
-    after the job, another process may have its number.
+    Tasks are found by a variable in their environment. Before the first task, the controller is found by its process
+    id and its command: long after the job another process may have that id.
     """
     mark = f"SUBMITIT_LOCAL_JOB_ID={number}".encode()
     found = []

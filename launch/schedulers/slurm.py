@@ -31,7 +31,7 @@ class Slurm(Scheduler):
     look_command: ClassVar[str] = "squeue --me"
 
     def check_settings(self, cluster: ClusterConfig) -> None:
-        """Every setting is one of SLURM's."""
+        """Every setting is legal."""
 
     def check(self, request: Request) -> Findings:
         """Look for a partition that the job fits on, and for time to save before the time limit."""
@@ -64,13 +64,13 @@ class Slurm(Scheduler):
         return hand_over(submission)
 
     def state(self, job: str) -> JobState:
-        """From the controller; from the accounting, where there is one, for a job that the controller has forgotten."""
+        """From the controller; for a job that the controller has forgotten, from the accounting if there is one."""
         return questions.ask_state(job)
 
     def find_alive(self, jobs: Sequence[str]) -> set[str]:
-        """By one question for all of them."""
+        """With one call of squeue for all of them."""
         alive = questions.find_alive(jobs)
-        # squeue fails where every job of an array is forgotten: each is asked for by itself, and has ended.
+        # squeue fails if the controller has forgotten every job of an array: then each job is asked for by itself.
         return super().find_alive(jobs) if alive is None else alive
 
     def cancel(self, jobs: Sequence[str]) -> None:
@@ -99,12 +99,12 @@ def _find_partition(cluster: ClusterConfig) -> tuple[Mapping[str, str], UserErro
     except UserError as error:
         if wanted:
             raise
-        # A site may route jobs to other partitions than the default one: SLURM's own answer counts.
+        # A site may route jobs to other partitions than the default one: SLURM decides.
         return partitions[0], error
 
 
 def describe_nodes(cluster: ClusterConfig) -> str:
-    """Which process will compute on what, for people."""
+    """How many processes will compute on which devices, for people."""
     least, most = cluster.num_nodes
     nodes = f"{least}" if least == most else f"{least} to {most}"
     count = cluster.num_local_processes

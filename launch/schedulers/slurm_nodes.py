@@ -1,4 +1,4 @@
-"""Whether a job fits on a partition and on its nodes: what is asked for, compared with what SLURM tells of them."""
+"""Whether a job fits on a partition and on its nodes: what it asks for, compared with what SLURM tells of them."""
 
 from __future__ import annotations
 

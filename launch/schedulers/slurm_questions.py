@@ -1,4 +1,4 @@
-"""What SLURM's commands are asked, and what their answers mean: scontrol, squeue, sacct, scancel."""
+"""Asking SLURM's commands, and reading their answers: scontrol, squeue, sacct, scancel."""
 
 from __future__ import annotations
 

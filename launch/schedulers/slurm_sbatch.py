@@ -23,7 +23,7 @@ MAX_SUBMITIT_TIMEOUTS = 3
 
 @contextlib.contextmanager
 def outside_of_any_job() -> Iterator[None]:
-    """Within the block the environment does not tell of a SLURM job that this process runs in.
+    """Within the block the environment has no variables of a SLURM job that this process runs in.
 
     sbatch passes its environment on to the job: a variable that it does not set again, such as SLURM_CPUS_PER_TASK,
     would reach the new job's tasks. The variables that tell where the cluster is, and a person's defaults for sbatch

@@ -117,7 +117,7 @@ def srun_line(submission: Submission) -> str:
 
 
 def setup_lines(submission: Submission) -> list[str]:
-    """Shell before the tasks: the folder that they start in and import from, and what SLURM's variables do not tell."""
+    """Shell before the tasks: the folder that they start in and import from, and variables that SLURM does not set."""
     folders = submission.jobs[0].import_folders
     least, most = submission.cluster.num_nodes
     tasks, _ = task_shape(submission.cluster)
@@ -140,7 +140,7 @@ def setup_lines(submission: Submission) -> list[str]:
 
 
 def teardown_lines(submission: Submission) -> list[str]:
-    """Shell after the tasks: when all of them have ended, one place decides on a requeue."""
+    """Shell after the tasks: when all of them have ended, `launch.requeue` decides on a requeue."""
     cluster = submission.cluster
     limits = [
         *("--signal-seconds", str(cluster.signal_seconds)),

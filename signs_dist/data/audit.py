@@ -1,4 +1,4 @@
-"""Find what spoils a data set: broken files, names without a label, missing classes, one image in two splits.
+"""Find faults in a data set: broken files, names without a label, missing classes, one image in two splits.
 
 python -m signs_dist.data.audit data/64x64_SIGNS        # a data set, or photos not built yet: a folder or a zip
 

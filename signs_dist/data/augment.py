@@ -1,4 +1,4 @@
-"""Random changes to a whole batch of training images at once, on the device the batch is on.
+"""Random changes to a whole batch of training images at once, on the device of the batch.
 
 The change of an image depends on (seed, epoch, sample) only, not on its batch, the process, the worker or the step.
 """
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from signs_dist.config.settings import AugmentConfig
-from signs_dist.data.plan import Indices
+from signs_dist.data.order import Indices
 from signs_dist.data.randomness import Stream, stream_key, uniform
 
 Draws = npt.NDArray[np.float32]
@@ -28,7 +28,7 @@ class BatchAugmenter:
     """Flip, rotate, shift, scale, brightness, contrast and cutout by the settings of `config`.
 
     Call it with images float32 [B, C, H, W] in 0..1, their sample numbers (int64 [B], on the host) and the epoch; it
-    returns images of the same shape, in 0..1. A setting of zero costs nothing.
+    returns images of the same shape, in 0..1. A setting of zero takes no time.
     """
 
     def __init__(self, config: AugmentConfig, seed: int) -> None:

@@ -43,12 +43,7 @@ from signs_dist.data.photos.build_record import (
 )
 from signs_dist.data.photos.conversion import CONVERSION_VERSION, MAX_BAD_BEFORE_STOP, convert_all
 from signs_dist.data.photos.part_folder import move_into_place, part_folder_of, prepare_part_folder
-from signs_dist.data.photos.sources import (
-    Arrangement,
-    SourceReader,
-    arrange,
-    list_source,
-)
+from signs_dist.data.photos.sources import Arrangement, SourceReader, arrange, list_source
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import write_json, written_aside
 from signs_dist.run_folder.digest import file_sha256
@@ -138,9 +133,7 @@ def _build_locked(
         _copy_to_quarantine(request.source, bad, quarantine)
     write_json(part / BUILD_FILE, build_record(facts, counts, bad, duplicates, request))
     move_into_place(part, out)
-    _show_result(
-        screen, out, counts, bad, duplicates, arrangement, quarantine if request.bad_images == "quarantine" else None
-    )
+    _show_result(screen, out, counts, bad, duplicates, arrangement, quarantine)
 
 
 def _check_places(source: Path, out: Path) -> None:

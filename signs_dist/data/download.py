@@ -135,7 +135,7 @@ def check_zip(path: Path, counts: Mapping[str, int], screen: Screen) -> None:
     """Verify that a file is a complete zip with `counts[split]` images in each split, and every member's checksum.
 
     Raises:
-        UserError: it is not; the message says what was found.
+        UserError: it is something else; the message says what was found.
     """
     _check_not_a_page(path)
     arrangement = arrange(list_zip(path), path)

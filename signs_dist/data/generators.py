@@ -1,4 +1,4 @@
-"""Seeds the random generators of Python, NumPy and torch by a key from `randomness`, and puts them back."""
+"""Seeds the random generators of Python, NumPy and torch by a key from `randomness`, and restores their states."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class BadImageError(UserError):
-    """An image that cannot be used. `path` is the name that the caller gave, `reason` half a sentence."""
+    """An image that cannot be used. `path` is the name that the caller gave; `reason` says why, in a few words."""
 
     def __init__(self, path: str, reason: str):
         super().__init__(f"cannot read the image {path}: {reason}. Replace the file or remove it from the data set.")
@@ -148,7 +148,7 @@ def _upright(image: Image) -> Image:
     try:
         orientation = image.getexif().get(0x0112, 1)
     except _BROKEN_FILE_ERRORS:
-        return image  # the pixels are intact: broken EXIF tells no orientation
+        return image  # the pixels are intact; only the orientation is unknown
     if orientation not in range(2, 9):
         return image
     turned = ImageOps.exif_transpose(image)
@@ -211,7 +211,7 @@ _warnings_state = contextlib.ExitStack()
 
 @contextlib.contextmanager
 def _pillow_warnings_ignored() -> Iterator[None]:
-    """Hide Pillow's warnings (odd EXIF, large image, malformed MPO): an image is used, or refused with an error.
+    """Hide Pillow's warnings (odd EXIF, large image, malformed MPO): a bad image raises BadImageError instead.
 
     `warnings.catch_warnings` is not safe with several threads: the first thread enters it, and the last one leaves it.
     Warnings of other packages are shown as before.

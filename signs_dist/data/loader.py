@@ -21,7 +21,13 @@ from signs_dist.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class LoaderSettings:
-    """How a DataLoader works: worker processes, batches each prepares ahead, page-locked memory."""
+    """How a DataLoader works.
+
+    Attributes:
+        num_workers: worker processes; 0: the main process loads.
+        prefetch: batches that each worker loads ahead.
+        pin_memory: whether batches are copied to page-locked memory, for a GPU.
+    """
 
     num_workers: int
     prefetch: int

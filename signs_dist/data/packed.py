@@ -88,7 +88,7 @@ def cache_key(index: ImageIndex) -> str:
     hasher = hashlib.sha256(f"{PACKED_VERSION} {index.split} {index.classes}".encode())
     for path, label in zip(index.paths, index.labels.tolist(), strict=True):
         status = file_status(index, path)
-        # A program cannot set the change time (ctime), so it also tells edits that restore the modification time.
+        # A program cannot set the change time (ctime): it shows even an edit that restores the modification time.
         line = f"{path}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n"
         hasher.update(os.fsencode(line))  # a name need not be UTF-8
     return hasher.hexdigest()
@@ -161,7 +161,7 @@ def _pack(index: ImageIndex, image_size: int, folder: Path, num_threads: int, on
         digest = pixel_digest(target)
         write_json(aside / "packed.json", {"version": PACKED_VERSION, "sha256": digest, "num_images": len(index)})
         aside.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)  # it can only be a damaged one
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, if it exists
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

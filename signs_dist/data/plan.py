@@ -1,4 +1,4 @@
-"""The plan of a run: which samples a process gets at which step, as a pure function of (seed, epoch)."""
+"""The plan of a run: which samples each process gets at each step, as a pure function of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from signs_dist.data.order import BalancedOrder as BalancedOrder
-from signs_dist.data.order import Indices as Indices
-from signs_dist.data.order import Order as Order
-from signs_dist.data.order import ShuffledOrder as ShuffledOrder
+from signs_dist.data.order import Indices, Order, ShuffledOrder
 from signs_dist.errors import UserError
 
 
@@ -34,7 +31,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class MicroBatches:
-    """How the global batch of each step is cut: `count` micro-batches of `size` samples. None of them is split."""
+    """How the global batch of each step is cut: `count` micro-batches of `size` samples, which are never split."""
 
     size: int
     count: int
@@ -87,12 +84,12 @@ def cut_global_batch(
 
     Args:
         global_batch: samples of a step.
-        micro_batch: samples of a micro-batch. None: as many as give each of them one micro-batch.
+        micro_batch: samples of a micro-batch. None: each process, or GPU of nn.DataParallel, gets one micro-batch.
         world_size: number of processes.
         num_replicas: GPUs of nn.DataParallel in each process.
 
     Raises:
-        UserError: the batch cannot be cut so. The message names the nearest values that work.
+        UserError: the batch cannot be cut like that. The message names the settings and the nearest values that work.
     """
     num_parts = world_size * num_replicas
     noun = "process" if num_replicas == 1 else "GPU"
@@ -124,8 +121,17 @@ def cut_global_batch(
     return MicroBatches(micro_batch, count)
 
 
+def require_full_step(global_batch: int, num_images: int) -> None:
+    """Raise `UserError` if the training images are fewer than the global batch; the message names the setting."""
+    if global_batch > num_images:
+        raise UserError(
+            f"train.global_batch={global_batch} is more than the {num_images} training images. "
+            f"Type train.global_batch={num_images} or less."
+        )
+
+
 def largest_micro_batch(global_batch: int, world_size: int) -> int:
-    """The largest micro-batch that divides the global batch into at least `world_size`. Raises `UserError`."""
+    """The largest micro-batch that divides the global batch into `world_size` or more. Raises `UserError`."""
     for size in range(global_batch // world_size, 0, -1):
         if global_batch % size == 0:
             return size
@@ -147,7 +153,7 @@ def _ways_out(global_batch: int, num_parts: int, unit: int, *, at_least: int) ->
 
 
 def _nearest_multiples(value: int, unit: int, *, at_least: int) -> str:
-    """The multiples of `unit` around `value`, nearest first, but none below `at_least`, itself a multiple."""
+    """The multiples of `unit` around `value`, nearest first, none below `at_least`, which is a multiple too."""
     below = value // unit * unit
     legal = [multiple for multiple in (below, below + unit) if multiple >= at_least] or [at_least]
     return " or ".join(str(multiple) for multiple in sorted(legal, key=lambda multiple: abs(multiple - value)))
@@ -164,8 +170,8 @@ def _counted(number: int, noun: str) -> str:
 class EpochPlan:
     """The steps of every epoch: step s takes positions s·G to (s+1)·G of that epoch's order, G the global batch.
 
-    Each shard has whole, contiguous micro-batches of a step, so all shards together have the step in its order. An
-    epoch omits the `num_left_out` samples that do not fill a step; each epoch omits others.
+    Each shard has whole, contiguous micro-batches of a step; the shards, one after the other, are the step. An epoch
+    omits the `num_left_out` samples that do not fill a step; each epoch omits others.
 
     Raises:
         UserError: G is larger than `num_samples`, or `micro_batch` does not divide it.
@@ -186,7 +192,7 @@ class EpochPlan:
         seed: the run's seed.
         micro_batch: samples of a micro-batch, a divisor of G. None: G, a single micro-batch.
         order: which sample is at a position. None: shuffled.
-        max_steps: an epoch ends after this many steps, even if images remain. None: no limit.
+        max_steps: an epoch ends after this many steps, even if samples remain. None: no limit.
     """
 
     num_samples: int
@@ -199,8 +205,8 @@ class EpochPlan:
     def __post_init__(self) -> None:
         if self.global_batch > self.num_samples:
             raise UserError(
-                f"train.global_batch={self.global_batch} is more than the {self.num_samples} training images. "
-                f"Type train.global_batch={self.num_samples} or less."
+                f"global_batch={self.global_batch} is more than num_samples={self.num_samples}. "
+                f"Type global_batch={self.num_samples} or less."
             )
         size = self.micro_batch
         if size is not None and (size < 1 or self.global_batch % size):
@@ -243,7 +249,7 @@ class EpochPlan:
 
 
 class BatchKey(NamedTuple):
-    """What a dataset needs to fetch one batch. It is sent to loader workers, so it carries the epoch."""
+    """What a dataset needs to fetch one batch. Loader workers get nothing else, so it holds the epoch."""
 
     epoch: int
     step: int

@@ -1,4 +1,4 @@
-"""Batches of any data set by a plan, for a training loop of one's own."""
+"""`plan_loader`: batches of any data set by a plan, for a user's own training loop."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Collate = Callable[[list[Any]], Any]
 """Makes one batch of a list of samples."""
 
 
-class Sharing(Protocol):
-    """Processes that share the work, such as `connect` gives."""
+class HasShard(Protocol):
+    """What `plan_loader` reads of the processes that `connect` gives."""
 
     @property
     def shard(self) -> Shard:
@@ -28,14 +28,14 @@ class Sharing(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of this process: batches for a GPU are copied to page-locked memory."""
         ...
 
 
 def plan_loader(
     dataset: Dataset[Any],
     plan: EpochPlan,
-    processes: Sharing,
+    processes: HasShard,
     epoch: int,
     first_step: int = 0,
     *,
@@ -61,7 +61,7 @@ def plan_loader(
             first dimension of each tensor.
 
     Raises:
-        UserError: the data set has no length, or another one than the plan; or a process would have no micro-batch.
+        UserError: the data set has no length, or its length is not the plan's; or a process would have no micro-batch.
         ValueError: the epoch has no step `first_step`.
 
     Example:
@@ -89,18 +89,18 @@ def plan_loader(
 
 
 class _SeededSamples(Dataset[Any]):
-    """Fetches a whole batch by its key; each sample is drawn with generators that are seeded for it."""
+    """Fetches a whole batch by its key. The random generators are seeded for each sample."""
 
     def __init__(self, dataset: Dataset[Any], seed: int, collate: Collate) -> None:
         self.dataset, self.seed, self.collate = dataset, seed, collate
 
     def __getitem__(self, key: BatchKey) -> Any:
         with all_generators_kept():
-            return self.collate([self._draw(key.epoch, sample) for sample in key.samples.tolist()])
+            return self.collate([self._fetch(key.epoch, sample) for sample in key.samples.tolist()])
 
     def __len__(self) -> int:
         return len(cast("Sized", self.dataset))
 
-    def _draw(self, epoch: int, sample: int) -> Any:
+    def _fetch(self, epoch: int, sample: int) -> Any:
         seed_all(stream_key(self.seed, Stream.AUGMENT, epoch, sample))
         return self.dataset[sample]

@@ -20,8 +20,8 @@ class PlanSampler(DistributedSampler[int]):
 
     It yields the numbers of this shard's samples, step by step. All shards together see the same samples at the same
     step on any number of processes, no sample twice in an epoch, and an epoch can begin at any step. Call
-    `set_epoch` before each pass; a pass without it raises RuntimeError, where DistributedSampler would silently repeat
-    the order of the last epoch. `plan_loader` also seeds the generators for each sample; a DataLoader does not.
+    `set_epoch` before each pass. A pass without it raises RuntimeError; DistributedSampler would repeat the order of
+    the last epoch. `plan_loader` also seeds the generators for each sample; a DataLoader does not.
 
     Args:
         dataset: has `__len__`.
@@ -61,7 +61,7 @@ class PlanSampler(DistributedSampler[int]):
         self._epoch_is_set = False
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Set the epoch of the next pass, and the step at which it starts. Raises ValueError for no step of it."""
+        """Set the epoch of the next pass, and its first step. Raises ValueError if the epoch has no such step."""
         if not 0 <= start_step <= self.plan.num_steps:
             raise ValueError(f"start_step={start_step} is not in 0 to {self.plan.num_steps}, the steps of an epoch.")
         super().set_epoch(epoch)
@@ -96,7 +96,7 @@ class PlanSampler(DistributedSampler[int]):
 
 
 class PlanBatchSampler(Sampler[BatchKey]):
-    """The batches of a `PlanSampler`, each as one key, so that a data set can fetch it whole."""
+    """The batches of a `PlanSampler`, one key each, so that a data set can fetch a whole batch."""
 
     def __init__(self, sampler: PlanSampler) -> None:
         self.sampler = sampler

@@ -18,7 +18,7 @@ DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
 
 Report = Callable[[str, int, int], None]
-"""Called with (what is being done, images done, images in all)."""
+"""Called with (the work in progress, images done, images in all)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +26,13 @@ class DataSet:
     """The images of a run.
 
     Attributes:
-        name: `synthetic`, or the folder as it was given.
+        name: `synthetic` for drawn images, else the folder as it was given.
         root: the folder.
-        is_synthetic: whether the images are drawn.
         splits: the index of each split that exists.
     """
 
     name: str
     root: Path
-    is_synthetic: bool
     splits: Mapping[str, ImageIndex]
 
     @property
@@ -55,10 +53,10 @@ def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> 
         UserError: `data.root` is missing, empty, or not a data set.
     """
     root = choose_data_root(config.root, default_exists=DEFAULT_ROOT.is_dir())
-    is_synthetic = root is None
+    name = "synthetic" if root is None else str(root)
     if root is None:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
-    return DataSet("synthetic" if is_synthetic else str(root), root, is_synthetic, index_data_set(root))
+    return DataSet(name, root, index_data_set(root))
 
 
 def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:

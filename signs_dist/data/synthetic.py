@@ -28,7 +28,7 @@ from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import explained, write_json
 
 DRAWING_VERSION = 1
-"""Raise it with every change of the pictures: sets are then drawn again, beside those of the old version."""
+"""Raise it with every change of the pictures: sets are then drawn again, in other folders."""
 NUM_CLASSES = 6
 """Hands show 0 to 5."""
 SPLITS = ("train", "val", "test")

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 Resource = TypeVar("Resource")
 
 BATCH = 16
-"""Items that a worker takes at once: a third of a second of large photos."""
+"""Items that a worker takes at once; large photos take a third of a second."""
 NUM_BATCHES_AHEAD = 2
 """Batches queued per worker: few, so that an interrupt takes effect at once."""
 

@@ -1,4 +1,4 @@
-"""Connects the processes of a training loop that is not ours, and puts torch back afterwards."""
+"""`connect`: connects the processes of a user's own training loop, and restores torch afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from signs_dist.monitoring.pulse import Pulse
 
 
 @dataclasses.dataclass(frozen=True)
-class Processes:
+class ConnectedProcesses:
     """The connected processes of a run, seen from one of them. Made by `connect`.
 
     Attributes:
@@ -64,21 +64,21 @@ def connect(
     num_threads: int | None = None,
     rendezvous_seconds: float = 60.0,
     timeout_seconds: float = 600.0,
-) -> Iterator[Processes]:
+) -> Iterator[ConnectedProcesses]:
     """Within the block, this process is connected with the others that torchrun or srun started.
 
-    Plain python is one process. GPUs use NCCL, the CPU uses gloo. Afterwards the group is closed, and the number of
-    threads, the choice of kernels and the environment variables of torch are as before. After a block without an error
-    all processes leave together, so that the launcher ends none of them while another one still saves.
+    Under plain python there is one process. GPUs use NCCL, the CPU uses gloo. Afterwards the group is closed, and the
+    number of threads, the choice of kernels and the environment variables of torch are as before. If the block raised
+    no error, every process waits for the others at its end: when one process ends, a launcher may end the others.
 
     Args:
         exact: compute the same bits on any number of processes: deterministic kernels and one thread per operation.
             Use it with `ExactStep`. Enter the block before the first matrix product on a GPU.
         device: `auto`, `cpu`, `cuda` or `cuda:N`. `auto` is a GPU if there is one for each process.
-        num_threads: threads of one operation on the CPU. None: in exact mode 1, else this process's share of the cores.
+        num_threads: threads of one operation on the CPU. None: 1 in exact mode, else this process's share of the cores.
             In exact mode another number gives other bits.
         rendezvous_seconds: how long to wait until all processes have started.
-        timeout_seconds: a collective that takes longer is an error.
+        timeout_seconds: how long a collective may take.
 
     Raises:
         UserError: the launcher's variables or `device` are wrong, or torch.distributed is initialised already.
@@ -97,7 +97,9 @@ def connect(
     context = read_context()
     plan = plan_process(context, device=device)
     if len(plan.indices) > 1:
-        raise UserError(f"device={device!r} is {len(plan.indices)} devices, and a process uses one.")
+        raise UserError(
+            f"device={device!r} is {len(plan.indices)} devices, and a process uses one. Type device='cuda:N'."
+        )
     own_device = torch_devices(plan)[0]
     with _arithmetic(context, num_threads, exact=exact), _current_device_kept(own_device):
         group = None
@@ -110,7 +112,7 @@ def connect(
                 pulse=Pulse(),
             )
         try:
-            yield Processes(context.rank, context.world_size, own_device, exact, group)
+            yield ConnectedProcesses(context.rank, context.world_size, own_device, exact, group)
             if group is not None:
                 group.gather_values(None, "leave together")
         finally:
@@ -124,7 +126,7 @@ def _arithmetic(context: Context, num_threads: int | None, *, exact: bool) -> co
 
 @contextlib.contextmanager
 def _current_device_kept(device: torch.device) -> Iterator[None]:
-    """After the block the current GPU is the one from before it."""
+    """After the block the current GPU is the same as before it."""
     if device.type != "cuda":
         yield
         return

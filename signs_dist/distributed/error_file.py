@@ -16,13 +16,13 @@ Arguments = ParamSpec("Arguments")
 
 
 class _CardHandler(ErrorHandler):
-    """An error handler of torchrun that calls a function in place of writing a traceback."""
+    """An error handler of torchrun that calls a function instead of writing a traceback."""
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
         self._on_error = on_error
 
     def initialize(self) -> None:
-        # A crash in C code then prints a stack. Standard error may be no file, as in tests.
+        # So that a crash in C code prints a stack. This fails if standard error is not a file, as in tests.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             faulthandler.enable(all_threads=True)
 

@@ -1,4 +1,4 @@
-"""Exact gradients for a training loop that is not ours: the same bits on any number of processes."""
+"""`ExactStep`: gradients for a user's own training loop, the same bits on any number of processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.data.generators import device_generator_kept, seed_device
 from signs_dist.data.plan import EpochPlan
 from signs_dist.data.randomness import Stream, stream_key
-from signs_dist.distributed.connect import Processes
+from signs_dist.distributed.connect import ConnectedProcesses
 from signs_dist.distributed.exactness import differing_ranks
 from signs_dist.distributed.step_sync import ExactSync, StepShare
 from signs_dist.errors import UserError
@@ -28,8 +28,8 @@ class ExactStep:
     torch's generator, which is seeded for each part from (plan.seed, step, number of the part); after the last part
     the generator is as it was before the first.
 
-    Gradients of the step before are dropped when a step begins. After `finish` they are ready for clipping and for any
-    optimizer. The first step checks that all processes have the same weights.
+    A step begins by dropping the gradients of the step before. After `finish` the gradients of the step are ready for
+    clipping and for any optimizer. The first step checks that all processes have the same weights.
 
     Args:
         model: the plain network, on `processes.device`, not in DistributedDataParallel.
@@ -38,7 +38,7 @@ class ExactStep:
         stop: this process's request to stop; see `stop_agreed`.
 
     Attributes:
-        steps_done: steps of the run that are done. Save it, and set it again when you resume: dropout depends on it.
+        steps_done: steps of the run that are done. Dropout depends on it: save it, and set it when you resume.
         stop_agreed: whether some process was asked to stop; all processes see it after the same step.
 
     Raises:
@@ -64,7 +64,7 @@ class ExactStep:
     """
 
     def __init__(
-        self, model: nn.Module, plan: EpochPlan, processes: Processes, *, stop: StopRequest | None = None
+        self, model: nn.Module, plan: EpochPlan, processes: ConnectedProcesses, *, stop: StopRequest | None = None
     ) -> None:
         if not processes.is_exact:
             raise UserError("ExactStep needs exact arithmetic. Type connect(exact=True).")

@@ -1,11 +1,11 @@
-"""Exact mode: all that it sets and requires, in the order in which a run does so.
+"""Exact mode: all that it sets and requires, in the order of a run.
 
-1. `refuse_data_parallel`      one device a process
-2. `choose_cublas_workspace`   before CUDA starts
-3. `choose_exact_kernels`      and `EXACT_NUM_THREADS`, or both by `exact_arithmetic`, which restores them
-4. `require_known_kernels`     no layer without a deterministic kernel
-5. `require_same_bits`         the first micro-batch, computed twice, has the same bits
-6. `require_same_start`        all processes start with the same weights
+1. `refuse_data_parallel`           one device a process
+2. `choose_cublas_workspace`        before CUDA starts
+3. `choose_exact_kernels`           and `EXACT_NUM_THREADS`; `exact_arithmetic` sets both, and restores them
+4. `require_deterministic_kernels`  no layer without a deterministic kernel
+5. `require_same_bits`              the first micro-batch, computed twice, has the same bits
+6. `require_same_start`             all processes start with the same weights
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ _INDUCTOR_CONFIG = "torch._inductor.config"
 
 
 def refuse_data_parallel(num_devices: int) -> None:
-    """Refuse several devices of one process.
+    """Refuse several devices of one process: nn.DataParallel sums gradients in an order of its own.
 
     Raises:
-        UserError: nn.DataParallel sums in an order of its own.
+        UserError: `num_devices` is above 1.
     """
     if num_devices > 1:
         raise UserError(
-            "exact=true cannot hold under --dp: nn.DataParallel adds up in an order of its own. Omit --dp, or "
+            "exact=true does not work with --dp: nn.DataParallel sums gradients in an order of its own. Omit --dp, or "
             f"type torchrun --nproc_per_node={num_devices} -m signs_dist.train"
         )
 
 
-def require_known_kernels(model: nn.Module, device_type: str) -> None:
+def require_deterministic_kernels(model: nn.Module, device_type: str) -> None:
     """Refuse layers without a deterministic kernel on the device.
 
     Raises:
-        UserError: naming the layers.
+        UserError: there is such a layer; the message names it.
     """
     unstable = unstable_on_cuda(model) if device_type == "cuda" else []
     if unstable:
         raise UserError(
-            f"exact=true cannot hold with {', '.join(unstable)}: CUDA has no deterministic kernel for it. "
-            f"Use another layer there, or exact=false."
+            f"exact=true does not work with {', '.join(unstable)}: CUDA has no deterministic kernel for it. "
+            f"Use another layer, or exact=false."
         )
 
 
@@ -62,7 +62,7 @@ def require_same_bits(model: nn.Module, compute_loss: Callable[[], Tensor]) -> N
 
     Args:
         model: the plain model, in training mode.
-        compute_loss: the same loss of the same images with the same seed, each time.
+        compute_loss: computes the loss of the same images with the same seed at each call.
 
     Raises:
         UserError: the bits differ. The message names the layer.
@@ -70,26 +70,26 @@ def require_same_bits(model: nn.Module, compute_loss: Callable[[], Tensor]) -> N
     unstable = find_unstable_layer(model, compute_loss)
     if unstable:
         raise UserError(
-            f"exact=true cannot hold: {unstable} gives other bits each time for the same images and seed. "
-            f"Let it draw from torch's generator only, or use exact=false."
+            f"exact=true does not work with this model: {unstable} gives other bits each time for the same images and "
+            f"seed. Let it draw from torch's generator only, or use exact=false."
         )
 
 
 def require_same_start(model: nn.Module, gather: Callable[[Any], list[Any]]) -> None:
-    """Refuse different initial weights. In fast mode DistributedDataParallel copies those of rank 0.
+    """Refuse initial weights that differ between processes. In fast mode DistributedDataParallel copies rank 0's.
 
     Args:
         model: the plain model.
-        gather: from the value of this process to the values of all, by rank.
+        gather: from the value of this process to the values of all processes, by rank.
 
     Raises:
-        UserError: on all processes alike, naming the ranks.
+        UserError: on all processes; the message names the ranks.
     """
     others = differing_ranks(gather(weights_sha256(model)))
     if others:
         raise UserError(
-            f"exact=true cannot hold: the initial weights of rank {', '.join(map(str, others))} differ from those of "
-            f"rank 0. Initial weights must be drawn from torch's generator only."
+            f"exact=true does not work with this model: the initial weights of rank {', '.join(map(str, others))} "
+            f"differ from those of rank 0. Draw initial weights from torch's generator only."
         )
 
 
@@ -119,14 +119,14 @@ def arithmetic_kept() -> Iterator[None]:
     """After the block, all that exact mode sets in torch and in the environment is as before."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(threads_kept(torch.get_num_threads()))
-        stack.callback(_restore_environment())
-        stack.callback(_restore_kernels())
+        stack.callback(_environment_restorer())
+        stack.callback(_kernels_restorer())
         yield
 
 
 @contextlib.contextmanager
 def threads_kept(num_threads: int) -> Iterator[None]:
-    """Within the block one operation on the CPU uses `num_threads` threads; afterwards as many as before."""
+    """Within the block an operation on the CPU uses `num_threads` threads; afterwards as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
@@ -136,7 +136,7 @@ def threads_kept(num_threads: int) -> Iterator[None]:
 
 
 def choose_cublas_workspace() -> None:
-    """Let cuBLAS use one workspace, and so one order of summing, unless the environment says otherwise.
+    """Let cuBLAS use one workspace, and so one order of summing. A value that the user has set is kept.
 
     Source: cuBLAS documentation, "Results Reproducibility". cuBLAS reads the variable when CUDA starts.
     """
@@ -172,8 +172,8 @@ def _is_compiler_deterministic() -> bool:
     return bool(getattr(config, "deterministic", False))
 
 
-def _restore_environment() -> Callable[[], None]:
-    """Returns a function that gives the environment variables of exact mode the values that they have now."""
+def _environment_restorer() -> Callable[[], None]:
+    """A function that sets the environment variables of exact mode to the values that they have now."""
     before = {name: os.environ.get(name) for name in (CUBLAS_WORKSPACE, _INDUCTOR_DETERMINISTIC)}
 
     def restore() -> None:
@@ -186,8 +186,8 @@ def _restore_environment() -> Callable[[], None]:
     return restore
 
 
-def _restore_kernels() -> Callable[[], None]:
-    """Returns a function that gives PyTorch's choice of kernels the state that it has now."""
+def _kernels_restorer() -> Callable[[], None]:
+    """A function that sets PyTorch's choice of kernels to what it is now."""
     mode = torch.get_deterministic_debug_mode()
     compiler = _is_compiler_deterministic()
     fill = _fill_settings().fill_uninitialized_memory

@@ -1,4 +1,4 @@
-"""Sums the gradients of a step in one fixed order, on any number of processes. Exact mode rests on it.
+"""Sums the gradients of a step in one fixed order, on any number of processes, for exact mode.
 
 A binary tree adds the gradients of micro-batches 0 … M-1: it adds neighbours pairwise, level by level; a last node
 without a neighbour moves up unchanged. Node (level, index) is the sum over the micro-batches from index · 2^level up
@@ -26,7 +26,7 @@ Node = tuple[int, int]
 
 
 class TreeSum:
-    """Adds vectors that arrive in the order of their nodes, each as soon as its neighbour is there.
+    """Adds vectors that arrive in the order of their nodes, each as soon as its neighbour has arrived.
 
     Args:
         num_leaves: M, the number of micro-batches of a step.
@@ -78,11 +78,11 @@ class _Bucket:
         parameters: in the order in which the backward pass computes their gradients.
         starts: where the gradient of each parameter starts in the vector.
         length: of the vector, a multiple of the number of processes.
-        is_ready: which gradients of the current micro-batch are there.
+        is_ready: for each parameter, whether its gradient of the current micro-batch is in `leaf`.
         tree: the sums so far.
         free: vectors that can be used again.
         leaf: the vector of the current micro-batch.
-        under_way: the exchange with the other processes.
+        exchange: the exchange with the other processes.
     """
 
     parameters: list[nn.Parameter]
@@ -92,7 +92,7 @@ class _Bucket:
     tree: TreeSum
     free: list[Tensor]
     leaf: Tensor | None = None
-    under_way: Pending | None = None
+    exchange: Pending | None = None
 
     def view(self, vector: Tensor, number: int) -> Tensor:
         """The part of `vector` for parameter `number`, with the shape and the memory layout of the parameter."""
@@ -126,21 +126,17 @@ class GradientTree:
     ) -> None:
         self._group = group
         self._num_leaves = micro_batches.count
-        self._num_pieces = [
-            len(local_nodes(micro_batches.of(Shard(rank, shard.count)), micro_batches.count))
-            for rank in range(shard.count)
+        nodes_by_rank = [
+            local_nodes(micro_batches.of(Shard(rank, shard.count)), micro_batches.count) for rank in range(shard.count)
         ]
-        self._nodes = [
-            node
-            for rank in range(shard.count)
-            for node in local_nodes(micro_batches.of(Shard(rank, shard.count)), micro_batches.count)
-        ]
+        self._num_pieces = [len(nodes) for nodes in nodes_by_rank]
+        self._nodes = [node for nodes in nodes_by_rank for node in nodes]
         # The extras have a bucket of their own: they are few, and known before the first gradient.
         device = parameters[0].device
         self._extras = nn.Parameter(torch.zeros(num_extras, device=device), requires_grad=False)
         self._buckets = [self._make_bucket([self._extras])] if num_extras else []
         # The backward pass computes the last layers' gradients first.
-        self._buckets += [self._make_bucket(run) for run in _split(list(reversed(parameters)), BUCKET_BYTES)]
+        self._buckets += [self._make_bucket(group) for group in _split(list(reversed(parameters)), BUCKET_BYTES)]
         self._num_sent = 0
         self._may_send = False
         self._leaf_number = 0
@@ -185,8 +181,8 @@ class GradientTree:
         return extras if self._extras.numel() else self._extras.data
 
     def _collector(self, place: int, number: int) -> Callable[[Tensor], None]:
-        # Python's garbage collector does not see the hooks of a parameter. If a hook referred to the tree, which holds
-        # the parameters, none of them would ever be freed.
+        # Python's garbage collector does not see the hooks of a parameter. A hook that referred to the tree would keep
+        # the tree and all its parameters for ever.
         own = weakref.ref(self)
 
         def collect(parameter: Tensor) -> None:
@@ -230,18 +226,18 @@ class GradientTree:
         vectors = [vector for _, vector in bucket.tree.take()]
         pieces = [vector.view(self._group.world_size, -1) for vector in vectors]
         stacked = pieces[0].unsqueeze(1) if len(pieces) == 1 else torch.stack(pieces, dim=1)
-        bucket.under_way = self._group.start_exchange(stacked, self._num_pieces)
+        bucket.exchange = self._group.start_exchange(stacked, self._num_pieces)
         bucket.free += vectors  # nothing writes to them before `_gather` has waited for the exchange
 
     def _gather(self, bucket: _Bucket) -> Pending | Tensor:
         if self._group is None:
             ((_, vector),) = bucket.tree.take()
             return vector
-        assert bucket.under_way is not None
+        assert bucket.exchange is not None
         tree = TreeSum(self._num_leaves)
-        for node, chunk in zip(self._nodes, bucket.under_way.wait(), strict=True):
+        for node, chunk in zip(self._nodes, bucket.exchange.wait(), strict=True):
             tree.push(node, chunk)
-        bucket.under_way = None
+        bucket.exchange = None
         ((_, chunk),) = tree.take()
         return self._group.start_gather(chunk, bucket.free.pop())
 
@@ -256,19 +252,19 @@ class GradientTree:
         return _Bucket(parameters, starts, length, [], TreeSum(self._num_leaves, free.append), free)
 
     def _new_vector(self, bucket: _Bucket) -> Tensor:
-        # Zeros, since the few numbers behind the last gradient are sent too.
+        # Zeros: the few numbers after the last gradient are sent too.
         return torch.zeros(bucket.length, dtype=bucket.parameters[0].dtype, device=bucket.parameters[0].device)
 
 
 def _split(parameters: Sequence[nn.Parameter], max_bytes: int) -> list[list[nn.Parameter]]:
-    """Cut the parameters into runs of one dtype and at most `max_bytes`; a larger parameter is a run of its own."""
-    runs: list[list[nn.Parameter]] = []
+    """Cut the parameters into groups of one dtype and at most `max_bytes`; a larger parameter is a group of its own."""
+    groups: list[list[nn.Parameter]] = []
     num_bytes = 0
     for parameter in parameters:
         own = parameter.numel() * parameter.element_size()
-        if not runs or num_bytes + own > max_bytes or runs[-1][0].dtype != parameter.dtype:
-            runs.append([])
+        if not groups or num_bytes + own > max_bytes or groups[-1][0].dtype != parameter.dtype:
+            groups.append([])
             num_bytes = 0
-        runs[-1].append(parameter)
+        groups[-1].append(parameter)
         num_bytes += own
-    return runs
+    return groups

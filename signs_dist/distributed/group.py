@@ -1,6 +1,6 @@
 """The collectives: what the processes of a run send to each other.
 
-Every call that waits for other processes says so in the pulse, so that a hang can be told from work.
+Every call that waits for other processes sets the pulse, which shows a hang apart from work.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-# The functions in this module have the default group as the default value of an argument. A module that is imported
-# after the group was made, as by a network that compiles itself, would keep the group and its threads until Python
-# ends. So it is imported here, before there is a group. See `Group.close`.
+# Functions of this module take the current default group as the default value of an argument. If it were imported
+# after the group was made, as torch.compile does, it would keep the group and its threads until Python ends: see
+# `Group.close`.
 import torch.distributed.nn.functional
 from torch import Tensor
 
@@ -26,21 +26,21 @@ from signs_dist.monitoring.pulse import Pulse
 
 Result = TypeVar("Result")
 
-# Newer releases of PyTorch warn at the name all_gather_into_tensor, older ones lack the other name.
+# Newer releases of PyTorch warn about all_gather_into_tensor; older releases have no all_gather_single.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-_PATIENCE = datetime.timedelta(days=1)
-"""How long a process may prepare data while the others wait. They still notice at once when it dies."""
+_LONG_TIMEOUT = datetime.timedelta(days=1)
+"""How long a process may prepare data while the others wait. If it ends, they notice at once."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pending:
-    """A collective that is under way; `wait()` returns its result."""
+    """A collective that has begun; `wait()` returns its result."""
 
     work: Any
     result: Tensor
 
     def wait(self) -> Tensor:
-        """Block until the result is there (on a GPU: until the current stream may use it)."""
+        """Block until the result is complete (on a GPU: until the current stream may use it)."""
         self.work.wait()
         return self.result
 
@@ -52,14 +52,14 @@ class Group:
         rank: the number of this process, from 0.
         world_size: number of processes.
         device: the device of the tensors for collectives.
-        pulse: is told which collective this process waits for.
+        pulse: set to the collective that this process waits for.
     """
 
     def __init__(self, rank: int, world_size: int, device: torch.device, pulse: Pulse) -> None:
         self.rank, self.world_size = rank, world_size
         self.device, self.pulse = device, pulse
-        # Preparing takes seconds in one process and an hour in another. This second group waits for that.
-        self._patient: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        # A second group with a long timeout: one process may prepare data for an hour while the others wait.
+        self._patient_group: Any = dist.new_group(backend="gloo", timeout=_LONG_TIMEOUT)
 
     def start_sum(self, tensor: Tensor) -> Pending:
         """Begin to sum `tensor` over all processes, in place."""
@@ -97,17 +97,17 @@ class Group:
         return Pending(_all_gather(out, chunk, async_op=True), out)
 
     def gather_values(self, value: Any, phase: str) -> list[Any]:
-        """The plain values of all processes, by rank, on all processes. Waits as long as it takes."""
+        """The plain values of all processes, by rank, on all processes. Waits for them up to a day."""
         values: list[Any] = [None] * self.world_size
         with self._waiting(phase):
-            dist.all_gather_object(values, value, group=self._patient)
+            dist.all_gather_object(values, value, group=self._patient_group)
         return values
 
     def share_value(self, value: Any, phase: str) -> Any:
-        """The plain value of rank 0, on all processes. Waits as long as it takes."""
+        """The plain value of rank 0, on all processes. Waits for it up to a day."""
         values = [value]
         with self._waiting(phase):
-            dist.broadcast_object_list(values, src=0, group=self._patient)
+            dist.broadcast_object_list(values, src=0, group=self._patient_group)
         return values[0]
 
     def all_succeed(self, action: Callable[[], Result], phase: str) -> Result:
@@ -134,12 +134,12 @@ class Group:
         self.pulse.enter(before)
 
     def close(self) -> None:
-        """Leave the group. All processes must do so.
+        """Leave the group. All processes must call it.
 
-        The threads of a group end with the last reference to it. A thread that still stores a result while Python ends
-        finds no interpreter, and aborts a run that has done all its work.
+        The threads of a group end with the last reference to it. If Python ends while a thread still stores a
+        result, the process aborts, though its run has done all its work.
         """
-        self._patient = None
+        self._patient_group = None
         dist.destroy_process_group()
         gc.collect()
 

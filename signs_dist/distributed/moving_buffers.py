@@ -1,4 +1,4 @@
-"""The buffers of a network over the micro-batches of a step, such as BatchNorm's running statistics."""
+"""Moves the buffers of a network, such as BatchNorm's running statistics, once a step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def flat_buffers(model: nn.Module, device: torch.device) -> Tensor:
 
 
 class Buffers:
-    """Lets floating-point buffers move by the mean over the micro-batches of a step, and counters count once.
+    """Moves floating-point buffers by the mean over the micro-batches of a step, and lets counters count once a step.
 
     Attributes:
         size: number of values in all floating-point buffers.
@@ -32,7 +32,7 @@ class Buffers:
 
     @torch.no_grad()
     def before(self, *, is_first: bool) -> None:
-        """Call it before a forward pass: the first one of a step notes the buffers, a later one puts them back."""
+        """Call it before each forward pass: the first of a step copies the buffers, a later one restores the copy."""
         if is_first:
             self._before = [buffer.clone() for buffer in self._floating]
             self._counters_before = [buffer.clone() for buffer in self._counters]
@@ -44,7 +44,7 @@ class Buffers:
 
     @torch.no_grad()
     def after(self, replicas: Tensor | None) -> None:
-        """Call it after a forward pass: adds the change of the buffers to `moved`.
+        """Call it after each forward pass: adds the change of the buffers to `moved`.
 
         Args:
             replicas: buffers of nn.DataParallel's replicas, float32 [replicas, size]; None: those of the network.

@@ -22,9 +22,9 @@ from signs_dist.monitoring.pulse import Pulse
 
 _POLL_SECONDS = 0.05
 _ASK_SECONDS = 2.0
-"""A process asks rank 0 again after this time: a rank 0 that is ending does not answer."""
+"""A rank asks rank 0 again after this time: rank 0 of an earlier start may be ending, and does not answer."""
 _GRACE_SECONDS = 5.0
-"""How much longer the other ranks wait than rank 0, which may have begun to wait later."""
+"""How much longer than rank 0 the other ranks wait: rank 0 may begin to wait later."""
 
 
 def join(
@@ -40,9 +40,9 @@ def join(
     Args:
         context: rank, world size and the address of rank 0.
         device: a GPU uses NCCL, the CPU uses gloo.
-        rendezvous_seconds: how long to wait until all processes are there.
-        timeout_seconds: a collective that takes longer is an error.
-        pulse: is told what this process waits for.
+        rendezvous_seconds: how long to wait until all processes have arrived.
+        timeout_seconds: how long a collective may take.
+        pulse: set to what this process waits for.
 
     Raises:
         PeerLostError: a process did not arrive; the message names it.
@@ -119,10 +119,10 @@ def _connect(context: Context, address: str, port: int, rendezvous_seconds: floa
 
 
 def _await_all(store: Store, context: Context, rendezvous_seconds: float) -> Store:
-    """Wait until every rank is there; returns the part of the store that this meeting uses.
+    """Wait until every rank has arrived; returns the part of the store that this rendezvous uses.
 
     Rank 0 decides, and writes its verdict into the store. torchrun keeps one store over all its restarts, and counts
-    restarts on each machine separately. So rank 0 makes a new name for each meeting, and the other ranks ask for it.
+    restarts on each machine separately. So rank 0 makes a new name for each rendezvous, and the other ranks ask for it.
     """
     deadline = time.monotonic() + rendezvous_seconds
     if context.rank == 0:
@@ -162,9 +162,9 @@ def _await_others(store: Store, context: Context, deadline: float, rendezvous_se
 
 
 def _await_verdict(store: Store, context: Context, deadline: float) -> tuple[Store, str] | None:
-    """On the other ranks: ask for the name of the meeting until rank 0 has decided.
+    """On the other ranks: ask for the name of the rendezvous until rank 0 has decided.
 
-    The question is asked again and again, since the rank 0 that answers may belong to an earlier start.
+    The question is repeated, since the rank 0 that answers may belong to an earlier start.
     """
     question, name, asked, place = "", "", 0.0, store
     while time.monotonic() < deadline:

@@ -12,7 +12,7 @@ from signs_dist.distributed.moving_buffers import flat_buffers
 
 
 class _WithBuffers(nn.Module):
-    """Returns the floating-point buffers beside the outputs: nn.DataParallel drops them after the forward pass."""
+    """Returns the floating-point buffers after the outputs: nn.DataParallel drops the buffers of replicas."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Three numbers of each step for the host: is a loss not finite, does a process want to stop, does one want to save."""
+"""The flags of each step: is a loss not finite, does a process want to stop, does a process want to save."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 BAD, STOP, SAVE = range(3)
-"""Places of the flags: micro-batches whose loss is not finite, processes that want to stop, and that want to save."""
+"""Indices of the flags. They count micro-batches whose loss is not finite, and processes that want to stop or save."""
 NUM_FLAGS = 3
 
 
@@ -25,7 +25,7 @@ class Flags(Protocol):
 
 
 class PromptFlags:
-    """Reads the flags of each step at once. On a GPU the host waits for the step; on the CPU they are there already."""
+    """Reads the flags of each step at once. On a GPU the host then waits for the step."""
 
     def publish(self, flags: Tensor) -> list[float]:
         """The flags of this step."""
@@ -44,7 +44,7 @@ class LateFlags:
     """
 
     def __init__(self) -> None:
-        self._under_way: tuple[Tensor, torch.cuda.Event] | None = None
+        self._pending: tuple[Tensor, torch.cuda.Event] | None = None
 
     def publish(self, flags: Tensor) -> list[float]:
         """The flags of the step before."""
@@ -53,20 +53,20 @@ class LateFlags:
         on_host.copy_(flags, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
-        self._under_way = (on_host, event)
+        self._pending = (on_host, event)
         return before
 
     def flush(self) -> list[float]:
         """The flags of the last step, unless they have been read."""
-        if self._under_way is None:
+        if self._pending is None:
             return [0.0] * NUM_FLAGS
-        on_host, event = self._under_way
-        self._under_way = None
+        on_host, event = self._pending
+        self._pending = None
         event.synchronize()
         values: list[float] = on_host.tolist()
         return values
 
 
 def make_flags(device: torch.device, *, prompt: bool) -> Flags:
-    """The way to read flags from `device`; `prompt`: at once, also from a GPU."""
+    """Reads flags from `device`; with `prompt` at once from a GPU too."""
     return PromptFlags() if prompt or device.type != "cuda" else LateFlags()

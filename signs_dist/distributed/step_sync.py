@@ -1,6 +1,6 @@
-"""Brings the micro-batches of a step together: gradients, buffers, and whether every loss is finite.
+"""Combines the micro-batches of a step: their gradients, their buffers, and whether every loss is finite.
 
-`StepSync` does so for one process, `ReplicatedSync` for nn.DataParallel, `DistributedSync` for
+`StepSync` is for one process, `ReplicatedSync` for nn.DataParallel, `DistributedSync` for
 DistributedDataParallel, `ExactSync` for exact mode. All have the same methods.
 """
 
@@ -24,7 +24,7 @@ from signs_dist.errors import NonFiniteLossError
 
 
 class Described(Protocol):
-    """Anything that can say which micro-batches it is, such as a `Batch`."""
+    """Anything that can describe itself in an error, such as a `Batch`."""
 
     def describe(self) -> dict[str, Any]:
         """Plain values for the report of a loss that is not finite, such as epoch, step and samples."""
@@ -40,13 +40,13 @@ class StepShare:
     """What one process contributes to every step.
 
     Attributes:
-        model: the plain network, whose gradients and buffers are brought together.
+        model: the plain network, whose gradients and buffers are combined.
         micro_batches: of a step, over all processes.
         shard: which of them this process computes.
         wants_stop: called once a step; whether this process wants to stop.
         wants_save: called once a step; whether this process wants the state to be saved.
-        prompt: whether the host learns of a loss that is not finite in the same step. False on a GPU: one step later,
-            and the host never waits for the GPU. On the CPU the host always knows at once.
+        prompt: whether the host learns in the same step of a loss that is not finite. If False, on a GPU it learns one
+            step later and never waits for the GPU. On the CPU it always learns in the same step.
     """
 
     model: nn.Module
@@ -70,7 +70,8 @@ class StepSync:
         micro_batches: of a step, over all processes.
         passes: numbers of the micro-batches that go through the network together: one each, except in nn.DataParallel.
         loss_factor: the loss is multiplied by it before the backward pass.
-        waits: whether `finish` waits for other processes; `waits_in_backward`: whether the backward pass does.
+        waits: whether `finish` waits for other processes.
+        waits_in_backward: whether the backward pass waits for other processes.
         stop_agreed: whether some process wanted to stop; the same on all processes.
         save_agreed: whether some process wanted to save; the same on all processes.
     """
@@ -93,7 +94,7 @@ class StepSync:
 
     @property
     def num_extras(self) -> int:
-        """How many numbers are summed over processes beside the gradients: flags and buffers."""
+        """How many float32 numbers are summed over processes beside the gradients: flags and buffers."""
         return NUM_FLAGS + (self._buffers.size if self._buffers is not None else 0)
 
     @contextlib.contextmanager
@@ -115,7 +116,7 @@ class StepSync:
         yield
 
     def finish(self) -> None:
-        """Bring the step's sums together; then the gradients are ready for the optimizer.
+        """Complete the sums of the step; then the gradients are ready for the optimizer.
 
         Raises:
             NonFiniteLossError: the loss of some micro-batch is not finite. All processes raise it in the same step.
@@ -129,13 +130,13 @@ class StepSync:
             self._raise_bad()
 
     def guard(self, optimizer: torch.optim.Optimizer) -> None:
-        """On a GPU, let the optimizer's fused kernel skip a step whose loss is not finite: the host looks later."""
+        """On a GPU, let the optimizer's fused kernel skip a step whose loss is not finite: the host learns it late."""
         if self._device.type == "cuda" and optimizer.defaults.get("fused"):
             holder: Any = optimizer
             holder.grad_scale, holder.found_inf = None, (self._flag_sums[BAD] > 0).float()
 
     def settle(self) -> None:
-        """Read the flags that have not been read yet; call it before a save. Raises as `finish` does."""
+        """Read the flags that have not been read yet. Call it before a save. Raises NonFiniteLossError, as `finish`."""
         bad, stop, save = self._flags.flush()
         self.stop_agreed, self.save_agreed = self.stop_agreed or stop > 0, self.save_agreed or save > 0
         if bad > 0:
@@ -220,7 +221,7 @@ class DistributedSync(StepSync):
             yield
 
     def _begin_sum(self) -> None:
-        # Before the backward pass: the sum runs beside it, and all processes start their collectives in the same order.
+        # Begun before the backward pass, so that all processes start their collectives in the same order.
         self._pending = self._group.start_sum(self._own_extras())
 
     def _end_sum(self) -> Tensor:

@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 Wishes = tuple[Callable[[], bool], Callable[[], bool]]
 """Both are called once a step: whether this process wants to stop, and whether it wants to save."""
 
-# Newer releases of PyTorch warn at the first name, older ones have no other.
+# Newer releases of PyTorch warn about `broadcast_buffers`; older releases have no `forward_sync_buffers`.
 _BUFFERS_ARGUMENT = (
     "forward_sync_buffers"
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
@@ -69,7 +69,7 @@ class SingleProcess:
     def sync(
         self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, *, exact: bool
     ) -> StepSync:
-        """The object that brings the micro-batches of a step together, for the plain `model` and the `wrapped` one."""
+        """The object that combines the micro-batches of a step; `wrapped` is what `wrap` returned for `model`."""
         share = StepShare(model, micro_batches, self.shard, *wishes)
         return ExactSync(share, group=None) if exact else StepSync(share)
 
@@ -149,7 +149,7 @@ class DistributedProcesses(SingleProcess):
             forward,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            **buffers,  # `StepSync` moves them by the mean over all micro-batches
+            **buffers,  # `StepSync` moves the buffers
         )
 
     def sync(
@@ -221,13 +221,13 @@ def convert_sync_batchnorm(model: nn.Module, strategy: SingleProcess, counts: Se
     """
     if strategy.device.type != "cuda" or strategy.world_size == 1:
         raise UserError(
-            "train.sync_batchnorm=true is for several processes on GPUs; here it has nothing to do. "
+            "train.sync_batchnorm=true is for several processes on GPUs, which this run does not use. "
             "Set train.sync_batchnorm=false."
         )
     if len(set(counts)) > 1:
         raise UserError(
-            f"train.sync_batchnorm=true needs as many micro-batches on each process, not {tuple(counts)}. "
-            f"Choose a train.micro_batch whose count divides by {strategy.world_size}."
+            f"train.sync_batchnorm=true needs the same number of micro-batches on each process, not {tuple(counts)}. "
+            f"Choose a train.micro_batch that makes the number of micro-batches divisible by {strategy.world_size}."
         )
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return converted

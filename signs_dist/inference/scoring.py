@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,16 +13,13 @@ from signs_dist.data.batches import Batch
 from signs_dist.data.folder import has_split, index_split
 from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
 from signs_dist.data.plan import Shard
-from signs_dist.data.sets import open_split, prepare_synthetic
+from signs_dist.data.sets import Report, open_split, prepare_synthetic
 from signs_dist.environment.context import read_context
 from signs_dist.errors import UserError
 from signs_dist.inference.trained_model import TrainedModel
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import loop
-
-Report = Callable[[str, int, int], None]
-"""Called with (the work in progress, images done, images in all)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +30,7 @@ class OpenedSplit:
         data_name: the data set's name, for people.
         split: train, val or test.
         source: the batches.
-        num_images: how many there are.
+        num_images: the number of images.
         fingerprint: SHA-256 of the images.
     """
 
@@ -71,7 +67,7 @@ def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "
     """
     num_cores = read_context().usable_cores
     root = None if data is None else str(data)
-    with torch.random.fork_rng(devices=()):  # a DataLoader draws a random number: the caller's are not changed
+    with torch.random.fork_rng(devices=()):  # a DataLoader draws a random number; the caller's generator is restored
         opened = open_scored_split(model, root, split, num_cores=num_cores, report=lambda *_: None)
         return score_split(model, opened, num_cores=num_cores)
 
@@ -86,7 +82,7 @@ def open_scored_split(
         data: the folder of the data set; None for the data set that the model was trained on.
         split: train, val or test.
         num_cores: the CPU cores to use.
-        report: is told the progress.
+        report: called with the progress.
 
     Raises:
         UserError: the folder or the split does not exist, or the classes differ.
@@ -118,7 +114,7 @@ def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> 
     loss_function = build_loss(LossConfig(name=config.loss.name, label_smoothing=0.0), len(model.classes))
     flips = config.evaluate.flip_average
     sums = loop.evaluate(
-        loop.Judge(model.network, loss_function, model.precision, flip_average=flips),
+        loop.EvaluationForward(model.network, loss_function, model.precision, flip_average=flips),
         EvaluationLoader(opened.source, opened.num_images, config.evaluate.batch, Shard(), settings),
         model.prepare,
         len(model.classes),

@@ -1,4 +1,4 @@
-"""A trained model, read back from its run folder."""
+"""A trained model, read from its run folder."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TrainedModel:
 
 
 def load_model(run_dir: str | Path, *, weights: str = "final", device: str | torch.device = "auto") -> TrainedModel:
-    """Read a trained model back from its run folder.
+    """Read a trained model from its run folder.
 
     Args:
         run_dir: a run folder.
@@ -111,9 +111,9 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
     classes = tuple(manifest["data"]["classes"])
     source = find_weights(folder, weights)
     values = read_weights(source)
-    # The file's weights replace the initial ones, whose file may be gone.
+    # `source` holds all weights: the file of `model.weights`, which may be gone, is not read.
     settings = config.model.model_copy(update={"weights": None})
-    with torch.random.fork_rng(devices=()):  # initial weights are random: the caller's numbers are not changed
+    with torch.random.fork_rng(devices=()):  # initial weights are random; the caller's generator is restored
         network = create_model(settings, num_classes=len(classes), image_size=config.data.image_size)
     tensors.put_weights(network, values, source)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format

@@ -1,4 +1,4 @@
-"""Losses. Each gives one number per image, so that sums and counts are carried, and divided last."""
+"""Losses. Each returns one number per image: sums and counts are added up first, and divided last."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from signs_dist.config.settings import LossConfig
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, C] of any floating type, labels [B] int64) → losses [B] float32."""
 
 
-def build_loss(config: LossConfig, num_classes: int) -> Loss:
+def build_loss(config: LossConfig, num_classes: int) -> LossFunction:
     """The loss that `config` names, per image, computed in float32 from logits of any floating type.
 
     cross_entropy: with the targets smoothed to `1 - s + s / C` and `s / C`.
@@ -36,7 +36,7 @@ def build_loss(config: LossConfig, num_classes: int) -> Loss:
     def l1(logits: Tensor, labels: Tensor) -> Tensor:
         return (logits.float().softmax(dim=1) - _one_hot(labels, num_classes)).abs().mean(dim=1)
 
-    losses: dict[str, Loss] = {"cross_entropy": cross_entropy, "bce": bce, "mse": mse, "l1": l1}
+    losses: dict[str, LossFunction] = {"cross_entropy": cross_entropy, "bce": bce, "mse": mse, "l1": l1}
     return losses[config.name]
 
 

@@ -1,4 +1,4 @@
-"""Count a model's losses and hits: sums and counts are carried, added over processes once, and divided last."""
+"""Count a model's losses and hits: sums and counts are added over batches, then over processes, and divided last."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_LOSS = 2.0**14
 class RunningSums:
     """Sums over batches, on the device of the batches, so that adding never waits for it.
 
-    All are integers, so they depend neither on the order of the additions nor on the process that adds. Each sample's
+    All are integers, so any order of the additions, on any number of processes, gives the same sums. Each sample's
     loss is rounded to a unit of 2**-24 (6e-8): the error is at most 3e-8, as of float32 just below 1. The sum cannot
     overflow before 2**25 (3e7) samples with the largest loss, 2**14.
 
@@ -65,7 +65,7 @@ class RunningSums:
         self.num_bad += saved["bad"].to(self.num_bad.device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The sums by name, all int64, to be added up over processes and moved to the host."""
+        """The sums by name, int64 on the device, for `total` over processes and `to_host`."""
         self._count()
         return {"loss": self.loss, "confusion": self.confusion, "bad": self.num_bad}
 

@@ -42,7 +42,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """Trainable parameters as the optimizer's groups: one, or those that decay and those that do not."""
+    """Trainable parameters as the optimizer's groups: one group, or one with weight decay and one without."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.decay_norms_and_biases or config.weight_decay == 0:
         return [{"params": trainable}]

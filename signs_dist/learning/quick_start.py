@@ -2,11 +2,11 @@
 
 torch imports its compiler, torch._dynamo, in three places: the first optimizer marks a few of its methods for it,
 DistributedDataParallel asks it for a setting, and torch.use_deterministic_algorithms sets an option of it (see
-distributed/exactness.py). The subclasses made here omit that. They change nothing in torch itself, they compute the
-same, and a network that compiles itself imports the compiler as always.
+distributed/exactness.py). The subclasses made here do not import it. They change nothing in torch itself and compute
+the same, and a network that compiles itself still imports the compiler.
 
-This rests on details of torch. With a release that differs, the compiler is imported at the start again;
-tests/learning/test_quick_start.py would show it.
+This depends on details of torch. A release with other details imports the compiler at the start again, and
+tests/learning/test_quick_start.py fails.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _with_globals(function: Callable[..., Any], **changes: Any) -> Callable[...,
 
 
 class _Fallback:
-    """Has the given attributes, and those of a module, which is imported when another attribute is read."""
+    """Has the given attributes. To read any other attribute, it imports a module and reads it there."""
 
     def __init__(self, module: str, **given: Any) -> None:
         self._module = module

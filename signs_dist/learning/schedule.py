@@ -12,11 +12,11 @@ def learning_rate_factor(
 ) -> float:
     """Factor on `optim.lr` for the step that starts after `images_seen` images.
 
-    It depends on nothing else: not on the batch, the number of processes, or the place of a resume.
+    It does not depend on the batch, the number of processes, or where the run was resumed.
 
     Args:
         config: which curve, and its shape.
-        images_seen: images the run has trained on before this step; 0 at the first. Past the end, the end counts.
+        images_seen: images the run has trained on before this step; 0 at the first. At most `images_total` count.
         images_total: images the run will have trained on at its end.
         images_per_epoch: images trained on in one epoch; the unit of `warmup_epochs` and `step_epochs`.
     """

@@ -16,8 +16,8 @@ class WeightAverage:
     """A running average of every floating-point parameter and buffer of a model; other buffers are copied.
 
     Floating-point buffers (BatchNorm's running statistics) are averaged too, so that they fit the averaged weights.
-    The average is on the model's device: make it after the model has moved there. It keeps references to the model's
-    tensors, as an optimizer does: looking them up by name at each step takes longer than averaging a small network.
+    The average is on the model's device: make it after the model was moved there. It keeps references to the model's
+    tensors, as an optimizer does: a look-up by name at each step takes longer than the average of a small network.
 
     Args:
         model: what is averaged, and where the average starts.
@@ -71,7 +71,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, for the same model."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            KeyError: it is of a model with other names; the first name that differs.
+        """
         self.num_updates = int(state["num_updates"])
         if state["weights"].keys() != self._average.keys():
             raise KeyError(sorted(state["weights"].keys() ^ self._average.keys())[0])

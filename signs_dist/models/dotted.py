@@ -57,7 +57,7 @@ def build_dotted(name: str, *, num_classes: int, image_size: int, args: dict[str
 
 def _find(name: str) -> Any:
     module_name, attribute = _split(name)
-    # `python -m` finds modules in the current folder; a console script does not, and should.
+    # `python -m` finds modules in the current folder; a console script does not.
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
@@ -69,7 +69,7 @@ def _find(name: str) -> Any:
             f"model.name={name}: there is no module {error.name}. Looked in the current folder and in the "
             f"installed packages; the form is package.module:Class."
         ) from error
-    except SystemExit as error:  # else the run would end without a message, with that exit code
+    except SystemExit as error:  # else the run would end with that exit code, without a message
         raise UserError(
             f"model.name={name}: importing {module_name} calls sys.exit. Put the code of the script below "
             f'`if __name__ == "__main__":`.'

@@ -37,9 +37,9 @@ def names() -> tuple[str, ...]:
 def build_torchvision(name: str, *, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
     """Build torchvision's network `name`, freshly initialised, with `num_classes` logits.
 
-    GoogLeNet and Inception are built without auxiliary heads, and with their input transform also without weights:
-    they take images normalised with ImageNet's mean and deviation, as all others do. Vision transformers are built
-    for `image_size`.
+    GoogLeNet and Inception are built without auxiliary heads and always with their input transform, so that they take
+    images normalised with ImageNet's mean and deviation, as all others do. Vision transformers are built for
+    `image_size`.
 
     Raises:
         UserError: an argument that the network does not take, or an image size that it cannot take.
@@ -129,7 +129,7 @@ def _explained(refusal: str, name: str, num_classes: int, image_size: int, args:
 
 
 def _legal_arguments(name: str) -> dict[str, Any]:
-    """What a user may set: the constructor's arguments that have a default, less those that are set here."""
+    """What a user may set: the constructor's arguments that have a default and are not set here."""
     defaults = argument_defaults(_network_class(name))
     return {
         key: value for key, value in defaults.items() if key not in _SET_HERE and value is not inspect.Parameter.empty

@@ -27,8 +27,8 @@ def head_name(model: nn.Module) -> str:
 def freeze_backbone(model: nn.Module) -> None:
     """Freeze all of `model` but its head: `requires_grad` is False, and the layers stay in eval mode.
 
-    Eval mode keeps BatchNorm's running statistics and turns dropout off. For it, call `set_training_mode` instead of
-    `model.train()`. The names in `state_dict` do not change.
+    Eval mode keeps BatchNorm's running statistics and turns dropout off. To keep eval mode, call `set_training_mode`
+    instead of `model.train()`. The names in `state_dict` do not change.
 
     Raises:
         UserError: the network has no layer that can be the head.

@@ -27,7 +27,7 @@ _BROKEN_FILE_ERRORS = (
     *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError),
     *(LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, struct.error),
 )
-"""What torch.load raises on a file that torch.save did not write: its unpickler expects well-formed bytes."""
+"""What torch.load raises on a file that torch.save did not write."""
 
 
 def read_plain(path: Path) -> dict[str, Any]:

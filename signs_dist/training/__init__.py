@@ -1,5 +1,5 @@
-"""Training a run: `loop` has the five steps of training in order, the other files are what a run does around them.
+"""Training a run. `loop` has the five steps of training, in order; the other files do all else that a run needs.
 
-Read `run` from top to bottom to see what a run does. This room imports no command and neither `inference` nor
+To see what a run does, read `run` from top to bottom. This room does not import commands, `inference` or
 `rehearsal`. `loop` imports no other file of this room: it knows nothing of processes and files.
 """

@@ -32,14 +32,14 @@ def begin_attempt(folder: RunFolder, context: Context, run_state: RunState) -> S
         world_size=context.world_size,
         host=context.host,
         restart=context.restart_count,
-        job=context.job or None,  # by which a decision on a requeue tells this attempt from earlier ones
+        job=context.job or None,  # the decision on a requeue finds the attempt by it
     )
     folder.add(line)
     return line
 
 
 def wind_back(folder: RunFolder, plan: EpochPlan, run_state: RunState, saved_at: float | None) -> None:
-    """Remove from metrics.jsonl and the sample logs what comes after the checkpoint, and end a killed attempt's log.
+    """Drop the lines after the checkpoint from metrics.jsonl and the sample logs, and end a killed attempt's log.
 
     Args:
         folder: the run folder.
@@ -51,8 +51,8 @@ def wind_back(folder: RunFolder, plan: EpochPlan, run_state: RunState, saved_at:
     earlier = folder.read_attempts()
     if earlier and isinstance(earlier[-1], StartLine):
         folder.keep_lines(folder.attempts, lambda line: True)  # drops a last line that a kill cut off
-        last_sign = find_last_sign(folder, read_beats(folder.logs), plan)
-        folder.add(end_of_killed(earlier[-1], last_sign, saved_at))
+        last_progress = find_last_progress(folder, read_beats(folder.logs), plan)
+        folder.add(end_of_killed(earlier[-1], last_progress, saved_at))
     folder.keep_lines(folder.metrics, lambda line: is_before(line, cursor, run_state.steps_done))
     keep_samples(folder.logs, lambda place: is_sample_before(place, cursor))
     clear_failures(folder.logs)
@@ -64,8 +64,8 @@ def is_sample_before(place: tuple[int, int], cursor: Cursor) -> bool:
     return (epoch - 1, step) <= (cursor.epoch, cursor.step)
 
 
-def find_last_sign(folder: RunFolder, beats: Mapping[int, Beat], plan: EpochPlan) -> tuple[int, float | None]:
-    """The last that the processes wrote: (steps done since the start of the run, seconds since 1970 or None)."""
+def find_last_progress(folder: RunFolder, beats: Mapping[int, Beat], plan: EpochPlan) -> tuple[int, float | None]:
+    """What the processes wrote last: (steps done since the start of the run, seconds since 1970 or None)."""
     steps, times = [0], []
     for beat in beats.values():
         # A beat has the step in progress, counted from 1.
@@ -77,21 +77,21 @@ def find_last_sign(folder: RunFolder, beats: Mapping[int, Beat], plan: EpochPlan
     return max(steps), max(times, default=None)
 
 
-def end_of_killed(start: StartLine, last_sign: tuple[int, float | None], saved_at: float | None) -> EndLine:
-    """The last line of an attempt that was killed and wrote none.
+def end_of_killed(start: StartLine, last_progress: tuple[int, float | None], saved_at: float | None) -> EndLine:
+    """The last line of an attempt that was killed before it wrote one.
 
     Args:
         start: the attempt's first line.
-        last_sign: from `find_last_sign`.
+        last_progress: from `find_last_progress`.
         saved_at: when the checkpoint was made from which the next attempt resumes, in seconds since 1970, or None.
     """
-    last_step, last_time = last_sign
+    last_step, last_time = last_progress
     begun = datetime.datetime.fromisoformat(start.time).timestamp()
     lost = None if last_time is None else max(0.0, last_time - max(saved_at or 0.0, begun))
     return EndLine(
         attempt=start.attempt,
         time=timestamp(last_time),
-        reason="killed without a word",
+        reason="killed without a message",
         last_step=max(last_step, start.first_step),
         seconds_lost=None if lost is None else round(lost, 1),
     )

@@ -10,13 +10,13 @@ from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
 
 BannerLine = tuple[str, str]
-"""A word, and the text beside it."""
+"""(word, text beside it)"""
 
 
 def banner_lines(
     prepared: Prepared, process: Process, run_path: Path, again: Sequence[BannerLine] = ()
 ) -> list[BannerLine]:
-    """The lines of the banner. `again` are the lines on a resumed run."""
+    """The lines of the banner. `again`: the lines about the resume; none for a new run."""
     config, plan, strategy = prepared.config, prepared.plan, process.strategy
     num_steps, batch, num_epochs = plan.num_steps, plan.global_batch, config.train.epochs
     epochs = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"

@@ -59,7 +59,7 @@ class EarlierAttempt:
         content: what the checkpoint holds.
         notes: messages for the screen.
         lease: the lease of the run folder; None in processes that do not write, and for a new folder.
-        last_write_seconds: the seconds of the newest save whose time is known; 0 if none is, and in processes that do
+        last_write_seconds: how long the newest save took, in seconds; 0 if that is not known, and in processes that do
             not write.
     """
 
@@ -81,7 +81,7 @@ class EarlierAttempt:
         return self.content["saved_at"] if self.content is not None else None
 
     def without_tensors(self, notes: Collection[str]) -> EarlierAttempt:
-        """The same with `notes` added, and without the tensors: the run has its own copies."""
+        """A copy with `notes` added, and without the tensors of the checkpoint, which the run has loaded."""
         content = self.content
         kept = (
             {name: content[name] for name in ("learning_rate", "micro_batch", "saved_at", "run")} if content else None
@@ -89,7 +89,7 @@ class EarlierAttempt:
         return dataclasses.replace(self, content=kept, notes=(*self.notes, *notes))
 
     def banner_lines(self, run_state: RunState, stepper: Stepper, attempt: int) -> list[tuple[str, str]]:
-        """The banner's lines on where the run resumes."""
+        """The banner's lines about the resume; none if there was no earlier attempt."""
         if not self.is_begun:
             return []
         if self.content is None:
@@ -130,7 +130,7 @@ def find_earlier_attempt(
         lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
         saves = of_kind(folder.read_metrics(), SaveLine)
         last_write_seconds = next((line.last_write_seconds for line in reversed(saves) if line.last_write_seconds), 0.0)
-        # A save writes its line before its file. If the first was killed between the two, nothing was saved.
+        # A save writes its line before its file, so a single line may be of a save that was killed before its file.
         found = find_checkpoint(CheckpointStore(folder.checkpoints, config.checkpoint.keep), has_saved=len(saves) > 1)
         return True, None if found.path is None else str(found.path), list(found.notes)
 
@@ -155,15 +155,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(str(error)) from error
 
 
-def take_up(
-    earlier: EarlierAttempt,
-    run_state: RunState,
-    stepper: Stepper,
-    accepted: Collection[str],
-    *,
-    world_size: int,
+def resume_from(
+    earlier: EarlierAttempt, run_state: RunState, stepper: Stepper, accepted: Collection[str]
 ) -> EarlierAttempt:
-    """Continue from the checkpoint of an earlier attempt, if there is one. Returns `earlier` with more notes.
+    """Load the checkpoint of an earlier attempt, if there is one. Returns `earlier` with more notes, without tensors.
 
     Raises:
         UserError: the images, the precision or the model differ.
@@ -181,11 +176,11 @@ def take_up(
     micro_batch = prepared.plan.micro_batches.size
     if content["micro_batch"] != micro_batch and prepared.config.train.micro_batch is None:
         notes.append(
-            f"changed since: micro-batches of {content['micro_batch']} → {micro_batch}, since "
-            f"{world_size} processes need {world_size} of them; set train.micro_batch"
+            f"changed since: micro-batches of {content['micro_batch']} → {micro_batch}, so that each process gets one; "
+            f"to choose the size, set train.micro_batch"
         )
     move_cursor(Cursor(**content["cursor"]), content["global_batch"], prepared.plan.global_batch)
-    run_state.take_up(content, stepper, earlier.path)
+    run_state.restore(content, stepper, earlier.path)
     return earlier.without_tensors(notes)
 
 

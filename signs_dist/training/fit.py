@@ -1,4 +1,4 @@
-"""The whole job in a script or a notebook."""
+"""`fit`: a whole run, from a script or a notebook."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def fit(
 ) -> dict[str, Any]:
     """Train a run to its end, or resume one that was stopped: what `python -m signs_dist.train` does.
 
-    In a notebook each epoch prints a line. A script that calls this may be started by torchrun or srun. When it returns
-    or raises, worker processes and threads have ended, and signal handlers, environment variables, torch's random
-    state, its threads and its choice of deterministic kernels are as before.
+    In a notebook each epoch prints a line. torchrun or srun may start a script that calls `fit`. When `fit` returns or
+    raises, worker processes and threads have ended, and signal handlers, environment variables, torch's random state,
+    its threads and its choice of deterministic kernels are as before.
 
     Args:
         config: from `load_config`.

@@ -1,4 +1,13 @@
-"""The five steps of training, in order, and evaluation. Nothing here knows of other processes or of files."""
+"""The five steps of training, in order, and evaluation.
+
+    1. Forward: the model computes logits for the images.
+    2. Loss: how wrong the logits are.
+    3. Zero the gradients of the previous step.
+    4. Backward: compute the gradient of the loss by every weight.
+    5. Step: the optimizer moves every weight a little against its gradient.
+
+Begin with `train_step`: it does all five. Nothing here knows of other processes or of files.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +24,7 @@ from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.distributed.step_sync import StepSync
+from signs_dist.learning.losses import LossFunction
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import clip_gradients, set_learning_rate
 from signs_dist.learning.precision import Precision
@@ -22,10 +32,8 @@ from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.trainable import set_training_mode
 from signs_dist.monitoring.pulse import Pulse
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""From logits float [B, C] and labels int64 [B] to the samples' losses, float32 [B]."""
 Observer = Callable[[range, Batch, Tensor, Tensor], None]
-"""Called with (numbers of the micro-batches, their batch, prepared images, their share of the step's loss)."""
+"""Called after a forward pass with (numbers of its micro-batches, their batch, prepared images, loss)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +73,10 @@ class ImagePreparer:
 
 
 class ForwardWithLoss(nn.Module):
-    """The first two of the five steps in one module, so that each replica of nn.DataParallel does both.
+    """Steps 1 and 2, forward and loss, in one module, so that each replica of nn.DataParallel does both.
 
-    Called with prepared images float32 [B, 3, H, W], labels int64 [B] and keys, one per micro-batch (here one), it
-    returns (losses float32 [B], logits float [B, C]).
+    It is called with the prepared images of one micro-batch, float32 [B, 3, H, W], their labels, int64 [B], and a list
+    of one key for dropout. It returns (losses float32 [B], logits float [B, C]).
     """
 
     def __init__(self, model: nn.Module, loss_function: LossFunction, precision: Precision) -> None:
@@ -79,18 +87,16 @@ class ForwardWithLoss(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Forward pass and losses of one micro-batch."""
-        # Dropout draws from torch's generator. Seeded by step and micro-batch, it draws the same on any process.
+        # Dropout draws from torch's generator. The key makes the draws the same on any process.
         seed_device(images.device, keys[0])
-        # 1. Forward: what the model says about these images …
         with self.precision.autocast():
             logits = self.model(images)  # [B, C]
-        # 2. The loss: … and how wrong that is.
         losses = self.loss_function(logits, labels)  # [B]
         return losses, logits
 
 
-class Judge(nn.Module):
-    """The evaluation's forward pass: from (images, labels) to (losses float32 [B], logits float32 [B, C])."""
+class EvaluationForward(nn.Module):
+    """Forward and loss of an evaluation: from (images, labels) to (losses float32 [B], logits float32 [B, C])."""
 
     def __init__(
         self, model: nn.Module, loss_function: LossFunction, precision: Precision, *, flip_average: bool
@@ -114,11 +120,11 @@ class TrainingState:
     Attributes:
         model: the plain model: gives logits float [B, C] for images float32 [B, 3, H, W].
         forward: `ForwardWithLoss` of the model, in the strategy's wrapper.
-        sync: sums the gradients of a step's micro-batches, of this process and of others.
+        sync: sums the gradients of a step's micro-batches over all processes.
         num_classes: C.
         optimizer: over the model's trainable parameters.
         scaler: scales the loss for float16, else does nothing.
-        learning_rate: from the number of images seen to the rate of the next step.
+        learning_rate: from the number of images seen to the learning rate of the next step.
         clip_norm: largest 2-norm of the gradient, or None.
         average: moving average of the weights, or None.
         seed: the run's seed, for dropout.
@@ -181,62 +187,80 @@ def train_epoch(
     """
     set_training_mode(state.model)
     sums = RunningSums(state.num_classes, prepare.device) if sums is None else sums
-    sync, pulse, optimizer = state.sync, state.pulse, state.optimizer
-    size, global_batch = sync.micro_batches.size, sync.micro_batches.global_batch
+    global_batch = state.sync.micro_batches.global_batch
     wait_seconds = 0.0
-    pulse.enter("load")
+    state.pulse.enter("load")
     for step, (batch, waited) in enumerate(_timed(batches), first_step):
         wait_seconds += waited
         run_step = first_run_step + step - first_step
         rate = state.learning_rate(run_step * global_batch)
-        set_learning_rate(optimizer, rate)
-
-        for numbers in sync.passes:
-            first = (numbers.start - sync.passes[0].start) * size
-            part = batch.part(first, first + len(numbers) * size)
-            images, labels = prepare(part)
-            keys = [stream_key(state.seed, Stream.DROPOUT, run_step, number) for number in numbers]
-            # 1. Forward, 2. the losses: what the model says about these images, and how wrong that is.
-            pulse.enter("forward", step=step + 1)
-            with sync.forward(numbers):
-                losses, logits = state.forward(images, labels, keys)  # [B], [B, C]
-            loss = losses.sum() / global_batch  # its share of the step's mean loss
-            if state.observe is not None:
-                state.observe(numbers, part, images, loss)
-            # 3. Set the gradients of the previous step to zero.
-            if numbers == sync.passes[0]:
-                optimizer.zero_grad(set_to_none=True)
-            # 4. Backward: the gradient of the loss by every weight, summed over the micro-batches.
-            pulse.enter("backward", collective=sync.waits_in_backward)
-            with sync.backward(numbers, part, loss):
-                state.scaler.scale(loss * sync.loss_factor).backward()
-            sums.add(losses, logits, labels)
-        pulse.enter("sum gradients", collective=sync.waits)
-        sync.finish()
-        pulse.enter("optimizer")
-        # 5. Step: move every weight a little against its gradient.
-        if state.clip_norm is not None:
-            state.scaler.unscale_(optimizer)
-            clip_gradients(state.model.parameters(), state.clip_norm)
-        if not state.scaler.is_enabled():  # a scaler skips such a step itself, with the same two attributes
-            sync.guard(optimizer)
-        state.scaler.step(optimizer)
-        state.scaler.update()
-
-        if state.average is not None:
-            state.average.update()
+        set_learning_rate(state.optimizer, rate)
+        train_step(state, batch, prepare, step=step, run_step=run_step, sums=sums)
         yield StepReport(step + 1, sums, rate, wait_seconds)
-        pulse.enter("load")
+        state.pulse.enter("load")
+
+
+def train_step(
+    state: TrainingState, batch: Batch, prepare: ImagePreparer, *, step: int, run_step: int, sums: RunningSums
+) -> None:
+    """Do the five steps of training for one batch.
+
+    Args:
+        state: what is trained, and how.
+        batch: this process's micro-batches of the step, one after the other.
+        prepare: makes the model's input from a batch.
+        step: the steps of this epoch done before.
+        run_step: the steps of the run done before, for dropout.
+        sums: the sums of the epoch so far, to which this adds.
+
+    Raises:
+        NonFiniteLossError: as `train_epoch`.
+    """
+    sync, pulse, optimizer = state.sync, state.pulse, state.optimizer
+    size, global_batch = sync.micro_batches.size, sync.micro_batches.global_batch
+    for numbers in sync.passes:  # one micro-batch at a time, in nn.DataParallel one for each GPU
+        first = (numbers.start - sync.passes[0].start) * size
+        part = batch.part(first, first + len(numbers) * size)
+        images, labels = prepare(part)
+        keys = [stream_key(state.seed, Stream.DROPOUT, run_step, number) for number in numbers]
+        # 1. Forward, and 2. loss: see `ForwardWithLoss`.
+        pulse.enter("forward", step=step + 1)
+        with sync.forward(numbers):
+            losses, logits = state.forward(images, labels, keys)  # [B], [B, C]
+        loss = losses.sum() / global_batch  # the share of these images in the step's mean loss
+        if state.observe is not None:
+            state.observe(numbers, part, images, loss)
+        # 3. Zero the gradients of the previous step.
+        if numbers == sync.passes[0]:
+            optimizer.zero_grad(set_to_none=True)
+        # 4. Backward: the gradient of the loss by every weight. `sync` sums it over the micro-batches.
+        pulse.enter("backward", collective=sync.waits_in_backward)
+        with sync.backward(numbers, part, loss):
+            state.scaler.scale(loss * sync.loss_factor).backward()
+        sums.add(losses, logits, labels)
+    pulse.enter("sum gradients", collective=sync.waits)
+    sync.finish()
+    # 5. Step: move every weight a little against its gradient.
+    pulse.enter("optimizer")
+    if state.clip_norm is not None:
+        state.scaler.unscale_(optimizer)
+        clip_gradients(state.model.parameters(), state.clip_norm)
+    if not state.scaler.is_enabled():  # an enabled scaler skips a step whose loss is not finite
+        sync.guard(optimizer)
+    state.scaler.step(optimizer)
+    state.scaler.update()
+    if state.average is not None:
+        state.average.update()
 
 
 @torch.inference_mode()
-def evaluate(judge: nn.Module, batches: Iterable[Batch], prepare: ImagePreparer, num_classes: int) -> RunningSums:
-    """Losses and hits of a `Judge` over all batches, in eval mode. The caller sums over processes."""
-    judge.eval()
+def evaluate(forward: nn.Module, batches: Iterable[Batch], prepare: ImagePreparer, num_classes: int) -> RunningSums:
+    """Losses and hits of an `EvaluationForward` over all batches, in eval mode. The caller sums over processes."""
+    forward.eval()
     sums = RunningSums(num_classes, prepare.device)
     for batch in batches:
         images, labels = prepare(batch)
-        losses, logits = judge(images, labels)
+        losses, logits = forward(images, labels)
         sums.add(losses, logits, labels)
     return sums
 

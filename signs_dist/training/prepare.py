@@ -1,4 +1,4 @@
-"""Makes the parts of a run from a config: images, plan, model, precision."""
+"""Makes from a config what a run trains with: images, plan, model, precision."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch.utils.data import Dataset
 from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
 from signs_dist.data.loader import LoaderSettings, choose_loader_settings
-from signs_dist.data.plan import BalancedOrder, EpochPlan, cut_global_batch
+from signs_dist.data.order import BalancedOrder
+from signs_dist.data.plan import EpochPlan, cut_global_batch, require_full_step
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.data.sets import DataSet, open_data_set, open_split
-from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_kernels, require_known_kernels
+from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_kernels, require_deterministic_kernels
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
@@ -26,7 +27,7 @@ from signs_dist.training.process import Process
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """The parts of a run, ready for training.
+    """What a run trains with.
 
     Attributes:
         config: all settings.
@@ -51,7 +52,7 @@ class Prepared:
     num_threads: int
 
     def about_data(self) -> dict[str, Any]:
-        """The manifest's entry on the data: where they are, and fingerprints that tell whether they have changed."""
+        """The manifest's entry on the data: their place, and fingerprints that show whether they have changed."""
         return {
             "name": self.data.name,
             "root": str(self.data.root.resolve()),
@@ -77,7 +78,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
     torch.set_num_threads(num_threads)
     if config.exact:
         choose_exact_kernels()
-    # Quick checks come before slow preparation, here and below.
+    # Quick checks come first: reading images may take long.
     micro_batches = cut_global_batch(
         config.train.global_batch,
         config.train.micro_batch or _kept_micro_batch(config.train.global_batch, micro_batch, strategy),
@@ -88,6 +89,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
     with process.screen.preparing() as report:
         data = open_data_set(config.data, num_processes=context.cores_per_process, report=report)
         labels = data.splits["train"].labels
+        require_full_step(config.train.global_batch, len(labels))
         plan = EpochPlan(
             len(labels),
             config.train.global_batch,
@@ -101,7 +103,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         if config.train.sync_batchnorm:
             model = convert_sync_batchnorm(model, strategy, micro_batches.counts(strategy.world_size))
         if config.exact:
-            require_known_kernels(model, strategy.device.type)
+            require_deterministic_kernels(model, strategy.device.type)
         opened = {
             name: open_split(
                 index,

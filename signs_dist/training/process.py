@@ -1,4 +1,4 @@
-"""Where this process of a command runs: one value, made once and passed to what needs it."""
+"""This process of a run: context, devices, strategy, screen and pulse, made once and passed on as one value."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Process:
 
     Attributes:
         context: which launcher started it, and which cores it may use.
-        devices: the devices it computes on, for people.
+        devices: what it computes on, for people.
         strategy: how processes and devices share the work.
         screen: standard output and the log.
-        pulse: the phase of training that it is in.
+        pulse: the phase of training that it is in, for the heartbeat.
     """
 
     context: Context

@@ -1,4 +1,4 @@
-"""One run: from a config to a run folder with weights and numbers. Read this file from top to bottom."""
+"""One run, from a config to a run folder with weights and scores. Read this file from top to bottom."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
-from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, take_lease, take_up
+from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, resume_from, take_lease
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState
@@ -33,7 +33,7 @@ from signs_dist.training.trainer import Trainer
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The parts of a run that is ready to train. Some are needed after the trainer has raised an error."""
+    """A run that is ready to train."""
 
     folder: RunFolder
     process: Process
@@ -53,10 +53,10 @@ def train(
     command: Sequence[str],
     accepted: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Train a run, or resume it, and leave everything in its run folder.
+    """Train a run, or resume it, and write all results into its run folder.
 
-    All processes of the run call this with the same arguments. A new folder is made when data and model are ready:
-    if they cannot be used, nothing is left behind.
+    All processes of the run call this with the same arguments. A new folder is made only when data and model are
+    ready.
 
     Args:
         config: all settings.
@@ -87,15 +87,15 @@ def train(
         )
         run = strategy.all_succeed(lambda: _make_run(prepared, process, folder, command), "wait for all to be ready")
         if strategy.world_size == 1:
-            # A program that calls `fit` may keep an error, whose traceback keeps the loaders: their workers end here.
+            # A program that calls `fit` may keep an error, and its traceback keeps the loaders: end their workers here.
             cleanup.callback(run.stepper.close)
         if config.exact:
             require_same_start(prepared.model, lambda digest: strategy.gather_values(digest, "compare initial weights"))
         earlier = strategy.all_succeed(
-            lambda: take_up(earlier, run.run_state, run.stepper, accepted, world_size=strategy.world_size),
-            "take up the checkpoint",
+            lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
+            "load the checkpoint",
         )
-        # So that a SIGTERM during the first save of this attempt is judged by how long a save took before.
+        # At a SIGTERM before the first save of this attempt, the trainer needs to know how long a save takes.
         run.saver.last_write_seconds = earlier.last_write_seconds
         strategy.all_succeed(folder.create if strategy.is_main else lambda: None, "make the run folder")
         lease = earlier.lease
@@ -136,7 +136,7 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
         "threads": prepared.num_threads,
     }
     folder.write_manifest(about)
-    folder.write_config(dump_config(prepared.config))  # the last of the two: with this file a run counts as begun
+    folder.write_config(dump_config(prepared.config))  # after the manifest: a run with this file has begun
     number = 0
     if folder.is_writer:
         if earlier.is_begun:
@@ -144,16 +144,16 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
         number = begin_attempt(folder, context, run.run_state).attempt
         starts = of_kind(folder.read_attempts(), StartLine)
         run.saver.about = {**about, "attempts": number, "world_sizes": [line.world_size for line in starts]}
-    attempt: int = strategy.share_value(number, "begin together")
+    attempt: int = strategy.share_value(number, "agree on the attempt")
     return attempt
 
 
 def _train(run: Run, trainer: Trainer, attempt: int, started: float, supervisor: Supervisor) -> dict[str, Any]:
-    """Train to the end. However it ends, attempts.jsonl gets a line."""
+    """Train to the end. attempts.jsonl gets a last line for the attempt, also after an error."""
 
     def write_end(reason: str, *, is_saved: bool = False) -> None:
         seconds = run.saver.timer.seconds
-        with contextlib.suppress(UserError, OSError):  # report the error, not a full disk
+        with contextlib.suppress(UserError, OSError):  # a full disk must not hide the error
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
 
     try:
@@ -190,7 +190,7 @@ def _tell_stop(run: Run, error: BaseException) -> None:
 
 
 def how_to_resume(command: Sequence[str], run_path: Path, launcher: str) -> str:
-    """What to type to resume a run that `command` started under `launcher`."""
+    """One line on how to resume a run that `command` started under `launcher`."""
     if list(command[:1]) != ["python"]:  # not a command line: a call of `fit`
         return f"to resume, repeat the call with run_dir={str(run_path)!r}"
     if launcher != "python":

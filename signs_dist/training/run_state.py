@@ -1,4 +1,4 @@
-"""How far a run is, what a checkpoint holds of it, and how a run resumes from that."""
+"""How far a run is, and what a checkpoint holds: written by `RunState.to_content`, read by `RunState.restore`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TrainingClock:
         self._started = time.perf_counter()
 
     def add(self, seconds: float) -> None:
-        """Count `seconds` of earlier attempts too."""
+        """Add the seconds of earlier attempts."""
         self._seconds_before = seconds
 
     @property
@@ -73,8 +73,8 @@ class RunState:
 
     Attributes:
         num_steps: the steps of the whole run.
-        cursor: the number of finished epochs, and of steps done in the next epoch. An epoch is finished when it has
-            been evaluated, or need not be: between its last step and that, `cursor.step` is the plan's `num_steps`.
+        cursor: the number of finished epochs, and of steps done in the next epoch. `end_epoch` finishes an epoch, after
+            its evaluation. Between the last step and `end_epoch`, `cursor.step` is the plan's `num_steps`.
         first_step: the steps done before this attempt.
         best: the best epoch; None before the first evaluation.
         clock: seconds of training.
@@ -121,7 +121,10 @@ class RunState:
         self.cursor = Cursor(epoch, 0)
 
     def take_sums(self, num_classes: int, device: torch.device, *, is_main: bool) -> RunningSums:
-        """The sums of the epoch so far: on rank 0 the checkpoint's, the first time after `take_up`; else zero."""
+        """This process's sums of the epoch so far.
+
+        They are zeros; but on rank 0 the first call after `restore` returns the sums of the checkpoint.
+        """
         sums = RunningSums(num_classes, device)
         if self._sums is not None and is_main:
             sums.restore(self._sums)
@@ -167,11 +170,11 @@ class RunState:
             "run": dict(about),
         }
 
-    def take_up(self, content: Mapping[str, Any], stepper: Stepper, source: Path) -> None:
-        """Continue from the content of a checkpoint, on every process.
+    def restore(self, content: Mapping[str, Any], stepper: Stepper, source: Path) -> None:
+        """Load the content of a checkpoint into this state and the stepper, on every process.
 
         Raises:
-            UserError: the checkpoint is of another model.
+            UserError: the checkpoint is of another model; the message names `source`, its file.
         """
         state = stepper.state
         tensors.put_weights(state.model, content["model"], source)
@@ -188,7 +191,7 @@ class RunState:
 
 
 def arithmetic(prepared: Prepared) -> dict[str, Any]:
-    """What a checkpoint says about how it was computed; a resumed run is compared with it."""
+    """The entries of a checkpoint that a resumed run is compared with."""
     return {
         "config": prepared.config.model_dump(mode="json"),
         "global_batch": prepared.plan.global_batch,

@@ -1,4 +1,4 @@
-"""Saving a run: when it is due, and copying its state for the thread that writes it."""
+"""Saving a run: when a save is due, and the copy of the state that a thread writes to disk."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SaveTimer:
         self._last: float | None = None
 
     def restart(self) -> None:
-        """Count from now: a save begins, or training."""
+        """Count from now. Called when training begins and when a save begins."""
         self._last = time.monotonic()
 
     @property
@@ -52,17 +52,17 @@ class SaveTimer:
 class Saver:
     """Saves a run on the process that writes. On the other processes it only counts the time.
 
-    It holds no reference to the trainer: in a reference cycle the trainer and its loader workers would live on after
+    It holds no reference to the trainer: a reference cycle would keep the trainer and its loader workers alive after
     the run.
 
     Args:
         folder: the run folder.
         config: the checkpoint section.
-        process: where this process runs.
+        process: this process of the run.
 
     Attributes:
         store: the checkpoints on disk.
-        timer: the time since the last save. It is due on the process that writes only.
+        timer: the time since the last save. Only on the process that writes a save becomes due.
         about: plain values about the run, for people, written into each checkpoint.
     """
 

@@ -43,7 +43,7 @@ def start_run(
         device_ids: the GPUs for nn.DataParallel, as numbers among the visible GPUs.
         accepted: names of settings that may differ from the settings of earlier attempts.
         command: the command line, for the manifest.
-        is_library: whether a user's own program calls this: one process then raises every error.
+        is_library: whether a user's own program calls this: a run of one process then raises every error.
 
     Returns:
         The contents of result.json.

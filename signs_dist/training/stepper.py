@@ -39,7 +39,7 @@ class Stepper:
         wishes: two functions, called once a step: whether this process asks to stop, and whether it asks to save.
 
     Attributes:
-        prepared: as given.
+        prepared: the parts of the run.
         state: what a training step reads and changes: model, optimizer, synchronisation.
         prepare_train, prepare_evaluation: make the model's input from a batch.
         train_loader: the training batches of this process.
@@ -58,7 +58,7 @@ class Stepper:
         self.train_loader = TrainLoader(prepared.sources["train"], prepared.plan, strategy.shard, prepared.loading)
         self.evaluation_loaders = self._make_evaluation_loaders()
         self.state = self._make_state(process, wishes)
-        self._judge = self._make_judge()
+        self._evaluation_forward = self._make_evaluation_forward()
 
     def _make_evaluation_loaders(self) -> dict[str, EvaluationLoader]:
         prepared, config = self.prepared, self.prepared.config
@@ -97,11 +97,13 @@ class Stepper:
             pulse=process.pulse,
         )
 
-    def _make_judge(self) -> loop.Judge:
+    def _make_evaluation_forward(self) -> loop.EvaluationForward:
         prepared, config = self.prepared, self.prepared.config
         loss_function = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), len(prepared.data.classes))
-        judge = loop.Judge(prepared.model, loss_function, prepared.precision, flip_average=config.evaluate.flip_average)
-        return self._strategy.wrap(judge, for_training=False)  # type: ignore[return-value]
+        forward = loop.EvaluationForward(
+            prepared.model, loss_function, prepared.precision, flip_average=config.evaluate.flip_average
+        )
+        return self._strategy.wrap(forward, for_training=False)  # type: ignore[return-value]
 
     def steps(self, cursor: Cursor, sums: RunningSums | None = None) -> Iterator[loop.StepReport]:
         """Train the rest of an epoch, yielding after each step.
@@ -124,19 +126,19 @@ class Stepper:
                 sums=sums,
             )
         finally:
-            batches.close()  # an error's traceback refers to them, and they to the worker processes
+            batches.close()  # a traceback that is kept would keep them, and with them the worker processes
 
-    def judge(self, split: str) -> RunningSums:
+    def evaluate(self, split: str) -> RunningSums:
         """Losses and hits on this process's images of a split, with the moving average of the weights if it is on."""
         average = self.state.average
         if average is None:
-            return self._evaluate(split)
+            return self._evaluate_split(split)
         with average.swapped_into(self.state.model):
-            return self._evaluate(split)
+            return self._evaluate_split(split)
 
-    def _evaluate(self, split: str) -> RunningSums:
+    def _evaluate_split(self, split: str) -> RunningSums:
         return loop.evaluate(
-            self._judge, self.evaluation_loaders[split], self.prepare_evaluation, self.state.num_classes
+            self._evaluation_forward, self.evaluation_loaders[split], self.prepare_evaluation, self.state.num_classes
         )
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Watches this process of a run: keeps its heartbeat, and shows one failure card when the run fails.
 
 Each process writes a card with its error into the run's logs folder. A process whose own work failed prints its card. A
-process that lost another process first waits for the card of the other; if there is none, it prints what it knows.
+process that lost another process waits for the card of that process; if none comes, one process prints what it knows.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from signs_dist.monitoring.signals import end_now
 from signs_dist.monitoring.standings import end_stopped
 
 SETTLE_SECONDS = 3.0
-"""How long a process that lost another process waits for the card of the other."""
+"""How long a process that lost another process waits for the card of that process."""
 GRACE_SECONDS = 6.0
-"""How long after the first failure every other process is ended, whatever it does."""
+"""How long after the first failure all other processes are ended, whatever they do."""
 
 
 class Supervisor:
@@ -72,9 +72,10 @@ class Supervisor:
         self._attempt = 1
 
     def run(self, action: Callable[[], None]) -> None:
-        """Call `action`. One process raises errors that a user can fix, and stops; other errors end in a card.
+        """Call `action`, and report its error.
 
-        In a run of several processes every error ends this process.
+        A run of one process raises an error that a user can fix, and a stop; after any other error it prints a card and
+        ends. In a run of several processes every error ends this process.
         """
         try:
             recorded(action, self._write_error_file)()
@@ -87,7 +88,7 @@ class Supervisor:
             self._end(error)
 
     def run_for_library(self, action: Callable[[], None]) -> None:
-        """Call `action` in a user's own program: one process raises every error, several do as `run`."""
+        """As `run`, for a user's own program: a run of one process raises every error."""
         if self._context.world_size > 1:
             self.run(action)
             return
@@ -99,7 +100,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def watching(self, folder: Path, log: Path, attempt: int) -> Iterator[None]:
-        """Within the block, keep a heartbeat in `folder`, and end this process if another of the attempt fails."""
+        """Within the block, keep a heartbeat in `folder`, and end this process if another one of the attempt fails."""
         self._attempt = attempt
         self._identity = self._make_identity(self._identity.device, str(log))
         heartbeat = Heartbeat(
@@ -126,7 +127,7 @@ class Supervisor:
         self._folder = None
 
     def _end(self, error: BaseException) -> None:
-        """Report the error, on one of all processes, and end this process."""
+        """Report the error, on one process of the run only, and end this process."""
         code, reason = exit_code(error), _reason(error)
         with contextlib.suppress(BaseException):
             self._screen.log_only("".join(traceback.format_exception(error)))
@@ -137,7 +138,7 @@ class Supervisor:
             if self._context.rank == 0:
                 print(final_line(error), file=sys.stderr, flush=True)
         elif isinstance(error, PeerLostError):
-            # At the start: rank 0 names the missing processes; another reports only if it did not reach rank 0.
+            # At the start: rank 0 names the missing ranks; another rank reports only if it did not reach rank 0.
             if self._context.rank == 0 or error.__cause__ is not None:
                 print(final_line(error), file=sys.stderr, flush=True)
         else:
@@ -156,14 +157,14 @@ class Supervisor:
             self.when_known(reason)
 
     def _find_card(self, error: BaseException) -> tuple[FailureCard, bool]:
-        """The card of what ended the run, as far as this process knows, and whether it prints the card."""
+        """The card of what ended the run, as far as this process knows, and whether this process prints it."""
         card = FailureCard.from_exception(error, self._identity, self.pulse, exit_code=exit_code(error))
         if self._folder is None or self._context.world_size == 1:
             return card, True
         self._record(self._folder, card)
         if card.kind == "error":
             return card, True
-        # This process lost another, which may have written a card that says why.
+        # This process lost another process, which may have written a card that says why.
         time.sleep(SETTLE_SECONDS)
         found = read_failures(self._folder)
         root = find_root_cause([other for other in found if other.kind == "error"])
@@ -172,12 +173,12 @@ class Supervisor:
             return root, False
         card = find_lost_peer(self._folder, card, found)
         self._record(self._folder, card)
-        # The lowest rank of those that wrote a card prints it, unless another has already.
-        speaks = self._context.rank == min(other.told_by for other in [*found, card]) and claim_report(self._folder)
-        if speaks:
+        # Of the ranks that wrote a card the lowest prints it, unless another process has printed one.
+        is_shown = self._context.rank == min(other.told_by for other in [*found, card]) and claim_report(self._folder)
+        if is_shown:
             for beat in read_beats(self._folder).values():
                 end_stopped(beat.identity, self._identity)
-        return card, speaks
+        return card, is_shown
 
     def _record(self, folder: Path, card: FailureCard) -> None:
         with contextlib.suppress(OSError, UserError):  # a full disk must not hide the card
@@ -195,7 +196,7 @@ class Supervisor:
             self._write_error_card(card)
 
     def _fill_error_file(self) -> None:
-        """Write beforehand what torchrun shows if this process is killed."""
+        """Write now what torchrun shows if this process is killed later."""
         self._write_error_card(FailureCard.if_killed(self._identity, self.pulse))
 
     def _make_identity(self, device: str, log: str) -> Identity:

@@ -88,7 +88,7 @@ class Trainer:
                 score = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
         # None if an earlier attempt trained the last epoch and was killed before it wrote the result.
-        score = score or self._judge("val")
+        score = score or self._evaluate("val")
         self._saver.wait()
         return self._finish(score, trained_seconds, run_started)
 
@@ -100,7 +100,7 @@ class Trainer:
         line = self._train_steps(show)
         score: Score | None = None
         if epoch == num_epochs or epoch % self._config.evaluate.every_epochs == 0:
-            score = self._judge("val")
+            score = self._evaluate("val")
         run_state.end_epoch(score)
         fields = score_fields("val", score) if score is not None else {}
         # Written before the save: metrics.jsonl has every epoch that a checkpoint has.
@@ -123,14 +123,14 @@ class Trainer:
                 run_state.advance()
                 at_end = step.step == num_steps
                 if at_end or run_state.steps_done % self._config.log.every_steps == 0:
-                    state.sync.settle()  # raises, so that no numbers of a loss that is not finite are written
+                    state.sync.settle()  # raises, so that no line is written about a loss that is not finite
                     seconds = time.perf_counter() - started
                     line = self._make_line(sums, step.step - first_step, step.wait_seconds, seconds)
                     if not at_end:
                         text = step_text(line, self._config.train.epochs)
                         show(run_state.steps_done, text, duration(seconds_left(run_state)))
                         self._folder.add(line)
-                self._look_around(sums)
+                self._after_step(sums)
         except NonFiniteLossError as error:  # from a step, or from `settle` here or before a save
             self._end_non_finite(error)
         self._step_seconds += time.perf_counter() - started
@@ -138,7 +138,7 @@ class Trainer:
         return line
 
     def _make_line(self, sums: RunningSums, num_here: int, wait_seconds: float, seconds: float) -> StepLine:
-        """The numbers of the epoch so far. The speed is that of its `num_here` steps in this attempt."""
+        """The numbers of the epoch so far; this attempt did `num_here` of its steps in `seconds`."""
         images, batch = self._run_state.images, self._plan.global_batch
         return StepLine(
             epoch=self._run_state.epoch,
@@ -150,8 +150,8 @@ class Trainer:
             data_wait_share=round(wait_seconds / seconds, 4),
         )
 
-    def _look_around(self, sums: RunningSums) -> None:
-        """After each step: stop if a process was asked to, save if it is due, raise if a save has failed."""
+    def _after_step(self, sums: RunningSums) -> None:
+        """After each step: raise if a save has failed, stop if a process was asked to, save if a save is due."""
         sync, every, run_state = self._stepper.state.sync, self._config.checkpoint.every_steps, self._run_state
         self._saver.check()
         if self._lease is not None and self._lease.is_lost:
@@ -181,19 +181,19 @@ class Trainer:
         )
         took, limit = self._saver.last_write_seconds, self._process.context.kill_seconds
         fits = name != signal.SIGTERM.name or limit is None or took < limit
-        if not self._strategy.share_value(fits, "agree on the stop"):  # only rank 0 knows how long a save takes
-            hurry = f"not saved: a save takes {took:.0f} s, and the process is killed {limit:g} s after SIGTERM"
-            raise StoppedError(f"{place}; {hurry}", code, is_saved=False)
+        if not self._strategy.share_value(fits, "agree on the stop"):  # rank 0 saves, and knows how long that takes
+            why = f"not saved: a save takes {took:.0f} s, and the process is killed {limit:g} s after SIGTERM"
+            raise StoppedError(f"{place}; {why}", code, is_saved=False)
         self._save(sums)
         self._saver.wait()
-        # All processes end together: when one has ended, a launcher ends the others, even during the save.
+        # All processes end together: when one process has ended, a launcher ends the others, even during a save.
         self._strategy.gather_values(None, "wait for the save")
         raise StoppedError(place, code)
 
-    def _judge(self, split: str) -> Score:
+    def _evaluate(self, split: str) -> Score:
         """The score of the weights on a split, over all processes."""
         self._pulse.enter(f"evaluate {split}")
-        score = self._total(self._stepper.judge(split))
+        score = self._total(self._stepper.evaluate(split))
         assert score.num_images == len(self._data.splits[split])
         return score
 
@@ -208,7 +208,7 @@ class Trainer:
         """Evaluate the other splits, write model.pt and result.json, and show the closing tables."""
         weights = final_weights(self._stepper)
         others = [name for name in self._stepper.evaluation_loaders if name != "val"]
-        scores = {"val": val} | {name: self._judge(name) for name in others}
+        scores = {"val": val} | {name: self._evaluate(name) for name in others}
         self._pulse.enter("save")
         if self._strategy.is_main:
             tensors.save(self._folder.model, weights)

@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from signs_dist.data.plan import BalancedOrder, EpochPlan, MicroBatches, Shard, cut_global_batch
+from signs_dist.data.order import BalancedOrder
+from signs_dist.data.plan import EpochPlan, MicroBatches, Shard, cut_global_batch, require_full_step
 from signs_dist.errors import UserError
 from tests.data.chi_square import chi_square, chi_square_limit
 
@@ -211,10 +212,16 @@ def test_a_step_does_not_depend_on_the_number_of_steps_before_it() -> None:
 
 def test_a_global_batch_larger_than_the_set_is_refused_and_one_as_large_is_not() -> None:
     assert EpochPlan(num_samples=32, global_batch=32, seed=0).num_steps == 1
-    with pytest.raises(
-        UserError, match=r"train.global_batch=33 is more than the 32 training images. Type train.global"
-    ):
+    with pytest.raises(UserError, match=r"^global_batch=33 is more than num_samples=32\. Type global_batch=32 or less"):
         EpochPlan(num_samples=32, global_batch=33, seed=0)
+
+
+def test_too_few_training_images_for_a_step_are_refused_with_the_name_of_the_setting() -> None:
+    require_full_step(32, 32)
+    with pytest.raises(
+        UserError, match=r"^train\.global_batch=33 is more than the 32 training images\. Type train\.global_batch=32 or"
+    ):
+        require_full_step(33, 32)
 
 
 def test_a_plan_whose_parts_do_not_fit_together_cannot_be() -> None:

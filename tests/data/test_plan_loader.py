@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from signs_dist.data.plan import EpochPlan, Shard
 from signs_dist.data.plan_loader import plan_loader
-from signs_dist.distributed.connect import Processes
+from signs_dist.distributed.connect import ConnectedProcesses
 from signs_dist.errors import UserError
 
 # Python 3.12 warns when a process with threads forks; torch's loader workers are forks.
@@ -47,8 +47,8 @@ class Endless(IterableDataset[int]):
         return itertools.count()
 
 
-def processes(rank: int = 0, world_size: int = 1) -> Processes:
-    return Processes(rank, world_size, CPU, is_exact=True, group=None)
+def processes(rank: int = 0, world_size: int = 1) -> ConnectedProcesses:
+    return ConnectedProcesses(rank, world_size, CPU, is_exact=True, group=None)
 
 
 def epoch_of(epoch: int, first_step: int = 0, *, rank: int = 0, world_size: int = 1, **more: Any) -> list[Any]:

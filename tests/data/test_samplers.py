@@ -10,8 +10,8 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from signs_dist.data.order import Indices, ShuffledOrder
-from signs_dist.data.plan import BalancedOrder, EpochPlan, Shard
+from signs_dist.data.order import BalancedOrder, Indices, ShuffledOrder
+from signs_dist.data.plan import EpochPlan, Shard
 from signs_dist.data.samplers import NUM_AHEAD, EvaluationSampler, PlanBatchSampler, PlanSampler
 from signs_dist.errors import UserError
 

@@ -89,7 +89,7 @@ def test_without_photos_the_drawn_set_is_used_and_named_synthetic(drawn: list[di
     config = DataConfig.model_validate({"image_size": 32, "synthetic": {"train": 20, "val": 5, "test": 6, "seed": 3}})
     reports = Reports()
     data = open_data_set(config, num_processes=2, report=reports)
-    assert (data.name, data.is_synthetic, data.classes) == ("synthetic", True, ("0", "1", "2"))
+    assert (data.name, data.classes) == ("synthetic", ("0", "1", "2"))
     assert {name: len(index) for name, index in data.splits.items()} == {"train": 6, "val": 3, "test": 3}
     counts = {"train": 20, "val": 5, "test": 6}
     assert drawn == [{"image_size": 32, "counts": counts, "seed": 3, "num_processes": 2}]
@@ -100,7 +100,7 @@ def test_the_default_photos_are_used_where_they_are(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sets, "prepare_synthetic", refuse_to_draw)
     write_colour_set(DEFAULT_ROOT, counts={"train": 2, "val": 1})
     data = open_data_set(DataConfig(), num_processes=1, report=Reports())
-    assert (data.name, data.is_synthetic) == ("data/64x64_SIGNS", False)
+    assert data.name == "data/64x64_SIGNS"
     assert list(data.splits) == ["train", "val"]
 
 
@@ -123,7 +123,7 @@ def test_given_photos_go_before_the_default(tmp_path: Path) -> None:
     write_colour_set(DEFAULT_ROOT, counts={"train": 2, "val": 1})
     write_colour_set(tmp_path / "mine", counts={"train": 3, "val": 1}, num_classes=2)
     data = open_data_set(DataConfig(root="mine"), num_processes=1, report=Reports())
-    assert (data.name, len(data.splits["train"]), data.is_synthetic) == ("mine", 6, False)
+    assert (data.name, len(data.splits["train"])) == ("mine", 6)
 
 
 def a_split(name: str) -> ImageIndex:

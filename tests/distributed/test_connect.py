@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from signs_dist.data.plan import Shard
-from signs_dist.distributed.connect import Processes, connect
+from signs_dist.distributed.connect import ConnectedProcesses, connect
 from signs_dist.errors import UserError
 from tests.processes import Ended, finish, run, run_ranks, started
 
@@ -97,7 +97,7 @@ def test_an_error_in_one_process_ends_the_others(tmp_path: Path) -> None:
 
 def test_one_process_is_alone() -> None:
     with connect() as processes:
-        assert processes == Processes(0, 1, torch.device("cpu"), is_exact=False, group=None)
+        assert processes == ConnectedProcesses(0, 1, torch.device("cpu"), is_exact=False, group=None)
         assert (processes.shard, processes.is_main) == (Shard(0, 1), True)
         assert processes.gather("a") == ["a"]
         assert processes.share("a") == "a"

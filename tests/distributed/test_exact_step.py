@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from signs_dist.config.settings import DataConfig, LossConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.plan import EpochPlan
-from signs_dist.distributed.connect import Processes, connect
+from signs_dist.distributed.connect import ConnectedProcesses, connect
 from signs_dist.distributed.exact_step import ExactStep, cut
 from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.errors import NonFiniteLossError, UserError
@@ -27,7 +27,7 @@ from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, TrainingSta
 from tests.processes import run_ranks
 
 CPU = torch.device("cpu")
-ALONE = Processes(0, 1, CPU, is_exact=True, group=None)
+ALONE = ConnectedProcesses(0, 1, CPU, is_exact=True, group=None)
 PLAN = EpochPlan(24, 12, seed=7, micro_batch=4)
 Pair = collections.namedtuple("Pair", ["left", "right"])
 
@@ -190,13 +190,13 @@ def test_every_part_gets_one_backward() -> None:
 
 def test_what_cannot_be_exact_is_refused() -> None:
     with pytest.raises(UserError, match=r"Type connect\(exact=True\)"):
-        ExactStep(nn.Linear(1, 1), PLAN, Processes(0, 1, CPU, is_exact=False, group=None))
+        ExactStep(nn.Linear(1, 1), PLAN, ConnectedProcesses(0, 1, CPU, is_exact=False, group=None))
     with pytest.raises(UserError, match="the plain network, not one in DataParallel"):
         ExactStep(nn.DataParallel(nn.Linear(1, 1), []), PLAN, ALONE)
     with pytest.raises(UserError, match="no parameter of the network trains"):
         ExactStep(nn.Linear(1, 1).requires_grad_(False), PLAN, ALONE)
     with pytest.raises(UserError, match="3 micro-batches of 4 cannot be shared by 4 processes"):
-        ExactStep(nn.Linear(1, 1), PLAN, Processes(0, 4, CPU, is_exact=True, group=None))
+        ExactStep(nn.Linear(1, 1), PLAN, ConnectedProcesses(0, 4, CPU, is_exact=True, group=None))
 
 
 def plain(value: Any) -> Any:

@@ -21,7 +21,14 @@ from signs_dist.errors import UserError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
 from signs_dist.monitoring.pulse import Pulse
-from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, Judge, TrainingState, evaluate, train_epoch
+from signs_dist.training.loop import (
+    EvaluationForward,
+    ForwardWithLoss,
+    ImagePreparer,
+    TrainingState,
+    evaluate,
+    train_epoch,
+)
 from tests.processes import run_ranks
 
 CPU = torch.device("cpu")
@@ -114,12 +121,12 @@ def test_data_parallel_trains_as_one_process_does(count: int, num_replicas: int)
 
 
 @pytest.mark.parametrize("size", range(1, 10))
-def test_data_parallel_judges_any_last_batch_as_one_gpu_does(size: int) -> None:
+def test_data_parallel_evaluates_any_last_batch_as_one_gpu_does(size: int) -> None:
     model = network()
-    judge = Judge(model, build_loss(LossConfig(label_smoothing=0), 5), FLOAT32, flip_average=True)
+    forward = EvaluationForward(model, build_loss(LossConfig(label_smoothing=0), 5), FLOAT32, flip_average=True)
     prepare = ImagePreparer.create(DataConfig(), CPU, channels_last=False)
-    alone = evaluate(judge, [batch(size)], prepare, 5).tensors()
-    replicas = CpuEvaluationReplicas(judge, [CPU] * 3).imitate(3)
+    alone = evaluate(forward, [batch(size)], prepare, 5).tensors()
+    replicas = CpuEvaluationReplicas(forward, [CPU] * 3).imitate(3)
     shared = evaluate(replicas, [batch(size)], prepare, 5).tensors()
     assert torch.equal(shared["confusion"], alone["confusion"])
     assert abs(int(shared["loss"] - alone["loss"])) <= 8 * size  # of 2**24: rounding of the losses
@@ -134,11 +141,11 @@ def test_one_process_has_all_of_the_data() -> None:
 
 
 def test_sync_batchnorm_is_for_several_gpus() -> None:
-    with pytest.raises(UserError, match="here it has nothing to do"):
+    with pytest.raises(UserError, match="which this run does not use"):
         convert_sync_batchnorm(network(), SingleProcess(CPU), (1,))
     strategy = SingleProcess(torch.device("cuda", 0))
     strategy.world_size = 3  # type: ignore[misc]
-    with pytest.raises(UserError, match=r"not \(3, 3, 2\). Choose a train.micro_batch whose count divides by 3"):
+    with pytest.raises(UserError, match=r"not \(3, 3, 2\)\. Choose a train\.micro_batch that .* divisible by 3"):
         convert_sync_batchnorm(network(), strategy, (3, 3, 2))
     assert isinstance(convert_sync_batchnorm(network(), strategy, (2, 2, 2))[1], nn.SyncBatchNorm)  # type: ignore[index]
 

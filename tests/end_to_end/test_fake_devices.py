@@ -30,7 +30,14 @@ from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.monitoring.pulse import Pulse
-from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, Judge, TrainingState, evaluate, train_epoch
+from signs_dist.training.loop import (
+    EvaluationForward,
+    ForwardWithLoss,
+    ImagePreparer,
+    TrainingState,
+    evaluate,
+    train_epoch,
+)
 
 FIRST, SECOND = torch.device("cuda", 0), torch.device("cuda", 1)
 FLOAT32 = Precision("float32", "cuda")
@@ -370,9 +377,9 @@ def test_evaluation_is_on_the_device(strategy: SingleProcess, num_images: int, m
 
     monkeypatch.setattr("signs_dist.distributed.strategy.to_host", to_host)
     device = strategy.device
-    judge = Judge(network(device), build_loss(LossConfig(), NUM_CLASSES), FLOAT32, flip_average=True)
+    forward = EvaluationForward(network(device), build_loss(LossConfig(), NUM_CLASSES), FLOAT32, flip_average=True)
     prepare = ImagePreparer.create(DataConfig(), device, channels_last=True)
-    wrapped = wrapped_by(strategy, judge, for_training=False)
+    wrapped = wrapped_by(strategy, forward, for_training=False)
     sums = evaluate(wrapped, [host_batch(4), host_batch(num_images)], prepare, NUM_CLASSES)
     strategy.total(sums.tensors())
     assert seen == [device] * 3

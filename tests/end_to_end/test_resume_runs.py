@@ -108,7 +108,7 @@ def test_killed_at_any_step_and_gone_on_with_on_other_numbers_of_processes(
         (number, event) for number in range(1, 6) for event in ("start", "end")
     ]
     assert [line["reason"] for line in attempts if line["event"] == "end"] == [
-        *["killed without a word"] * 4,
+        *["killed without a message"] * 4,
         "finished",
     ]
     assert [line["world_size"] for line in attempts if line["event"] == "start"] == [4, 1, 2, 3, 1]

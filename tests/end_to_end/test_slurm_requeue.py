@@ -300,7 +300,7 @@ def test_a_node_that_dies_gives_its_job_to_another(small_site: Site, one_process
     require_one_requeue(small_site, job, one_process)
     lines = small_site.attempts("run")
     assert [line["event"] for line in lines] == ["start", "end", "start", "end"]  # no requeue of ours: it was SLURM's
-    assert lines[1]["reason"] == "killed without a word"
+    assert lines[1]["reason"] == "killed without a message"
     assert 30 <= lines[2]["first_step"] <= lines[1]["last_step"] < lines[2]["first_step"] + 10
     assert (lines[1]["seconds_lost"] > 0) == (lines[2]["first_step"] < lines[1]["last_step"])
 

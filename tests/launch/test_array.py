@@ -34,7 +34,7 @@ def test_each_trial_has_its_own_settings_and_folder() -> None:
 
 
 def test_a_setting_in_both_places_and_a_trial_that_is_not_legal_are_refused() -> None:
-    with pytest.raises(UserError, match=r"seed is given after -- and in --array, which would win. Omit one"):
+    with pytest.raises(UserError, match=r"seed is given after -- and in --array. Omit one"):
         make_requests(make_array("seed=1"), TRIALS)
     wrong = [*TRIALS, dataclasses.replace(TRIALS[0], settings=("seed=many",))]
     with pytest.raises(UserError, match="seed=many"):

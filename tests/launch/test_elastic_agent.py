@@ -63,7 +63,7 @@ def test_a_failure_is_read_as_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("exit_code", "error", "expected"),
     [
-        (3, None, WorkerFailure(3, "rank 1: exit code 3, without a word on standard error")),
+        (3, None, WorkerFailure(3, "rank 1: exit code 3, without a message on standard error")),
         (-9, None, WorkerFailure(137, "rank 1: Signal 9 (SIGKILL) received by PID 101")),
         (2, "no such file", WorkerFailure(2, "rank 1: no such file")),
         (1, {"message": "short", "extraInfo": {"py_callstack": "\nthe card"}}, WorkerFailure(1, "\nthe card")),

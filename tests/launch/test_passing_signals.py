@@ -78,7 +78,7 @@ def test_signals_are_passed_on_and_the_first_is_told() -> None:
 
 @pytest.mark.usefixtures("handlers")
 def test_a_second_ctrl_c_kills(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passing_signals, "SECOND_SECONDS", 0.0)
+    monkeypatch.setattr(passing_signals, "REPEAT_SECONDS", 0.0)
     with sleeping() as process, passing_signals.passing_signals(process, lambda number: None) as received:
         process.send_signal(signal.SIGSTOP)  # it does not end by the first
         os.kill(os.getpid(), signal.SIGINT)

@@ -30,7 +30,7 @@ from tests.test_layers import import_graph
         (["--array", "seeds=0,1", "--parallel", "0"], "--parallel 0: at least 1."),
         (["--max-restarts", "2"], "--max-restarts is for --agent torchrun"),
         (["--array", "seeds=0,0"], "--array 'seeds=0,0': 0 is given twice. Each value is one run: type it once."),
-        (["--array", "seeds=0,1", "--", "seed=3"], "seed is given after -- and in --array, which would win."),
+        (["--array", "seeds=0,1", "--", "seed=3"], "seed is given after -- and in --array."),
         (["--extra", "time=5"], "extra time=5: a flag sets this parameter. Type --time."),
         (["--", "--run-dir", "."], "--run-dir is this folder itself."),
         (["--cluster", "local", "--gpus-per-node", "2"], "--gpus-per-node 2: this machine shows no GPUs."),

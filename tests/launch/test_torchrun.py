@@ -139,7 +139,7 @@ def launch(folder: Path, code: str, plan: str = "", **variables: str) -> Ended:
     ("code", "expected", "told"),
     [
         ("pass", 0, ""),
-        ("import sys; sys.exit(3)", 3, "rank [01]: exit code 3, without a word on standard error\n"),
+        ("import sys; sys.exit(3)", 3, "rank [01]: exit code 3, without a message on standard error\n"),
         ("import os; os.kill(os.getpid(), 9)", 137, r"rank [01]: Signal 9 \(SIGKILL\) received by PID \d+\n"),
         ("import no_such_module", 1, "(Traceback [^T]*ModuleNotFoundError: No module named 'no_such_module'\n){1,2}"),
         (

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from signs_dist.distributed.exactness import require_known_kernels
+from signs_dist.distributed.exactness import require_deterministic_kernels
 from signs_dist.errors import UserError
 from signs_dist.models.determinism import find_unstable_layer, unstable_on_cuda
 
@@ -32,16 +32,16 @@ from signs_dist.models.determinism import find_unstable_layer, unstable_on_cuda
 def test_layers_without_a_deterministic_kernel(layer: nn.Module, is_unstable: bool) -> None:
     model = nn.Sequential(nn.Conv2d(3, 3, 3), layer)
     assert unstable_on_cuda(model) == ([f"1 ({type(layer).__name__})"] if is_unstable else [])
-    require_known_kernels(model, "cpu")
+    require_deterministic_kernels(model, "cpu")
     if is_unstable:
-        with pytest.raises(UserError, match=rf"exact=true cannot hold with 1 \({type(layer).__name__}\)"):
-            require_known_kernels(model, "cuda")
+        with pytest.raises(UserError, match=rf"exact=true does not work with 1 \({type(layer).__name__}\)"):
+            require_deterministic_kernels(model, "cuda")
 
 
 def test_a_resnet_is_fine_on_cuda() -> None:
     model = torchvision.models.resnet18()
     assert unstable_on_cuda(model) == []
-    require_known_kernels(model, "cuda")
+    require_deterministic_kernels(model, "cuda")
 
 
 class Noise(nn.Module):

@@ -20,7 +20,7 @@ from signs_dist.training.attempt_log import (
     count_starts,
     end_attempt,
     end_of_killed,
-    find_last_sign,
+    find_last_progress,
     is_sample_before,
     wind_back,
 )
@@ -57,7 +57,7 @@ def context(**changes: Any) -> Context:
 )
 def test_the_last_line_of_a_killed_attempt(last_time: float | None, saved_at: float | None, lost: float | None) -> None:
     line = end_of_killed(START, (40, last_time), saved_at)
-    assert (line.attempt, line.reason) == (2, "killed without a word")
+    assert (line.attempt, line.reason) == (2, "killed without a message")
     assert (line.last_step, line.seconds_lost) == (40, lost)
     assert end_of_killed(START, (0, last_time), saved_at).last_step == 30
 
@@ -86,15 +86,15 @@ def test_an_attempt_that_was_not_saved_loses_the_time_since_the_save(tmp_path: P
     assert line.seconds_lost == 4.0
 
 
-def test_the_last_sign_is_the_furthest_step_and_the_newest_time(tmp_path: Path) -> None:
+def test_the_last_progress_is_the_furthest_step_and_the_newest_time(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     plan, _ = make_state(Cursor(0, 0))
-    assert find_last_sign(folder, {}, plan) == (0, None)
+    assert find_last_progress(folder, {}, plan) == (0, None)
     identity = Identity(0, 1, "n1", 1, "cpu", "")
     beat = Beat(identity, "forward", 2, 4, False, time=50.0, progress_time=50.0)
-    assert find_last_sign(folder, {0: beat}, plan) == (13, 50.0)  # in its 14th step: 13 are done
+    assert find_last_progress(folder, {0: beat}, plan) == (13, 50.0)  # in its 14th step: 13 are done
     folder.add(step_line(15, epoch=2))
-    assert find_last_sign(folder, {0: beat}, plan)[0] == 15
+    assert find_last_progress(folder, {0: beat}, plan)[0] == 15
 
 
 def test_winding_back_drops_what_is_done_again(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_winding_back_drops_what_is_done_again(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in samples.read_text().splitlines()] == [1, 2]
     end = folder.read_attempts()[-1]
     assert isinstance(end, EndLine)
-    assert (end.reason, end.last_step) == ("killed without a word", 13)
+    assert (end.reason, end.last_step) == ("killed without a message", 13)
     assert end.seconds_lost is not None
 
 

@@ -19,7 +19,7 @@ from signs_dist.config.reading import dump_config
 from signs_dist.errors import UserError
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine
-from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, take_lease, take_up
+from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, resume_from, take_lease
 from signs_dist.training.run_state import Best, RunState
 from signs_dist.training.stepper import Stepper
 from tests.training.parts import Made, make_config, make_process, make_silent, make_stepper, make_trainer
@@ -59,7 +59,7 @@ def resume(
 ) -> tuple[EarlierAttempt, RunState, Stepper]:
     stepper, _ = make_stepper(folder, *settings)
     state = RunState(stepper.prepared.plan, 2)
-    return take_up(earlier, state, stepper, accepted, world_size=1), state, stepper
+    return resume_from(earlier, state, stepper, accepted), state, stepper
 
 
 def test_a_new_folder_has_no_earlier_attempt(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
@@ -196,7 +196,8 @@ def test_a_micro_batch_that_could_not_be_kept_is_told(tmp_path: Path, cleanup: c
     elsewhere = dataclasses.replace(earlier, content={**earlier.content, "micro_batch": 4})
     again, *_ = resume(elsewhere, tmp_path)
     assert again.notes == (
-        "changed since: micro-batches of 4 → 8, since 1 processes need 1 of them; set train.micro_batch",
+        "changed since: micro-batches of 4 → 8, so that each process gets one; to choose the size, set "
+        "train.micro_batch",
     )
 
 

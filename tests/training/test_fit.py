@@ -69,14 +69,14 @@ def as_before() -> Iterator[None]:
 
 def send(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, *, at_step: int) -> None:
     """Send this process a signal when so many steps are done."""
-    original = Trainer._look_around
+    original = Trainer._after_step
 
-    def look_around(self: Trainer, sums: Any) -> None:
+    def after_step(self: Trainer, sums: Any) -> None:
         if self._run_state.steps_done == at_step:
             os.kill(os.getpid(), number)
         original(self, sums)
 
-    monkeypatch.setattr(Trainer, "_look_around", look_around)
+    monkeypatch.setattr(Trainer, "_after_step", after_step)
 
 
 def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +163,7 @@ def raise_at(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*arguments: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Trainer, "_look_around", fail)
+    monkeypatch.setattr(Trainer, "_after_step", fail)
 
 
 def test_errors_are_raised_as_they_are(

@@ -28,7 +28,7 @@ def test_the_cursor_tells_every_other_number() -> None:
     assert (state.epoch, state.steps_done, state.images, state.num_steps) == (1, 0, 0, 30)
     for _ in range(10):
         state.advance()
-    assert state.cursor == Cursor(0, 10)  # all steps done, not judged
+    assert state.cursor == Cursor(0, 10)  # all steps done, not evaluated
     assert (state.epoch, state.steps_done, state.images) == (1, 10, 80)
     state.end_epoch(None)
     assert state.cursor == Cursor(1, 0)
@@ -71,7 +71,7 @@ def test_what_is_saved_is_taken_up(tmp_path: Path) -> None:
     other, _ = make_stepper(tmp_path, "ema.decay=0.9", "optim.name=adamw", "optim.lr=0.01", "seed=1")
     assert weights_sha256(named_weights(other.state.model)) != weights_sha256(named_weights(stepper.state.model))
     again = RunState(other.prepared.plan, 2)
-    again.take_up(content, other, Path("x.pt"))
+    again.restore(content, other, Path("x.pt"))
 
     assert weights_sha256(named_weights(other.state.model)) == weights_sha256(named_weights(stepper.state.model))
     assert (again.cursor, again.best, again.steps_done, again.steps_done_here) == (Cursor(0, 2), state.best, 2, 0)
@@ -90,7 +90,7 @@ def test_sums_of_a_checkpoint_count_on_one_process_only(tmp_path: Path) -> None:
     state.advance()
     totals = {name: tensor.numpy() for name, tensor in report.sums.tensors().items()}
     content = state.to_content(stepper, Copier(), totals, {})
-    state.take_up(content, stepper, Path("x.pt"))
+    state.restore(content, stepper, Path("x.pt"))
     sums = state.take_sums(stepper.state.num_classes, torch.device("cpu"), is_main=False)
     assert int(sums.tensors()["confusion"].sum()) == 0
 
@@ -100,4 +100,4 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     content = RunState(stepper.prepared.plan, 1).to_content(stepper, Copier(), None, {})
     other, _ = make_stepper(tmp_path, "model.name=signs_net")
     with pytest.raises(UserError, match=r"x\.pt .* of another model"):
-        RunState(other.prepared.plan, 1).take_up(content, other, Path("x.pt"))
+        RunState(other.prepared.plan, 1).restore(content, other, Path("x.pt"))

@@ -48,7 +48,7 @@ def test_exact_mode_is_refused_for_data_parallel(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # exact mode sets it: put back after the test
     screen, _ = make_screen()
     config = make_config(tmp_path, "exact=true", "train.micro_batch=4")
-    with pytest.raises(UserError, match=r"exact=true cannot hold under --dp.*torchrun --nproc_per_node=2"):
+    with pytest.raises(UserError, match=r"exact=true does not work with --dp.*torchrun --nproc_per_node=2"):
         start_run(config, tmp_path / "run", context=read_context(), screen=screen, data_parallel=True)
 
 

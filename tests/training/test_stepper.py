@@ -83,39 +83,39 @@ def test_wishes_are_asked_each_step(tmp_path: Path) -> None:
     assert agreed == [False, False, True, False]
 
 
-def test_every_split_but_train_is_judged_once_over(tmp_path: Path) -> None:
+def test_every_split_but_train_is_evaluated_once_over(tmp_path: Path) -> None:
     stepper, _ = make_stepper(tmp_path)
     assert stepper.evaluation_loaders.keys() == {"val", "test"}
-    assert score_of(stepper.judge("val")).num_images == 12
-    assert score_of(stepper.judge("test")).num_images == 12
+    assert score_of(stepper.evaluate("val")).num_images == 12
+    assert score_of(stepper.evaluate("test")).num_images == 12
 
 
-def test_the_judge_smooths_no_labels(tmp_path: Path) -> None:
+def test_evaluation_smooths_no_labels(tmp_path: Path) -> None:
     stepper, _ = make_stepper(tmp_path, "loss.label_smoothing=0.5", "train.precision=float32")
     batch = next(iter(stepper.evaluation_loaders["val"]))
     images, labels = stepper.prepare_evaluation(batch)
     with torch.no_grad():
         expected = functional.cross_entropy(stepper.state.model.eval()(images), labels).item()
-    assert score_of(stepper.judge("val")).loss == pytest.approx(expected, abs=1e-6)
+    assert score_of(stepper.evaluate("val")).loss == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_average_of_the_weights_is_judged(tmp_path: Path) -> None:
+def test_the_average_of_the_weights_is_evaluated(tmp_path: Path) -> None:
     stepper, _ = make_stepper(tmp_path, "ema.decay=0.9", "optim.lr=0.5")
     for _ in stepper.steps(Cursor(0, 0)):
         pass
     average, last = stepper.state.average, digest(stepper)
     assert average is not None
-    by_average = score_of(stepper.judge("val")).loss
+    by_average = score_of(stepper.evaluate("val")).loss
     assert digest(stepper) == last  # they are put back
     stepper.state.average = None
-    assert score_of(stepper.judge("val")).loss != by_average
+    assert score_of(stepper.evaluate("val")).loss != by_average
     stepper.state.model.load_state_dict({**stepper.state.model.state_dict(), **average.weights()})
-    assert score_of(stepper.judge("val")).loss == by_average
+    assert score_of(stepper.evaluate("val")).loss == by_average
 
 
 def test_exact_mode_refuses_what_draws_from_elsewhere(tmp_path: Path) -> None:
     stepper, _ = make_stepper(tmp_path, "model.name=tests.training.test_stepper:Noisy")
-    with pytest.raises(UserError, match=r"exact=true cannot hold: .* gives other bits each time"):
+    with pytest.raises(UserError, match=r"exact=true does not work with this model: .* gives other bits each time"):
         stepper.require_same_bits()
 
 
@@ -136,7 +136,7 @@ def test_the_learning_rate_follows_the_images() -> None:
 def test_an_evaluation_of_packed_images_starts_no_workers(tmp_path: Path) -> None:
     stepper, _ = make_stepper(tmp_path, "data.num_workers=1")
     before = children()
-    stepper.judge("val")
+    stepper.evaluate("val")
     assert children() == before
     stepper.close()
 
@@ -145,10 +145,10 @@ def test_closing_ends_the_workers_though_an_error_is_kept(tmp_path: Path) -> Non
     settings = ("data.num_workers=1", "data.storage=files", "optim.lr=1e30", "train.precision=float32")
     stepper, _ = make_stepper(tmp_path, *settings)
     before = children()
-    stepper.judge("val")
+    stepper.evaluate("val")
     with pytest.raises(RuntimeError, match="not a finite number") as kept:
         list(stepper.steps(Cursor(0, 0)))
-    assert len(children() - before) == 2  # one to train, one to judge
+    assert len(children() - before) == 2  # one to train, one to evaluate
     stepper.close()
     deadline = time.monotonic() + 5
     while children() - before and time.monotonic() < deadline:
@@ -163,7 +163,7 @@ def test_a_closed_stepper_loads_nothing(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="the loader is closed"):
         next(stepper.steps(Cursor(0, 0)))
     with pytest.raises(AssertionError, match="the loader is closed"):
-        stepper.judge("val")
+        stepper.evaluate("val")
 
 
 def test_settings_of_the_config_reach_the_state(tmp_path: Path) -> None:

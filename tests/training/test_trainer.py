@@ -34,14 +34,14 @@ def places(made: Made) -> list[str]:
 
 def after_step(monkeypatch: pytest.MonkeyPatch, number: int, action: Any) -> None:
     """Call `action` when so many steps of the run are done, before the trainer looks around."""
-    original = Trainer._look_around
+    original = Trainer._after_step
 
-    def look_around(self: Trainer, sums: Any) -> None:
+    def after_step(self: Trainer, sums: Any) -> None:
         if self._run_state.steps_done == number:
             action()
         original(self, sums)
 
-    monkeypatch.setattr(Trainer, "_look_around", look_around)
+    monkeypatch.setattr(Trainer, "_after_step", after_step)
 
 
 def ask_to_stop(made: Made, number: int = signal.SIGTERM) -> Any:
@@ -129,7 +129,7 @@ def test_a_stop_saves_in_mid_epoch(
     assert not made.folder.result.exists()
 
 
-def test_a_stop_at_the_last_step_of_an_epoch_is_before_its_judgement(
+def test_a_stop_at_the_last_step_of_an_epoch_is_before_its_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_trainer(tmp_path)
@@ -143,7 +143,7 @@ def test_a_stop_at_the_last_step_of_an_epoch_is_before_its_judgement(
     again = make_trainer(tmp_path)
     newest = again.saver.newest()
     assert newest is not None
-    again.run_state.take_up(read_checkpoint(newest), again.stepper, newest)
+    again.run_state.restore(read_checkpoint(newest), again.stepper, newest)
     result = train(again)
     whole = train(make_trainer(tmp_path, run="whole"))
     same = ("weights_sha256", "val_loss", "val_confusion", "test_loss", "best_epoch", "steps")
@@ -164,7 +164,7 @@ def test_a_run_that_was_stopped_gives_the_same_weights(tmp_path: Path, monkeypat
     again = make_trainer(tmp_path, "ema.decay=0.9")
     newest = again.saver.newest()
     assert newest is not None
-    again.run_state.take_up(read_checkpoint(newest), again.stepper, newest)
+    again.run_state.restore(read_checkpoint(newest), again.stepper, newest)
     result = train(again)
     assert result["weights_sha256"] == expected["weights_sha256"]
     assert again.run_state.steps_done_here == 2
@@ -172,13 +172,13 @@ def test_a_run_that_was_stopped_gives_the_same_weights(tmp_path: Path, monkeypat
     assert losses[0] == losses[1]  # the sums of the first half were saved
 
 
-def test_a_run_that_was_killed_after_its_last_epoch_is_only_judged(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_after_its_last_epoch_is_only_evaluated(tmp_path: Path) -> None:
     expected = train(make_trainer(tmp_path))
     again = make_trainer(tmp_path)
     again.folder.result.unlink()
     newest = again.saver.newest()
     assert newest is not None
-    again.run_state.take_up(read_checkpoint(newest), again.stepper, newest)
+    again.run_state.restore(read_checkpoint(newest), again.stepper, newest)
     result = train(again)
     assert result["weights_sha256"] == expected["weights_sha256"]
     assert result["val_loss"] == expected["val_loss"]
@@ -220,7 +220,7 @@ def test_saves_by_steps_of_the_run(tmp_path: Path) -> None:
     ]
 
 
-def test_the_last_step_of_an_epoch_is_saved_once_after_its_judgement(tmp_path: Path) -> None:
+def test_the_last_step_of_an_epoch_is_saved_once_after_its_evaluation(tmp_path: Path) -> None:
     made = make_trainer(tmp_path, "checkpoint.every_steps=2", "checkpoint.keep=9")
     train(made)
     assert [line.step for line in of_kind(made.folder.read_metrics(), SaveLine)] == [2, 4, 6, 8]

@@ -24,7 +24,7 @@ PALM_CENTIMETRES = 5.5
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """All random choices of a picture, except the hand's pose and the camera's noise. Colours are those seen.
+    """All random choices of a picture, except the hand's pose and the camera's noise.
 
     Attributes:
         centimetres: width of the picture at the wrist's distance.
@@ -58,7 +58,7 @@ class Scene:
 def draw_hand(num_fingers: int, size: int, random: np.random.Generator) -> Image.Image:
     """An RGB picture of `size` x `size` pixels of a hand that shows `num_fingers` (0 to 5).
 
-    The same state of `random` gives the same picture at every `size`, but for the pixels' noise.
+    The same state of `random` gives the same picture at every `size`, except for the pixels' noise.
     """
     hand = pose_hand(num_fingers, random)
     scene = sample_scene(random)

@@ -74,7 +74,7 @@ def default_out(source: Path, size: int, arrangement: Arrangement) -> Path:
 def plan_images(arrangement: Arrangement, *, seed: int, val_share: float) -> list[PlannedImage]:
     """Choose the output file of each image of a source. If it has no val split, train is divided.
 
-    All names are divided, bad images included, so that omitting one moves no other.
+    Bad images are divided too, so that omitting one moves no other image to another split.
 
     Raises:
         UserError: two images would become the same file.

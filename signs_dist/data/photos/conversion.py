@@ -10,17 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.data.audit import (
-    BadFile,
-)
+from signs_dist.data.audit import BadFile
 from signs_dist.data.images import BadImageError, load_rgb
-from signs_dist.data.photos.build_plan import (
-    BuildRequest,
-    PlannedImage,
-)
-from signs_dist.data.photos.sources import (
-    SourceReader,
-)
+from signs_dist.data.photos.build_plan import BuildRequest, PlannedImage
+from signs_dist.data.photos.sources import SourceReader
 from signs_dist.data.workers import run_batches
 from signs_dist.errors import UserError
 from signs_dist.files import written_aside

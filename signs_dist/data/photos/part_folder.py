@@ -1,4 +1,4 @@
-"""The folder beside the output in which a build collects its images until all are done.
+"""The folder in which a build collects its images until all are done, beside the output folder.
 
 Each image is written aside and renamed, so that every image in the folder is complete. `plan.json` records what each
 image was made from (file, size, checksum or time, settings). A repeated build keeps the images with the same record.

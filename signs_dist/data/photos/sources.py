@@ -68,7 +68,7 @@ class SourceReader:
             self._archive.close()
 
     def read(self, name: str) -> Path | bytes:
-        """The path of a file in a folder, or the bytes of one in a zip. Raises BadImageError if it is damaged."""
+        """The path of a file in a folder, or the bytes of a file in a zip. Raises BadImageError if it is damaged."""
         return self.path / name if self._archive is None else read_member(self._archive, name)
 
 
