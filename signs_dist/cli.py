@@ -34,7 +34,11 @@ def usage() -> str:
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run the command that the first argument names, with the other arguments."""
+    """Run the command that the first argument names, with the other arguments. Returns its exit code.
+
+    Raises:
+        UserError: there is no such command.
+    """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return EXIT_OK
@@ -46,8 +50,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UserError(f"signs-dist {name}: no such command.{hint} Commands: {', '.join(COMMANDS)}")
-    command: int = importlib.import_module(COMMANDS[name][0]).main(rest)
-    return command
+    code: int = importlib.import_module(COMMANDS[name][0]).main(rest)
+    return code
 
 
 def main() -> int:

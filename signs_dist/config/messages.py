@@ -9,8 +9,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from signs_dist.config.section import Section, section_of
-from signs_dist.config.settings import Config, flatten
+from signs_dist.config.section import Section, flatten, section_of
+from signs_dist.config.settings import Config
 from signs_dist.config.yaml_text import format_value
 
 OTHER_NAMES = {

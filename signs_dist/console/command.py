@@ -19,7 +19,7 @@ from signs_dist.files import explained
 from signs_dist.monitoring.endings import exit_code, final_line
 
 SETTINGS = "overrides"
-"""The parsed arguments' attribute for `section.key=value …`."""
+"""The attribute of the parsed arguments that holds `section.key=value …`."""
 LATER_SECONDS = 3.0
 """How long all processes except rank 0 wait before they print an error in the user's input."""
 Main = Callable[[Sequence[str]], int]
@@ -105,15 +105,25 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `RUN_DIR`, `--weights NAME` and `--device DEVICE`: which trained model to load, and where."""
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="run folder made by signs_dist.train")
+    parser.add_argument(
+        "--weights", default="final", metavar="NAME", help="final, best, last or a file (default: final)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
 def config_arguments(config: Path | None, overrides: Sequence[str]) -> list[str]:
-    """The arguments of `add_config_arguments` again, for a command that starts another one."""
+    """The arguments that `add_config_arguments` reads, to pass them on to another command."""
     return [*(["--config", str(config)] if config else []), *overrides]
 
 
 def _let_rank_0_print() -> None:
-    """Let rank 0 print an error in flags or config, which all processes of a run share.
+    """Let rank 0 print an error in flags or config, which usually all processes of a run have.
 
-    The others wait for their launcher to end them. If it does not, the error is theirs alone, and they print it.
+    Each other process waits for its launcher to end it. If that does not happen, only this process has the error, and
+    prints it.
     """
     from signs_dist.environment.launchers import find_launch
 
@@ -126,7 +136,7 @@ def _let_rank_0_print() -> None:
 
 
 def _write_torchrun_error(line: str, code: int) -> None:
-    """Have torchrun's report, the last text on the terminal, show the line and not only an exit code."""
+    """Write the line to torchrun's error file, so that torchrun's report shows it and not only an exit code."""
     from signs_dist.environment.launchers import find_error_file
 
     path = find_error_file(os.environ)
@@ -158,9 +168,9 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as error:
-        mended = explained(error, Path(str(error.filename or "the output")))
-        if not isinstance(mended, UserError):
+        described = explained(error, Path(str(error.filename or "the output")))
+        if not isinstance(described, UserError):
             raise
-        print(final_line(mended), file=sys.stderr)
-        return exit_code(mended)
+        print(final_line(described), file=sys.stderr)
+        return exit_code(described)
     return code

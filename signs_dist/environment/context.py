@@ -21,7 +21,7 @@ from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context(LaunchedProcess):
-    """Who launched this process, its place in the run, and what it may use. Flat, as `LaunchedProcess`.
+    """Who launched this process, its place in the run, and what it may use.
 
     Attributes:
         error_file: the file in which torchrun looks for this process's error, or None.

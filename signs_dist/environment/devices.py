@@ -43,7 +43,7 @@ class DevicePlan:
 
 @dataclasses.dataclass(frozen=True)
 class _Wanted:
-    """What the flags ask for. `flag` is the text given; `ids` are the ids of --device or --device-ids, () for none."""
+    """What the flags ask for. `flag` is the flag as given; `ids` are those of --device or --device-ids, () for none."""
 
     flag: str
     kind: str
@@ -189,7 +189,7 @@ def _plan_without_gpu(wanted: _Wanted, seen: _Seen) -> DevicePlan:
         way_out = "--dp alone" if wanted.is_parallel and wanted.kind == "auto" else "--device auto"
         named = ""
         if seen.names and not wanted.ids:
-            named = " If launch.local --gpus or SLURM set it to fake GPUs, add -- --device cpu"
+            named = " If launch.local --gpus or SLURM set this variable to fake GPUs, add -- --device cpu"
         raise UserError(f"{wanted.flag}: {_why_no_gpu(seen)}. Type {way_out}, which then runs on the CPU.{named}")
     if seen.names is None and not wanted.is_parallel:
         return DevicePlan("cpu")  # no flag and no variable asks for GPUs: nothing to note

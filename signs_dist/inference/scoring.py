@@ -86,7 +86,7 @@ def open_scored_split(
         data: the folder of the data set; None for the data set that the model was trained on.
         split: train, val or test.
         num_cores: the CPU cores to use.
-        report: is told the progress.
+        report: called with the progress.
 
     Raises:
         UserError: the folder or the split does not exist, or the classes differ.
@@ -100,7 +100,7 @@ def open_scored_split(
         root = Path(data or model.data["root"]).expanduser()
     present = [name for name in ("train", "val", "test") if has_split(root, name)] if root.is_dir() else []
     if present and split not in present:
-        raise UserError(f"--split {split}: {root} has only {', '.join(present)}. Type --split {present[-1]}.")
+        raise UserError(f"{root} has no split {split}. Choose the split {' or '.join(present)}.")
     index = index_split(root, split, classes=model.classes)
     source, fingerprint = open_split(index, config.data, num_threads=num_cores, report=report)
     return OpenedSplit(name, split, source, len(index), fingerprint)

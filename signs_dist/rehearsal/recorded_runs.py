@@ -1,4 +1,4 @@
-"""Starting a recorded run on a number of processes of this machine."""
+"""Starting a run of `signs_dist.rehearsal.recording` on a number of processes of this machine."""
 
 from __future__ import annotations
 

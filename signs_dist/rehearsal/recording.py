@@ -1,4 +1,4 @@
-"""Train some steps as one process of a run, and write down what it did. Parity starts it, not a person.
+"""Train some steps as one process of a run, and write down what it did. The command `parity` starts this program.
 
 torchrun --nproc-per-node=2 -m signs_dist.rehearsal.recording FOLDER --steps 20 --nudge 0 exact=true
 """

@@ -44,7 +44,7 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         ("train: {batch_size: 3}", "c.yaml:1: unknown key train.batch_size. Did you mean train.global_batch?"),
         ("train.epochs: 3", "unknown key train.epochs. In a file, write epochs on its own line below `train:`."),
         ("1: 2", "c.yaml:1: unknown key 1. Legal: seed,"),
-        ("? [a]\n: 3", "c.yaml:1: a key is a word, not a list or a mapping."),
+        ("? [a]\n: 3", "c.yaml:1: a key must be a word, not a list or a mapping."),
         # wrong types
         ("optim:\n  name: adm", "c.yaml:2: optim.name: adm is not legal. It takes one of sgd, adam, adamw"),
         ("optim:\n  name: adm", "Did you mean adam?"),
