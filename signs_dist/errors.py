@@ -9,7 +9,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 """The command failed, and not because of its input: a bug, or a fault of the machine."""
 EXIT_USAGE = 2
-"""Wrong input: config, data, flags, a full disk. No file is left half-written."""
+"""Wrong input: config, data, flags, a full disk. No file is half-written."""
 EXIT_PEER_LOST = 3
 """Another process of the run never arrived or was lost: read that process's log."""
 EXIT_CANNOT_SAVE = 74

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
-    RunFolder.open(options.run_dir)
+    RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
 
     from signs_dist.files import write_json
     from signs_dist.inference.scoring import open_scored_split, score_split

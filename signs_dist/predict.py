@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signs_dist.console.command import CommandParser, add_model_arguments, run_command
-from signs_dist.console.screen import Screen, percent
 from signs_dist.errors import EXIT_OK
 from signs_dist.files import write_json, written_aside
 
@@ -42,14 +41,14 @@ def main(arguments: Sequence[str]) -> int:
     """Predict as the arguments say."""
     options = build_parser().parse_args(arguments)
 
+    from signs_dist.console.screen import Screen, percent
     from signs_dist.data.images import find_images
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder
 
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
-    RunFolder.open(options.run_dir)
-
+    RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
     paths = find_images(options.images)
 
     from signs_dist.inference.predicting import predict

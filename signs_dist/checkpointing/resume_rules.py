@@ -140,7 +140,7 @@ def describe_changes(differences: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def is_before(line: Mapping[str, Any], cursor: Cursor, run_step: int) -> bool:
-    """Whether a line of metrics.jsonl comes before a checkpoint. A resumed run repeats what comes after it.
+    """Whether a line of metrics.jsonl comes before a checkpoint. A resumed run repeats the later lines.
 
     Args:
         line: the line.

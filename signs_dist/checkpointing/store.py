@@ -60,8 +60,9 @@ class Cursor:
 class CheckpointStore:
     """The folder with the checkpoints of a run.
 
-    A checkpoint is written beside its place, flushed, verified and renamed. So a kill at any moment leaves the older
-    checkpoints whole, and a broken file is noticed by its SHA-256. Only one process may save: `processes.is_main`.
+    A checkpoint is written to a temporary file, flushed, renamed and verified. So the older checkpoints stay whole if
+    the process is killed at any moment. A SHA-256 beside each checkpoint shows whether it is broken. Only one process
+    may save: the process whose `processes.is_main` is true.
 
     Args:
         folder: need not exist; the first save makes it.
@@ -179,7 +180,7 @@ class CheckpointStore:
         return moved
 
     def sweep(self) -> None:
-        """Remove what a killed save left: temporary files, and digests without a checkpoint."""
+        """Remove the remains of a killed save: temporary files, and digests without a checkpoint."""
         for path in self.folder.glob(".*.part"):
             path.unlink(missing_ok=True)
         for path in self.folder.glob("*.sha256"):

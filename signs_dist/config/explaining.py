@@ -12,7 +12,7 @@ from signs_dist.config.yaml_text import format_value
 DEFAULT_ORIGIN = "default"
 LINE_WIDTH = 100
 MAX_VALUE_WIDTH = 44
-"""Characters that the column of values is wide at most. A longer value moves the origin behind it to the right."""
+"""The largest width of the column of values, in characters. A longer value moves its origin to the right."""
 
 
 def explain_settings(config: Section, origins: Mapping[str, str]) -> str:

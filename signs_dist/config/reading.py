@@ -45,7 +45,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
     Args:
         path: a YAML file; None: defaults only.
-        overrides: settings that win over the file.
+        overrides: settings that override the file.
 
     Raises:
         UserError: a file that cannot be read, an unknown key, a wrong type or an impossible combination. The message

@@ -222,7 +222,7 @@ class Screen:
 
     @contextlib.contextmanager
     def _bars(self) -> Iterator[Callable[[Work], bool]]:
-        """Yield a function that shows work in the bar of its name, and returns whether there is a bar."""
+        """Yield a function that shows work in a bar of its own name. It returns whether there are bars."""
         with contextlib.ExitStack() as stack:
             bars = stack.enter_context(self._live()) if self.is_terminal and not self.quiet else None
             tasks: dict[str, TaskID] = {}

@@ -25,7 +25,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""torchrun's variables. Left in an environment by accident, they look like a launch by torchrun."""
+"""torchrun's variables. A process counts as launched by torchrun even if they are set by accident."""
 
 
 KILL_SECONDS = "SIGNS_DIST_KILL_SECONDS"
@@ -104,7 +104,7 @@ def find_launch(environment: Mapping[str, str]) -> LaunchedProcess:
 
 
 def find_error_file(environment: Mapping[str, str]) -> Path | None:
-    """The file in which torchrun looks for this process's error (torch.distributed.elastic), or None."""
+    """The file from which torchrun reads this process's error (torch.distributed.elastic), or None."""
     text = environment.get("TORCHELASTIC_ERROR_FILE")
     return Path(text) if text else None
 

@@ -57,9 +57,9 @@ def read_job_attempt(environment: Mapping[str, str]) -> JobAttempt:
         UserError: a variable is not a number.
     """
     array, element = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
-    own = f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID")
+    job = f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID")
     return JobAttempt(
-        own or f"local{environment.get('SUBMITIT_LOCAL_JOB_ID', '')}",
+        job or f"local{environment.get('SUBMITIT_LOCAL_JOB_ID', '')}",
         read_number(environment, "SLURM_RESTART_COUNT", 0),
     )
 

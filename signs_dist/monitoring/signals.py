@@ -32,8 +32,8 @@ END_SECONDS = 3.0
 class StopRequest:
     """Whether a signal asked this process to stop. The handler only sets a flag, which the training loop reads.
 
-    SIGINT (Ctrl-C), SIGTERM and SIGUSR2 ask to stop. On several processes give it to `ExactStep`, and look at its
-    `stop_agreed`: a scheduler's signals do not reach all processes at the same step.
+    SIGINT (Ctrl-C), SIGTERM and SIGUSR2 ask to stop. With several processes, give this object to `ExactStep` and read
+    `ExactStep.stop_agreed`: a scheduler's signals do not reach all processes at the same step.
 
     Example:
         >>> import os, signal, signs_dist as sd

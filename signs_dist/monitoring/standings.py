@@ -1,4 +1,4 @@
-"""Which process of a run the others wait for, judged by their beats."""
+"""Finding the process for which the other processes of a run wait, from the beats of all."""
 
 from __future__ import annotations
 

@@ -77,13 +77,13 @@ class Drill:
         Args:
             world_size: processes of the uninterrupted run.
             num_kills: in all runs together.
-            num_runs: runs to spread the kills over. There are more if some of them finish before all their kills.
+            num_runs: runs to spread the kills over. There are more if some runs finish before all their kills.
 
         Returns:
             A verdict for each killed run.
 
         Raises:
-            UserError: the processes were given something wrong.
+            UserError: the processes were given wrong input.
             TrainingFailedError: an attempt failed without being killed, or does not end.
         """
         print(f"training without interruption on {count_processes(world_size)} …", flush=True)
@@ -126,7 +126,7 @@ class Drill:
         """Start one attempt of a run and wait until it has ended by some means, or is finished.
 
         Raises:
-            UserError: the processes were given something wrong.
+            UserError: the processes were given wrong input.
             TrainingFailedError: the attempt failed without being killed, or does not end.
         """
         begun, first_step, num_starts_before = time.monotonic(), last_saved_step(folder), num_starts(folder)

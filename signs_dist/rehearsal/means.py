@@ -146,11 +146,11 @@ def choose_kill(
         num_later_kills: how many kills of this run are to follow.
     """
     num_left = num_steps - first_step
-    reach = max(1, min(num_left - 1, 2 * num_left // (num_later_kills + 2)))
+    furthest = max(1, min(num_left - 1, 2 * num_left // (num_later_kills + 2)))
     if name == "KILL in a save":
-        return KillInSave(choose.choice(STAGES_OF_EVERY_SAVE), choose.randint(1, max(1, reach // SAVE_EVERY_STEPS)))
+        return KillInSave(choose.choice(STAGES_OF_EVERY_SAVE), choose.randint(1, max(1, furthest // SAVE_EVERY_STEPS)))
     signal_name, _, target = name.partition(" ")
-    step = first_step + choose.randint(1, reach)
+    step = first_step + choose.randint(1, furthest)
     is_at_start = choose.random() < SHARE_AT_START
     return SendSignal(
         signal.Signals[f"SIG{signal_name}"],

@@ -18,7 +18,7 @@ def record_run(world_size: int, arguments: Sequence[str], folder: Path) -> Recor
         folder: a new folder for what the processes write and print.
 
     Raises:
-        UserError: the processes were given something wrong.
+        UserError: the processes were given wrong input.
         TrainingFailedError: the processes failed; the message ends with the last lines that they printed.
     """
     folder.mkdir()

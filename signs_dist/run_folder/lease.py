@@ -28,13 +28,13 @@ from signs_dist.files import write_text
 NAME = "lease.json"
 """The file of the lease in a run folder."""
 REQUEST = "make-way"
-"""The file with which a later attempt of a job asks for the lease; it holds the token of the lease asked for."""
+"""The file with which a later attempt of a job asks for the lease; it holds the token of the holder."""
 TOUCHES = 10
 """How many times the holder touches the lease within `takeover_seconds`."""
 TRIES = 10
 """How many times `acquire` finds the lease free but loses it to a faster process before it gives up."""
 WATCH_SECONDS = 0.2
-"""How often a process that waits for a lease looks at it."""
+"""The interval at which a process that waits for a lease reads it."""
 PATIENCE = 4
 """A holder that was asked for the lease has this many times `takeover_seconds` to save and end."""
 
@@ -48,7 +48,7 @@ class Holder:
         machine: from `process_id_scope`. Process ids can be compared within it only.
         host: name of the machine, for messages.
         pid: process id.
-        born: when the process began, from `read_birth`, to tell it from a later process with the same id.
+        born: when the process began, from `read_birth`. A later process with the same id began at another time.
         job: `JobAttempt.mark` of the SLURM job's attempt that the process belongs to; "" without one.
     """
 
@@ -132,7 +132,7 @@ class Lease:
                 try:
                     return cls._try(folder, own, takeover_seconds, on_asked)
                 except UserError:
-                    if _ask_to_make_way(folder, job_attempt):
+                    if _request_lease(folder, job_attempt):
                         patience = PATIENCE * takeover_seconds
                     if time.monotonic() > begun + patience:
                         raise
@@ -184,7 +184,7 @@ class Lease:
                     self._on_asked()
 
 
-def _ask_to_make_way(folder: Path, own: JobAttempt) -> bool:
+def _request_lease(folder: Path, own: JobAttempt) -> bool:
     """If an earlier attempt of this job holds the lease, ask it to end and return True."""
     holder = Holder.read(folder / NAME)
     if holder is None or not own.is_after(JobAttempt.from_mark(holder.job)):
@@ -197,7 +197,7 @@ def _ask_to_make_way(folder: Path, own: JobAttempt) -> bool:
 
 
 def find_holder(folder: Path, *, host: str, takeover_seconds: float) -> str:
-    """The message that a process of this machine uses the folder, or "". It may end or begin before `Lease.acquire`."""
+    """The message that a process of this machine uses the folder, or "". `Lease.acquire` checks all machines."""
     holder = Holder.read(folder / NAME)
     if holder is None or not holder.is_here(host) or holder.is_gone(host):
         return ""
