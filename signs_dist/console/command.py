@@ -49,8 +49,8 @@ class CommandParser(argparse.ArgumentParser):
         prefix = "unrecognized arguments: "
         hint = ""
         if message.startswith(prefix):
-            word = message.removeprefix(prefix).split()[0]
-            hint = self._suggest_place(word) or self._suggest(word)
+            argument = message.removeprefix(prefix).split()[0]
+            hint = self._suggest_place(argument) or self._suggest(argument)
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         if choice:
             near = difflib.get_close_matches(choice[1], re.findall(r"[^\s',]+", choice[2]), n=1)
@@ -58,27 +58,27 @@ class CommandParser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         self.exit(EXIT_USAGE, f"error: {message}.{hint}\n")
 
-    def _suggest_place(self, word: str) -> str:
+    def _suggest_place(self, argument: str) -> str:
         if self.passes_on is None:
             return ""
-        flag = word.split("=", 1)[0]
+        flag = argument.split("=", 1)[0]
         self.passes_on._given = self._given
         if flag in self.passes_on._option_string_actions:
-            return f" It is a flag of {self.passes_on.prog}: type it after --, as in {self.prog} … -- {word} …"
-        setting = self.passes_on._suggest_setting(flag, word, cutoff=1.0)
+            return f" It is a flag of {self.passes_on.prog}: type it after --, as in {self.prog} … -- {argument} …"
+        setting = self.passes_on._suggest_setting(flag, argument, cutoff=1.0)
         return f"{setting}, after --" if setting else ""
 
-    def _suggest(self, word: str) -> str:
-        flag = word.split("=", 1)[0]
-        setting = self._suggest_setting(flag, word, cutoff=1.0)
+    def _suggest(self, argument: str) -> str:
+        flag = argument.split("=", 1)[0]
+        setting = self._suggest_setting(flag, argument, cutoff=1.0)
         if setting:
             return setting
         near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.7)
         if near:
             return f" Did you mean {near[0]}?"
-        return self._suggest_setting(flag, word, cutoff=0.75)
+        return self._suggest_setting(flag, argument, cutoff=0.75)
 
-    def _suggest_setting(self, flag: str, word: str, *, cutoff: float) -> str:
+    def _suggest_setting(self, flag: str, argument: str, *, cutoff: float) -> str:
         if not flag.startswith("--") or not any(action.dest == SETTINGS for action in self._actions):
             return ""
         from signs_dist.config.messages import find_setting  # pydantic: not for --help
@@ -86,8 +86,8 @@ class CommandParser(argparse.ArgumentParser):
         name = find_setting(flag[2:], cutoff=cutoff)
         if not name:
             return ""
-        _, equals, value = word.partition("=")
-        place = self._given.index(word) + 1 if word in self._given else len(self._given)
+        _, equals, value = argument.partition("=")
+        place = self._given.index(argument) + 1 if argument in self._given else len(self._given)
         if not equals and place < len(self._given) and not self._given[place].startswith("--"):
             following = self._given[place]
             value = "" if "=" in following else following
