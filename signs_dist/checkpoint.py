@@ -98,7 +98,7 @@ def describe_checkpoint(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     data, code = run["data"], run["code"]
     changed = ", with uncommitted changes" if code["dirty"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items() if version)
-    marks = ", ".join(f"{split} {mark[:12]}" for split, mark in data["fingerprints"].items())
+    fingerprints = ", ".join(f"{split} {digest[:12]}" for split, digest in data["fingerprints"].items())
     epoch, step = cursor["epoch"], cursor["step"]
     place = f"epoch {epoch + 1}, step {step}" if step else f"end of epoch {epoch}"
     average = ", and their average" if content["ema"] else ""
@@ -113,7 +113,7 @@ def describe_checkpoint(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("in", str(run["working_folder"])),
         ("versions", f"Python {run['python']}, {versions}"),
         ("commit", f"{code['commit']}{changed}" if code["commit"] else "not from a git checkout"),
-        ("data", f"{data['name']} in {data['root']}, {len(data['classes'])} classes; {marks}"),
+        ("data", f"{data['name']} in {data['root']}, {len(data['classes'])} classes; {fingerprints}"),
         ("batch", f"{content['global_batch']}, micro-batches of {content['micro_batch']}, {content['precision']}"),
         ("host", f"{run['host']}, {run['platform']}"),
         ("attempts", f"{run['attempts']}; processes of each: {', '.join(map(str, run['world_sizes']))}"),

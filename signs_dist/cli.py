@@ -49,7 +49,11 @@ def usage() -> str:
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run the command that the first argument names, with the other arguments."""
+    """Run the command that the first argument names, with the other arguments. Returns its exit code.
+
+    Raises:
+        UserError: there is no such command.
+    """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return EXIT_OK
@@ -57,8 +61,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     if name == "--version":
         print(f"signs_dist {__version__}")
         return EXIT_OK
-    command: int = importlib.import_module(find_module(name)).main(rest)
-    return command
+    code: int = importlib.import_module(find_module(name)).main(rest)
+    return code
 
 
 def find_module(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Kill a short run again and again, on changing numbers of processes, and show that nothing is lost.
+"""Kill a short run several times, resume it on other numbers of processes, and check that nothing is lost.
 
 python -m signs_dist.drill --config configs/signs.yaml --world-size 2 --kills 5
 """
@@ -26,8 +26,8 @@ def build_parser() -> CommandParser:
         prog="python -m signs_dist.drill",
         description="Train a short run without interruption. Then start the same run again, kill it at random moments "
         "by random means, and resume it each time on another number of processes. At the end compare samples, metrics "
-        "and weights. The run is shortened to train.epochs=2 of train.epoch_steps=20 and made exact=true; settings "
-        "that you give win.",
+        "and weights. The drill sets train.epochs=2, train.epoch_steps=20 and exact=true; settings that you give "
+        "override these.",
         epilog="Exit codes: 0 nothing was lost, 1 something was, 2 wrong input.",
     )
     add_config_arguments(parser)
@@ -37,11 +37,11 @@ def build_parser() -> CommandParser:
         metavar="N",
         help="processes of the uninterrupted run (default: 2, or 1 where there is one GPU)",
     )
-    parser.add_argument("--kills", type=int, default=5, metavar="N", help="how often to kill (default: 5)")
-    parser.add_argument("--runs", type=int, default=1, metavar="N", help="runs to spread the kills over (default: 1)")
-    parser.add_argument("--seed", type=int, metavar="N", help="repeat the choices of a drill (default: random)")
+    parser.add_argument("--kills", type=int, default=5, metavar="N", help="number of kills (default: 5)")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="number of runs to kill (default: 1)")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the drill's choices (default: random)")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="keep the runs in this new folder")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what happened to a file as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the kills and verdicts to a file as well")
     return parser
 
 

@@ -7,9 +7,9 @@ from typing import Any
 EXIT_OK = 0
 """The command did what it was asked to do."""
 EXIT_FAILED = 1
-"""Something failed that is not the user's input: a bug, or a machine."""
+"""The command failed, and not because of its input: a bug, or a fault of the machine."""
 EXIT_USAGE = 2
-"""Wrong input: config, data, flags, a full disk. No file is left half-written."""
+"""Wrong input: config, data, flags, a full disk. No file is half-written."""
 EXIT_PEER_LOST = 3
 """Another process of the run never arrived or was lost: read that process's log."""
 EXIT_CANNOT_SAVE = 74
@@ -75,7 +75,7 @@ class NonFiniteLossError(RuntimeError):
     """The loss of a step is infinite or not a number.
 
     Attributes:
-        found: one entry for each such micro-batch of this process: epoch and step (from 1), micro_batch, samples.
+        found: for each micro-batch of this process with such a loss: epoch and step (from 1), micro_batch, samples.
     """
 
     def __init__(self, found: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Judge a trained model on a split of its data set, or of another.
+"""Evaluate a trained model on a split of its data set, or of another data set.
 
 python -m signs_dist.evaluate RUN_DIR --split test
 python -m signs_dist.evaluate RUN_DIR --data OTHER_PHOTOS --weights best --json scores.json
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.command import CommandParser, add_model_arguments, run_command
 from signs_dist.errors import EXIT_OK
 
 
@@ -18,17 +18,13 @@ def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.evaluate",
-        description="Judge a trained model: accuracy with its 95 % interval, accuracy per class, confusion matrix.",
+        description="Evaluate a trained model: accuracy with its 95 % interval, accuracy per class, confusion matrix.",
         epilog="Exit codes: 0 done, 2 wrong input, 130 interrupted.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="run folder made by signs_dist.train")
+    add_model_arguments(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), default="val", help="which images (default: val)")
     parser.add_argument("--data", metavar="DIR", help="another data set with the same classes")
-    parser.add_argument(
-        "--weights", default="final", metavar="NAME", help="final, best, last or a file (default: final)"
-    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to a file as well")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--quiet", action="store_true", help="print the accuracy only")
     return parser
 
@@ -43,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
-    RunFolder.open(options.run_dir)
+    RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
 
     from signs_dist.files import write_json
     from signs_dist.inference.scoring import open_scored_split, score_split

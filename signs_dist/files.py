@@ -1,4 +1,4 @@
-"""Writing files whole: a reader never sees half of a file."""
+"""Writing a file as a whole: a reader sees its old content or its new content, never a part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from signs_dist.errors import UserError
 
-CANNOT_WRITE = (
+_CANNOT_WRITE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),  # not allowed
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),  # not a legal path
 )
@@ -21,7 +21,9 @@ CANNOT_WRITE = (
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`. On success it is flushed to disk and renamed to `path`, else removed.
+    """Yield a temporary path beside `path`. After the block it is flushed to disk and renamed to `path`.
+
+    After an error in the block it is removed.
 
     For a device or a pipe, such as /dev/stdout, `path` itself is yielded: there is nothing to replace.
 
@@ -53,16 +55,16 @@ def explained(error: OSError, path: Path) -> OSError | UserError:
         return UserError(
             f"no space left while writing {path}: {error.strerror}. Free some space there, or choose another folder."
         )
-    if error.errno in CANNOT_WRITE:
+    if error.errno in _CANNOT_WRITE:
         return UserError(f"cannot write {path}: {error.strerror}. Choose a path that you may write to.")
     return error
 
 
 def cannot_make(error: OSError, folder: Path) -> UserError:
     """The error to raise for `error` while making a folder that the user named."""
-    mended = explained(error, folder)
-    if isinstance(mended, UserError):
-        return mended
+    described = explained(error, folder)
+    if isinstance(described, UserError):
+        return described
     return UserError(f"cannot make {folder}: {error.strerror}. Choose another folder.")
 
 

@@ -1,4 +1,4 @@
-"""Show that one config gives one result on this machine, whatever the number of processes.
+"""Check that a config gives the same result on several numbers of processes of this machine.
 
 python -m signs_dist.parity --config configs/signs.yaml --world-sizes 1,2,3,4 --steps 20 exact=true train.micro_batch=8
 """
@@ -52,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
     config = load_config(options.config, overrides)
     if config.train.micro_batch is None:
         size = largest_micro_batch(config.train.global_batch, max(world_sizes))
-        print(f"train.micro_batch is not set: taking {size}, so that all numbers of processes divide the batch alike")
+        print(
+            f"train.micro_batch is not set: using {size}, so that each number of processes has the same micro-batches"
+        )
         overrides.append(f"train.micro_batch={size}")
         config = load_config(options.config, overrides)
     assert config.train.micro_batch is not None
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         controls = []
         for seed in range(1, 1 + (0 if config.exact else NUM_CONTROLS)):
             print(
-                f"training {options.steps} steps from weights changed by {NUDGE:g}, to see what rounding does: "
+                f"training {options.steps} steps from weights changed by {NUDGE:g}, to measure what rounding does: "
                 f"{seed} of {NUM_CONTROLS} …",
                 flush=True,
             )
@@ -86,14 +88,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parse_world_sizes(text: str) -> list[int]:
-    """Two or more numbers of processes, from text such as `1,2,3`.
+    """The numbers of processes in a text such as `1,2,3`.
 
     Raises:
-        UserError: they are not that.
+        UserError: they are not two or more different whole numbers from 1.
     """
     words = text.split(",")
     if not all(word.strip().isdigit() and int(word) > 0 for word in words) or len(set(words)) < len(words):
-        raise UserError(f"--world-sizes {text}: different whole numbers from 1, such as 1,2,4.")
+        raise UserError(f"--world-sizes {text}: give different whole numbers from 1, such as 1,2,4.")
     world_sizes = [int(word) for word in words]
     if len(world_sizes) < 2:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Say which class photos belong to.
+"""Predict the class of photos with a trained model.
 
 python -m signs_dist.predict RUN_DIR photo.jpg folder/ --json out.json
 """
@@ -9,37 +9,30 @@ import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from signs_dist.console.command import CommandParser, run_command
-from signs_dist.console.screen import Screen, percent
+from signs_dist.console.command import CommandParser, add_model_arguments, run_command
 from signs_dist.errors import EXIT_OK
 from signs_dist.files import write_json, written_aside
 
 if TYPE_CHECKING:
-    pass
-
-Prediction = dict[str, Any]
+    from signs_dist.inference.predicting import Prediction
 
 
 def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.predict",
-        description="Say which class photos belong to, by a trained model.",
+        description="Predict the class of photos with a trained model.",
         epilog="Exit codes: 0 done, 2 wrong input, 130 interrupted.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="run folder made by signs_dist.train")
+    add_model_arguments(parser)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="photos, or folders with photos")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all probabilities as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write all probabilities as a table")
     parser.add_argument(
-        "--bad-images", choices=("stop", "skip"), default="stop", help="what an unreadable photo does (default: stop)"
+        "--bad-images", choices=("stop", "skip"), default="stop", help="at an unreadable photo (default: stop)"
     )
-    parser.add_argument(
-        "--weights", default="final", metavar="NAME", help="final, best, last or a file (default: final)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
 
@@ -48,14 +41,14 @@ def main(arguments: Sequence[str]) -> int:
     """Predict as the arguments say."""
     options = build_parser().parse_args(arguments)
 
+    from signs_dist.console.screen import Screen, percent
     from signs_dist.data.images import find_images
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder
 
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
-    RunFolder.open(options.run_dir)
-
+    RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
     paths = find_images(options.images)
 
     from signs_dist.inference.predicting import predict
@@ -66,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     if trained.data["name"] == "synthetic":
         screen.say("this model was trained on synthetic images")
     predictions: list[Prediction] = []
-    skipped: list[dict[str, str]] = []
+    skipped: list[Prediction] = []
     width = max(len(str(path)) for path in paths)
     for prediction in predict(trained, paths, skip_bad=options.bad_images == "skip"):
         if "error" in prediction:

@@ -27,32 +27,32 @@ def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.train",
-        description="Train an image classifier by one config; everything about the run lands in a run folder.",
+        description="Train an image classifier as one config says. All files of the run are written to its run folder.",
         epilog="`--explain` prints every setting. Exit codes: 0 done, 1 failed, 2 wrong input, 3 another process of "
         "the run was lost or never arrived, 74 a checkpoint could not be written, 75 stopped by SIGTERM or SIGUSR2 "
-        "with everything saved, 130 interrupted. After all of them but 0 the same command with the same --run-dir "
-        "goes on.",
+        "with everything saved, 130 interrupted. After any code but 0, the same command with the same --run-dir "
+        "resumes the run.",
     )
     add_config_arguments(parser)
     parser.add_argument(
         "--run-dir",
         type=Path,
         metavar="DIR",
-        help="run folder to make, or to go on with (default: runs/<config>-<time>)",
+        help="run folder, a new one or one to resume (default: runs/<config>-<time>)",
     )
     parser.add_argument(
         "--accept-change",
         action="append",
         default=[],
         metavar="NAME",
-        help="go on with a run though this setting (or data) is not as it was, and its result another",
+        help="resume although this setting (or the images: data) has changed, and with it the result",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N, or cuda:1,3 for --dp over these (default: auto)"
     )
     parser.add_argument("--dp", action="store_true", help="nn.DataParallel over all visible GPUs, in one process")
     parser.add_argument("--device-ids", metavar="1,3", help="for --dp: the GPUs, counted among the visible ones")
-    parser.add_argument("--explain", action="store_true", help="print every setting and where it is from, and stop")
+    parser.add_argument("--explain", action="store_true", help="print every setting and its origin, and exit")
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
     return parser
 
@@ -100,16 +100,16 @@ def choose_run_path(given: Path | None, config_path: Path | None, context: Conte
     """The run folder: as given, or a new one below runs/.
 
     Raises:
-        UserError: it is the working folder, or it could not be found again after a restart.
+        UserError: it is the working directory; or none is given, and a restart by torchrun could not find a new one.
     """
     if given == Path():
-        raise UserError("--run-dir is this very folder. Give a name for a folder of the run's own, or omit --run-dir.")
+        raise UserError("--run-dir is the working directory. Name another folder, or omit --run-dir.")
     if given is not None:
         return given
     if context.max_restarts and not context.launch_id:
         raise UserError(
-            f"torchrun may start this run again (--max-restarts={context.max_restarts}), and must find its folder "
-            "then: add --run-dir."
+            f"torchrun may restart this run (--max-restarts={context.max_restarts}), and a restart must find the run "
+            "folder: add --run-dir."
         )
 
     from signs_dist.run_folder.folder import default_run_path
@@ -138,12 +138,13 @@ def is_finished(run_path: Path, config: Config, accepted: Collection[str]) -> bo
 
 
 def refuse_used_folder(run_path: Path, context: Context, takeover_seconds: float) -> None:
-    """Refuse a folder that is no run's, or that another process trains in, before seconds of imports.
+    """Refuse a folder with other files, or in which another process trains, before the slow imports.
 
-    What counts is looked at again when the folder is taken. Of a requeued job the attempt before may be just ending.
+    This check is quick; `RunFolder.create` and `Lease.acquire` check again. A requeued job skips it, because its
+    previous attempt may still be ending.
 
     Raises:
-        UserError: naming what is there.
+        UserError: the message names the other files or the other process.
     """
     if context.rank != 0 or context.is_requeued:
         return

@@ -16,10 +16,10 @@ class BackgroundWriter:
 
     Args:
         store: where to write.
-        warn: called with a message when a save has failed; with None, a failed save ends the run.
+        warn: called with a message when a save has failed; None: `submit`, `wait` and `check` raise the error instead.
 
     Attributes:
-        last_write_seconds: duration of the last write.
+        last_write_seconds: duration of the last write; 0 before the first.
     """
 
     def __init__(self, store: CheckpointStore, warn: Callable[[str], None] | None) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.config.reading import load_config
-from signs_dist.config.settings import Config, flatten
+from signs_dist.config.section import flatten
+from signs_dist.config.settings import Config
 from signs_dist.errors import CheckpointError, UserError
 from signs_dist.run_folder.folder import RunFolder
 
@@ -18,7 +19,7 @@ FREE = (
     *("data.root", "data.cache", "data.num_workers", "data.prefetch", "data.pin_memory"),
     *("evaluate.batch", "processes.", "checkpoint.", "log."),
 )
-"""Settings that do not change the weights: they may differ between attempts. A dot at the end names a section."""
+"""Settings that do not change the weights, so they may differ between attempts. A dot at the end means a section."""
 DATA = "data"
 """The name by which --accept-change accepts other images."""
 
@@ -58,9 +59,9 @@ def find_checkpoint(store: CheckpointStore, *, has_saved: bool) -> Found:
             notes.append(f"resuming from the checkpoint before it: {path}")
         return Found(path, tuple(notes))
     if notes or has_saved:
-        told = " ".join(notes) or f"{store.folder} holds no checkpoint."
+        found = " ".join(notes) or f"{store.folder} holds no checkpoint."
         raise UserError(
-            f"this run has saved checkpoints, but none is whole: {told} Restore one with its .sha256, or start again "
+            f"this run has saved checkpoints, but none is whole: {found} Restore one with its .sha256, or start again "
             f"in another --run-dir."
         )
     return Found(None, ())
@@ -77,8 +78,8 @@ def changed_settings(before: Mapping[str, Any], now: Config) -> dict[str, tuple[
     defaults = dict(flatten(Config()))
     for name, value in flatten(now):
         old: Any = before
-        for word in name.split("."):
-            old = old[word] if isinstance(old, Mapping) and word in old else _plain(defaults[name])
+        for part in name.split("."):
+            old = old[part] if isinstance(old, Mapping) and part in old else _plain(defaults[name])
         if old != _plain(value):
             differences[name] = (old, _plain(value))
     return differences
@@ -123,7 +124,7 @@ def refuse_other_settings(folder: RunFolder, config: Config, accepted: Collectio
 
 
 def move_cursor(cursor: Cursor, batch_before: int, batch_now: int) -> Cursor:
-    """The place of a run whose global batch may have changed. Raises `UserError` for a change within an epoch."""
+    """The cursor, unchanged. Raises `UserError` if the global batch has changed within an epoch."""
     if batch_before != batch_now and cursor.step:
         raise UserError(
             f"train.global_batch={batch_now} cannot replace {batch_before} within an epoch: the checkpoint is at "
@@ -139,7 +140,7 @@ def describe_changes(differences: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def is_before(line: Mapping[str, Any], cursor: Cursor, run_step: int) -> bool:
-    """Whether a line of metrics.jsonl comes before a checkpoint. A resumed run repeats what comes after it.
+    """Whether a line of metrics.jsonl comes before a checkpoint. A resumed run repeats the later lines.
 
     Args:
         line: the line.

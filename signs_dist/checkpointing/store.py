@@ -1,8 +1,8 @@
-"""The checkpoints of a run on disk: written aside, flushed, hashed and verified. The last whole one is never deleted.
+"""The checkpoints of a run on disk: written aside, flushed, hashed and verified. The newest and the best stay.
 
 epoch0004-step000120.pt         4 epochs done, and 120 steps of the next one
 epoch0004-step000120.pt.sha256  its SHA-256, as `sha256sum -c` reads it
-last.pt, best.pt                second names of the newest and of the best epoch's, each with its .sha256
+last.pt, best.pt                second names of the newest checkpoint and of the best epoch's, each with its .sha256
 """
 
 from __future__ import annotations
@@ -60,12 +60,13 @@ class Cursor:
 class CheckpointStore:
     """The folder with the checkpoints of a run.
 
-    A checkpoint is written beside its place, flushed, verified and renamed. So a kill at any moment leaves the older
-    checkpoints whole, and a broken file is noticed by its SHA-256. Only one process may save: `processes.is_main`.
+    A checkpoint is written to a temporary file, flushed, renamed and verified. So the older checkpoints stay whole if
+    the process is killed at any moment. A SHA-256 beside each checkpoint shows whether it is broken. Only one process
+    may save: the process whose `processes.is_main` is true.
 
     Args:
         folder: need not exist; the first save makes it.
-        keep: how many of the newest to keep, beside the best.
+        keep: how many of the newest checkpoints to keep, in addition to the best.
 
     Example:
         >>> import tempfile, torch, signs_dist as sd
@@ -107,17 +108,17 @@ class CheckpointStore:
 
         Args:
             content: whatever your loop needs to resume: tensors and plain values in dicts, lists and tuples.
-            step: steps that are done, of the run or of an epoch.
-            epoch: epochs that are done, if `step` counts the steps of the next one.
-            is_best: also keep it as `best.pt`, until a better one is saved.
+            step: number of steps that are done, of the run or of an epoch.
+            epoch: number of epochs that are done, if `step` counts the steps of the next epoch.
+            is_best: also keep it as `best.pt`, until the next save with `is_best`.
 
         Raises:
-            UserError: `content` holds something else than tensors and plain values.
+            UserError: `content` holds other values than tensors and plain values.
             SaveError: the disk is full or cannot be written. All older checkpoints are as they were.
         """
         if wrong := find_other_values(content):
             raise UserError(
-                f"a checkpoint holds tensors and plain values, and {wrong}. Save its state_dict(), or a number of it."
+                f"a checkpoint holds tensors and plain values, but {wrong}. Save its state_dict() or plain values."
             )
         cursor = Cursor(epoch, step)
         self.write(cursor, content, cursor if is_best else None)
@@ -126,7 +127,7 @@ class CheckpointStore:
     def load(self) -> dict[str, Any] | None:
         """The content of the newest whole checkpoint, on the CPU; None if there is none.
 
-        A broken checkpoint is passed over with a warning. Nothing in the file is run.
+        A broken checkpoint is skipped with a warning. No code in the file is run.
 
         Raises:
             CheckpointError: there are checkpoints, and all are broken.
@@ -179,7 +180,7 @@ class CheckpointStore:
         return moved
 
     def sweep(self) -> None:
-        """Remove what a killed save left: temporary files, and digests without a checkpoint."""
+        """Remove the remains of a killed save: temporary files, and digests without a checkpoint."""
         for path in self.folder.glob(".*.part"):
             path.unlink(missing_ok=True)
         for path in self.folder.glob("*.sha256"):
@@ -254,7 +255,7 @@ class CheckpointStore:
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint on the CPU, after its digest was verified. Nothing in the file is run.
+    """The content of a checkpoint on the CPU, after its digest was verified. No code in the file is run.
 
     Raises:
         CheckpointError: it is broken.
@@ -268,7 +269,7 @@ def read_content(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of a run of our trainer, as `read_content`.
+    """The content of a checkpoint that `signs_dist.train` or `fit` wrote, as `read_content`.
 
     Raises:
         CheckpointError: it is broken, or is no checkpoint of a run.

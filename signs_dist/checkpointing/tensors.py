@@ -1,4 +1,4 @@
-"""Tensors of a model and of a run's state: copied, written, hashed, and loaded into a model or an optimizer."""
+"""Copying, writing and hashing the tensors of a model or a run, and loading them into a model or an optimizer."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Written:
 class _DigestingStream:
     """Writes and hashes in blocks without Python's global lock, so that training continues meanwhile.
 
-    torch's writer turns an OSError into a RuntimeError about file positions, and continues to write. So the first error
-    is kept for `finish`, and later bytes are only counted.
+    torch's writer turns an OSError into a RuntimeError about file positions, and continues to write. So this class
+    keeps the first error for `finish`, and only counts the bytes after it.
     """
 
     def __init__(self, file: RawIOBase, expected_bytes: int, at_quarter: Callable[[int], None]) -> None:
@@ -79,7 +79,7 @@ class _DigestingStream:
         if self._error is not None:
             self._error.num_bytes = self._num_bytes  # type: ignore[attr-defined]
             raise self._error
-        self._tell_quarters(4)
+        self._report_quarters(4)
         return Written(self._num_bytes, self._hasher.hexdigest())
 
     def _write_block(self, block: memoryview) -> None:
@@ -92,9 +92,9 @@ class _DigestingStream:
                 block = block[self._file.write(block) or 0 :]
         except OSError as error:
             self._error = error
-        self._tell_quarters(min(4, 4 * self._num_bytes // self._expected_bytes))
+        self._report_quarters(min(4, 4 * self._num_bytes // self._expected_bytes))
 
-    def _tell_quarters(self, number: int) -> None:
+    def _report_quarters(self, number: int) -> None:
         while self._quarter < number:
             self._quarter += 1
             self._at_quarter(self._quarter)
@@ -110,9 +110,9 @@ def num_tensor_bytes(value: Any) -> int:
 
 
 def find_other_values(value: Any, name: str = "content") -> str:
-    """Names a value that is neither a tensor nor plain, such as `content['scaler'] is a GradScaler`; "" without any.
+    """Text on the first value that is neither a tensor nor plain: `content['scaler'] is a GradScaler`; "" without one.
 
-    A subclass of a plain type, such as numpy.float64, is no plain value: torch.load(…, weights_only=True) refuses it.
+    A subclass of a plain type, such as numpy.float64, is not plain: torch.load(…, weights_only=True) refuses it.
     """
     if isinstance(value, Tensor) or type(value) in _PLAIN:
         return ""
@@ -129,8 +129,8 @@ def find_other_values(value: Any, name: str = "content") -> str:
 class Copier:
     """Copies nested dicts, lists and tuples. Copied tensors are on the CPU, contiguous, and share no memory.
 
-    Each copy reuses the memory of the previous copy, which must no longer be in use: new memory would take longer to
-    allocate than to fill.
+    Each copy reuses the memory of the previous copy, since allocating takes longer than copying. The previous copy must
+    no longer be in use.
     """
 
     def __init__(self) -> None:
@@ -210,8 +210,8 @@ def weights_sha256(weights: nn.Module | Weights) -> str:
     """SHA-256 (hex) over the names, dtypes, shapes and bytes of all tensors, in the order of their names.
 
     Args:
-        weights: a network, or its state dict. The names in a network are those without what DistributedDataParallel,
-            nn.DataParallel and torch.compile put before them.
+        weights: a network, or its state dict. The names in a network are used without the prefixes that
+            DistributedDataParallel, nn.DataParallel and torch.compile add.
 
     Example:
         >>> import torch, signs_dist as sd

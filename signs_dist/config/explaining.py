@@ -11,8 +11,8 @@ from signs_dist.config.yaml_text import format_value
 
 DEFAULT_ORIGIN = "default"
 LINE_WIDTH = 100
-LONGEST_VALUE = 44
-"""Characters of a value up to which the column of origins is moved to the right for it."""
+MAX_VALUE_WIDTH = 44
+"""The largest width of the column of values, in characters. A longer value moves its origin to the right."""
 
 
 def explain_settings(config: Section, origins: Mapping[str, str]) -> str:
@@ -20,11 +20,11 @@ def explain_settings(config: Section, origins: Mapping[str, str]) -> str:
 
     Args:
         config: the values.
-        origins: dotted key → `file:line` or the command-line argument; keys that are missing have their default.
+        origins: dotted key → `file:line` or the command-line argument. A key that is missing has its default value.
     """
     rows = list(_rows(config))
     key_width = max(len(key) for key, _, _ in rows)
-    value_width = min(LONGEST_VALUE, max(len(value) for _, value, _ in rows))
+    value_width = min(MAX_VALUE_WIDTH, max(len(value) for _, value, _ in rows))
     lines = []
     section = ""
     for key, value, text in rows:

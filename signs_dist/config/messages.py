@@ -9,8 +9,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from signs_dist.config.section import Section, section_of
-from signs_dist.config.settings import Config, flatten
+from signs_dist.config.section import Section, flatten, section_of
+from signs_dist.config.settings import Config
 from signs_dist.config.yaml_text import format_value
 
 OTHER_NAMES = {
@@ -94,14 +94,16 @@ def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
     hint = f" Did you mean {near[0]}?" if near and near[0] != given else ""
     where = origin or dotted
     if not hint and "text" in legal and isinstance(given, bool | int | float):
-        hint = f""" To mean text, quote it, on the command line twice: "{dotted}='{format_value(given)}'"."""
+        hint = (
+            f""" For text, quote the value; on the command line, quote it twice: "{dotted}='{format_value(given)}'"."""
+        )
     entry = next((f" entry {part + 1}:" for part in item["loc"] if isinstance(part, int)), "")
     named = where if where.startswith((f"{dotted}=", f"{dotted}.")) or where == dotted else f"{where}: {dotted}"
     return f"{named}:{entry} {shortened(format_value(given))} is not legal. It takes {legal}.{hint}"
 
 
 def _locate(names: list[str]) -> tuple[str, Any]:
-    """The dotted key and the field of pydantic's location. The location's last parts can name branches of a union."""
+    """The dotted key and the field of pydantic's location, whose last parts may be branches of a union, not keys."""
     schema: type[Section] = Config
     found: list[str] = []
     field: Any = None
@@ -128,8 +130,7 @@ def _choices(annotation: Any) -> list[str]:
 
 def describe_field(field: Any) -> str:
     """What a field takes, in words, such as `a whole number, at least 1`."""
-    words = _describe_type(field.annotation, list(field.metadata))
-    return words or "another type"
+    return _describe_type(field.annotation, list(field.metadata))
 
 
 def _describe_type(annotation: Any, metadata: list[Any]) -> str:

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from signs_dist.config.explaining import explain_settings
 from signs_dist.config.messages import explain_error, is_dict, shortened, suggest_key
-from signs_dist.config.section import Section, section_of
-from signs_dist.config.settings import Config, flatten
+from signs_dist.config.section import Section, flatten, section_of
+from signs_dist.config.settings import Config
 from signs_dist.config.yaml_text import (
     construct,
     format_mapping,
@@ -45,7 +45,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
     Args:
         path: a YAML file; None: defaults only.
-        overrides: settings that win over the file.
+        overrides: settings that override the file.
 
     Raises:
         UserError: a file that cannot be read, an unknown key, a wrong type or an impossible combination. The message
@@ -61,7 +61,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
 
 def read_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> LoadedConfig:
-    """Read a config and where each setting is from, as `load_config`."""
+    """Read a config as `load_config` does, with the origin of each setting."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if path is not None:
@@ -80,16 +80,16 @@ def read_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
 
 def accepted_names(texts: Sequence[str]) -> frozenset[str]:
-    """The names in the values of `--accept-change`, each a list separated by commas.
+    """The names in the values of `--accept-change`. Each value is a list of names with commas between them.
 
     Raises:
-        UserError: there is no such setting or section.
+        UserError: a name is neither a setting nor a section.
     """
     names = frozenset(name.strip() for text in texts for name in text.split(",") if name.strip())
     known = {name for name, _ in flatten(Config())}
     known |= {name.split(".")[0] for name in known}
     for name in sorted(names - known):
-        raise UserError(f"--accept-change {name}: no such setting. It takes names such as train.epochs, or data.")
+        raise UserError(f"--accept-change {name}: no such setting. Give a setting such as train.epochs, or data.")
     return names
 
 
@@ -106,7 +106,7 @@ def read_flat(path: Path, flag: str) -> tuple[dict[str, Any], dict[str, str]]:
         flag: the command's flag that named the file, for messages.
 
     Raises:
-        UserError: no such file, no YAML, no mapping, or a key that is given twice.
+        UserError: the file does not exist, is not YAML, holds no mapping, or gives a key twice.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -209,7 +209,7 @@ def _find_target(dotted: str, values: dict[str, Any], override: str) -> tuple[di
 
 
 def _read_value(text: str, dotted: str, override: str) -> Any:
-    """The value of an override. Raises `UserError` where YAML would ignore a part of it."""
+    """The value of an override. Raises `UserError` if it is empty, or if YAML would ignore a part of it."""
     node = read_tree(text, override)
     if node is None:
         raise UserError(f"{override}: there is no value. Type {dotted}=null for none, or {dotted}='' for empty text.")

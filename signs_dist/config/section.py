@@ -1,4 +1,4 @@
-"""What all sections of the config share: the base class, the kinds of numbers, and walking through the settings."""
+"""What all sections of the config share: the base class, the kinds of numbers, and flattening a config."""
 
 from __future__ import annotations
 
@@ -31,3 +31,15 @@ def section_of(annotation: Any) -> type[Section] | None:
 def summary_of(section: type[Section]) -> str:
     """The first line of a section's docstring."""
     return (section.__doc__ or "").partition("\n")[0]
+
+
+def flatten(config: Section, prefix: str = "") -> list[tuple[str, Any]]:
+    """The (dotted key, value) pairs of a config's settings in the schema's order."""
+    rows: list[tuple[str, Any]] = []
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Section):
+            rows += flatten(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, value))
+    return rows

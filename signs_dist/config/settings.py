@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from signs_dist.config.section import Count, NotNegative, Pair, Positive, Probability, Section, Triple
 
 
 class SyntheticConfig(Section):
-    """The drawn data set that stands in when there are no photos."""
+    """The drawn data set, used when there are no photos."""
 
     train: Count = 1800
     """Number of drawn training images."""
@@ -39,7 +39,7 @@ class DataConfig(Section):
     mean: Triple = (0.5, 0.5, 0.5)
     """Subtracted from the pixels (scaled to 0..1), per channel. For ImageNet weights: 0.485, 0.456, 0.406."""
     std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] = (0.5, 0.5, 0.5)
-    """The pixels are then divided by it, per channel. For ImageNet weights: 0.229, 0.224, 0.225."""
+    """Divides the pixels after mean is subtracted, per channel. For ImageNet weights: 0.229, 0.224, 0.225."""
     num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """DataLoader worker processes. auto: 0 for packed images, else the usable cores, minus 1 when training on a CPU."""
     prefetch: Count = 2
@@ -49,7 +49,6 @@ class DataConfig(Section):
     order: Literal["shuffled", "balanced"] = "shuffled"
     """Order of the training images. balanced: every class equally often; images of small classes repeat."""
     synthetic: SyntheticConfig = SyntheticConfig()
-    """The drawn data set, used when there are no photos."""
 
 
 class AugmentConfig(Section):
@@ -114,8 +113,8 @@ class LossConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_smoothing_where_none_is_read(cls, values: Any) -> Any:
-        # The written config.yaml names every setting, and must be legal for these losses too.
+    def _default_to_no_smoothing(cls, values: Any) -> Any:
+        # config.yaml of a run holds every setting, and must be legal for these losses too.
         if isinstance(values, dict) and values.get("name") in ("mse", "l1"):
             return {"label_smoothing": 0.0} | values
         return values
@@ -199,7 +198,7 @@ class ScheduleConfig(Section):
 
 
 class EmaConfig(Section):
-    """An exponential moving average of the weights. Where it is on, it is evaluated and written to model.pt."""
+    """An exponential moving average of the weights. If it is on, the average is evaluated and written to model.pt."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Fraction of the average that is kept at each step. null: no average."""
@@ -219,10 +218,10 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 if the hardware supports it, float16 on older GPUs, else float32."""
     epoch_steps: Count | None = None
-    """End each epoch after this many steps, for a short trial of a long run. null: as many as the images fill."""
+    """End each epoch after this many steps, for a short trial of a long run. null: all full batches of the images."""
     channels_last: bool = True
     """Memory format of images and weights. true: faster convolutions on CPUs and on GPUs with tensor cores."""
-    num_threads: Count | Literal["auto"] = "auto"
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """CPU threads per operation. auto: 1 if exact, else OMP_NUM_THREADS, else this process's share of the cores."""
 
 
@@ -234,7 +233,7 @@ class EvaluateConfig(Section):
     flip_average: bool = False
     """Average the predictions for each image and its mirror image. It takes twice the time."""
     every_epochs: Count = 1
-    """Validate every this many epochs, and after the last one."""
+    """Number of epochs from one validation to the next. The last epoch is always validated."""
 
 
 class ProcessesConfig(Section):
@@ -252,22 +251,22 @@ class CheckpointConfig(Section):
     """When checkpoints are saved, in addition to those at each epoch's end and at a stop signal, and which are kept."""
 
     every_steps: Count | None = None
-    """Save every this many steps. null: not by steps."""
+    """Number of steps from one save to the next. null: no saves by steps."""
     every_seconds: Positive | None = 300.0
-    """Save when this many seconds have passed since the last save. null: not by time."""
+    """Save when this many seconds have passed since the last save. null: no saves by time."""
     keep: Count = 3
     """How many of the newest checkpoints to keep, in addition to the best."""
     on_error: Literal["stop", "warn"] = "stop"
     """When a save fails, as on a full disk: stop ends the run with exit code 74, warn continues without the save."""
     takeover_seconds: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
-    """Seconds without a sign of life after which a run on another machine counts as dead, and may be taken over."""
+    """Seconds without a sign of life after which a run on another machine counts as ended, and its folder as free."""
 
 
 class LogConfig(Section):
     """What is written while training."""
 
     every_steps: Count = 25
-    """Write a line to metrics.jsonl every this many steps, in addition to one per epoch."""
+    """Number of steps from one line of metrics.jsonl to the next, in addition to a line per epoch."""
     samples: bool = False
     """Write which images each step used to logs/samples-rankN.jsonl, to check that none is lost or repeated."""
 
@@ -314,15 +313,3 @@ class Config(Section):
                 "Delete schedule.warmup_epochs, or set schedule.name=cosine."
             )
         return self
-
-
-def flatten(config: BaseModel, prefix: str = "") -> list[tuple[str, Any]]:
-    """All (dotted key, value) pairs of a config in the schema's order."""
-    rows: list[tuple[str, Any]] = []
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, Section):
-            rows += flatten(value, f"{prefix}{name}.")
-        else:
-            rows.append((prefix + name, value))
-    return rows

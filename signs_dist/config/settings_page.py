@@ -19,7 +19,7 @@ HEAD = """\
 <!-- Made from signs_dist/config/settings.py by: python -m signs_dist.config.settings_page > docs/settings.md -->
 
 A run is described by one config. Its values come from the defaults below, then from the file of `--config`, then from
-`section.key=value` on the command line; the later one wins.
+`section.key=value` on the command line; a later value overrides an earlier one.
 
     python -m signs_dist.train --config configs/cs230.yaml optim.lr=1e-4
     python -m signs_dist.train --config configs/cs230.yaml --explain       # every value, and where it came from

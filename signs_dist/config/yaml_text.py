@@ -1,6 +1,6 @@
-"""YAML as configs use it: what an unquoted word means, which constructs are refused, and at which line.
+"""YAML as configs use it: the types of unquoted values, the constructs that are refused, and the line of each error.
 
-PyYAML parses. Its rules for unquoted words are those of YAML 1.1, which reads 4:00:00 as a number; they are replaced.
+PyYAML parses. It follows YAML 1.1, in which an unquoted 4:00:00 is a number; here it gets the rules of YAML 1.2.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from signs_dist.errors import UserError
 PLAIN_TAGS = ("str", "int", "float", "bool", "null", "seq", "map")
 MAX_DEPTH = 32
 MAX_VALUES = 10_000
-"""The most values that a file may hold after its aliases are written out. It stops files that grow when read."""
+"""The most values that a file may hold with its aliases written out: a small file could otherwise fill the memory."""
 
 
 def _plain_scalars(base: Any) -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
@@ -176,10 +176,10 @@ def read_key(node: yaml.Node, seen: dict[str, int]) -> str:
     """The text of a mapping's key, which is added to `seen` (key → line).
 
     Raises:
-        UserError: the key is no word, is a merge key, or is given twice.
+        UserError: the key is a list or a mapping, is a merge key, or is given twice.
     """
     if not isinstance(node, yaml.ScalarNode):
-        raise UserError("a key is a word, not a list or a mapping.")
+        raise UserError("a key must be a word, not a list or a mapping.")
     key = str(node.value)
     if key == "<<":
         raise UserError("<<: merge keys are not read. Write the settings in full.")

@@ -19,7 +19,7 @@ from signs_dist.files import explained
 from signs_dist.monitoring.endings import exit_code, final_line
 
 SETTINGS = "overrides"
-"""The parsed arguments' attribute for `section.key=value …`."""
+"""The attribute of the parsed arguments that holds `section.key=value …`."""
 LATER_SECONDS = 3.0
 """How long all processes except rank 0 wait before they print an error in the user's input."""
 Main = Callable[[Sequence[str]], int]
@@ -49,8 +49,8 @@ class CommandParser(argparse.ArgumentParser):
         prefix = "unrecognized arguments: "
         hint = ""
         if message.startswith(prefix):
-            word = message.removeprefix(prefix).split()[0]
-            hint = self._suggest_place(word) or self._suggest(word)
+            argument = message.removeprefix(prefix).split()[0]
+            hint = self._suggest_place(argument) or self._suggest(argument)
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         if choice:
             near = difflib.get_close_matches(choice[1], re.findall(r"[^\s',]+", choice[2]), n=1)
@@ -58,27 +58,27 @@ class CommandParser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         self.exit(EXIT_USAGE, f"error: {message}.{hint}\n")
 
-    def _suggest_place(self, word: str) -> str:
+    def _suggest_place(self, argument: str) -> str:
         if self.passes_on is None:
             return ""
-        flag = word.split("=", 1)[0]
+        flag = argument.split("=", 1)[0]
         self.passes_on._given = self._given
         if flag in self.passes_on._option_string_actions:
-            return f" It is a flag of {self.passes_on.prog}: type it after --, as in {self.prog} … -- {word} …"
-        setting = self.passes_on._suggest_setting(flag, word, cutoff=1.0)
+            return f" It is a flag of {self.passes_on.prog}: type it after --, as in {self.prog} … -- {argument} …"
+        setting = self.passes_on._suggest_setting(flag, argument, cutoff=1.0)
         return f"{setting}, after --" if setting else ""
 
-    def _suggest(self, word: str) -> str:
-        flag = word.split("=", 1)[0]
-        setting = self._suggest_setting(flag, word, cutoff=1.0)
+    def _suggest(self, argument: str) -> str:
+        flag = argument.split("=", 1)[0]
+        setting = self._suggest_setting(flag, argument, cutoff=1.0)
         if setting:
             return setting
         near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.7)
         if near:
             return f" Did you mean {near[0]}?"
-        return self._suggest_setting(flag, word, cutoff=0.75)
+        return self._suggest_setting(flag, argument, cutoff=0.75)
 
-    def _suggest_setting(self, flag: str, word: str, *, cutoff: float) -> str:
+    def _suggest_setting(self, flag: str, argument: str, *, cutoff: float) -> str:
         if not flag.startswith("--") or not any(action.dest == SETTINGS for action in self._actions):
             return ""
         from signs_dist.config.messages import find_setting  # pydantic: not for --help
@@ -86,8 +86,8 @@ class CommandParser(argparse.ArgumentParser):
         name = find_setting(flag[2:], cutoff=cutoff)
         if not name:
             return ""
-        _, equals, value = word.partition("=")
-        place = self._given.index(word) + 1 if word in self._given else len(self._given)
+        _, equals, value = argument.partition("=")
+        place = self._given.index(argument) + 1 if argument in self._given else len(self._given)
         if not equals and place < len(self._given) and not self._given[place].startswith("--"):
             following = self._given[place]
             value = "" if "=" in following else following
@@ -105,15 +105,25 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `RUN_DIR`, `--weights NAME` and `--device DEVICE`: which trained model to load, and where."""
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="run folder made by signs_dist.train")
+    parser.add_argument(
+        "--weights", default="final", metavar="NAME", help="final, best, last or a file (default: final)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
 def config_arguments(config: Path | None, overrides: Sequence[str]) -> list[str]:
-    """The arguments of `add_config_arguments` again, for a command that starts another one."""
+    """The arguments that `add_config_arguments` reads, to pass them on to another command."""
     return [*(["--config", str(config)] if config else []), *overrides]
 
 
 def _let_rank_0_print() -> None:
-    """Let rank 0 print an error in flags or config, which all processes of a run share.
+    """Let rank 0 print an error in flags or config, which usually all processes of a run have.
 
-    The others wait for their launcher to end them. If it does not, the error is theirs alone, and they print it.
+    Each other process waits for its launcher to end it. If that does not happen, only this process has the error, and
+    prints it.
     """
     from signs_dist.environment.launchers import find_launch
 
@@ -126,7 +136,7 @@ def _let_rank_0_print() -> None:
 
 
 def _write_torchrun_error(line: str, code: int) -> None:
-    """Have torchrun's report, the last text on the terminal, show the line and not only an exit code."""
+    """Write the line to torchrun's error file, so that torchrun's report shows it and not only an exit code."""
     from signs_dist.environment.launchers import find_error_file
 
     path = find_error_file(os.environ)
@@ -158,9 +168,9 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as error:
-        mended = explained(error, Path(str(error.filename or "the output")))
-        if not isinstance(mended, UserError):
+        described = explained(error, Path(str(error.filename or "the output")))
+        if not isinstance(described, UserError):
             raise
-        print(final_line(mended), file=sys.stderr)
-        return exit_code(mended)
+        print(final_line(described), file=sys.stderr)
+        return exit_code(described)
     return code

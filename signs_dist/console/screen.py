@@ -1,4 +1,4 @@
-"""The output of a command: bars and tables on a terminal, elsewhere a few plain lines without control codes."""
+"""The output of a command: bars and tables on a terminal, else a few plain lines without control codes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Screen:
     Args:
         is_terminal: whether the output is a terminal; if not, no control codes are written and progress is throttled.
         quiet: show only results and errors.
-        is_silent: show nothing, only log: for all processes of a run except rank 0.
+        is_silent: show nothing, and write to the log only: for all processes of a run except rank 0.
         is_notebook: whether the output is a notebook's cell: then every epoch prints a line.
         file: where to write; standard output by default.
 
@@ -183,14 +183,14 @@ class Screen:
             yield report
 
     def epoch(self, epoch: int, num_epochs: int, line: str) -> None:
-        """Print a line at the end of an epoch: each on a terminal and in a notebook, elsewhere if not throttled."""
+        """Print a line at the end of an epoch: always on a terminal and in a notebook, else if it is not throttled."""
         seen = not self.quiet and (self._shows_every_epoch or self._is_due("training", epoch, num_epochs))
         if seen:
             self._let_steps_wait()
         self._show(_plain_text(line), seen=seen)
 
     def _let_steps_wait(self) -> None:
-        """Off a terminal, print no line for a step until 30 s have passed without a line for an epoch."""
+        """Without a terminal, print no line for a step until 30 s have passed without a line for an epoch."""
         self._throttles["a long epoch"] = Throttle(share=math.inf)
 
     def _plain(self, what: str, done: int, total: int, line: str) -> None:
@@ -222,7 +222,7 @@ class Screen:
 
     @contextlib.contextmanager
     def _bars(self) -> Iterator[Callable[[Work], bool]]:
-        """Yield a function that shows work in the bar of its name, and returns whether there is a bar."""
+        """Yield a function that shows work in a bar of its own name. It returns whether there are bars."""
         with contextlib.ExitStack() as stack:
             bars = stack.enter_context(self._live()) if self.is_terminal and not self.quiet else None
             tasks: dict[str, TaskID] = {}
@@ -260,7 +260,7 @@ def is_in_notebook() -> bool:
 
 
 def _plain_text(text: str) -> Text:
-    """Text without markup. Control characters, as in a file's name, are shown as escapes."""
+    """Text without markup. Control characters, which a file's name may hold, are shown as escapes."""
     return Text("".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text))
 
 

@@ -1,4 +1,4 @@
-"""Where this process runs: the environment, read once into a frozen value."""
+"""What a process reads from its environment, once, into a frozen value: its launcher, cores, host and terminal."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context(LaunchedProcess):
-    """Who launched this process, its place in the run, and what it may use. Flat, as `LaunchedProcess`.
+    """Who launched this process, its place in the run, and what it may use.
 
     Attributes:
-        error_file: the file in which torchrun looks for this process's error, or None.
+        error_file: the file from which torchrun reads this process's error, or None.
         visible_devices: the text of CUDA_VISIBLE_DEVICES, or None if it is not set.
         usable_cores: CPU cores this process may use (affinity, control group and SLURM), at least 1.
-        num_sharing_cores: processes of this run that may use the same cores, this one included.
+        num_sharing_cores: processes of this run that may use the same cores, this process included.
         num_threads: threads of one operation on the CPU: OMP_NUM_THREADS if a person set it, or else this process's
             share of the usable cores.
         host: name of the machine.

@@ -11,7 +11,7 @@ from signs_dist.environment.variables import parse_number
 
 
 def read_usable_cores(environment: Mapping[str, str]) -> int:
-    """Cores that this process may keep busy, at least 1. Whoever starts threads or workers asks here.
+    """Cores that this process may keep busy, at least 1. All code that starts threads or workers uses this number.
 
     Args:
         environment: holds SLURM's variables if this process is in a job's step, such as `os.environ`.
@@ -28,7 +28,7 @@ def count_usable_cores(affinity: int, cgroup_limit: float | None, slurm_cpus: in
         affinity: cores in this process's affinity mask.
         cgroup_limit: cores that the control group grants, or None.
         slurm_cpus: cores of the job on this node (SLURM_CPUS_ON_NODE), or None outside of a job's step. A site may
-            grant cores without confining the job to them; then only this variable tells.
+            grant cores without confining the job to them; then only this variable has their number.
     """
     limit = math.inf if cgroup_limit is None else max(1, math.ceil(cgroup_limit))
     return int(max(1, min(affinity, limit, slurm_cpus or math.inf)))
@@ -60,8 +60,8 @@ def share_of_cores(usable_cores: int, num_sharing: int) -> int:
 def count_threads(usable_cores: int, omp_num_threads: str | None, launcher: str, num_sharing: int) -> int:
     """Threads of one operation: OMP_NUM_THREADS if a person set it, or else one per core of this process's share.
 
-    torchrun sets an unset OMP_NUM_THREADS to 1 when it starts several processes, so 1 does not count as set by a person
-    then. Any other value does, and so does 1 with one process.
+    torchrun sets OMP_NUM_THREADS to 1 if it is not set and torchrun starts several processes. So under torchrun with
+    several processes, 1 counts as not set.
     """
     wanted = parse_number(omp_num_threads)
     is_by_torchrun = launcher == "torchrun" and num_sharing > 1 and wanted == 1

@@ -22,7 +22,7 @@ _NAME_KINDS = (
     re.compile(rf"MIG-(?:{_HEXADECIMAL}|GPU-{_HEXADECIMAL}/[0-9]+/[0-9]+)"),
 )
 _NO_DEVICES = ("", "-1", "NoDevFiles")
-"""Values that hide all GPUs: the empty text, the usual number, and SLURM's value for a job without GPUs."""
+"""Values that hide all GPUs: empty, the usual -1, and SLURM's value for a job without GPUs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class DevicePlan:
 
 @dataclasses.dataclass(frozen=True)
 class _Wanted:
-    """What the flags ask for. `flag` is the text given; `ids` are the ids of --device or --device-ids, () for none."""
+    """What the flags ask for. `flag` is the flag as given; `ids` are the GPUs that it names, () for none."""
 
     flag: str
     kind: str
@@ -190,7 +190,7 @@ def _plan_without_gpu(wanted: _Wanted, seen: _Seen) -> DevicePlan:
         way_out = "--dp alone" if wanted.is_parallel and wanted.kind == "auto" else "--device auto"
         named = ""
         if seen.names and not wanted.ids:
-            named = f" If {spell('local')} --gpus or SLURM set it to fake GPUs, add -- --device cpu"
+            named = f" If {spell('local')} --gpus or SLURM set this variable to fake GPUs, add -- --device cpu"
         raise UserError(f"{wanted.flag}: {_why_no_gpu(seen)}. Type {way_out}, which then runs on the CPU.{named}")
     if seen.names is None and not wanted.is_parallel:
         return DevicePlan("cpu")  # no flag and no variable asks for GPUs: nothing to note
@@ -244,7 +244,7 @@ def _index_of_process(seen: _Seen, rank: int, local_rank: int, local_world_size:
 
 def _require_all_shown(seen: _Seen) -> None:
     names, count = seen.names, seen.num_devices
-    # CUDA shows one of several MIG instances: other checks report that where it matters.
+    # CUDA shows only one of several MIG instances; the functions that this concerns check it.
     if names is not None and count < len(names) and seen.num_instances <= 1:
         raise UserError(
             f"CUDA_VISIBLE_DEVICES={seen.visible} names {_num_gpus(len(names))}, but the driver shows "

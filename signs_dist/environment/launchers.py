@@ -21,25 +21,25 @@ _HINTS = {
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""The name that `torchrun --standalone` gives a launch. Several launches may share a name given with --rdzv-id."""
+"""The form of the name that `torchrun --standalone` makes. Several launches may share a name given by --rdzv-id."""
 
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""torchrun's variables. Left in an environment by accident, they look like a launch by torchrun."""
+"""torchrun's variables. A process counts as launched by torchrun even if they are set by accident."""
 
 
 KILL_SECONDS = "SIGNS_DIST_KILL_SECONDS"
-"""Set when a job is submitted: SLURM's KillWait in seconds. SLURM has no variable for it."""
+"""SLURM's KillWait in seconds. `launch/submit.py` sets it for the job, since SLURM has no variable for it."""
 
 
 TORCHRUN_KILL_SECONDS = 30.0
 """torchrun kills processes this long after a stop signal (torch.distributed.run, --shutdown-timeout)."""
 
 
-# Many members: one for each fact that launchers tell.
+# Many members: one for each fact that a launcher's variables give.
 @dataclasses.dataclass(frozen=True)
 class LaunchedProcess:
-    """Who launched a process, and its place among the processes of its run. Flat: one attribute for each fact.
+    """Who launched a process, and its place among the processes of its run.
 
     Attributes:
         launcher: `python` (no launcher), `torchrun`, `environment` (torchrun's variables, set by hand or by another
@@ -57,7 +57,7 @@ class LaunchedProcess:
             port if `master_port` is None.
         master_address: the address of rank 0, or None if the launcher does not set it.
         master_port: the port of rank 0, or None.
-        uses_agent_store: whether torchrun already serves that port.
+        uses_agent_store: whether torchrun itself already runs the run's TCPStore on `master_port`.
         launch_note: one line that says why SLURM's variables do not make this a step of srun, or "".
     """
 
@@ -104,7 +104,7 @@ def find_launch(environment: Mapping[str, str]) -> LaunchedProcess:
 
 
 def find_error_file(environment: Mapping[str, str]) -> Path | None:
-    """The file in which torchrun looks for this process's error (torch.distributed.elastic), or None."""
+    """The file from which torchrun reads this process's error (torch.distributed.elastic), or None."""
     text = environment.get("TORCHELASTIC_ERROR_FILE")
     return Path(text) if text else None
 
@@ -136,7 +136,7 @@ def _launch_by_variables(environment: Mapping[str, str]) -> LaunchedProcess:
 
 
 def _find_kill_seconds(environment: Mapping[str, str]) -> float:
-    """As torchrun reads it from the environment; its flag --shutdown-timeout does not reach its processes."""
+    """Seconds from torchrun's SIGTERM to its SIGKILL. A worker sees its variable, not its flag --shutdown-timeout."""
     try:
         seconds = float(environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"])
     except (KeyError, ValueError):

@@ -1,8 +1,8 @@
-"""How processes find rank 0's port if no launcher sets one. Ports that other programs use do no harm.
+"""How processes find rank 0's port if no launcher sets one.
 
 All processes know the name of their launch, such as SLURM's job and step, and compute the same few candidate ports from
-it. Rank 0 listens on the first free candidate. A process that sends the name gets the port that the run itself uses.
-Other programs and other runs on these ports do not know the name, and are skipped.
+it. Rank 0 listens on the first free candidate, and answers with the port that the run itself uses. Other programs may
+listen on some candidates. They do not know the name, so their answers are ignored.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def find_free_port() -> int:
         return port
 
 
-class Meeting:
-    """Rank 0's server, which tells the other ranks the run's port. Made by `hosted`.
+class PortServer:
+    """Rank 0's server, which sends the run's port to the other ranks. Made by `hosted`.
 
     Attributes:
-        place: the port on which it listens.
-        asked: ranks that have the answer.
+        listening_port: one of the candidates.
+        answered_ranks: the ranks that have the run's port.
     """
 
     def __init__(self, listener: socket.socket, name: str, port: int) -> None:
-        self.place: int = listener.getsockname()[1]
-        self.asked: set[int] = set()
+        self.listening_port: int = listener.getsockname()[1]
+        self.answered_ranks: set[int] = set()
         self._listener, self._port = listener, port
         self._token = _token(name)
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="meeting", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="port server", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Meeting:
         while not self._done.is_set():
             with contextlib.suppress(OSError):
                 connection, _ = self._listener.accept()
-                # A thread for each connection: a silent one must not delay the others.
+                # A thread for each connection: a process that sends nothing must not delay the others.
                 threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
@@ -80,13 +80,17 @@ class Meeting:
             connection.settimeout(ANSWER_SECONDS)
             token, rank = _read_line(connection).split()
             if token == self._token:
-                self.asked.add(int(rank))
+                self.answered_ranks.add(int(rank))
                 connection.sendall(f"{self._token} {self._port}\n".encode())
 
 
 @contextlib.contextmanager
-def hosted(name: str, port: int) -> Iterator[Meeting]:
-    """Within the block, tell every process that sends `name` that the run uses `port`.
+def hosted(name: str, port: int) -> Iterator[PortServer]:
+    """Within the block, answer every process that sends the name of the launch with the run's port.
+
+    Args:
+        name: of the launch.
+        port: which the run uses.
 
     Raises:
         UserError: all candidate ports are in use.
@@ -98,15 +102,21 @@ def hosted(name: str, port: int) -> Iterator[Meeting]:
             f"ports {ports} are all in use on this machine, and rank 0 needs one of them. End the programs that listen "
             f"there, or for all processes type: export MASTER_ADDR=HOST MASTER_PORT=PORT"
         )
-    meeting = Meeting(listener, name, port)
+    server = PortServer(listener, name, port)
     try:
-        yield meeting
+        yield server
     finally:
-        meeting.close()
+        server.close()
 
 
 def ask(name: str, address: str, rank: int, seconds: float) -> int:
-    """The run's port, from rank 0 at `address`. Waits until rank 0 answers.
+    """The run's port, from rank 0. Waits until rank 0 answers.
+
+    Args:
+        name: of the launch.
+        address: of rank 0's machine.
+        rank: of this process.
+        seconds: how long to wait.
 
     Raises:
         PeerLostError: rank 0 did not answer within `seconds`.
@@ -132,8 +142,8 @@ def _ask_at(name: str, address: str, port: int, rank: int) -> int | None:
         with socket.create_connection((address, port), timeout=ANSWER_SECONDS) as connection:
             connection.settimeout(ANSWER_SECONDS)
             connection.sendall(f"{token} {rank}\n".encode())
-            told, answer = _read_line(connection).split()
-            return int(answer) if told == token else None
+            answered_token, answer = _read_line(connection).split()
+            return int(answer) if answered_token == token else None
     except (OSError, ValueError):
         return None
 

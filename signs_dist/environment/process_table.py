@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def process_state(pid: int) -> str:
-    """The state of a process of this machine: running, stopped, gone, or unknown if the system does not tell."""
+    """The state of a process of this machine: running, stopped or gone; unknown if the system has no /proc."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -25,9 +25,9 @@ def process_state(pid: int) -> str:
 
 
 def read_birth(pid: int) -> str:
-    """When a process of this machine began, in the system's own unit; "" if the system does not tell."""
+    """When a process of this machine began, in clock ticks since boot; "" if it is gone or the system has no /proc."""
     try:
-        # The 22nd word of the line (proc(5)); the command's name in brackets before it may hold anything.
+        # Field 22, starttime (proc(5)). The command's name, in brackets before it, may hold anything.
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""

@@ -51,23 +51,23 @@ class JobAttempt:
 
 
 def read_job_attempt(environment: Mapping[str, str]) -> JobAttempt:
-    """The attempt of the job that runs this environment. One of submitit's local executor is named `local` and its id.
+    """The job attempt that this environment belongs to. A job of submitit's local executor has the id `local<id>`.
 
     Raises:
         UserError: a variable is not a number.
     """
     array, element = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
-    own = f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID")
+    job = f"{array}_{element}" if array and element else environment.get("SLURM_JOB_ID")
     return JobAttempt(
-        own or f"local{environment.get('SUBMITIT_LOCAL_JOB_ID', '')}",
+        job or f"local{environment.get('SUBMITIT_LOCAL_JOB_ID', '')}",
         read_number(environment, "SLURM_RESTART_COUNT", 0),
     )
 
 
 def job_variables(environment: Mapping[str, str]) -> list[str]:
-    """Names of the variables that a SLURM job sets for its processes; none outside of a job, where a person set them.
+    """Names of the variables that a SLURM job sets for its processes; empty outside of a job.
 
-    SLURM_CONF, SLURM_CLUSTERS and SLURM_JWT are left out: they name the cluster and the user, not the job.
+    SLURM_CONF, SLURM_CLUSTERS and SLURM_JWT are omitted: they name the cluster and the user, not the job.
     """
     if "SLURM_JOB_ID" not in environment:
         return []

@@ -1,4 +1,4 @@
-"""Starting a module on a number of processes of this machine, and saying why they failed."""
+"""Starting a module on a number of processes of this machine, and the error to raise if they fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from signs_dist.environment.process_table import kill_tree
 from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, TrainingFailedError, UserError
 
 TAIL_LINES = 30
-"""How many of the last lines that failed processes printed are shown."""
+"""How many of the last lines of failed processes a message shows."""
 
 
 def count_processes(number: int) -> str:
@@ -48,7 +48,7 @@ def started(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[b
 
 
 def failure_of(what: str, code: int, output: Path) -> UserError | TrainingFailedError:
-    """What to raise for processes that have failed.
+    """The error to raise for processes that failed.
 
     Args:
         what: the subject of the message, such as "the run on 2 processes".
@@ -56,8 +56,8 @@ def failure_of(what: str, code: int, output: Path) -> UserError | TrainingFailed
         output: the file with what they printed.
 
     Returns:
-        A UserError with their own message if the user can mend the cause, else a TrainingFailedError with their last
-        lines.
+        A UserError with the first `error:` line of the processes if there is one, else a TrainingFailedError with
+        their last lines.
     """
     errors = [line.removeprefix("error: ") for line in _lines(output) if line.startswith("error: ")]
     if errors and code in (EXIT_USAGE, EXIT_FAILED):  # torchrun exits with 1 where its processes exit with 2

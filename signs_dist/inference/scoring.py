@@ -96,7 +96,7 @@ def open_scored_split(
         root = Path(data or model.data["root"]).expanduser()
     present = [name for name in ("train", "val", "test") if has_split(root, name)] if root.is_dir() else []
     if present and split not in present:
-        raise UserError(f"--split {split}: {root} has only {', '.join(present)}. Type --split {present[-1]}.")
+        raise UserError(f"{root} has no split {split}. Choose the split {' or '.join(present)}.")
     index = index_split(root, split, classes=model.classes)
     source, fingerprint = open_split(index, config.data, num_threads=num_cores, report=report)
     return OpenedSplit(name, split, source, len(index), fingerprint)

@@ -131,7 +131,7 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
 
 
 def use_threads(trained: TrainedModel, context: Context) -> None:
-    """Set the threads of operations on the CPU: as in the run's config, or this process's share of the cores."""
+    """Set torch's number of CPU threads: the run's `train.num_threads`, or for auto as many as `context` has."""
     wanted = trained.config.train.num_threads
     torch.set_num_threads(context.num_threads if wanted == "auto" else wanted)
 
@@ -149,9 +149,9 @@ def find_weights(folder: RunFolder, which: str) -> Path:
     if path.is_file():
         return path
     if which not in named:
-        raise UserError(f"--weights {which}: no such file. It is final, best, last or the path of a file.")
+        raise UserError(f"weights {which}: no such file. The weights are final, best, last or the path of a file.")
     present = [name for name, file in named.items() if file.is_file()]
-    hint = f"Type --weights {present[0]}." if present else "Let the run finish an epoch first."
+    hint = f"Choose the weights {' or '.join(present)}." if present else "Let the run finish an epoch first."
     wanted = f"{path.relative_to(folder.path)} yet" if path != folder.checkpoints else "checkpoint yet"
     raise UserError(f"{folder.path} has no {wanted}. {hint}")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 FAILED = "failed"
-"""`failed.<attempt>` in the logs folder exists once a process of that attempt has failed. The name carries the number
-because NFS may show the file of an earlier attempt to other machines for a minute after its removal."""
+"""`failed.<attempt>` in the logs folder exists once a process of that attempt has failed. Its name has the attempt's
+number because NFS may show the file of an earlier attempt to other machines for a minute after its removal."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,10 +27,10 @@ def find_place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     for depth, frame in enumerate(reversed(frames)):
         path = Path(frame.filename)
-        own = path.is_relative_to(PACKAGE)
-        if not own and (frame.filename.startswith(("<", *libraries)) or "site-packages" in path.parts):
+        is_in_package = path.is_relative_to(PACKAGE)
+        if not is_in_package and (frame.filename.startswith(("<", *libraries)) or "site-packages" in path.parts):
             continue
-        shown = path.relative_to(PACKAGE.parent) if own else path
+        shown = path.relative_to(PACKAGE.parent) if is_in_package else path
         inner = frames[-1]
         through = "" if depth == 0 else f" (raised in {'/'.join(Path(inner.filename).parts[-3:])}:{inner.lineno})"
         return f"{shown}:{frame.lineno} in {frame.name}{through}"

@@ -1,4 +1,4 @@
-"""How a command ends after an error: its exit code, and the one line that it prints."""
+"""How a command ends after an error: its exit code, and the last line that it prints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from signs_dist.monitoring.diagnosis import is_lost_peer
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code for an error: its own, or for errors from elsewhere what they mean for a run."""
+    """The exit code for an error: that of a `CommandError`, 130 for Ctrl-C, 3 for a lost process, else 1."""
     if isinstance(error, CommandError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):

@@ -9,8 +9,8 @@ from pathlib import Path
 from signs_dist.monitoring.failure_card import FailureCard, Kind, render
 
 _LATER_SECONDS: dict[Kind, int] = {"error": 0, "killed": 5, "lost_peer": 10}
-"""torchrun takes the earliest file for the root cause. It also reports workers that it killed itself, whose files were
-written in advance. These seconds move the time of a card so that an error comes first."""
+"""Seconds added to the time of a card. torchrun reports the earliest file as the root cause. It also reads the files of
+workers that it killed itself, which were written in advance. So an error must be earlier than these."""
 
 
 def write_error_file(path: Path, card: FailureCard) -> None:

@@ -16,8 +16,8 @@ from signs_dist.monitoring.pulse import Pulse
 
 WIDTH = 96
 """Columns of a card."""
-TOLD = "told"
-"""A file in a run's logs folder: it exists once a process reports the lost process on the terminal."""
+REPORTED = "told"
+"""A file in a run's logs folder. The process that makes it reports the lost process on the terminal."""
 LONGEST_ERROR = 1500
 """Characters of an error that a card shows; the log has the whole error."""
 
@@ -27,11 +27,11 @@ Kind = Literal["error", "killed", "lost_peer"]
 # Many members: one for each fact that a card shows.
 @dataclasses.dataclass(frozen=True)
 class FailureCard:
-    """What is known about a failure. Its attributes are the keys of the JSON file, one level deep: many, but flat.
+    """What is known about a failure. Its attributes are the keys of the JSON file.
 
     Attributes:
         rank, world_size, host, device, log: the process that failed.
-        phase, epoch, step: where in the run it was.
+        phase, epoch, step: as in `Pulse`, when it failed.
         error: type and message.
         place: file, line and function in this package or the user's code; "" where unknown.
         kind: `error` for an exception, `killed` for a process that ended without an error message, `lost_peer` for a
@@ -108,7 +108,7 @@ class FailureCard:
 
     @classmethod
     def if_killed(cls, identity: Identity, pulse: Pulse) -> FailureCard:
-        """The card of this process in case it is killed: written in advance, since a killed process writes nothing."""
+        """The card of this process in case it is killed. It is written in advance: a killed process writes nothing."""
         return cls.of_process(
             identity,
             pulse,
@@ -170,9 +170,9 @@ def write_failure(folder: Path, card: FailureCard, attempt: int) -> None:
 
 
 def claim_report(folder: Path) -> bool:
-    """Whether this process is the first to call this, and so reports the lost process on the terminal."""
+    """Whether this process is the first of the run to call this. Only the first one reports on the terminal."""
     try:
-        with (folder / TOLD).open("x"):
+        with (folder / REPORTED).open("x"):
             return True
     except FileExistsError:
         return False
@@ -182,8 +182,8 @@ def claim_report(folder: Path) -> bool:
 
 def clear_failures(folder: Path) -> None:
     """Remove the cards and beats of earlier attempts from the logs folder."""
-    left = (*folder.glob("failure-rank*.json"), *folder.glob("rank*.beat"), *folder.glob(f"{FAILED}*"), folder / TOLD)
-    for path in left:
+    cards, beats = folder.glob("failure-rank*.json"), folder.glob("rank*.beat")
+    for path in (*cards, *beats, *folder.glob(f"{FAILED}*"), folder / REPORTED):
         path.unlink(missing_ok=True)
 
 

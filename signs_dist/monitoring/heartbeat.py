@@ -16,15 +16,15 @@ from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.signals import end_now
 
 ORPHAN_SECONDS = 30.0
-"""How long a process has to save and end after its launcher is gone; torchrun gives as long after a stop signal."""
+"""How long a process has to save and end after its launcher is gone: as long as torchrun waits after a stop signal."""
 
 
 class Heartbeat:
     """A thread that writes this process's beat, and its stacks when it makes no progress.
 
-    The thread ends the process when the run cannot continue: some seconds after another process failed, and after the
-    launcher is gone, which would have reported failures of others. In the second case the process first gets SIGTERM,
-    the stop signal that its launcher would have sent.
+    The thread also ends the process when the run cannot continue: `grace_seconds` after another process failed, or
+    `orphan_seconds` after the launcher is gone. When the launcher is gone, the thread first sends the process SIGTERM,
+    as the launcher would have done.
 
     Args:
         folder: the run's logs folder, visible to all processes.
@@ -70,7 +70,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._seen_beats = -1
         self._progress_time = time.time()
-        self._has_told_stall = False
+        self._has_logged_stall = False
         self._failed_since: float | None = None
         self._orphaned_since: float | None = None
         self.last_error: OSError | None = None
@@ -99,9 +99,9 @@ class Heartbeat:
         now = time.time()
         self._end_with_launcher(now)
         if self._pulse.beats != self._seen_beats:
-            self._seen_beats, self._progress_time, self._has_told_stall = self._pulse.beats, now, False
-        elif now - self._progress_time > self._stall_seconds and not self._has_told_stall:
-            self._has_told_stall = True
+            self._seen_beats, self._progress_time, self._has_logged_stall = self._pulse.beats, now, False
+        elif now - self._progress_time > self._stall_seconds and not self._has_logged_stall:
+            self._has_logged_stall = True
             self._write_stacks(f"no progress for {now - self._progress_time:.0f} s")
         self._end_with_others(now)
         pulse = self._pulse
@@ -139,7 +139,7 @@ class Heartbeat:
             end_now(self._end_with)
 
     def _write_stacks(self, why: str) -> None:
-        """Append the stacks of all threads to the log. By file descriptor: a stuck thread may hold the log's lock."""
+        """Append the stacks of all threads to the log, by file descriptor: a stuck thread may hold the log's lock."""
         pulse = self._pulse
         head = (
             f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  rank {self._identity.rank}: {why}, "

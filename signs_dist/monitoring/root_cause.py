@@ -23,12 +23,13 @@ def find_root_cause(cards: Sequence[FailureCard]) -> FailureCard | None:
 def find_lost_peer(
     folder: Path, own: FailureCard, found: Sequence[FailureCard] = (), state: Callable[[int], str] = process_state
 ) -> FailureCard:
-    """The card of the process that this process lost: the most suspicious by its heartbeat.
+    """The card of the process that this process lost: the most suspicious process by its heartbeat.
 
     Args:
         folder: the run's logs folder.
         own: this process's card; returned with details if no process is suspicious.
-        found: the cards of other processes. A process that reported a loss is not the lost one, even if it has ended.
+        found: the cards of other processes. A process that reported a lost process is not itself the lost process,
+            even if it has ended.
         state: from a process id to running, stopped, gone or unknown.
     """
     beats = read_beats(folder)

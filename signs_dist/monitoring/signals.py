@@ -24,7 +24,7 @@ SCHEDULER_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 SAME_SECONDS = 1.0
 """Signals this close together count as one: the terminal sends Ctrl-C to all processes, and torchrun sends it again."""
 END = b"\0"
-"""Tells the watching thread to end; no signal has the number 0."""
+"""The byte at which the watching thread ends; no signal has the number 0."""
 END_SECONDS = 3.0
 """How long the second Ctrl-C waits for the main thread, which may be stuck in a collective."""
 
@@ -32,8 +32,8 @@ END_SECONDS = 3.0
 class StopRequest:
     """Whether a signal asked this process to stop. The handler only sets a flag, which the training loop reads.
 
-    SIGINT (Ctrl-C), SIGTERM and SIGUSR2 ask to stop. On several processes give it to `ExactStep`, and look at its
-    `stop_agreed`: a scheduler's signals do not reach all processes at the same step.
+    SIGINT (Ctrl-C), SIGTERM and SIGUSR2 ask to stop. With several processes, give this object to `ExactStep` and read
+    `ExactStep.stop_agreed`: a scheduler's signals do not reach all processes at the same step.
 
     Example:
         >>> import os, signal, signs_dist as sd
@@ -49,7 +49,7 @@ class StopRequest:
 
     Args:
         clock: returns seconds.
-        is_alone: whether this is the run's only process. One of several processes ignores schedulers' signals after an
+        is_alone: whether this is the run's only process. If not, this process ignores schedulers' signals after an
             error has left the block: a launcher sends them as soon as another process is gone, and this process must
             still report its error.
 
@@ -88,7 +88,7 @@ class StopRequest:
         if not self.is_set:
             self.is_set, self.signal_number, self._time = True, number, now
         elif (self.signal_number, number) == (signal.SIGUSR2, signal.SIGTERM):
-            self.signal_number = number  # the notice of SIGUSR2 is over
+            self.signal_number = number  # SIGUSR2 was the early notice; now the scheduler ends the job
         elif number == signal.SIGINT and now - self._time > SAME_SECONDS:
             raise KeyboardInterrupt
 
@@ -146,20 +146,20 @@ def _watch(reader: socket.socket, clock: Callable[[], float]) -> None:
 
 
 CALLBACK_SECONDS = 1.0
-"""How long `end_now` waits for what `call_at_end` was given."""
+"""How long `end_now` waits for the functions of `call_at_end`."""
 _at_end: list[Callable[[int], None]] = []
 
 
-def call_at_end(tell: Callable[[int], None]) -> None:
-    """Have `end_now` call `tell` with the exit code, for a launcher that would not learn it otherwise."""
-    _at_end.append(tell)
+def call_at_end(report: Callable[[int], None]) -> None:
+    """Have `end_now` call `report` with the exit code, for a launcher that does not see the exit code itself."""
+    _at_end.append(report)
 
 
 def end_now(code: int) -> None:
-    """End this process and its workers at once. Only what `call_at_end` was given runs before."""
+    """End this process and its workers at once. Only the functions of `call_at_end` run before."""
     try:
-        if _at_end:  # a file system that hangs must not hold up the end
-            thread = threading.Thread(target=lambda: [tell(code) for tell in _at_end], daemon=True)
+        if _at_end:  # a file system that hangs must not delay the end
+            thread = threading.Thread(target=lambda: [report(code) for report in _at_end], daemon=True)
             thread.start()
             thread.join(CALLBACK_SECONDS)
         for child in multiprocessing.active_children():

@@ -1,4 +1,4 @@
-"""Which process of a run holds up the others, by their beats."""
+"""Finding the process for which the other processes of a run wait, from the beats of all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def end_stopped(identity: Identity, own: Identity) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """What is known about a process: `kind` is gone, silent, busy or waiting, worst first; `line` is for messages."""
+    """What is known about a process: its `kind` is one of `KINDS`, and `line` describes it in messages."""
 
     rank: int
     kind: str
@@ -40,6 +40,7 @@ class Standing:
 
 
 KINDS = ("gone", "silent", "busy", "waiting")
+"""The kinds of a `Standing`, worst first."""
 
 
 def judge_processes(
@@ -52,7 +53,7 @@ def judge_processes(
     late_seconds: float = 5.0,
     have_lost: Collection[int] = (),
 ) -> list[Standing]:
-    """What each process is doing, the most suspicious first: gone, silent, busy, waiting in a collective.
+    """What each process is doing, the most suspicious first, in the order of `KINDS`.
 
     Args:
         beats: the last beats, by rank.
@@ -61,7 +62,7 @@ def judge_processes(
         host: of this process; `state` knows the processes on it.
         state: from a process id to running, stopped, gone or unknown.
         late_seconds: a beat older than this is late.
-        have_lost: ranks that reported a lost process, which explains their own end.
+        have_lost: ranks that reported a lost process. They are waiting, even if they have ended since.
     """
     found = [
         _judge(rank, beats.get(rank), now, host, state, late_seconds, has_lost=rank in have_lost)

@@ -1,4 +1,4 @@
-"""A started attempt of a drilled run, seen from outside: its processes, the lines that it writes, its end."""
+"""An attempt of a run that the drill has started: its processes, the lines that it writes, and its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine, StartLine, of_kind
 
 START_SECONDS = 600.0
-"""How long an attempt may take to its next step; a large data set takes long to open."""
+"""How long an attempt may take until its next step. Opening a large data set takes long."""
 POLL_SECONDS = 0.005
 
 
@@ -29,14 +29,14 @@ class Attempt:
         process: its launcher, or its only process.
         folder: of its run.
         output: the file with all that its processes print.
-        mark: the file that says that it was killed on purpose.
+        killed_file: the file that says that it was killed on purpose.
         num_starts_before: how many attempts of this run started before it.
     """
 
     process: subprocess.Popen[bytes]
     folder: RunFolder
     output: Path
-    mark: Path
+    killed_file: Path
     num_starts_before: int
 
     @property
@@ -49,11 +49,11 @@ class Attempt:
         return num_starts(self.folder) > self.num_starts_before and last_step(self.folder) >= step
 
     def process_ids(self) -> list[int]:
-        """Of its launcher and of all processes below it."""
+        """The process ids of its launcher and of all descendants of the launcher."""
         return [self.process.pid, *find_descendants(self.process.pid)]
 
     def rank_process_ids(self) -> dict[int, int]:
-        """Rank → process id, of the ranks that have sent a heartbeat and are processes of this attempt."""
+        """Rank → process id, for the processes of this attempt that have written a heartbeat."""
         own = self.process_ids()
         beats = read_beats(self.folder.logs)
         return {rank: beat.identity.pid for rank, beat in beats.items() if beat.identity.pid in own}
@@ -85,8 +85,8 @@ class Attempt:
                 raise self._stuck(START_SECONDS)
 
     def _stuck(self, seconds: float) -> TrainingFailedError:
-        said = "\n".join(last_lines(self.output))
-        return TrainingFailedError(f"nothing happened for {seconds:.0f} s. The processes printed:\n{said}")
+        printed = "\n".join(last_lines(self.output))
+        return TrainingFailedError(f"nothing happened for {seconds:.0f} s. The processes printed:\n{printed}")
 
 
 def num_starts(folder: RunFolder) -> int:

@@ -1,4 +1,4 @@
-"""What a drill trains, and on how many processes: decisions, made from the config."""
+"""What a drill trains and on how many processes, decided from the config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAVE_EVERY_STEPS = 3
 
 
 def short_run_settings(config: Config, overrides: Sequence[str], world_size: int) -> list[str]:
-    """The settings that make a run short, exact and watched, without those that `overrides` give already."""
+    """The settings that make a run short, exact and fully logged. Settings in `overrides` are omitted."""
     given = {override.partition("=")[0] for override in overrides}
     wanted: dict[str, Any] = {
         "exact": "true",

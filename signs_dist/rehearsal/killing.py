@@ -25,9 +25,9 @@ class Kill:
     Attributes:
         run, attempt: numbers from 1.
         world_size: its processes.
-        means: how it was killed, or "finished" if it ended before.
-        first_step: the step of the run that it resumed after.
-        last_step: the last in metrics.jsonl at its end.
+        means: how it was killed, or "finished" if the run finished first.
+        first_step: the step of the run after which it resumed.
+        last_step: the last step in metrics.jsonl at its end.
         exit_code: of the launcher.
         seconds: from its start to its end.
     """
@@ -56,7 +56,7 @@ class Drill:
         root: folder for the runs.
         arguments: `--config` and settings for signs_dist.train.
         sizes: numbers of processes to resume on.
-        choose: makes all choices.
+        choose: the random numbers for all choices.
         is_balanced: whether samples may repeat within an epoch.
 
     Attributes:
@@ -77,13 +77,13 @@ class Drill:
         Args:
             world_size: processes of the uninterrupted run.
             num_kills: in all runs together.
-            num_runs: runs to spread the kills over. There are more if some of them finish before all their kills.
+            num_runs: runs to spread the kills over. There are more if some runs finish before all their kills.
 
         Returns:
             A verdict for each killed run.
 
         Raises:
-            UserError: the processes were given something wrong.
+            UserError: the processes were given wrong input.
             TrainingFailedError: an attempt failed without being killed, or does not end.
         """
         print(f"training without interruption on {count_processes(world_size)} …", flush=True)
@@ -126,26 +126,26 @@ class Drill:
         """Start one attempt of a run and wait until it has ended by some means, or is finished.
 
         Raises:
-            UserError: the processes were given something wrong.
+            UserError: the processes were given wrong input.
             TrainingFailedError: the attempt failed without being killed, or does not end.
         """
         begun, first_step, num_starts_before = time.monotonic(), last_saved_step(folder), num_starts(folder)
         output = self.root / f"run{run}-attempt{attempt}.log"
-        mark = output.with_suffix(".killed").absolute()  # the processes may have another working directory
-        module, arguments = means.program(["--run-dir", str(folder.path), "--quiet", *self.arguments], mark)
+        killed_file = output.with_suffix(".killed").absolute()  # the processes may have another working directory
+        module, arguments = means.program(["--run-dir", str(folder.path), "--quiet", *self.arguments], killed_file)
         with started(launch_command(module, world_size, arguments), output) as process:
-            ended_by = means.end(Attempt(process, folder, output, mark, num_starts_before), self.choose)
+            ended_by = means.end(Attempt(process, folder, output, killed_file, num_starts_before), self.choose)
             code = process.wait()
         if folder.is_finished:
             ended_by = "finished"
-        elif not mark.exists() or code in (EXIT_OK, EXIT_USAGE):  # it was not killed, or that is not why it ended
+        elif not killed_file.exists() or code in (EXIT_OK, EXIT_USAGE):  # the kill did not end it
             raise failure_of(f"attempt {attempt} of run {run}" if run else "the run", code, output)
         seconds = round(time.monotonic() - begun, 1)
         return Kill(run, attempt, world_size, ended_by, first_step, last_step(folder), code, seconds)
 
 
 def shuffled_means(choose: random.Random) -> Iterator[str]:
-    """The names of all means, each once, in another order each time; without end."""
+    """The names of all means in a random order, then in another random order, and so on without end."""
     while True:
         names = list(MEANS)
         choose.shuffle(names)

@@ -1,4 +1,4 @@
-"""The means by which a drill ends an attempt: what to start, and what to do until it has ended."""
+"""The means by which a drill kills an attempt: the program to start, and what to do until the attempt has ended."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TRAIN = "signs_dist.train"
 END_SECONDS = 120.0
 """How long a killed or stopped attempt may take to end."""
 SHARE_AT_START = 0.15
-"""The share of the kills that come while the processes are still starting."""
+"""The share of the kills that are sent while the processes are still starting."""
 LONGEST_START_SECONDS = 5.0
-"""How long after its start such an attempt is killed at the latest."""
+"""The latest time of such a kill, from the start of the attempt."""
 
 Program = tuple[str, list[str]]
 """A module and its arguments."""
@@ -32,18 +32,23 @@ Program = tuple[str, list[str]]
 class Means(Protocol):
     """A way for an attempt to end."""
 
-    def program(self, train: Sequence[str], mark: Path) -> Program:
-        """What to start, from the arguments of `signs_dist.train` and the file that says that it was killed."""
+    def program(self, train: Sequence[str], killed_file: Path) -> Program:
+        """The program to start.
+
+        Args:
+            train: the arguments of `signs_dist.train`.
+            killed_file: a file to make when the attempt is killed.
+        """
 
     def end(self, attempt: Attempt, choose: random.Random) -> str:
-        """Wait until the attempt has ended; returns how, for the table."""
+        """Kill the attempt and wait until it has ended. Returns how it was ended, for the table."""
 
 
 @dataclasses.dataclass(frozen=True)
 class NoKill:
     """The attempt ends by itself."""
 
-    def program(self, train: Sequence[str], mark: Path) -> Program:
+    def program(self, train: Sequence[str], killed_file: Path) -> Program:
         """The training itself."""
         return TRAIN, list(train)
 
@@ -55,19 +60,19 @@ class NoKill:
 
 @dataclasses.dataclass(frozen=True)
 class KillInSave:
-    """The process that saves kills itself in the middle of it.
+    """The process that saves kills itself in the middle of a save.
 
     Attributes:
         stage: of the save.
-        number: of the save in this attempt, from 1. If the attempt has fewer saves, it ends by itself.
+        number: of the save in this attempt, from 1. An attempt with fewer saves ends by itself.
     """
 
     stage: str
     number: int
 
-    def program(self, train: Sequence[str], mark: Path) -> Program:
+    def program(self, train: Sequence[str], killed_file: Path) -> Program:
         """The training in a process that kills itself."""
-        return "signs_dist.rehearsal.breaking_off", [self.stage, str(self.number), str(mark), TRAIN, *train]
+        return "signs_dist.rehearsal.kill_in_save", [self.stage, str(self.number), str(killed_file), TRAIN, *train]
 
     def end(self, attempt: Attempt, choose: random.Random) -> str:
         """Wait until the attempt has ended."""
@@ -81,9 +86,9 @@ class SendSignal:
 
     Attributes:
         number: of the signal.
-        is_for_all: whether it goes to all processes, torchrun included, or to one rank. While no rank is known yet, it
-            goes to all.
-        step: of the run. If the run has fewer steps, it ends by itself.
+        is_for_all: whether it is sent to all processes, torchrun included, or to one rank. It is also sent to all if
+            no rank has written a heartbeat yet.
+        step: the step of the run after which it is sent. A run with fewer steps ends by itself.
         patience_seconds: how long to wait for the step.
     """
 
@@ -92,7 +97,7 @@ class SendSignal:
     step: int
     patience_seconds: float
 
-    def program(self, train: Sequence[str], mark: Path) -> Program:
+    def program(self, train: Sequence[str], killed_file: Path) -> Program:
         """The training itself."""
         return TRAIN, list(train)
 
@@ -110,7 +115,7 @@ class SendSignal:
         done = "ended by itself"
         if not attempt.has_ended:
             done = self._send(attempt, process_ids, choose)
-            attempt.mark.touch()
+            attempt.killed_file.touch()
         attempt.wait_until(lambda: attempt.has_ended, END_SECONDS)
         attempt.wait_until(lambda: all(process_state(pid) == "gone" for pid in process_ids), END_SECONDS)
         return done
@@ -135,20 +140,20 @@ def choose_kill(
 
     Args:
         name: one of `MEANS`.
-        choose: makes the choices.
-        first_step: the step that the attempt resumes after.
+        choose: the random numbers for all choices.
+        first_step: the step after which the attempt resumes.
         num_steps: of the whole run.
         num_later_kills: how many kills of this run are to follow.
     """
     num_left = num_steps - first_step
-    reach = max(1, min(num_left - 1, 2 * num_left // (num_later_kills + 2)))
+    furthest = max(1, min(num_left - 1, 2 * num_left // (num_later_kills + 2)))
     if name == "KILL in a save":
-        return KillInSave(choose.choice(STAGES_OF_EVERY_SAVE), choose.randint(1, max(1, reach // SAVE_EVERY_STEPS)))
-    word, _, target = name.partition(" ")
-    step = first_step + choose.randint(1, reach)
+        return KillInSave(choose.choice(STAGES_OF_EVERY_SAVE), choose.randint(1, max(1, furthest // SAVE_EVERY_STEPS)))
+    signal_name, _, target = name.partition(" ")
+    step = first_step + choose.randint(1, furthest)
     is_at_start = choose.random() < SHARE_AT_START
     return SendSignal(
-        signal.Signals[f"SIG{word}"],
+        signal.Signals[f"SIG{signal_name}"],
         is_for_all=target == "all",
         step=step,
         patience_seconds=choose.uniform(0.5, LONGEST_START_SECONDS) if is_at_start else START_SECONDS,

@@ -1,4 +1,4 @@
-"""Starting a recorded run on a number of processes of this machine."""
+"""Starting a run of `signs_dist.rehearsal.recording` on a number of processes of this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def record_run(world_size: int, arguments: Sequence[str], folder: Path) -> Recor
         folder: a new folder for what the processes write and print.
 
     Raises:
-        UserError: the processes were given something wrong.
+        UserError: the processes were given wrong input.
         TrainingFailedError: the processes failed; the message ends with the last lines that they printed.
     """
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Train some steps as one process of a run, and write down what it did. Parity starts it, not a person.
+"""Train some steps as one process of a run, and write down what it did. The command `parity` starts this program.
 
 torchrun --nproc-per-node=2 -m signs_dist.rehearsal.recording FOLDER --steps 20 --nudge 0 exact=true
 """
@@ -87,7 +87,7 @@ def record_steps(config: Config, folder: Path, num_steps: int, *, device: str, n
 
 
 def _train_and_observe(prepared: Prepared, process: Process, num_steps: int) -> list[Pass]:
-    """Train as a run does, without saving and without validating; returns what each forward pass has seen."""
+    """Train as a run does, without saving and without validating. Returns each forward pass of this process."""
     from signs_dist.checkpointing.store import Cursor
     from signs_dist.training.stepper import Stepper
 

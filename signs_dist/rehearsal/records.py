@@ -1,4 +1,4 @@
-"""What the processes of a recorded run write down, and how it is put together.
+"""The files that the processes of a recorded run write, and the record of the whole run that is read from them.
 
 rank0.json …    the arithmetic, and each pass: its step, samples, images and loss
 weights.pt      the final weights
@@ -61,21 +61,21 @@ class Record:
 
 
 def write_passes(folder: Path, rank: int, passes: Sequence[Pass], precision: str) -> None:
-    """Write down what one process did."""
+    """Write the passes of one process."""
     content = {"precision": precision, "passes": [dataclasses.asdict(one) for one in passes]}
-    # Python writes a float so that it reads back with the same bits; unlike write_json, NaN and infinity too.
+    # json keeps each float's bits, and writes NaN and infinity, which write_json refuses.
     _passes_file(folder, rank).write_text(json.dumps(content), encoding="utf-8")
 
 
 def write_weights(folder: Path, model: nn.Module) -> None:
-    """Write down the final weights."""
+    """Write the final weights."""
     from signs_dist.checkpointing import tensors
 
     tensors.save(folder / "weights.pt", tensors.plain_weights(model))
 
 
 def read_record(folder: Path, world_size: int) -> Record:
-    """Put together what all processes of a run wrote down."""
+    """The record of a run, from the files of all its processes."""
     from signs_dist.checkpointing.tensors import weights_sha256
     from signs_dist.models.weights import read_weights
 

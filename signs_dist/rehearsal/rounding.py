@@ -1,8 +1,8 @@
 """How large a difference between two runs in fast mode may be, measured by control runs.
 
-In fast mode the order of additions differs, and with it the last bit of each sum. A network makes more of such a
-rounding error from step to step, some networks much more than others. A control run shows how much: it starts from
-weights that differ by about a rounding error.
+In fast mode the order of additions differs, and with it the last bits of each sum. Such a rounding error grows from
+step to step, in some networks much faster than in others. A control run shows how fast: its initial weights differ by
+about a rounding error.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ LOSS_BOUND = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 5e-2}
 NUDGE = 1e-7
 """Relative change of the initial weights in a control run: about float32's rounding."""
 CONTROL_FACTOR = 100
-"""A difference may be this many times as large as the largest of the control runs."""
+"""A difference may be this many times as large as the largest difference of the control runs."""
 NUM_CONTROLS = 3
-"""Control runs. The result of a single one depends on chance: on which ReLUs and max-pools switch."""
+"""Number of control runs. The difference of a single one depends on which ReLUs and max-pools happen to switch."""
 
 
 def nudge_weights(model: nn.Module, seed: int) -> None:

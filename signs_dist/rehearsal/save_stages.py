@@ -18,7 +18,7 @@ STAGES = (*STAGES_OF_EVERY_SAVE, "in rotation")
 def watching_saves(watch: Callable[[str], None]) -> Iterator[None]:
     """Within the block, call `watch` with the name of each stage that a save of this process reaches.
 
-    It is called in the thread that saves.
+    `watch` is called in the thread that saves.
     """
     from signs_dist.checkpointing import store  # torch: not for --help
 

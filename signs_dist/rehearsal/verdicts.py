@@ -25,7 +25,7 @@ class Verdict:
         run: its number.
         num_steps: of the whole run.
         weights_sha256: of its final weights.
-        differences: what was lost; empty for nothing.
+        differences: a line for each difference; empty if nothing was lost.
     """
 
     run: int
@@ -65,11 +65,11 @@ def describe_verdicts(verdicts: Sequence[Verdict], num_kills: int) -> str:
         lines.append(f"{verdict.run:>3}  {first:<50}  {verdict.weights_sha256[:16]}")
         lines += [f"     {other}" for other in others]
     num_failed = sum(1 for verdict in verdicts if verdict.differences)
-    word = "FAIL" if num_failed else "PASS"
+    result = "FAIL" if num_failed else "PASS"
     kills = f"{num_kills} kill{'s' if num_kills > 1 else ''}"
     runs = f"{len(verdicts)} run{'s' if len(verdicts) > 1 else ''}"
     outcome = f"{num_failed} of {runs} differ" if num_failed else f"{runs}, nothing lost"
-    return "\n".join([*lines, f"{word}: {kills}, {outcome}"])
+    return "\n".join([*lines, f"{result}: {kills}, {outcome}"])
 
 
 def _compare_samples(whole: RunFolder, killed: RunFolder, *, is_balanced: bool) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _compare_metrics(whole: RunFolder, killed: RunFolder) -> Iterator[str]:
 
 
 def _read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without what depends on the machine's speed and on when it was saved."""
+    """The lines of metrics.jsonl, without saves and without numbers that depend on the machine's speed."""
     lines = [to_fields(line) for line in folder.read_metrics() if not isinstance(line, SaveLine)]
     return [{name: value for name, value in line.items() if name not in MEASURED} for line in lines]
 

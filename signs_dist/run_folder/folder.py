@@ -34,11 +34,12 @@ from signs_dist.run_folder.records import (
 
 # Many members: one for each file of a run folder, and for reading and writing them.
 class RunFolder:
-    """A run folder. It has many attributes because each file of the folder is one.
+    """A run folder; each file and subfolder is an attribute.
 
     Args:
         path: the folder.
-        is_writer: whether this process writes into it. One process of a run does; in the others, writing does nothing.
+        is_writer: whether this process writes into the folder. One process of a run does; in the other processes, the
+            methods that write do nothing.
     """
 
     def __init__(self, path: Path, *, is_writer: bool = True) -> None:
@@ -79,7 +80,7 @@ class RunFolder:
         return self.result.is_file()
 
     def read_lines(self, file: Path) -> list[dict[str, Any]]:
-        """The JSON lines of metrics.jsonl or attempts.jsonl; a last one that was cut off by a kill is left out."""
+        """The JSON objects in the lines of a file. Other lines, such as a last line cut off by a kill, are omitted."""
         try:
             text = file.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -95,7 +96,7 @@ class RunFolder:
         return lines
 
     def keep_lines(self, file: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
-        """Rewrite a file of JSON lines with those that are kept, whole or not at all."""
+        """Rewrite a file of JSON lines with the lines for which `is_kept` is true, as a whole or not at all."""
         lines = [line for line in self.read_lines(file) if is_kept(line)]
         text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
         if self.is_writer and (file.exists() or text):
@@ -135,11 +136,11 @@ class RunFolder:
         self.append(file, to_fields(line))
 
     def read_metrics(self) -> list[MetricsLine]:
-        """The lines of metrics.jsonl, without those that are no records."""
+        """The records of metrics.jsonl; other lines are omitted."""
         return parse_lines(self.read_lines(self.metrics), METRICS_KINDS)
 
     def read_attempts(self) -> list[AttemptLine]:
-        """The lines of attempts.jsonl, without those that are no records."""
+        """The records of attempts.jsonl; other lines are omitted."""
         return parse_lines(self.read_lines(self.attempts), ATTEMPT_KINDS)
 
     def write_config(self, text: str) -> None:
@@ -184,7 +185,7 @@ def require_run_or_empty(path: Path) -> None:
     ]
     if foreign:
         raise UserError(
-            f"--run-dir {path} exists and holds files of no run: {', '.join(sorted(foreign)[:3])}. Choose another "
+            f"--run-dir {path} exists and holds other files: {', '.join(sorted(foreign)[:3])}. Choose another "
             f"name, or remove the folder first."
         )
 
@@ -194,8 +195,8 @@ def default_run_path(
 ) -> Path:
     """`runs/<config>-<time>`, with a number appended if that folder exists.
 
-    With a `launch_id`, `runs/<config>-<time>-<launch_id>`: a launch that restarts its processes finds the same folder
-    again.
+    With a `launch_id`, `runs/<config>-<time>-<launch_id>`, or the existing folder with this `launch_id`: processes that
+    the same launch restarts find their folder again.
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", config_name).strip("-.") or "run"
     if launch_id:

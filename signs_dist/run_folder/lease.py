@@ -1,7 +1,7 @@
 """The lease of a run folder: one process writes there at a time, also across machines that share a file system.
 
-The holder keeps a file in the folder and touches it every few seconds. A lease is stale when its process has ended on
-this machine, or when the file was not touched for `takeover_seconds`; then the next run takes the lease over.
+The holder keeps a file in the folder and touches it every few seconds. A lease is stale if its holder was a process of
+this machine and has ended, or if nobody touched the file for `takeover_seconds`. The next run takes a stale lease over.
 
 SLURM may requeue a job while its last attempt still runs on a node that SLURM has lost contact with. The new attempt
 then asks the old attempt to release the lease, and the old attempt saves and ends.
@@ -28,12 +28,13 @@ from signs_dist.files import write_text
 NAME = "lease.json"
 """The file of the lease in a run folder."""
 REQUEST = "make-way"
-"""The file with which a later attempt of a job asks for the lease; it holds the token of the lease asked for."""
+"""The file with which a later attempt of a job asks for the lease; it holds the token of the holder."""
 TOUCHES = 10
 """How many times the holder touches the lease within `takeover_seconds`."""
 TRIES = 10
 """How many times `acquire` finds the lease free but loses it to a faster process before it gives up."""
 WATCH_SECONDS = 0.2
+"""The interval at which a process that waits for a lease reads it."""
 PATIENCE = 4
 """A holder that was asked for the lease has this many times `takeover_seconds` to save and end."""
 
@@ -44,10 +45,10 @@ class Holder:
 
     Attributes:
         token: a random name, new for each lease.
-        machine: from `process_id_scope`: process ids of different machines do not compare.
+        machine: from `process_id_scope`. Process ids can be compared within it only.
         host: name of the machine, for messages.
         pid: process id.
-        born: when the process began, from `read_birth`, to tell it from a later process with the same id.
+        born: when the process began, from `read_birth`. A later process with the same id began at another time.
         job: `JobAttempt.mark` of the SLURM job's attempt that the process belongs to; "" without one.
     """
 
@@ -105,17 +106,17 @@ class Lease:
     ) -> Lease:
         """Take the lease of an existing run folder.
 
-        The state of a holder on another machine is unknown. If it touched the lease lately, this waits until it touches
-        the lease again, or has not for `takeover_seconds`: a job killed there may be started again here.
+        The state of a holder on another machine is unknown: its job may have been killed there, and started again here.
+        So this waits until that holder touches the lease again, or has not touched it for `takeover_seconds`.
 
         Args:
             folder: the run folder.
             host: name of this machine.
             pid: of this process.
-            takeover_seconds: a lease that was not touched for so long is taken over. All processes that share a folder
-                must use the same value.
+            takeover_seconds: a lease that was not touched for this long is taken over. All processes that share a
+                folder must use the same value.
             job: `JobAttempt.mark` of this process. A requeued job waits `takeover_seconds` for its previous attempt to
-                end. If that attempt holds the lease, it is asked to end and has `PATIENCE` times as long.
+                end. If that attempt holds the lease, it is asked to end, and the wait is `PATIENCE` times as long.
             on_asked: called once, in another thread, when a later attempt asks for this lease.
 
         Raises:
@@ -131,7 +132,7 @@ class Lease:
                 try:
                     return cls._try(folder, own, takeover_seconds, on_asked)
                 except UserError:
-                    if _ask_to_make_way(folder, job_attempt):
+                    if _request_lease(folder, job_attempt):
                         patience = PATIENCE * takeover_seconds
                     if time.monotonic() > begun + patience:
                         raise
@@ -149,7 +150,7 @@ class Lease:
                 with contextlib.suppress(FileExistsError):
                     _put_in_place(aside, path)
                     return cls(path, own, takeover_seconds, on_asked)
-                _wait_for_a_sign(path, host, takeover_seconds)
+                _wait_for_touch(path, host, takeover_seconds)
                 aside.touch()
                 if not _set_stale_aside(path, aside, host, takeover_seconds):
                     break
@@ -183,7 +184,7 @@ class Lease:
                     self._on_asked()
 
 
-def _ask_to_make_way(folder: Path, own: JobAttempt) -> bool:
+def _request_lease(folder: Path, own: JobAttempt) -> bool:
     """If an earlier attempt of this job holds the lease, ask it to end and return True."""
     holder = Holder.read(folder / NAME)
     if holder is None or not own.is_after(JobAttempt.from_mark(holder.job)):
@@ -196,7 +197,7 @@ def _ask_to_make_way(folder: Path, own: JobAttempt) -> bool:
 
 
 def find_holder(folder: Path, *, host: str, takeover_seconds: float) -> str:
-    """Why a run cannot begin in `folder`, or "": a quick look. Only `Lease.acquire` knows for certain."""
+    """The message that a process of this machine uses the folder, or "". `Lease.acquire` checks all machines."""
     holder = Holder.read(folder / NAME)
     if holder is None or not holder.is_here(host) or holder.is_gone(host):
         return ""
@@ -204,7 +205,7 @@ def find_holder(folder: Path, *, host: str, takeover_seconds: float) -> str:
 
 
 def describe_busy(folder: Path, path: Path, fresh: Path | None, takeover_seconds: float) -> str:
-    """The message that the folder is in use. `fresh` is a file written just now, to count the lease's age from."""
+    """The message that the folder is in use. `fresh` is a file written just now, or None to omit the lease's age."""
     holder = Holder.read(path)
     who = f"process {holder.pid} on {holder.host}" if holder is not None else "another process"
     seen = ""
@@ -217,7 +218,7 @@ def describe_busy(folder: Path, path: Path, fresh: Path | None, takeover_seconds
     )
 
 
-def _wait_for_a_sign(path: Path, host: str, takeover_seconds: float) -> None:
+def _wait_for_touch(path: Path, host: str, takeover_seconds: float) -> None:
     """If the holder is on another machine, wait until its file is touched, is removed, or is stale."""
     holder = Holder.read(path)
     if holder is not None and holder.is_here(host):
@@ -230,7 +231,7 @@ def _wait_for_a_sign(path: Path, host: str, takeover_seconds: float) -> None:
 
 
 def _set_stale_aside(path: Path, fresh: Path, host: str, takeover_seconds: float) -> bool:
-    """Remove a stale lease. False if the lease is in use."""
+    """Remove the lease if it is stale. False if it is in use."""
     moved = path.with_name(f".{NAME}.stale.{uuid.uuid4().hex}")
     try:
         stale = Holder.read(path)
@@ -269,7 +270,7 @@ def _is_stale(path: Path, fresh: Path, host: str, takeover_seconds: float) -> bo
 
 
 def _age(path: Path, fresh: Path) -> float:
-    """Seconds since `path` was touched, by the clock of the file system: the clocks of machines may differ.
+    """Seconds since `path` was touched, up to when `fresh` was. Both times are from the file system's clock.
 
     Raises:
         FileNotFoundError: `path` does not exist.

@@ -1,4 +1,4 @@
-"""The manifest's part on how a run was started: command, versions, commit and machine."""
+"""The part of the manifest that describes how a run was started: command, versions, commit and machine."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The lines of metrics.jsonl and attempts.jsonl: one class a kind of line, for all that write and read them.
+"""The lines of metrics.jsonl and attempts.jsonl: one class for each kind of line, for all code that uses them.
 
-Epochs and steps count from 1: a line with epoch 2 and step 40 tells of the 40th step of the run, in its second epoch.
+Epochs and steps count from 1: a line with epoch 2 and step 40 is about the 40th step of the run, in its second epoch.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 VERSION = 2
-"""Written in the lines whose form has changed. Version 1, without a number, counted the epochs of saves from 0."""
+"""The version of `SaveLine`. Lines of version 1 have no version, and count epochs from 0."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepLine:
-    """A line of metrics.jsonl with the numbers of the epoch so far, each `log.every_steps` steps.
+    """A line of metrics.jsonl with the numbers of the epoch so far, written every `log.every_steps` steps.
 
     Attributes:
         epoch: from 1.
-        step: steps of the run done.
-        images: images of the run seen.
+        step: number of steps since the start of the run.
+        images: number of images since the start of the run.
         train_loss: mean loss of the epoch's images so far.
-        train_accuracy: share of them whose class was predicted, 0..1.
+        train_accuracy: share of these images whose class was predicted, 0..1.
         lr: learning rate of the step.
         images_per_second: of this attempt, in this epoch.
         data_wait_share: share of the time that was spent waiting for batches, 0..1.
@@ -43,7 +43,7 @@ class StepLine:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpochLine(StepLine):
-    """A line of metrics.jsonl at the end of an epoch; `val_…` are None where the epoch was not evaluated."""
+    """A line of metrics.jsonl at the end of an epoch; `val_…` are None if the epoch was not validated."""
 
     KEY: ClassVar = ("kind", "epoch")
 
@@ -56,12 +56,12 @@ class SaveLine:
     """A line of metrics.jsonl at each save.
 
     Attributes:
-        epoch: of the last step that is in the save, from 1; None in a line of version 1, which counted from 0 where
-            the save was made within an epoch.
-        step: steps of the run done.
-        stall_seconds: how long training stood still.
-        last_write_seconds: how long the save before took to write; None for an attempt's first.
-        version: of this form.
+        epoch: of the last step before the save, from 1; None in a line of version 1, which counted from 0 if the save
+            was made within an epoch.
+        step: number of steps since the start of the run.
+        stall_seconds: how long training waited for the save.
+        last_write_seconds: how long the previous save took to write; None for the first save of an attempt.
+        version: `VERSION`, or 1 for a line without one.
     """
 
     KEY: ClassVar = ("kind", "save")
@@ -80,11 +80,11 @@ class StartLine:
     Attributes:
         attempt: its number, from 1.
         time: in UTC, such as 2026-01-31T12:00:00+00:00.
-        first_step: steps of the run done before.
+        first_step: number of steps of the run before this attempt.
         world_size: number of processes.
         host: machine of rank 0.
-        restart: how often torchrun or SLURM had started the processes again.
-        job: which attempt of which SLURM job, by `JobAttempt.mark`; None outside of SLURM.
+        restart: how many times torchrun had restarted the processes, or SLURM had requeued the job.
+        job: `JobAttempt.mark` of the SLURM job's attempt; None outside of SLURM.
     """
 
     KEY: ClassVar = ("event", "start")
@@ -105,9 +105,9 @@ class EndLine:
     Attributes:
         attempt: its number, from 1.
         time: in UTC.
-        reason: `finished`, by which signal it was stopped, or what failed.
-        last_step: steps of the run done.
-        seconds_lost: of training that the next attempt repeats; None where it is not known.
+        reason: `finished`, the signal that stopped the attempt, or the error.
+        last_step: number of steps since the start of the run.
+        seconds_lost: seconds of training that the next attempt repeats; None if they are unknown.
     """
 
     KEY: ClassVar = ("event", "end")
@@ -128,7 +128,7 @@ class RequeueLine:
         why: the cause, for people.
         is_timeout: whether the job's time limit was the cause.
         job: id of the job.
-        before: how often it had been requeued before.
+        before: how many times the job had been requeued before.
     """
 
     KEY: ClassVar = ("event", "requeue")
@@ -145,11 +145,11 @@ AttemptLine = StartLine | EndLine | RequeueLine
 Line = MetricsLine | AttemptLine
 LineOfKind = TypeVar("LineOfKind", bound=Line)
 METRICS_KINDS: tuple[type[MetricsLine], ...] = (StepLine, EpochLine, SaveLine)
-"""Of metrics.jsonl."""
+"""The kinds of line in metrics.jsonl."""
 ATTEMPT_KINDS: tuple[type[AttemptLine], ...] = (StartLine, EndLine, RequeueLine)
-"""Of attempts.jsonl."""
+"""The kinds of line in attempts.jsonl."""
 OMITTED_IF_NONE = ("val_loss", "val_accuracy", "last_write_seconds", "job")
-"""Fields that a line omits where there is nothing to tell."""
+"""Fields that a line omits if they are None."""
 
 
 def to_fields(line: Line) -> dict[str, Any]:
@@ -162,13 +162,13 @@ def to_fields(line: Line) -> dict[str, Any]:
 
 
 def parse_line(values: Mapping[str, Any], kinds: Iterable[type[LineOfKind]]) -> LineOfKind | None:
-    """The record of a line; None if it is of none of the kinds, or lacks what it must have.
+    """The record of a line; None if it is of none of the kinds, lacks a field, or has a value of a wrong type.
 
-    Fields that are not known, such as those of a later release, are omitted.
+    Unknown fields, such as those of a later release, are omitted.
     """
     for kind in kinds:
-        name, word = kind.KEY
-        if values.get(name) == word:
+        name, value = kind.KEY
+        if values.get(name) == value:
             known = {field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values}
             if kind is SaveLine and values.get("version", 1) < 2:
                 known |= {"epoch": None, "version": 1}
@@ -181,7 +181,7 @@ def parse_line(values: Mapping[str, Any], kinds: Iterable[type[LineOfKind]]) -> 
 
 
 def parse_lines(lines: Iterable[Mapping[str, Any]], kinds: Iterable[type[LineOfKind]]) -> list[LineOfKind]:
-    """The records of a file's lines in their order; what is no record is omitted."""
+    """The records of a file's lines in their order; other lines are omitted."""
     kinds = tuple(kinds)
     return [record for line in lines if (record := parse_line(line, kinds)) is not None]
 
@@ -192,7 +192,7 @@ def of_kind(lines: Iterable[Line], kind: type[LineOfKind]) -> list[LineOfKind]:
 
 
 def _fits(line: Line) -> bool:
-    """Whether the values have the types that readers count with."""
+    """Whether each value has the type of its field, and each number is finite."""
     for field in dataclasses.fields(line):
         value = getattr(line, field.name)
         wanted = str(field.type)

@@ -36,7 +36,10 @@ class SampleLog:
 
 
 def read_samples(logs: Path) -> dict[Place, list[int]]:
-    """Sample numbers of each step in the order of its micro-batches, over all processes. A step done twice shows."""
+    """Sample numbers of each step of all processes, in the order of its micro-batches.
+
+    A step that was done twice has its samples twice.
+    """
     rows = sorted(_read(logs), key=lambda line: (line["epoch"], line["step"], line["micro_batch"]))
     found: dict[Place, list[int]] = collections.defaultdict(list)
     for line in rows:
@@ -45,14 +48,14 @@ def read_samples(logs: Path) -> dict[Place, list[int]]:
 
 
 def keep_samples(logs: Path, is_kept: Callable[[Place], bool]) -> None:
-    """Keep only the lines of some steps in the files of all processes: a resumed run repeats the others."""
+    """Keep only the steps for which `is_kept` is true, in all files: a resumed run repeats the others."""
     for path in logs.glob("samples-rank*.jsonl"):
         lines = [line for line in _read_file(path) if is_kept((line["epoch"], line["step"]))]
         write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def find_repeated(found: dict[Place, list[int]]) -> list[Place]:
-    """Steps with a sample that occurs more than once in its epoch: none, unless the order is balanced."""
+    """Steps with a sample that occurs more than once in its epoch. Only a balanced order repeats samples on purpose."""
     seen: dict[int, set[int]] = collections.defaultdict(set)
     repeated = []
     for (epoch, step), samples in sorted(found.items()):
@@ -67,7 +70,7 @@ def _read(logs: Path) -> list[dict[str, Any]]:
 
 
 def _read_file(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file, without a last line that a kill cut off."""
+    """The lines of a file; a last line that a kill cut off is omitted."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -16,7 +16,8 @@ from signs_dist.checkpointing.resume_rules import (
 )
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.reading import accepted_names
-from signs_dist.config.settings import Config, flatten
+from signs_dist.config.section import flatten
+from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from signs_dist.config.reading import read_config
-from signs_dist.config.settings import Config, flatten
+from signs_dist.config.section import flatten
+from signs_dist.config.settings import Config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -44,7 +44,7 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         ("train: {batch_size: 3}", "c.yaml:1: unknown key train.batch_size. Did you mean train.global_batch?"),
         ("train.epochs: 3", "unknown key train.epochs. In a file, write epochs on its own line below `train:`."),
         ("1: 2", "c.yaml:1: unknown key 1. Legal: seed,"),
-        ("? [a]\n: 3", "c.yaml:1: a key is a word, not a list or a mapping."),
+        ("? [a]\n: 3", "c.yaml:1: a key must be a word, not a list or a mapping."),
         # wrong types
         ("optim:\n  name: adm", "c.yaml:2: optim.name: adm is not legal. It takes one of sgd, adam, adamw"),
         ("optim:\n  name: adm", "Did you mean adam?"),
@@ -60,7 +60,7 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         ("seed: null", "seed: null is not legal."),
         (
             "data: {root: 123}",
-            "data.root: 123 is not legal. It takes text that is not empty or null. To mean text, quote it",
+            "data.root: 123 is not legal. It takes text that is not empty or null. For text, quote the value",
         ),
         ("data: {mean: [0, 0, x]}", "data.mean: entry 3: x is not legal. It takes a list of 3, each a number."),
         ("data: {mean: [.nan, 0, 0]}", "data.mean: entry 1: .nan is not legal."),
@@ -138,7 +138,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: str | bytes, expected:
         ("data.root=a\nb", "YAML reads only 'a b' of it."),
         (
             "data.root=12",
-            """data.root=12: 12 is not legal. It takes text that is not empty or null. To mean text, quote it""",
+            """data.root=12: 12 is not legal. It takes text that is not empty or null. For text, quote the value""",
         ),
         ("data.root=12", """"data.root='12'"."""),
         ("data.root=@x", "not valid YAML: found character '@'"),

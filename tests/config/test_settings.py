@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from signs_dist.config.reading import dump_config, load_config
-from signs_dist.config.settings import Config, LossConfig, flatten
+from signs_dist.config.section import flatten
+from signs_dist.config.settings import Config, LossConfig
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from signs_dist.config.settings import Config, flatten
+from signs_dist.config.section import flatten
+from signs_dist.config.settings import Config
 from signs_dist.config.settings_page import settings_page
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"

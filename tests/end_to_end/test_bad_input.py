@@ -260,9 +260,11 @@ def test_evaluating_what_is_no_run_or_no_split(
     assert run_command(evaluate, [str(tmp_path / "nowhere")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert run_command(evaluate, [str(finished), "--split", "test"]) == 2
-    assert "Type --split val" in capsys.readouterr().err
+    assert "has no split test. Choose the split train or val." in capsys.readouterr().err
     assert run_command(evaluate, [str(finished), "--weights", "bset"]) == 2
-    assert "It is final, best, last or the path of a file" in capsys.readouterr().err
+    assert "weights bset: no such file. The weights are final, best, last or the path of a file" in (
+        capsys.readouterr().err
+    )
 
 
 def test_predicting_a_broken_photo(

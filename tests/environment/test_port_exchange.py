@@ -23,10 +23,10 @@ def test_the_candidates_are_a_function_of_the_name() -> None:
 
 
 def test_every_rank_gets_the_port() -> None:
-    with hosted("all", 12345) as place:
-        assert place.place == candidate_ports("all")[0]
+    with hosted("all", 12345) as server:
+        assert server.listening_port == candidate_ports("all")[0]
         assert [ask("all", "127.0.0.1", rank, 5) for rank in (1, 2, 3)] == [12345] * 3
-        assert place.asked == {1, 2, 3}
+        assert server.answered_ranks == {1, 2, 3}
 
 
 def test_a_rank_that_is_early_waits_for_rank_0() -> None:
@@ -47,8 +47,8 @@ def test_a_port_in_use_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meeting, "ANSWER_SECONDS", 0.3)
     with contextlib.ExitStack() as stack:
         listen(stack, candidate_ports("taken")[0])  # accepts, and never answers
-        with hosted("taken", 88) as place:
-            assert place.place == candidate_ports("taken")[1]
+        with hosted("taken", 88) as server:
+            assert server.listening_port == candidate_ports("taken")[1]
             assert ask("taken", "127.0.0.1", 1, 10) == 88
     with contextlib.ExitStack() as stack:
         for port in candidate_ports("full"):
@@ -84,10 +84,10 @@ def test_the_answer_of_another_program_is_ignored() -> None:
 
 
 def test_silent_and_wrong_connections_do_not_delay_the_others() -> None:
-    with hosted("rude", 99) as place, contextlib.ExitStack() as stack:
+    with hosted("rude", 99) as server, contextlib.ExitStack() as stack:
         for _ in range(5):
-            stack.enter_context(socket.create_connection(("127.0.0.1", place.place)))
-        rude = stack.enter_context(socket.create_connection(("127.0.0.1", place.place)))
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.listening_port)))
+        rude = stack.enter_context(socket.create_connection(("127.0.0.1", server.listening_port)))
         rude.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"x" * 1000)
         assert ask("rude", "127.0.0.1", 1, 5) == 99
 

@@ -120,10 +120,12 @@ def test_the_average_is_what_a_checkpoint_gives(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_there_yet(copy: Path) -> None:
-    with pytest.raises(UserError, match=r"--weights nowhere: no such file\. It is final, best, last or the path"):
+    with pytest.raises(
+        UserError, match=r"weights nowhere: no such file\. The weights are final, best, last or the path"
+    ):
         load_model(copy, weights="nowhere")
     (copy / "model.pt").unlink()
-    with pytest.raises(UserError, match=r"has no model\.pt yet\. Type --weights best\."):
+    with pytest.raises(UserError, match=r"has no model\.pt yet\. Choose the weights best or last\."):
         load_model(copy)
     shutil.rmtree(copy / "checkpoints")
     for weights, missing in (("last", "checkpoint"), ("best", r"checkpoints/best\.pt")):

@@ -29,7 +29,7 @@ def sleeping(tmp_path: Path) -> Iterator[Attempt]:
     output = tmp_path / "output"
     output.write_text("".join(f"line {number}\n" for number in range(1, 51)))
     process = subprocess.Popen([sys.executable, "-c", f"{CHILD_AND_PARENT}; time.sleep(60)"])
-    yield Attempt(process, folder, output, tmp_path / "mark", num_starts(folder))
+    yield Attempt(process, folder, output, tmp_path / "killed_file", num_starts(folder))
     kill_tree(process.pid)
     process.wait()
 

@@ -61,18 +61,18 @@ def test_some_signals_come_at_the_start() -> None:
 
 
 def test_what_is_started() -> None:
-    mark = Path("/m")
-    assert NoKill().program(TRAIN, mark) == ("signs_dist.train", TRAIN)
-    assert SendSignal(signal.SIGTERM, True, 1, 1).program(TRAIN, mark) == ("signs_dist.train", TRAIN)
-    assert KillInSave("open", 2).program(TRAIN, mark) == (
-        "signs_dist.rehearsal.breaking_off",
+    killed_file = Path("/m")
+    assert NoKill().program(TRAIN, killed_file) == ("signs_dist.train", TRAIN)
+    assert SendSignal(signal.SIGTERM, True, 1, 1).program(TRAIN, killed_file) == ("signs_dist.train", TRAIN)
+    assert KillInSave("open", 2).program(TRAIN, killed_file) == (
+        "signs_dist.rehearsal.kill_in_save",
         ["open", "2", "/m", "signs_dist.train", "--run-dir", "run"],
     )
 
 
 def started_attempt(tmp_path: Path, code: str) -> Attempt:
     process = subprocess.Popen([sys.executable, "-c", code])
-    return Attempt(process, RunFolder(tmp_path / "run"), tmp_path / "output", tmp_path / "mark", 0)
+    return Attempt(process, RunFolder(tmp_path / "run"), tmp_path / "output", tmp_path / "killed_file", 0)
 
 
 SLEEP = "import time; time.sleep(60)"
@@ -83,7 +83,7 @@ def test_a_signal_ends_an_attempt(tmp_path: Path) -> None:
     told = SendSignal(signal.SIGTERM, is_for_all=True, step=9, patience_seconds=0).end(attempt, random.Random(0))
     assert told == "TERM to all processes"
     assert attempt.process.wait() == -signal.SIGTERM
-    assert attempt.mark.exists()
+    assert attempt.killed_file.exists()
 
 
 def test_a_signal_to_one_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_an_attempt_that_ends_before_the_signal_is_not_marked_as_killed(tmp_path
     told = SendSignal(signal.SIGTERM, is_for_all=True, step=9, patience_seconds=60).end(attempt, random.Random(0))
     assert told == "ended by itself"
     assert attempt.process.wait() == 0
-    assert not attempt.mark.exists()
+    assert not attempt.killed_file.exists()
 
 
 def test_without_a_kill_an_attempt_is_waited_for(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_existing_files_are_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "folder" / "photo.jpg").write_text("mine")
     for name, told in {
         "file": "is not a folder. Choose another name, or omit --run-dir for a new",
-        "folder": "exists and holds files of no run: photo.jpg. Choose another name, or remove the folder first.",
+        "folder": "exists and holds other files: photo.jpg. Choose another name, or remove the folder first.",
         "link": "Choose another name",
         "file/run": "cannot write",
         "file/deep/run": "cannot write",

@@ -192,14 +192,14 @@ def test_an_unreadable_lease_counts_as_a_holder_on_another_machine(tmp_path: Pat
 
 def test_a_lease_that_is_released_meanwhile_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = [acquire(tmp_path)]
-    real = lease._wait_for_a_sign
+    real = lease._wait_for_touch
 
     def give_back(*arguments: Any) -> None:
         if held:
             held.pop().release()
         real(*arguments)
 
-    monkeypatch.setattr(lease, "_wait_for_a_sign", give_back)
+    monkeypatch.setattr(lease, "_wait_for_touch", give_back)
     acquire(tmp_path).release()
     assert held == []
 
