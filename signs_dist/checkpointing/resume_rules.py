@@ -123,15 +123,14 @@ def refuse_other_settings(folder: RunFolder, config: Config, accepted: Collectio
     refuse_changes(changed_settings(before.model_dump(mode="json"), config), accepted, data=None)
 
 
-def move_cursor(cursor: Cursor, batch_before: int, batch_now: int) -> Cursor:
-    """The cursor, unchanged. Raises `UserError` if the global batch has changed within an epoch."""
+def refuse_other_batch(cursor: Cursor, batch_before: int, batch_now: int) -> None:
+    """Refuse another global batch within an epoch, where it would repeat or skip samples. Raises `UserError`."""
     if batch_before != batch_now and cursor.step:
         raise UserError(
             f"train.global_batch={batch_now} cannot replace {batch_before} within an epoch: the checkpoint is at "
             f"step {cursor.step} of epoch {cursor.epoch + 1}. Train to the end of the epoch first: type "
             f"train.global_batch={batch_before}"
         )
-    return cursor
 
 
 def describe_changes(differences: Mapping[str, tuple[Any, Any]]) -> list[str]:

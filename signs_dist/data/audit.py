@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for split, name in found.missing:
         screen.result(f"{'warning' if split == 'test' else 'problem'}: {split} has no image of class {name}")
     if found.bad:
-        screen.result(f"problem: {len(found.bad)} images cannot be used:")
+        screen.result(f"problem: {len(found.bad)} image{'' if len(found.bad) == 1 else 's'} cannot be used:")
         for line in bad_lines(found.bad):
             screen.result(line)
     num_images = sum(sum(row.values()) for row in found.counts.values())

@@ -177,7 +177,7 @@ def _show_result(
 ) -> None:
     screen.table(counts_table(counts))
     if arrangement.outside:
-        screen.say(f"{len(arrangement.outside)} images outside the split folders were not used:")
+        screen.say(f"{_images(len(arrangement.outside))} outside the split folders not used:")
         for line in arrangement.outside[:3]:
             screen.say(f"  {line}")
     for line in duplicate_lines(duplicates, num_shown=3):
@@ -186,7 +186,7 @@ def _show_result(
         screen.say(f"list all: python -m signs_dist.data.audit {shlex.quote(str(out))}")
     if bad:
         copied = f", copied to {quarantine}" if quarantine is not None else ""
-        screen.result(f"omitted {len(bad)} bad images{copied}:")
+        screen.result(f"omitted {_images(len(bad), 'bad ')}{copied}:")
         for line in bad_lines(bad, num_shown=MAX_BAD_BEFORE_STOP):
             screen.result(line)
     screen.result(f"built {out}: {', '.join(f'{split} {sum(row.values()):,}' for split, row in counts.items())}")
@@ -235,6 +235,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     build(request, screen=Screen(is_terminal=sys.stdout.isatty(), quiet=quiet))
     return EXIT_OK
+
+
+def _images(number: int, kind: str = "") -> str:
+    return f"{number:,} {kind}image{'' if number == 1 else 's'}"
 
 
 if __name__ == "__main__":

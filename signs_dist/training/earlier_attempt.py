@@ -14,8 +14,8 @@ from signs_dist.checkpointing.resume_rules import (
     changed_settings,
     describe_changes,
     find_checkpoint,
-    move_cursor,
     refuse_changes,
+    refuse_other_batch,
 )
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.config.settings import Config
@@ -179,7 +179,7 @@ def resume_from(
             f"changed since: micro-batches of {content['micro_batch']} → {micro_batch}, so that each process gets one; "
             f"to choose the size, set train.micro_batch"
         )
-    move_cursor(Cursor(**content["cursor"]), content["global_batch"], prepared.plan.global_batch)
+    refuse_other_batch(Cursor(**content["cursor"]), content["global_batch"], prepared.plan.global_batch)
     run_state.restore(content, stepper, earlier.path)
     return earlier.without_tensors(notes)
 

@@ -11,8 +11,8 @@ from signs_dist.checkpointing.resume_rules import (
     changed_settings,
     describe_changes,
     is_before,
-    move_cursor,
     refuse_changes,
+    refuse_other_batch,
 )
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.reading import accepted_names
@@ -112,10 +112,10 @@ def test_unknown_names_are_refused(text: str) -> None:
 
 
 def test_another_global_batch_needs_the_end_of_an_epoch() -> None:
-    assert move_cursor(Cursor(3, 7), 32, 32) == Cursor(3, 7)
-    assert move_cursor(Cursor(3, 0), 32, 64) == Cursor(3, 0)
+    refuse_other_batch(Cursor(3, 7), 32, 32)
+    refuse_other_batch(Cursor(3, 0), 32, 64)
     with pytest.raises(UserError, match=r"at step 7 of epoch 4\. Train .*: type train\.global_batch=32"):
-        move_cursor(Cursor(3, 7), 32, 64)
+        refuse_other_batch(Cursor(3, 7), 32, 64)
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,9 @@ def is_already_built(out: Path, facts: dict[str, Any], request: BuildRequest) ->
             f"{out} is already built with other settings: {'; '.join(differing)}. To build it again, repeat the "
             f"command after: rm -r {shlex.quote(str(out))}. To keep it, choose another folder with --out."
         )
-    if record.get("left_out") and request.bad_images == "stop":
+    if (omitted := record.get("left_out")) and request.bad_images == "stop":
         raise UserError(
-            f"{out} is already built, without {len(record['left_out'])} bad images (listed in "
+            f"{out} is already built, without {len(omitted)} bad image{'' if len(omitted) == 1 else 's'} (listed in "
             f"{out / BUILD_FILE}). To accept that, add --bad-images skip. To include them, repair them, remove {out} "
             f"and repeat the command."
         )

@@ -71,7 +71,7 @@ def test_other_settings_are_named_with_what_to_type(request_to_build: BuildReque
 
 def test_a_build_without_its_bad_images_is_accepted_only_when_asked_for(request_to_build: BuildRequest) -> None:
     out = write_record(request_to_build, [BadFile("train/a/2.jpg", "truncated")])
-    with pytest.raises(UserError, match=r"already built, without 1 bad images .* add --bad-images skip"):
+    with pytest.raises(UserError, match=r"already built, without 1 bad image .* add --bad-images skip"):
         is_already_built(out, facts_of(request_to_build), request_to_build)
     asked = BuildRequest(request_to_build.source, out, bad_images="skip")
     assert is_already_built(out, facts_of(asked), asked)
