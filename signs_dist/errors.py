@@ -67,6 +67,25 @@ class StoppedError(CommandError, RuntimeError):
         self.is_saved = is_saved
 
 
+def require_kind(name: str, value: object, kind: type | tuple[type, ...], example: str) -> None:
+    """Refuse an argument of a public function that is of another type than the function takes.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        kind: what is legal. With int, a bool is refused.
+        example: what to type.
+
+    Raises:
+        UserError: naming the argument, its value and the example.
+    """
+    is_disguised = isinstance(value, bool) and kind is int
+    if not isinstance(value, kind) or is_disguised:
+        shown = repr(value)
+        short = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        raise UserError(f"{name}={short} is of type {type(value).__name__}. Type {example}")
+
+
 class CheckpointError(ValueError):
     """A file is a broken checkpoint, or no checkpoint. The message names the file."""
 

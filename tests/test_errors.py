@@ -13,6 +13,7 @@ from signs_dist.errors import (
     StoppedError,
     TrainingFailedError,
     UserError,
+    require_kind,
 )
 
 
@@ -45,3 +46,16 @@ def test_what_the_run_itself_handles_is_no_error_of_a_command() -> None:
     error = NonFiniteLossError([{"epoch": 1, "step": 2, "micro_batch": 0, "samples": [3]}])
     assert not isinstance(error, CommandError)
     assert (str(error), error.found[0]["step"]) == ("the loss is not a finite number", 2)
+
+
+def test_an_argument_of_a_legal_type_passes() -> None:
+    require_kind("step", 3, int, "")
+    require_kind("path", None, (str, type(None)), "")
+    require_kind("exact", True, bool, "")
+
+
+def test_an_argument_of_another_type_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^step=True is of type bool\. Type step=3$"):
+        require_kind("step", True, int, "step=3")
+    with pytest.raises(UserError, match=r"^text='a{56}\.\.\. is of type str"):
+        require_kind("text", "a" * 99, int, "a number")

@@ -6,11 +6,15 @@ import ast
 import doctest
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import signs_dist
+import signs_dist as sd
+from signs_dist.errors import UserError
 from tests.processes import environment
 from tests.sets import write_colour_set
 
@@ -56,3 +60,46 @@ def test_the_example_of_a_public_name_runs(name: str, tmp_path: Path, monkeypatc
     said: list[str] = []
     result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=said.append)
     assert result.failed == 0, "".join(said)
+
+
+NET = torch.nn.Linear(1, 1)
+PLAN = sd.EpochPlan(4, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            lambda: sd.load_config(None, "optim.lr=0.1"),
+            "overrides='optim.lr=0.1' is of type str. Type load_config",
+        ),
+        (lambda: sd.load_config(None, [3]), "override=3 is of type int. Type load_config"),
+        (lambda: sd.load_config({"seed": 1}), "path={'seed': 1} is of type dict. Type load_config"),
+        (
+            lambda: sd.fit("configs/signs.yaml"),
+            "config='configs/signs.yaml' is of type str. Type fit(load_config",
+        ),
+        (lambda: sd.score("runs/a"), "model='runs/a' is of type str. Type score(load_model"),
+        (lambda: sd.connect(exact="no").__enter__(), "exact='no' is of type str. Type connect(exact=True)"),
+        (
+            lambda: sd.ExactStep(NET, PLAN, sd.connect()),
+            "is of type _GeneratorContextManager. Type with",
+        ),
+        (lambda: sd.EpochPlan(64.0, 2, 0), "num_samples=64.0 is of type float. Type EpochPlan(len(dataset)"),
+        (lambda: sd.EpochPlan(0, 2, 0), "num_samples=0: type 1 or more."),
+        (lambda: sd.EpochPlan(4, 2, -1), "seed=-1: type 0 or more."),
+        (lambda: sd.plan_loader(range(4), PLAN, None, "1"), "epoch='1' is of type str. Type plan_loader"),
+        (lambda: sd.plan_loader(range(4), PLAN, None, -1), "epoch=-1: type 0 or more."),
+        (lambda: sd.CheckpointStore("x").save({}, step="x"), "step='x' is of type str. Type store.save"),
+        (lambda: sd.CheckpointStore("x").save({}, step=True), "step=True is of type bool."),
+        (lambda: sd.weights_sha256("runs/a"), "weights='runs/a' is of type str. Type weights_sha256(net)"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused(call: Callable[[], object], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        call()
+    assert told in str(caught.value)
+
+
+def test_only_public_names_are_listed() -> None:
+    assert dir(signs_dist) == sorted(["__version__", *signs_dist.__all__])

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.checkpointing.tensors import Written, find_other_values, num_tensor_bytes, write_to
-from signs_dist.errors import CheckpointError, SaveError, UserError
+from signs_dist.errors import CheckpointError, SaveError, UserError, require_kind
 from signs_dist.files import flush_to_disk, written_aside
 from signs_dist.models.weights import read_plain
 from signs_dist.run_folder.digest import digest_path, find_damage
@@ -116,6 +116,10 @@ class CheckpointStore:
             UserError: `content` holds other values than tensors and plain values.
             SaveError: the disk is full or cannot be written. All older checkpoints are as they were.
         """
+        for name, number in (("step", step), ("epoch", epoch)):
+            require_kind(name, number, int, "store.save(content, step=120)")
+            if number < 0:
+                raise UserError(f"{name}={number}: type 0 or more.")
         if wrong := find_other_values(content):
             raise UserError(
                 f"a checkpoint holds tensors and plain values, but {wrong}. Save its state_dict() or plain values."

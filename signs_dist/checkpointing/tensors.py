@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from signs_dist.errors import UserError
+from signs_dist.errors import UserError, require_kind
 from signs_dist.files import written_aside
 from signs_dist.models.weights import differences, named_weights
 
@@ -221,6 +221,7 @@ def weights_sha256(weights: nn.Module | Weights) -> str:
         >>> sd.weights_sha256({"weight": torch.zeros(2)})[:8]
         '92386495'
     """
+    require_kind("weights", weights, (nn.Module, Mapping), "weights_sha256(net), or its state_dict()")
     if isinstance(weights, nn.Module):
         weights = named_weights(weights)
     hasher = hashlib.sha256()

@@ -25,7 +25,7 @@ from signs_dist.config.yaml_text import (
     read_key,
     read_tree,
 )
-from signs_dist.errors import UserError
+from signs_dist.errors import UserError, require_kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,11 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         >>> config.optim.lr, config.model.name
         (0.05, 'signs_fast')
     """
+    example = 'load_config("configs/signs.yaml", ["optim.lr=0.05"])'
+    require_kind("path", path, (str, Path, type(None)), example)
+    require_kind("overrides", overrides, (list, tuple), example)
+    for override in overrides:
+        require_kind("override", override, str, example)
     return read_config(path, overrides).config
 
 

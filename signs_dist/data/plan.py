@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from signs_dist.data.order import Indices, Order, ShuffledOrder
-from signs_dist.errors import UserError
+from signs_dist.errors import UserError, require_kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +203,12 @@ class EpochPlan:
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("num_samples", "global_batch", "seed"):
+            value = getattr(self, name)
+            require_kind(name, value, (int, np.integer), "EpochPlan(len(dataset), global_batch=256, seed=0)")
+            least = 0 if name == "seed" else 1
+            if value < least:
+                raise UserError(f"{name}={value}: type {least} or more.")
         if self.global_batch > self.num_samples:
             raise UserError(
                 f"global_batch={self.global_batch} is more than num_samples={self.num_samples}. "

@@ -12,7 +12,7 @@ from signs_dist.data.generators import all_generators_kept, seed_all
 from signs_dist.data.loader import LoaderSettings, TrainLoader
 from signs_dist.data.plan import BatchKey, EpochPlan, Shard
 from signs_dist.data.randomness import Stream, stream_key
-from signs_dist.errors import UserError
+from signs_dist.errors import UserError, require_kind
 
 Collate = Callable[[list[Any]], Any]
 """Makes one batch of a list of samples."""
@@ -83,6 +83,10 @@ def plan_loader(
             f"the plan is for {plan.num_samples:,} samples, and the data set has {len(dataset):,}. "
             f"Type EpochPlan(len(dataset), …)."
         )
+    for name, number in (("epoch", epoch), ("first_step", first_step)):
+        require_kind(name, number, int, "plan_loader(dataset, plan, processes, epoch=0)")
+        if number < 0:
+            raise UserError(f"{name}={number}: type 0 or more.")
     samples = _SeededSamples(dataset, plan.seed, collate_fn)
     settings = LoaderSettings(num_workers, prefetch, pin_memory=processes.device.type == "cuda")
     return TrainLoader(samples, plan, processes.shard, settings).epoch(epoch, first_step)

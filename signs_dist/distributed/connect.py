@@ -15,7 +15,7 @@ from signs_dist.distributed.exactness import exact_arithmetic, threads_kept
 from signs_dist.distributed.group import Group
 from signs_dist.distributed.rendezvous import join
 from signs_dist.environment.context import Context, read_context
-from signs_dist.errors import UserError
+from signs_dist.errors import UserError, require_kind
 from signs_dist.monitoring.pulse import Pulse
 
 
@@ -92,6 +92,7 @@ def connect(
         0 1 True 1
         ['a value']
     """
+    require_kind("exact", exact, bool, "connect(exact=True)")
     if num_threads is not None and num_threads < 1:
         raise UserError(f"num_threads={num_threads}: type 1 or more, or None.")
     context = read_context()

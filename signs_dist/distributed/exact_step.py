@@ -16,7 +16,7 @@ from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.distributed.connect import ConnectedProcesses
 from signs_dist.distributed.exactness import differing_ranks
 from signs_dist.distributed.step_sync import ExactSync, StepShare
-from signs_dist.errors import UserError
+from signs_dist.errors import UserError, require_kind
 from signs_dist.monitoring.signals import StopRequest
 
 
@@ -66,6 +66,8 @@ class ExactStep:
     def __init__(
         self, model: nn.Module, plan: EpochPlan, processes: ConnectedProcesses, *, stop: StopRequest | None = None
     ) -> None:
+        require_kind("plan", plan, EpochPlan, "ExactStep(net, plan, processes)")
+        require_kind("processes", processes, ConnectedProcesses, "with connect(exact=True) as processes:")
         if not processes.is_exact:
             raise UserError("ExactStep needs exact arithmetic. Type connect(exact=True).")
         if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
@@ -104,8 +106,10 @@ class ExactStep:
 
         Raises:
             UserError: a tensor has another number of samples, or the processes have different weights.
-            RuntimeError: `backward` was not called for the part before.
+            RuntimeError: `backward` was not called for the part before, or `finish` for the step before.
         """
+        if self._num_parts_done == len(self._sync.passes):
+            raise RuntimeError(f"step {self.steps_done + 1} is not finished: call finish() after its last part.")
         if not self._is_checked:
             self._require_same_start()
         for parameter in self._model.parameters():
@@ -144,6 +148,7 @@ class ExactStep:
     def _backward(self, part: Part, loss: Tensor) -> None:
         if part is not self._open:
             raise RuntimeError(f"backward() of part {part.number} is called once, before the next part begins.")
+        require_kind("loss", loss, Tensor, "part.backward(loss), with the tensor and not loss.item()")
         if loss.dim() != 0:
             raise UserError(
                 f"the loss of a part is one number, the mean over its samples, not a tensor of {list(loss.shape)}. "

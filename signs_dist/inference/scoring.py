@@ -15,7 +15,7 @@ from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
 from signs_dist.data.plan import Shard
 from signs_dist.data.sets import Report, open_split, prepare_synthetic
 from signs_dist.environment.context import read_context
-from signs_dist.errors import UserError
+from signs_dist.errors import UserError, require_kind
 from signs_dist.inference.trained_model import TrainedModel
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import Score, to_host
@@ -65,6 +65,7 @@ def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "
         >>> score.num_images, score.accuracy == result["val_accuracy"], score.confusion.shape
         (6, True, (6, 6))
     """
+    require_kind("model", model, TrainedModel, 'score(load_model("runs/a"))')
     num_cores = read_context().usable_cores
     root = None if data is None else str(data)
     with torch.random.fork_rng(devices=()):  # a DataLoader draws a random number; the caller's generator is restored

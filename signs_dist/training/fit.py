@@ -18,6 +18,7 @@ from signs_dist.config.settings import Config
 from signs_dist.console.screen import Screen, is_in_notebook
 from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.environment.context import read_context
+from signs_dist.errors import require_kind
 from signs_dist.run_folder.folder import RunFolder, default_run_path
 from signs_dist.training.start import start_run
 
@@ -61,6 +62,7 @@ def fit(
         >>> result["steps"], result["run_dir"].name, result["val_images"]
         (1, 'tiny', 6)
     """
+    require_kind("config", config, Config, 'fit(load_config("configs/signs.yaml"))')
     accepted = accepted_names([accept_change] if isinstance(accept_change, str) else list(accept_change))
     context = read_context()
     launch_id = context.launch_id if context.may_restart else ""

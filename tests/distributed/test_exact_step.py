@@ -188,6 +188,21 @@ def test_every_part_gets_one_backward() -> None:
         step.finish()
 
 
+def test_a_step_is_finished_before_the_next_begins() -> None:
+    with connect(exact=True) as processes:
+        model = network()
+        step = ExactStep(model, PLAN, processes)
+        for part in step.parts(prepared(0)):
+            images, labels = part.data
+            part.backward(nn.functional.cross_entropy(model(images), labels))
+        with pytest.raises(RuntimeError, match=r"step 1 is not finished: call finish\(\) after its last part"):
+            next(step.parts(prepared(1)))
+        step.finish()
+        one_step(step, model, 1)
+        with pytest.raises(UserError, match=r"loss=0\.5 is of type float\. Type part\.backward\(loss\)"):
+            next(step.parts(prepared(2))).backward(0.5)
+
+
 def test_what_cannot_be_exact_is_refused() -> None:
     with pytest.raises(UserError, match=r"Type connect\(exact=True\)"):
         ExactStep(nn.Linear(1, 1), PLAN, ConnectedProcesses(0, 1, CPU, is_exact=False, group=None))

@@ -209,14 +209,24 @@ def test_the_global_batch_changes_between_epochs_only(tmp_path: Path, cleanup: c
         resume(earlier, tmp_path, changed, accepted=accepted)
 
 
-def test_a_broken_checkpoint_is_set_aside(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
-    made = saved(tmp_path)
+def break_newest(made: Made) -> None:
     save_after(made, 1)
     newest = made.folder.checkpoints / "epoch0000-step000003.pt"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.unlink()  # last.pt is the same file by another name
     newest.write_bytes(content)
+
+
+def test_a_refused_command_names_the_broken_checkpoint(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    break_newest(saved(tmp_path))
+    with pytest.raises(UserError, match=r"step000003\.pt is broken: .* these settings differ .*optim\.lr: 0\.1 → 0\.5"):
+        find(tmp_path, cleanup, "optim.lr=0.5")
+
+
+def test_a_broken_checkpoint_is_set_aside(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = saved(tmp_path)
+    break_newest(made)
     earlier = find(tmp_path, cleanup)
     assert earlier.path == made.folder.checkpoints / "epoch0000-step000002.pt"
     assert "epoch0000-step000003.pt is broken" in earlier.notes[0]
