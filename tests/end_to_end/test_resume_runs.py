@@ -279,7 +279,7 @@ def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path
     """A limit on the size of files that comes when two checkpoints are written, as a disk that has become full."""
     arguments = ["--run-dir", "run", *settings(colours, f"checkpoint.on_error={on_error}", "checkpoint.every_steps=3")]
     with started(launch(1, *arguments), tmp_path) as process:
-        wait_for(tmp_path / "run" / "metrics.jsonl", '"kind": "save", "epoch": 1')
+        wait_for(tmp_path / "run" / "metrics.jsonl", '"kind": "save", "epoch": 2')
         newest = sorted((tmp_path / "run" / "checkpoints").glob("epoch*.pt"))[-1]
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
         ended = finish(process)

@@ -43,6 +43,24 @@ def requeue(site: Site, job: str) -> None:
     site.cluster.run("scontrol", "requeue", job)
 
 
+SLOW_TO_START = """
+import os, time
+from torch import nn
+
+if "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_RESTART_COUNT", 0)) < {attempts}:
+    time.sleep(120)
+
+def network(num_classes, image_size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))
+"""
+
+
+def slow_to_start(site: Site, attempts: int) -> str:
+    """A setting with which so many attempts of a job do not train for two minutes: however late a signal arrives."""
+    (site.folder / "slow_to_start.py").write_text(SLOW_TO_START.format(attempts=attempts))
+    return "model.name=slow_to_start:network"
+
+
 def signal_usr2(site: Site, job: str) -> None:
     site.cluster.run("scancel", "--signal=USR2", job)
 
@@ -219,12 +237,13 @@ def test_the_time_limit_requeues_and_is_counted(site: Site, one_process: str) ->
 def test_a_job_that_is_stopped_again_and_again_ends(site: Site, flags: list[str], why: str, cause: str) -> None:
     """With three minutes of time, every signal is taken for that of the time limit."""
     minutes = "3" if "--max-timeouts" in flags else "30"
-    many = ("model.name=mlp", "train.epochs=1000", "exact=false")
+    network = "model.name=mlp" if flags else slow_to_start(site, attempts=2)
+    many = (network, "train.epochs=1000", "exact=false")
     job = site.submit("--time", minutes, *flags, "--", "--run-dir", "run", *site.settings(*many))
     for attempt in range(2):
         if flags:
             site.await_step("run", 10 + max((line.get("last_step", 0) for line in site.attempts("run")), default=0))
-        else:  # long before its first step
+        else:  # before its first step
             wait_for(site.folder / "run" / "logs" / f"job{job}.{attempt}.rank0.txt")
         signal_usr2(site, job)
         if attempt == 0:
@@ -238,7 +257,7 @@ def test_a_job_that_is_stopped_again_and_again_ends(site: Site, flags: list[str]
 
 
 def test_a_job_that_is_signalled_before_it_trains_comes_back(site: Site) -> None:
-    job = site.submit("--", "--run-dir", "run", *site.settings(*TRIVIAL))
+    job = site.submit("--", "--run-dir", "run", *site.settings(*TRIVIAL, slow_to_start(site, attempts=1)))
     wait_for(site.folder / "run" / "logs" / f"job{job}.0.rank0.txt")
     signal_usr2(site, job)
     ended = site.type_in("wait", job)
