@@ -84,7 +84,7 @@ def make_requests(array: Request, trials: Sequence[Trial]) -> dict[Trial, Reques
     for trial in trials:
         overrides = (*array.overrides, *trial.settings)
         config = load_config(array.config_path, overrides)
-        check.check_batches(config, array.cluster.world_sizes)
+        check.check_batches(config.train, array.cluster.world_sizes)
         requests[trial] = dataclasses.replace(array, overrides=overrides, config=config, run_path=trial.path)
     return requests
 

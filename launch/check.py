@@ -15,25 +15,25 @@ from .request import Request
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from signs_dist.config.settings import Config
+    from signs_dist.config.settings import Config, TrainConfig
 
 TRIAL_IMAGES = 4
 """Number of images in the step that is tried: enough for a BatchNorm."""
 
 
-def check_batches(config: Config, world_sizes: Collection[int]) -> list[str]:
+def check_batches(train: TrainConfig, world_sizes: Collection[int]) -> list[str]:
     """The arithmetic of a step for every number of processes that the queue may give. Raises `UserError`."""
     from signs_dist.data.plan import cut_global_batch, largest_micro_batch
 
-    if min(world_sizes) != max(world_sizes) and config.train.micro_batch is None:
+    if min(world_sizes) != max(world_sizes) and train.micro_batch is None:
         raise UserError(
             f"the queue may give {min(world_sizes)} to {max(world_sizes)} processes, and train.micro_batch is not set: "
             f"each number of processes would cut the batch in another way. Add train.micro_batch="
-            f"{largest_micro_batch(config.train.global_batch, max(world_sizes))}"
+            f"{largest_micro_batch(train.global_batch, max(world_sizes))}"
         )
     lines = []
     for world_size in sorted(world_sizes):
-        cut = cut_global_batch(config.train.global_batch, config.train.micro_batch, world_size)
+        cut = cut_global_batch(train.global_batch, train.micro_batch, world_size)
         lines.append(cut.describe(world_size))
     return lines
 

@@ -49,7 +49,7 @@ def check_request(request: Request) -> UserError | None:
         UserError: the job would fail.
     """
     findings = SCHEDULERS[request.cluster.kind].check(request)
-    tell("batch", check.check_batches(request.config, request.cluster.world_sizes))
+    tell("batch", check.check_batches(request.config.train, request.cluster.world_sizes))
     tell("run", [str(request.run_path), *check.check_run_folder(request)])
     for what, lines in findings.lines.items():
         tell(what, lines)

@@ -75,15 +75,15 @@ def test_the_time_for_a_save(
 
 def test_every_number_of_processes_that_the_queue_may_give_is_worked_out(tmp_path: Path) -> None:
     config = make_request(tmp_path, "train.global_batch=32", "train.micro_batch=8").config
-    assert len(check_batches(config, [2, 1, 4])) == 3
+    assert len(check_batches(config.train, [2, 1, 4])) == 3
     with pytest.raises(UserError, match="too few for 8 processes"):
-        check_batches(config, [1, 8])
+        check_batches(config.train, [1, 8])
     unset = make_request(tmp_path, "train.global_batch=32", "train.micro_batch=null").config
-    assert len(check_batches(unset, [2])) == 1
+    assert len(check_batches(unset.train, [2])) == 1
     with pytest.raises(
         UserError, match=r"train.micro_batch is not set: each number of processes .* Add train.micro_batch=8"
     ):
-        check_batches(unset, [2, 4])
+        check_batches(unset.train, [2, 4])
 
 
 def test_a_run_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
