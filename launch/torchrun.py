@@ -43,7 +43,7 @@ class Rendezvous:
 
     Attributes:
         num_nodes: number of nodes, and so of agents.
-        endpoint: HOST:PORT that one of them serves; port 0 takes a free one, and is for one node.
+        endpoint: HOST:PORT that one agent serves. Port 0 takes a free port, for a launch of one node.
         run_id: the launch's name, the same for all agents.
         is_host: whether this agent serves the endpoint; None lets torch compare names and addresses.
     """

@@ -25,3 +25,20 @@ def write_colour_set(root: Path, *, counts: Mapping[str, int], size: int = 16, n
                 pixels = (np.array(COLOURS[label]) + noise).clip(0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / name, quality=95)
     return root
+
+
+def small_run(root: Path, *more: str, epochs: int, global_batch: int) -> list[str]:
+    """Settings of a run on a colour set: BatchNorm, dropout, an average and clipping, in micro-batches of 2."""
+    return [
+        f"data.root={root}",
+        f"data.cache={root}/cache",
+        "data.image_size=16",
+        "model.name=signs_net",
+        "model.args={channels: 4, dropout: 0.3}",
+        f"train.epochs={epochs}",
+        f"train.global_batch={global_batch}",
+        "train.micro_batch=2",
+        "ema.decay=0.9",
+        "optim.clip_norm=1.0",
+        *more,
+    ]

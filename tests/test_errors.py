@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from signs_dist.errors import (
@@ -48,10 +50,13 @@ def test_what_the_run_itself_handles_is_no_error_of_a_command() -> None:
     assert (str(error), error.found[0]["step"]) == ("the loss is not a finite number", 2)
 
 
-def test_an_argument_of_a_legal_type_passes() -> None:
-    require_kind("step", 3, int, "")
-    require_kind("path", None, (str, type(None)), "")
-    require_kind("exact", True, bool, "")
+@pytest.mark.parametrize(
+    ("value", "kind", "passes"),
+    [(3, int, True), (None, (str, type(None)), True), (True, bool, True), (True, int, False), ("3", int, False)],
+)
+def test_which_types_are_legal(value: object, kind: type, passes: bool) -> None:
+    with contextlib.nullcontext() if passes else pytest.raises(UserError, match=r"^step="):
+        require_kind("step", value, kind, "step=3")
 
 
 def test_an_argument_of_another_type_is_refused() -> None:

@@ -13,7 +13,7 @@ from signs_dist.errors import UserError
 from signs_dist.parity import build_parser, parse_world_sizes
 from signs_dist.parity import main as parity
 from tests.processes import rank_environment, run, train_command
-from tests.sets import write_colour_set
+from tests.sets import small_run, write_colour_set
 
 
 @pytest.fixture(scope="module")
@@ -22,19 +22,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(root: Path, *more: str) -> list[str]:
-    return [
-        f"data.root={root}",
-        f"data.cache={root}/cache",
-        "data.image_size=16",
-        "model.name=signs_net",
-        "model.args={channels: 4, dropout: 0.3}",
-        "train.epochs=3",
-        "train.global_batch=16",
-        "train.micro_batch=2",
-        "ema.decay=0.9",
-        "optim.clip_norm=1.0",
-        *more,
-    ]
+    return small_run(root, *more, epochs=3, global_batch=16)
 
 
 def test_numbers_of_processes() -> None:

@@ -56,7 +56,7 @@ def find_checkpoint(store: CheckpointStore, *, has_saved: bool) -> Found:
             notes.append(f"{error} It was renamed to {store.set_aside(path).name}.")
             continue
         if notes:
-            notes.append(f"resuming from the checkpoint before it: {path}")
+            notes.append(f"the checkpoint before it is whole: {path}")
         return Found(path, tuple(notes))
     if notes or has_saved:
         found = " ".join(notes) or f"{store.folder} holds no checkpoint."

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import signal
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,21 +141,24 @@ def find_earlier_attempt(
         content = strategy.all_succeed(lambda: _read(Path(path)), "read the checkpoint")
         differences = changed_settings(content["config"], config)
         # Checked before the data are opened, which may take long.
-        strategy.all_succeed(lambda: _refuse_changes(differences, accepted, notes), "compare settings")
+        with naming(notes):
+            strategy.all_succeed(lambda: refuse_changes(differences, accepted, data=None), "compare settings")
         notes += [f"changed since: {line}" for line in describe_changes(differences)]
     return EarlierAttempt(
         is_begun, Path(path) if path is not None else None, content, tuple(notes), lease, last_write_seconds
     )
 
 
-def _refuse_changes(
-    differences: Mapping[str, tuple[Any, Any]], accepted: Collection[str], notes: Sequence[str]
-) -> None:
-    """Refuse changed settings, as `refuse_changes`; the message also has what was found out before, in `notes`."""
+@contextlib.contextmanager
+def naming(notes: Sequence[str]) -> Iterator[None]:
+    """Within the block, a refusal begins with `notes`, such as a damaged checkpoint that was set aside.
+
+    The notes are printed below the banner, which a refused command does not reach.
+    """
     try:
-        refuse_changes(differences, accepted, data=None)
+        yield
     except UserError as error:
-        raise UserError(" ".join([*notes, str(error)])) from error
+        raise UserError("\n".join([*notes, str(error)])) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

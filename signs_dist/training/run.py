@@ -21,7 +21,7 @@ from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
-from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, resume_from, take_lease
+from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState
@@ -82,19 +82,24 @@ def train(
     folder = RunFolder(run_path, is_writer=strategy.is_main)
     with contextlib.ExitStack() as cleanup:
         earlier = find_earlier_attempt(config, folder, accepted, process, cleanup)
-        prepared = strategy.all_succeed(
-            lambda: prepare(config, process, micro_batch=earlier.micro_batch), "wait for all to prepare"
-        )
-        run = strategy.all_succeed(lambda: _make_run(prepared, process, folder, command), "wait for all to be ready")
-        if strategy.world_size == 1:
-            # A program that calls `fit` may keep an error, and its traceback keeps the loaders: end their workers here.
-            cleanup.callback(run.stepper.close)
-        if config.exact:
-            require_same_start(prepared.model, lambda digest: strategy.gather_values(digest, "compare initial weights"))
-        earlier = strategy.all_succeed(
-            lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
-            "load the checkpoint",
-        )
+        with naming(earlier.notes):
+            prepared = strategy.all_succeed(
+                lambda: prepare(config, process, micro_batch=earlier.micro_batch), "wait for all to prepare"
+            )
+            run = strategy.all_succeed(
+                lambda: _make_run(prepared, process, folder, command), "wait for all to be ready"
+            )
+            if strategy.world_size == 1:
+                # A program that calls `fit` may keep an error, whose traceback keeps the loaders: end their workers.
+                cleanup.callback(run.stepper.close)
+            if config.exact:
+                require_same_start(
+                    prepared.model, lambda digest: strategy.gather_values(digest, "compare initial weights")
+                )
+            earlier = strategy.all_succeed(
+                lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
+                "load the checkpoint",
+            )
         # At a SIGTERM before the first save of this attempt, the trainer needs to know how long a save takes.
         run.saver.last_write_seconds = earlier.last_write_seconds
         strategy.all_succeed(folder.create if strategy.is_main else lambda: None, "make the run folder")

@@ -148,7 +148,7 @@ def assert_falls_back(folder: Path, damaged: bytes) -> None:
     assert found.notes == (
         f"{newest} is broken: its SHA-256 differs from the SHA-256 beside it. It was renamed to "
         "epoch0002-step000000.pt.broken.",
-        f"resuming from the checkpoint before it: {found.path}",
+        f"the checkpoint before it is whole: {found.path}",
     )
     assert not newest.exists()
     (folder / "epoch0002-step000000.pt.broken").unlink()

@@ -72,7 +72,7 @@ def test_when_a_machine_is_gone_the_others_go_on(colours: Path, whole: Path, tmp
 
 def test_a_machine_that_comes_later_is_taken_up(colours: Path, whole: Path, tmp_path: Path) -> None:
     command = agent_command("", *settings(colours))
-    # Without it torch 2.14 meets anew in the store of the meeting before, and waits for ever.
+    # Without this variable torch 2.14 uses the store of the previous rendezvous again, and waits for ever.
     variables = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(started(command, tmp_path, variables))

@@ -28,7 +28,7 @@ from tests.processes import (
     train_command,
     wait_for,
 )
-from tests.sets import write_colour_set
+from tests.sets import small_run, write_colour_set
 
 pytestmark = pytest.mark.slow
 
@@ -74,19 +74,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(root: Path, *more: str) -> list[str]:
-    return [
-        f"data.root={root}",
-        f"data.cache={root}/cache",
-        "data.image_size=16",
-        "model.name=signs_net",
-        "model.args={channels: 4, dropout: 0.3}",
-        "train.epochs=3",
-        "train.global_batch=16",
-        "train.micro_batch=2",
-        "ema.decay=0.9",
-        "optim.clip_norm=1.0",
-        *more,
-    ]
+    return small_run(root, *more, epochs=3, global_batch=16)
 
 
 def faulty(root: Path, fault: str, *more: str) -> list[str]:

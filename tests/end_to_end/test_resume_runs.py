@@ -18,7 +18,7 @@ from signs_dist.environment.process_table import find_descendants
 from signs_dist.monitoring.beats import read_beats
 from signs_dist.run_folder.digest import find_damage
 from tests.processes import finish, run, started, torchrun_command, train_command, wait_for
-from tests.sets import write_colour_set
+from tests.sets import small_run, write_colour_set
 
 pytestmark = pytest.mark.slow
 
@@ -32,22 +32,9 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(root: Path, *more: str) -> list[str]:
-    return [
-        f"data.root={root}",
-        f"data.cache={root}/cache",
-        "data.image_size=16",
-        "model.name=signs_net",
-        "model.args={channels: 4, dropout: 0.3}",
-        "train.epochs=4",
-        "train.global_batch=8",
-        "train.micro_batch=2",
-        "ema.decay=0.9",
-        "optim.clip_norm=1.0",
-        "exact=true",
-        "log.every_steps=1",
-        "checkpoint.every_steps=5",
-        *more,
-    ]
+    return small_run(
+        root, "exact=true", "log.every_steps=1", "checkpoint.every_steps=5", *more, epochs=4, global_batch=8
+    )
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +226,7 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_used(colours: Path, who
     ended = run(launch(2, *arguments), tmp_path)
     assert ended.code == 0, ended.err
     assert f"{newest.name} is broken: its SHA-256 differs from the SHA-256 beside it." in ended.out
-    assert f"resuming from the checkpoint before it: run/checkpoints/{before.name}" in ended.out
+    assert f"the checkpoint before it is whole: run/checkpoints/{before.name}" in ended.out
     assert (checkpoints / f"{newest.name}.broken").is_file()
     assert_same(tmp_path / "run", whole)
 

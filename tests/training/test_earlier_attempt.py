@@ -19,7 +19,7 @@ from signs_dist.config.reading import dump_config
 from signs_dist.errors import UserError
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine
-from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, resume_from, take_lease
+from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
 from signs_dist.training.run_state import Best, RunState
 from signs_dist.training.stepper import Stepper
 from tests.training.parts import Made, make_config, make_process, make_silent, make_stepper, make_trainer
@@ -220,8 +220,17 @@ def break_newest(made: Made) -> None:
 
 def test_a_refused_command_names_the_broken_checkpoint(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     break_newest(saved(tmp_path))
-    with pytest.raises(UserError, match=r"step000003\.pt is broken: .* these settings differ .*optim\.lr: 0\.1 → 0\.5"):
+    with pytest.raises(
+        UserError, match=r"step000003\.pt is broken: .*\n.*\nthese settings differ .*optim\.lr: 0\.1 → 0\.5"
+    ):
         find(tmp_path, cleanup, "optim.lr=0.5")
+
+
+def test_a_later_refusal_names_it_as_well() -> None:
+    with pytest.raises(UserError, match=r"^a\.pt is broken\.\nno such model$"), naming(["a.pt is broken."]):
+        raise UserError("no such model")
+    with pytest.raises(RuntimeError, match=r"^other$"), naming(["a.pt is broken."]):
+        raise RuntimeError("other")
 
 
 def test_a_broken_checkpoint_is_set_aside(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
