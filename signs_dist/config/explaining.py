@@ -18,6 +18,8 @@ MAX_VALUE_WIDTH = 44
 def explain_settings(config: Section, origins: Mapping[str, str]) -> str:
     """Every setting as `key = value  # origin`, with its docstring indented below it, sections in the schema's order.
 
+    An origin that does not fit into LINE_WIDTH columns, such as the path of a file, is on a line of its own.
+
     Args:
         config: the values.
         origins: dotted key → `file:line` or the command-line argument. A key that is missing has its default value.
@@ -31,7 +33,9 @@ def explain_settings(config: Section, origins: Mapping[str, str]) -> str:
         if key.rpartition(".")[0] != section:
             section = key.rpartition(".")[0]
             lines += ["", *textwrap.wrap(f"{section}: {summary_of(_section_at(type(config), section))}", LINE_WIDTH)]
-        lines.append(f"{key:<{key_width}} = {value:<{value_width}}  # {origin_of(key, origins)}")
+        origin = origin_of(key, origins)
+        row = f"{key:<{key_width}} = {value:<{value_width}}  # {origin}"
+        lines += [row] if len(row) <= LINE_WIDTH else [f"{key:<{key_width}} = {value}", f"    # {origin}"]
         lines += textwrap.wrap(text, LINE_WIDTH, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
