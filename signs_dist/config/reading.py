@@ -32,7 +32,7 @@ from signs_dist.config.yaml_text import (
     read_key,
     read_tree,
 )
-from signs_dist.errors import UserError, require_kind
+from signs_dist.errors import UserError, in_python_words, require_kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,7 @@ class LoadedConfig:
         return explain_settings(self.config, self.origins)
 
 
+@in_python_words()
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a config: defaults < `path` (YAML) < `overrides` (each `section.key=value`, the value in YAML).
 

@@ -17,7 +17,7 @@ from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
 from signs_dist.distributed.device_choice import choose_device
 from signs_dist.environment.context import Context, read_context
-from signs_dist.errors import UserError
+from signs_dist.errors import UserError, in_python_words
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.weights import read_weights
@@ -82,6 +82,7 @@ class TrainedModel:
         return predict_logits(self.network, inputs, self.precision, flip_average=flips)
 
 
+@in_python_words()
 def load_model(run_dir: str | Path, *, weights: str = "final", device: str | torch.device = "auto") -> TrainedModel:
     """Read a trained model from its run folder.
 
