@@ -63,9 +63,8 @@ def explained(error: OSError, path: Path, doing: str = "write") -> OSError | Use
     if error.errno in NO_SPACE:
         return UserError(f"{explain_no_space(error, path)} Or choose another folder.")
     if error.errno in _CANNOT_WRITE:
-        return UserError(
-            f"cannot write {path}: {error.strerror}{_whose(error, path)}. Choose a path that you may write to."
-        )
+        way_out = f"Choose a path that you may {'write to' if doing == 'write' else 'open'}."
+        return UserError(f"cannot {doing} {path}: {error.strerror}{_whose(error, path)}. {way_out}")
     return error
 
 
