@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from signs_dist.environment.core_use import let_threads_sleep
 from signs_dist.environment.limits import explain_limit
 from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, CommandError, UserError
 from signs_dist.files import explained
@@ -160,6 +161,7 @@ def _describe_limit(error: OSError | ImportError | MemoryError) -> UserError | N
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. A `CommandError` is printed on standard error, without a traceback."""
+    let_threads_sleep(os.environ)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Characters that the terminal's encoding lacks, and file names that are not UTF-8, must not end a run.
         sys.stdout.reconfigure(errors="backslashreplace")
