@@ -28,6 +28,7 @@ def banner_lines(
         ("run", str(run_path)),
         *again,
         ("data", _about_data(prepared)),
+        *(("note", note) for note in prepared.data.notes),
         ("model", _about_model(prepared)),
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}"),
         *([("by", sharing)] if sharing else []),
