@@ -220,8 +220,8 @@ def _check_root(root: Path) -> None:
     meant = f" Did you mean {root.parent / similar[0]}?" if similar else ""
     source = "SIGNS.zip" if root.name.endswith("SIGNS") else "PHOTOS"
     raise UserError(
-        f"there is no folder {root}.{meant} Give the folder that holds train_signs/ and val_signs/, or train/ and val/. "
-        f"Or make it from photos, in a folder or a zip: "
+        f"there is no folder {root}.{meant} Give the folder that holds train_signs/ and val_signs/, or train/ and "
+        f"val/. Or make it from photos, in a folder or a zip: "
         f"python -m signs_dist.data.build --source {source} --out {shlex.quote(str(root))}."
     )
 

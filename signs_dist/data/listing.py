@@ -85,9 +85,7 @@ class PassedOver:
         """What was passed over, counted and named: a line for each kind, none where there is nothing."""
         parts = [
             _part(self.litter, "file or folder of other programs", "files and folders of other programs"),
-            _part(
-                self.not_images, "file without a readable image", "files without a readable image"
-            ),
+            _part(self.not_images, "file without a readable image", "files without a readable image"),
             _part(self.dead_links, "link that leads nowhere", "links that lead nowhere"),
             _part(self.repeated, "link to a folder that is read already", "links to folders that are read already"),
         ]
@@ -176,9 +174,8 @@ def list_images(root: Path, *, scope: Callable[[str], str] = lambda path: "") ->
         UserError: the folder, or one below it, cannot be read.
     """
     found = Collector()
-    walk = _Walk(root, found, scope)
     try:
-        walk.read_tree()
+        _Walk(root, found, scope).read_tree()
     except OSError as error:
         raise UserError(f"cannot read {error.filename or root}: {error.strerror}. Check its permissions.") from error
     return found.listing()
