@@ -197,11 +197,18 @@ def _split_folder(root: Path, split: str) -> Path:
     wanted = f"{split}_signs/ or {split}/"
     if split != "train" and _split_folders(root, "train"):
         raise UserError(f"{root} has no {split} images (folder {wanted}). Make that folder, or {_build_hint(root)}.")
-    for inner in _subfolders(root):
-        if _split_folders(inner, split):
-            raise UserError(
-                f"{root} has no folder {wanted}, but {inner} has one. Give {inner}, or {_build_hint(inner)}."
-            )
+    inner = [folder for folder in _subfolders(root) if _split_folders(folder, split)]
+    if len(inner) == 1:
+        raise UserError(
+            f"{root} has no folder {wanted}, but {inner[0]} has one. Give {inner[0]}, or {_build_hint(inner[0])}."
+        )
+    if inner:
+        names = listed([folder.name for folder in inner])
+        raise UserError(
+            f"{root} has no folder {wanted}, but {names} have one. Give one of them, or {_build_hint(root)}."
+        )
+    if split_of_folder(root.name) and _split_folders(root.absolute().parent, split):
+        raise UserError(f"{root} is the folder of one split. Give the folder above, {root.absolute().parent}.")
     raise UserError(f"{root} has no {split} images (folder {wanted}){_what_it_looks_like(root)}")
 
 

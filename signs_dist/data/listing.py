@@ -60,7 +60,8 @@ class PassedOver:
     not_images: Tally = Tally()
     """Files that are no image, by their paths."""
     dead_links: Tally = Tally()
-    """Links to files or folders that do not exist or cannot be reached, by their paths."""
+    """Links to nothing that do not have a photo's name, by their paths. One that has is a photo that is missing: it is
+    listed, and reading it says so."""
     repeated: Tally = Tally()
     """Links to folders that are listed already, by their paths."""
 
@@ -257,7 +258,7 @@ class _Walk:
     def _sort_file(self, entry: os.DirEntry[str], path: str) -> None:
         if is_litter_file(entry.name):
             self._found.pass_over("litter", entry.name)
-        elif entry.is_symlink() and not _exists(entry):
+        elif not is_image_name(entry.name) and entry.is_symlink() and not _exists(entry):
             self._found.pass_over("dead_links", path)
         elif is_image(entry.name, lambda: _first_bytes_of(entry)):
             self._found.images.append(path)

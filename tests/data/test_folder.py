@@ -65,6 +65,7 @@ def test_class_folders_as_image_folder_reads_them(tmp_path: Path) -> None:
         (["SIGNS.zip"], "It has a zip: build .*--source .*SIGNS.zip"),
         (["SIGNS/train_signs/0_a.jpg"], "but .*SIGNS has one. Give .*SIGNS, or build"),
         (["notes.txt"], "Give the folder that holds train_signs/"),
+        (["a/train/0_a.jpg", "b/train/0_a.jpg"], "but a, b have one. Give one of them, or build .*--source"),
     ],
 )
 def test_wrong_folders_say_what_is_wrong_and_what_to_do(names: list[str], message: str, tmp_path: Path) -> None:
@@ -217,6 +218,12 @@ def test_a_class_that_is_called_as_a_split_is_told(name: str, tmp_path: Path) ->
     ) as error:
         index_data_set(tmp_path)
     assert f"{tmp_path}/train/{name}/, {tmp_path}/train/bus/" in str(error.value)
+
+
+def test_the_folder_of_one_split_is_told(tmp_path: Path) -> None:
+    write_split_set(tmp_path, "train", "val")
+    with pytest.raises(UserError, match=f"train is the folder of one split. Give the folder above, {tmp_path}"):
+        index_data_set(tmp_path / "train")
 
 
 def test_a_link_to_the_data_set_brings_no_photos_of_other_splits(tmp_path: Path) -> None:

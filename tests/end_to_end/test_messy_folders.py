@@ -75,7 +75,6 @@ def messy(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "cat/all": root,
             "cat/above": root.parent.parent,
             "cat/self": Path("self"),
-            "cat/gone.jpg": root / "nowhere.jpg",
             "gone": root / "nowhere",
         }.items():
             (root / name / link).symlink_to(target)
@@ -105,7 +104,7 @@ def test_in_place_and_built(clean: Path, messy: Path, tmp_path: Path, capsys: py
     assert weights(builds[1], tmp_path / "built_messy") == weights(builds[0], tmp_path / "built_clean")
 
     assert run_command(evaluate, [str(run)]) == 0
-    assert "links that lead nowhere (valid/cat/gone.jpg, valid/cat/self, valid/gone)" in capsys.readouterr().out
+    assert "links that lead nowhere (valid/cat/self, valid/gone)" in capsys.readouterr().out
     assert run_command(predict, [str(run), str(messy / "valid"), "--json", str(tmp_path / "p.json")]) == 0
     predicted = json.loads((tmp_path / "p.json").read_text())["predictions"]
     assert len(predicted) == len(photos_of("val", 1))

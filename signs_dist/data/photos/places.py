@@ -110,13 +110,14 @@ def check_splits(placed: Sequence[PlacedFile], place: Place, outside: Iterable[s
                 f"{where} has both {place.prefix}{other} and {place.prefix}{top} for {split}. "
                 f"Keep one: rename or move the other."
             )
-    beside = sorted({path[len(place.prefix) :].partition("/")[0] for path in outside if _is_beside(path, place.prefix)})
+    others = sorted({path[len(place.prefix) :].partition("/")[0] for path in outside if _is_beside(path, place.prefix)})
     unlabelled = sorted(
         top
         for top, split in place.tops.items()
         if all("/" not in found.name and label_of_name(found.name) is None for found in placed if found.split == split)
     )
     is_train_missing = "train" not in folder_of_split
+    beside = others or ([top.strip("/") for top in unlabelled[1:]] if is_train_missing else [])
     if beside and unlabelled and (is_train_missing or folder_of_split["train"] in unlabelled):
         raise UserError(named_like_split_message(f"{where}/{place.prefix}".rstrip("/"), unlabelled[0], beside))
     if is_train_missing:

@@ -195,11 +195,14 @@ def require_usable(arrangement: Arrangement, where: Path) -> None:
         raise UserError("\n".join(arrangement.problems))
     if not arrangement.images and arrangement.layout == "flat":
         names = [path for path, _ in arrangement.bad_names]
+        above = ""
+        if where.is_dir() and not any("/" in name for name in names):
+            parent = shlex.quote(str(where.resolve().parent))
+            above = f" If these are photos of one class, give the folder of all class folders: --source {parent}."
         raise UserError(
-            f"{where}: no image can be used: none of {len(names):,} has a label in its name ({listed(names, 3)}). "
-            f"If these are photos of one class, give the folder above, which holds a folder for each class: "
-            f"--source {shlex.quote(str(where.resolve().parent))}. Or let each name begin with its label, as "
-            f"3_IMG_5942.jpg does."
+            f"{where}: no image can be used: none of {len(names):,} has a label in its name ({listed(names, 3)}), or "
+            f"lies in a class folder.{above} Sort the photos into a folder for each class, such as cat/1.jpg, or let "
+            f"each name begin with its label, as 3_IMG_5942.jpg does."
         )
 
 
@@ -238,6 +241,14 @@ def _labelled(placed: Sequence[PlacedFile], layout: Layout) -> tuple[list[Source
 def _layout_of(placed: list[PlacedFile], where: Path) -> Layout:
     flat = [found.file.path for found in placed if "/" not in found.name]
     nested = [found.file.path for found in placed if "/" in found.name]
+    with_classes = {found.split or "" for found in placed if "/" in found.name}
+    without = {found.split or "" for found in placed if "/" not in found.name}
+    if flat and nested and not with_classes & without:
+        raise UserError(
+            f"{where} has class folders for {' and '.join(sorted(with_classes))} ({printable(nested[0])}), but none "
+            f"for {' and '.join(sorted(without))} ({printable(flat[0])}). Sort these photos into class folders too, or "
+            f"move their folder out of {where}."
+        )
     if flat and nested:
         raise UserError(
             f"{where} has images with a class folder ({printable(nested[0])}) and images without "
@@ -253,7 +264,7 @@ def _split_in_path(path: str) -> str:
 def _source_file(root: Path, relative: str) -> SourceFile:
     try:
         status = (root / relative).stat()
-    except OSError as error:  # it was removed meanwhile: reading it reports a bad image
+    except OSError as error:  # a link to nothing: reading it reports a bad image
         return SourceFile(relative, 0, f"unreadable: {error.strerror}")
     kind = "" if stat.S_ISREG(status.st_mode) else " not a regular file"
     return SourceFile(relative, status.st_size, f"mtime {status.st_mtime_ns}{kind}")

@@ -75,9 +75,10 @@ def test_link_loop_and_dangling_link_in_a_folder(tmp_path: Path) -> None:
     write_files(tmp_path, {"train/cat/a.jpg": b"x"})
     (tmp_path / "train/cat/loop").symlink_to(tmp_path)
     (tmp_path / "train/cat/gone.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "train/cat/lost").symlink_to(tmp_path / "nowhere")
     files = list_source(tmp_path)
-    assert [file.path for file in files] == ["train/cat/a.jpg"]
-    assert [note.partition(" (")[2] for note in files.passed_over.notes()] == ["train/cat/gone.jpg)", "train/cat/loop)"]
+    assert sorted(file.path for file in files) == ["train/cat/a.jpg", "train/cat/gone.jpg"]
+    assert [note.partition(" (")[2] for note in files.passed_over.notes()] == ["train/cat/lost)", "train/cat/loop)"]
 
 
 def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -116,6 +117,11 @@ def test_a_class_may_have_a_folder_called_test() -> None:
         ),
         (["test/0.jpg", "bus/1.jpg", "car/2.jpg"], "folder test/ has the name of a split"),
         (["val/0.jpg", "bus/1.jpg"], "folder val/ has the name of a split"),
+        (["test/0.jpg", "val/1.jpg"], "folder test/ has the name of a split, .* beside it are val/"),
+        (
+            ["train/cat/0.jpg", "train/dog/1.jpg", "test/2.jpg"],
+            "class folders for train .*, but none for test .test/2.jpg",
+        ),
         (["pets/train/0.jpg", "pets/bus/1.jpg"], "photos/pets: the folder train/ has the name of a split"),
         (["ca\x1bt/0.jpg", "dog/0.jpg"], r"the class folder 'ca\\x1bt' has control characters"),
         (["train/ca\nt/0.jpg", "train/dog/0.jpg"], "has control characters in its name"),
@@ -157,11 +163,16 @@ def test_folders_without_photos_are_told_or_refused(kind: str, tmp_path: Path) -
         require_usable(arrangement, source)
 
 
-def test_the_folder_of_one_class_is_told() -> None:
+def test_the_folder_of_one_class_is_told(tmp_path: Path) -> None:
     arrangement = arranged(*(f"IMG_{number}.jpg" for number in range(980)))
     with pytest.raises(UserError, match=r"none of 980 has a label in its name \(IMG_0.jpg, .* and 977 more\)") as error:
-        require_usable(arrangement, Path("/photos/cat"))
-    assert "--source /photos." in str(error.value)
+        require_usable(arrangement, tmp_path)
+    assert f"--source {tmp_path.parent}. Sort the photos into a folder for each class" in str(error.value)
+    with pytest.raises(
+        UserError, match=r"each class, such as cat/1.jpg, or let each name begin with its label"
+    ) as error:
+        require_usable(arranged("train/cat.0.jpg", "val/cat.1.jpg"), tmp_path)
+    assert "--source" not in str(error.value)
 
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
