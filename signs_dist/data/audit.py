@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = audit(options.source, processes=options.processes, screen=screen)
     screen.table(counts_table(found.counts))
     for line in found.notes:
-        screen.result(line)
+        screen.say(line)
     for line in outside_lines(found.outside):
         screen.result(line)
     for line in found.problems:

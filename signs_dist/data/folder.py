@@ -121,7 +121,7 @@ def index_split(root: Path, split: str, *, classes: Sequence[str] | None = None)
     notes: list[str] = []
     if "/" in names[0]:
         notes = _check_class_folders(folder, listing, top, found)
-    class_of = same_class(found)
+    class_of = same_class(set(found))
     if any(name != spelling for spelling, name in class_of.items()):
         # As if all lay in one folder, so that the order is that of a set whose folders have one spelling.
         pairs = sorted(zip(names, found, strict=True), key=lambda pair: class_of[pair[1]] + pair[0][len(pair[1]) :])
@@ -216,10 +216,10 @@ def _check_root(root: Path) -> None:
     if root.is_dir():
         return
     if root.is_file():
-        kind = "a zip" if zipfile.is_zipfile(root) else kind_of_file(read_first_bytes(root), root.name) or "a file"
-        hint = f" To make a folder of it, {_build_hint(root)}." if kind == "a zip" else ""
+        if root.suffix.lower() == ".zip" or zipfile.is_zipfile(root):
+            raise UserError(f"{root} is a zip, not a folder of images. To make a folder of it, {_build_hint(root)}.")
         raise UserError(
-            f"{root} is {kind}, not a folder of images.{hint or ' Give the folder that holds train/ and val/.'}"
+            f"{root} is {_kind_of(root)}, not a folder of images. Give the folder that holds train/ and val/."
         )
     if root.exists():
         raise UserError(f"{root} is not a folder. Give the folder that holds train/ and val/.")
@@ -233,10 +233,17 @@ def _check_root(root: Path) -> None:
     )
 
 
+def _kind_of(file: Path) -> str:
+    try:
+        return kind_of_file(read_first_bytes(file), file.name) or "a file"
+    except OSError:
+        return "a file"
+
+
 def _folders_beside(root: Path) -> list[str]:
     try:
         return [folder.name for folder in _subfolders(root.parent)]
-    except OSError:
+    except UserError:  # the folder that is missing is told, not the one above
         return []
 
 
@@ -255,8 +262,12 @@ def _subfolders(folder: Path) -> list[Path]:
     """The folders in a folder that the user made, sorted; none if it is missing."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if is_folder(entry) and not is_litter_folder(entry.name))
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if is_folder(entry) and not is_litter_folder(entry.name)]
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}. Check its permissions.") from error
+    return sorted(folder / name for name in names)
 
 
 def _holds_an_image(folder: Path, *, is_deep: bool = True) -> bool:
@@ -285,7 +296,7 @@ def _check_class_folders(folder: Path, listing: Listing, top: str, found: Sequen
     empty, unreadable = folders_without_images(listing.images, listing.num_others, top)
     if unreadable:
         raise UserError(unreadable_folders_message(folder, [f"{top}{name}/" for name in unreadable]))
-    notes = class_notes(found)
+    notes = class_notes(set(found))
     return [*notes, empty_folders_note([f"{folder.name}/{top}{name}" for name in empty])] if empty else notes
 
 

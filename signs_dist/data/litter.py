@@ -29,8 +29,9 @@ LITTER_SUFFIXES = (
 )
 """Ends of files' names, in any case."""
 
-LITTER_PARTS = ("sync-conflict-", "conflicted copy", ".syncthing.")
-"""Parts of files' names, in any case: copies that Syncthing, Dropbox, Nextcloud and others make of a file."""
+LITTER_PARTS = ("sync-conflict-", "conflicted copy", "[conflicted]", "(sfconflict ", ".syncthing.")
+"""Parts of files' names, in any case: copies that Syncthing, Dropbox, Nextcloud, pCloud, Seafile and
+others make of a file."""
 
 _FOLDERS = frozenset(name.casefold() for name in LITTER_FOLDERS)
 _FILES = frozenset(name.casefold() for name in LITTER_FILES)

@@ -112,6 +112,8 @@ def check_class_names(names: Iterable[str], where: object) -> None:
 
 def is_printable(name: str) -> bool:
     """Whether any terminal and any JSON file can hold a name as it is."""
+    if name.isascii():
+        return name.isprintable()
     # Refuses control characters, line separators and bytes that are not UTF-8; not the narrow space in macOS
     # screenshots.
     return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)

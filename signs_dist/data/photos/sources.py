@@ -170,7 +170,7 @@ def arrange(files: Sequence[SourceFile], where: Path) -> Arrangement:
     layout = _layout_of(placed, where)
     remarks = _Remarks([], [])
     if layout == "class_folders":
-        check_class_names((found.name.partition("/")[0] for found in placed), where)
+        check_class_names({found.name.partition("/")[0] for found in placed}, where)
         if not place.tops:
             check_not_splits(placed, place.prefix, where)
         remarks = _about_folders(listing, placed, place, where)
@@ -222,7 +222,7 @@ def _about_folders(listing: SourceListing, placed: Sequence[PlacedFile], place: 
 def _labelled(placed: Sequence[PlacedFile], layout: Layout) -> tuple[list[SourceImage], list[tuple[str, str]]]:
     images: list[SourceImage] = []
     bad_names: list[tuple[str, str]] = []
-    class_of = same_class(found.name.partition("/")[0] for found in placed)
+    class_of = same_class({found.name.partition("/")[0] for found in placed})
     for found in placed:
         folder, slash, rest = found.name.partition("/")
         class_name = label_of_name(folder) if layout == "flat" else class_of[folder]
