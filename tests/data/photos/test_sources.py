@@ -215,3 +215,15 @@ def test_a_source_of_archives_only_is_told(tmp_path: Path) -> None:
         UserError, match=r"holds no images.*\(part/inner.zip\). Unpack part/inner.zip and give what is in it"
     ):
         arrange(list_source(outer), outer)
+
+
+def test_a_link_called_train_makes_classes_of_folders_that_look_like_splits(tmp_path: Path) -> None:
+    names = [f"{person}/{day}/0.jpg" for person in ("ann", "bob") for day in ("1", "2")]
+    photos = write_files(tmp_path / "photos", dict.fromkeys(names, b"x"))
+    with pytest.raises(UserError, match="all hold the same folders 1, 2"):
+        arrange(list_source(photos), photos)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/train").symlink_to(photos)
+    arrangement = arrange(list_source(tmp_path / "set"), tmp_path / "set")
+    assert {image.class_name for image in arrangement.images} == {"ann", "bob"}
+    assert arrangement.splits() == ("train",)
