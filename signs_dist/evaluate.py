@@ -56,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     score = score_split(model, opened, num_cores=cores)
 
     screen.say(f"weights {model.source}")
+    for note in opened.notes:
+        screen.say(note)
     show_score(screen, options.split, score, model.classes, opened.data_name)
     if options.json is not None:
         about = {

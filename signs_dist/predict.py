@@ -42,14 +42,14 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
 
     from signs_dist.console.screen import Screen, percent
-    from signs_dist.data.images import find_images
+    from signs_dist.data.listing import find_photos
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder
 
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
     RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
-    paths = find_images(options.images)
+    paths, passed_over = find_photos(options.images)
 
     from signs_dist.inference.predicting import predict
     from signs_dist.inference.trained_model import read_trained_model, use_threads
@@ -71,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
         predictions.append(prediction)
         screen.say(f"{prediction['path']:<{width}}  {prediction['class']:>4}  {percent(prediction['probability']):>7}")
 
+    for note in passed_over.notes():
+        screen.say(note)
     if options.json is not None:
         about = {"run": str(trained.folder.path), "weights": str(trained.source), "trained_on": trained.data["name"]}
         content = about | {"classes": list(trained.classes), "predictions": predictions, "skipped": skipped}

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signs_dist.console.command import CommandParser, run_command
-from signs_dist.data.folder import SPLIT_FOLDERS, sorted_classes
+from signs_dist.data.folder import sorted_classes
 from signs_dist.data.images import BadImageError, load_rgb
+from signs_dist.data.names import SPLITS, printable
 from signs_dist.data.photos.sources import SourceImage, SourceReader, arrange, list_source
 from signs_dist.data.workers import run_batches
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
@@ -56,11 +57,17 @@ class Audit:
     missing: tuple[tuple[str, str], ...]
     """(split, class) pairs without an image, where another split has images of the class."""
     duplicates: Duplicates
+    outside: tuple[str, ...] = ()
+    """Images outside the split folders: not part of the data set."""
+    notes: tuple[str, ...] = ()
+    """What was passed over, and what else a user should know. A line each."""
+    problems: tuple[str, ...] = ()
+    """Class folders without an image that can be read. A line each."""
 
     @property
     def has_problems(self) -> bool:
         """Whether the data set needs repair before training. Duplicates and classes without test images do not."""
-        return bool(self.bad) or any(split != "test" for split, _ in self.missing)
+        return bool(self.bad or self.problems) or any(split != "test" for split, _ in self.missing)
 
 
 def audit(source: Path, *, processes: int | None = None, screen: Screen | None = None) -> Audit:
@@ -101,6 +108,9 @@ def audit(source: Path, *, processes: int | None = None, screen: Screen | None =
         duplicates=find_duplicates(
             {image.file.path: (image.split or "all", digests[image.file.path]) for image in usable}
         ),
+        outside=arrangement.outside,
+        notes=arrangement.notes,
+        problems=arrangement.problems,
     )
 
 
@@ -108,7 +118,7 @@ def count_classes(images: Sequence[SourceImage]) -> dict[str, dict[str, int]]:
     """Number of images of each class, for each split. A source without splits has the one split `all`."""
     classes = sorted_classes({image.class_name for image in images})
     present = {image.split or "all" for image in images}
-    counts = {split: dict.fromkeys(classes, 0) for split in ("all", *SPLIT_FOLDERS) if split in present}
+    counts = {split: dict.fromkeys(classes, 0) for split in ("all", *SPLITS) if split in present}
     for image in images:
         counts[image.split or "all"][image.class_name] += 1
     return counts
@@ -152,6 +162,17 @@ def bad_lines(bad: Sequence[BadFile], *, num_shown: int | None = None) -> list[s
     return shown_list([f"{file.path}: {file.reason}" for file in bad], num_shown)
 
 
+def outside_lines(outside: Sequence[str], *, num_shown: int = 3) -> list[str]:
+    """Lines on the images outside the split folders; none if there are none."""
+    if not outside:
+        return []
+    number = f"{len(outside):,} image{' is' if len(outside) == 1 else 's are'}"
+    return [
+        f"warning: {number} outside the split folders and not used:",
+        *shown_list([printable(p) for p in outside], num_shown),
+    ]
+
+
 def shown_list(lines: Sequence[str], num_shown: int | None) -> list[str]:
     """Indented lines: all, or `num_shown` of them and how many more there are."""
     shown = [f"  {line}" for line in lines[:num_shown]]
@@ -191,6 +212,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     screen = Screen(is_terminal=sys.stdout.isatty(), quiet=options.quiet)
     found = audit(options.source, processes=options.processes, screen=screen)
     screen.tables(lambda width: [count_table(found.counts, width)])
+    for line in found.notes:
+        screen.say(line)
+    for line in outside_lines(found.outside):
+        screen.result(line)
+    for line in found.problems:
+        screen.result(f"problem: {line}")
     for line in duplicate_lines(found.duplicates):
         screen.result(line)
     for split, name in found.missing:

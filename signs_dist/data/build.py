@@ -22,6 +22,7 @@ from signs_dist.data.audit import (
     bad_lines,
     duplicate_lines,
     find_duplicates,
+    outside_lines,
 )
 from signs_dist.data.images import BadImageError
 from signs_dist.data.photos.build_plan import (
@@ -42,7 +43,7 @@ from signs_dist.data.photos.build_record import (
 )
 from signs_dist.data.photos.conversion import CONVERSION_VERSION, MAX_BAD_BEFORE_STOP, convert_all
 from signs_dist.data.photos.part_folder import move_into_place, part_folder_of, prepare_part_folder
-from signs_dist.data.photos.sources import Arrangement, SourceReader, arrange, list_source
+from signs_dist.data.photos.sources import Arrangement, SourceReader, arrange, list_source, require_usable
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import write_json, written_aside
 from signs_dist.run_folder.digest import file_sha256
@@ -67,6 +68,9 @@ def build(request: BuildRequest, *, screen: Screen | None = None) -> Path:
     request.check()
     files = list_source(request.source)
     arrangement = arrange(files, request.source)
+    for note in arrangement.notes:
+        screen.say(note)
+    require_usable(arrangement, request.source)
     out = request.out or default_out(request.source, request.size, arrangement)
     _check_places(request.source, out)
     plan = plan_images(arrangement, seed=request.seed, val_share=request.val_share)
@@ -177,10 +181,8 @@ def _show_result(
     from signs_dist.console.class_tables import count_table
 
     screen.tables(lambda width: [count_table(counts, width)])
-    if arrangement.outside:
-        screen.say(f"{_images(len(arrangement.outside))} outside the split folders not used:")
-        for line in arrangement.outside[:3]:
-            screen.say(f"  {line}")
+    for line in outside_lines(arrangement.outside):
+        screen.say(line)
     for line in duplicate_lines(duplicates, num_shown=3):
         screen.say(line)
     if duplicates.across or duplicates.within:

@@ -1,4 +1,4 @@
-"""List the images in a data set's folder, with their labels. It reads names, no pixels.
+"""List the images in a data set's folder, with their labels. It reads names, and no pixels.
 
 Two layouts are supported. Flat, as SIGNS is published: `train_signs/3_IMG_5942.jpg`, with the label before the first
 underscore. Class folders, as torchvision's ImageFolder reads them: `train/cat/anything/photo.png`.
@@ -6,30 +6,42 @@ underscore. Class folders, as torchvision's ImageFolder reads them: `train/cat/a
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signs_dist.data.content import kind_of_file, read_first_bytes
 from signs_dist.data.images import is_image_name
+from signs_dist.data.listing import Listing, PassedOver, folders_without_images, is_folder, list_images
+from signs_dist.data.litter import is_litter_file, is_litter_folder
+from signs_dist.data.names import (
+    SPLITS,
+    check_class_names,
+    class_notes,
+    empty_folders_note,
+    listed,
+    named_like_split_message,
+    printable,
+    same_class,
+    split_of_folder,
+    unreadable_folders_message,
+)
 from signs_dist.errors import UserError
 
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
-SPLIT_FOLDERS: dict[str, tuple[str, ...]] = {
-    "train": ("train_signs", "train"),
-    "val": ("val_signs", "val", "validation"),
-    "test": ("test_signs", "test"),
-}
-"""The names that a split's folder may have."""
-
 _LABEL = re.compile(r"([0-9]+)_")
-_NUM_NAMED = 5
+_MAX_ENTRIES_BESIDE = 10_000
+"""So many entries of a folder beside the splits are looked at for an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +58,10 @@ class ImageIndex:
     """Paths relative to `root`, with forward slashes, sorted."""
     labels: NDArray[numpy.int64]
     """One label for each path."""
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    """What lies in the split's folder and is no image of it."""
+    notes: tuple[str, ...] = ()
+    """What else a user should know of the split: empty class folders, names of classes that look alike."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -56,6 +72,10 @@ class ImageIndex:
 
         counts = numpy.bincount(self.labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+    def remarks(self) -> list[str]:
+        """All that a user should know of the split, a line each."""
+        return [*self.passed_over.notes(), *self.notes]
 
 
 def label_of_name(name: str) -> str | None:
@@ -89,30 +109,32 @@ def index_split(root: Path, split: str, *, classes: Sequence[str] | None = None)
         UserError: no such folder, no images in it, an image without a label, or a label outside `classes`.
     """
     folder = _split_folder(root, split)
-    names = _image_names(folder)
-    if not names:
+    listing = list_images(folder)
+    if not listing.images:
         raise UserError(
             f"{folder} holds no images (such as 3_IMG_5942.jpg, or cat/photo.png). "
-            f"Put images there, or {_build_hint(root)}."
+            f"Put images there, or {_build_hint(root)}.{listing.passed_over.sentence()}"
         )
-    found = _class_names(folder, names)
-    legal = tuple(classes) if classes is not None else sorted_classes(set(found))
-    number_of = {name: number for number, name in enumerate(legal)}
-    unknown = [path for path, name in zip(names, found, strict=True) if name not in number_of]
-    if unknown:
-        unknown_classes = sorted_classes({name for name in found if name not in number_of})
-        raise UserError(
-            f"{folder}: class {_listed(unknown_classes)} is not among the classes {_listed(legal)} "
-            f"({len(unknown)} images, such as {unknown[0]}). Move these images, or add the class to train."
-        )
-    import numpy
-
+    top = _inner_folder(listing.images, split)
+    names = [path[len(top) :] for path in listing.images]
+    found = _class_names(root, folder, names)
+    notes: list[str] = []
+    if "/" in names[0]:
+        notes = _check_class_folders(folder, listing, top, found)
+    class_of = same_class(set(found))
+    if any(name != spelling for spelling, name in class_of.items()):
+        # As if all lay in one folder, so that the order is that of a set whose folders have one spelling.
+        pairs = sorted(zip(names, found, strict=True), key=lambda pair: class_of[pair[1]] + pair[0][len(pair[1]) :])
+        names, found = [name for name, _ in pairs], [name for _, name in pairs]
+    labels, legal = _numbered(folder, names, [class_of[name] for name in found], classes)
     return ImageIndex(
         root=root,
         split=split,
         classes=legal,
-        paths=tuple(f"{folder.name}/{path}" for path in names),
-        labels=numpy.array([number_of[name] for name in found], dtype=numpy.int64),
+        paths=tuple(f"{folder.name}/{top}{path}" for path in names),
+        labels=labels,
+        passed_over=listing.passed_over.below(f"{folder.name}/"),
+        notes=tuple(notes),
     )
 
 
@@ -134,53 +156,101 @@ def index_data_set(root: Path) -> dict[str, ImageIndex]:
     missing = [name for name, count in splits["val"].count_per_class().items() if count == 0]
     if missing:
         raise UserError(
-            f"{_split_folder(root, 'val')} has no image of class {_listed(missing)}, which train has. "
+            f"{_split_folder(root, 'val')} has no image of class {listed(missing)}, which train has. "
             f"Move some images of it from train to val, or remove the class from train."
         )
     return splits
 
 
+def set_notes(root: Path, splits: Mapping[str, ImageIndex]) -> tuple[str, ...]:
+    """What a user should know of an indexed data set: what was passed over, and what lies beside the splits."""
+    passed_over = PassedOver()
+    for index in splits.values():
+        passed_over = passed_over.plus(index.passed_over)
+    others = {index.paths[0].partition("/")[0] for index in splits.values()}
+    beside = [
+        f"{folder.name}/" for folder in _subfolders(root) if folder.name not in others and _holds_an_image(folder)
+    ]
+    if _holds_an_image(root, is_deep=False):
+        beside.append("photos that lie in no folder")
+    outside = [f"outside the splits, and not used: {listed(beside)}"] if beside else []
+    notes = [note for index in splits.values() for note in index.notes]
+    return (*passed_over.notes(), *outside, *dict.fromkeys(notes))
+
+
 def _split_folders(root: Path, split: str) -> list[Path]:
-    if split not in SPLIT_FOLDERS:
-        raise UserError(f"there is no split {split!r}. Choose one of {', '.join(SPLIT_FOLDERS)}.")
-    return [root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()]
+    if split not in SPLITS:
+        raise UserError(f"there is no split {split!r}. Choose one of {', '.join(SPLITS)}.")
+    return [folder for folder in _subfolders(root) if split_of_folder(folder.name) == split]
 
 
 def _split_folder(root: Path, split: str) -> Path:
     _check_root(root)
     folders = _split_folders(root, split)
     if len(folders) > 1:
-        raise UserError(f"{root} has both {folders[0].name}/ and {folders[1].name}/ for {split}. Keep one of them.")
+        raise UserError(
+            f"{root} has both {folders[0].name}/ and {folders[1].name}/ for {split}. "
+            f"Keep one: rename or move the other."
+        )
     if folders:
         return folders[0]
-    wanted = " or ".join(f"{name}/" for name in SPLIT_FOLDERS[split])
+    wanted = f"{split}_signs/ or {split}/"
     if split != "train" and _split_folders(root, "train"):
         raise UserError(f"{root} has no {split} images (folder {wanted}). Make that folder, or {_build_hint(root)}.")
-    for inner in _subfolders(root):
-        if _split_folders(inner, split):
-            raise UserError(
-                f"{root} has no folder {wanted}, but {inner} has one. Give {inner}, or {_build_hint(inner)}."
-            )
+    inner = [folder for folder in _subfolders(root) if _split_folders(folder, split)]
+    if len(inner) == 1:
+        raise UserError(
+            f"{root} has no folder {wanted}, but {inner[0]} has one. Give {inner[0]}, or {_build_hint(inner[0])}."
+        )
+    if inner:
+        names = listed([folder.name for folder in inner])
+        raise UserError(
+            f"{root} has no folder {wanted}, but {names} have one. Give one of them, or {_build_hint(root)}."
+        )
+    if split_of_folder(root.name) and _split_folders(root.absolute().parent, split):
+        raise UserError(f"{root} is the folder of one split. Give the folder above, {root.absolute().parent}.")
     raise UserError(f"{root} has no {split} images (folder {wanted}){_what_it_looks_like(root)}")
 
 
 def _check_root(root: Path) -> None:
     if root.is_dir():
         return
-    if root.is_file() and root.suffix.lower() == ".zip":
-        raise UserError(f"{root} is a zip, not a folder of images. To make a folder of it, {_build_hint(root)}.")
+    if root.is_file():
+        if root.suffix.lower() == ".zip" or zipfile.is_zipfile(root):
+            raise UserError(f"{root} is a zip, not a folder of images. To make a folder of it, {_build_hint(root)}.")
+        raise UserError(
+            f"{root} is {_kind_of(root)}, not a folder of images. Give the folder that holds train/ and val/."
+        )
     if root.exists():
-        raise UserError(f"{root} is not a folder. Give the folder that holds train_signs/ and val_signs/.")
+        raise UserError(f"{root} is not a folder. Give the folder that holds train/ and val/.")
+    similar = difflib.get_close_matches(root.name, _folders_beside(root), n=1)
+    meant = f" Did you mean {root.parent / similar[0]}?" if similar else ""
+    source = "SIGNS.zip" if root.name.endswith("SIGNS") else "PHOTOS"
     raise UserError(
-        f"there is no folder {root}. Give the folder that holds train_signs/ and val_signs/, or make it from the "
-        f"photos: python -m signs_dist.data.build --source SIGNS.zip --out {shlex.quote(str(root))}."
+        f"there is no folder {root}.{meant} Give the folder that holds train_signs/ and val_signs/, or train/ and "
+        f"val/. Or make it from photos, in a folder or a zip: "
+        f"python -m signs_dist.data.build --source {source} --out {shlex.quote(str(root))}."
     )
 
 
+def _kind_of(file: Path) -> str:
+    try:
+        return kind_of_file(read_first_bytes(file), file.name) or "a file"
+    except OSError:
+        return "a file"
+
+
+def _folders_beside(root: Path) -> list[str]:
+    try:
+        return [folder.name for folder in _subfolders(root.parent)]
+    except UserError:  # the folder that is missing is told, not the one above
+        return []
+
+
 def _what_it_looks_like(root: Path) -> str:
-    if any(_folder_holds_images(folder) for folder in _subfolders(root)):
+    if any(_holds_an_image(folder) for folder in _subfolders(root)):
         return f". It looks like class folders that are not split yet: {_build_hint(root)}."
-    if _folder_holds_images(root):
+    if _holds_an_image(root, is_deep=False):
         return f". It looks like photos that are not split yet: {_build_hint(root)}."
     zips = sorted(path for path in root.iterdir() if path.suffix.lower() == ".zip")
     if zips:
@@ -189,69 +259,93 @@ def _what_it_looks_like(root: Path) -> str:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _folder_holds_images(folder: Path) -> bool:
-    return any(is_image_name(path.name) for path in folder.iterdir())
-
-
-def _image_names(folder: Path) -> list[str]:
-    """Paths of all images below `folder`, relative to it, sorted. Hidden files and folders are skipped."""
+    """The folders in a folder that the user made, sorted; none if it is missing."""
+    if not folder.is_dir():
+        return []
     try:
-        return sorted(_walk(folder, "", {folder_identity(folder)}))
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if is_folder(entry) and not is_litter_folder(entry.name)]
     except OSError as error:
-        raise UserError(f"cannot read {error.filename or folder}: {error.strerror}.") from error
+        raise UserError(f"cannot read {folder}: {error.strerror}. Check its permissions.") from error
+    return sorted(folder / name for name in names)
 
 
-def _walk(folder: Path, prefix: str, parents: set[tuple[int, int]]) -> list[str]:
-    names: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                identity = folder_identity(folder / entry.name)
-                if identity not in parents:  # a link to a parent folder would recurse for ever
-                    names += _walk(folder / entry.name, f"{prefix}{entry.name}/", parents | {identity})
-            elif is_image_name(entry.name):
-                names.append(prefix + entry.name)
-    return names
+def _holds_an_image(folder: Path, *, is_deep: bool = True) -> bool:
+    """Whether a folder holds a file with an image's suffix, as far as its first `_MAX_ENTRIES_BESIDE` entries tell."""
+    num_left = _MAX_ENTRIES_BESIDE
+    for _, subfolders, names in os.walk(folder):
+        if any(is_image_name(name) and not is_litter_file(name) for name in names):
+            return True
+        num_left -= len(names) + len(subfolders)
+        if num_left < 0 or not is_deep:
+            return False
+        subfolders[:] = sorted(name for name in subfolders if not is_litter_folder(name))
+    return False
 
 
-def folder_identity(folder: Path) -> tuple[int, int]:
-    """(device, inode): the same for a folder and for a link to it."""
-    status = folder.stat()
-    return status.st_dev, status.st_ino
+def _inner_folder(images: Sequence[str], split: str) -> str:
+    """The folder with the split's name again in which all images of a split lie (seg_train/seg_train/), or empty."""
+    name, slash, _ = images[0].partition("/")
+    is_again = slash and split_of_folder(name) == split and all(path.startswith(f"{name}/") for path in images)
+    return f"{name}/" if is_again else ""
 
 
-def _class_names(folder: Path, names: list[str]) -> list[str]:
+def _check_class_folders(folder: Path, listing: Listing, top: str, found: Sequence[str]) -> list[str]:
+    """Refuse class folders that cannot be meant so, and return what a user should know of the others."""
+    check_class_names(found, folder)
+    empty, unreadable = folders_without_images(listing.images, listing.num_others, top)
+    if unreadable:
+        raise UserError(unreadable_folders_message(folder, [f"{top}{name}/" for name in unreadable]))
+    notes = class_notes(set(found))
+    return [*notes, empty_folders_note([f"{folder.name}/{top}{name}" for name in empty])] if empty else notes
+
+
+def _numbered(
+    folder: Path, names: Sequence[str], found: Sequence[str], classes: Sequence[str] | None
+) -> tuple[NDArray[numpy.int64], tuple[str, ...]]:
+    """(the label of each image, the legal classes). `found`: the class of each image."""
+    legal = tuple(classes) if classes is not None else sorted_classes(set(found))
+    number_of = {unicodedata.normalize("NFC", name): number for number, name in enumerate(legal)}
+    number_of |= {name: number for number, name in enumerate(legal)}
+    numbers = {name: number_of.get(name, number_of.get(unicodedata.normalize("NFC", name))) for name in set(found)}
+    unknown = [path for path, name in zip(names, found, strict=True) if numbers[name] is None]
+    if unknown:
+        unknown_classes = sorted_classes({name for name in found if numbers[name] is None})
+        raise UserError(
+            f"{folder}: class {listed(unknown_classes)} is not among the classes {listed(legal)} "
+            f"({len(unknown)} images, such as {printable(unknown[0])}). Move these images, or add the class to train."
+        )
+    import numpy
+
+    return numpy.array([numbers[name] for name in found], dtype=numpy.int64), legal
+
+
+def _class_names(root: Path, folder: Path, names: Sequence[str]) -> list[str]:
     nested = [name for name in names if "/" in name]
     if not nested:
-        return _labels_of_flat(folder, names)
+        return _labels_of_flat(root, folder, names)
     if len(nested) < len(names):
         beside = next(name for name in names if "/" not in name)
         raise UserError(
-            f"{folder} holds images ({beside}) and class folders with images ({nested[0]}). "
+            f"{folder} holds images ({printable(beside)}) and class folders with images ({printable(nested[0])}). "
             f"Use one layout: all images as LABEL_NAME.jpg, or one folder for each class."
         )
     return [name.split("/", 1)[0] for name in names]
 
 
-def _labels_of_flat(folder: Path, names: list[str]) -> list[str]:
+def _labels_of_flat(root: Path, folder: Path, names: Sequence[str]) -> list[str]:
     labels = [label_of_name(name) for name in names]
     unlabelled = [name for name, label in zip(names, labels, strict=True) if label is None]
-    if unlabelled:
-        raise UserError(
-            f"{folder}: no label in the name of {_listed(unlabelled)}. A name starts with its label and an underscore, "
-            f"such as 3_IMG_5942.jpg. Rename or remove these files, or use a folder for each class."
-        )
-    return [label for label in labels if label is not None]
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NUM_NAMED])
-    return shown if len(names) <= _NUM_NAMED else f"{shown} and {len(names) - _NUM_NAMED} more"
+    if not unlabelled:
+        return [label for label in labels if label is not None]
+    is_train = split_of_folder(folder.name) == "train"
+    others = [other for other in _subfolders(root) if split_of_folder(other.name) is None and _holds_an_image(other)]
+    if is_train and others and len(unlabelled) == len(names):
+        raise UserError(named_like_split_message(root, folder.name, [other.name for other in others]))
+    raise UserError(
+        f"{folder}: no label in the name of {listed(unlabelled)}. A name starts with its label and an underscore, "
+        f"such as 3_IMG_5942.jpg. Rename or remove these files, or use a folder for each class."
+    )
 
 
 def _build_hint(source: Path) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import importlib.util
 import io
 import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = frozenset(
     (
-        *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm"),
-        *(".heic", ".heif"),
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff"),
+        *(".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
+        *(".heic", ".heif", ".hif"),
     )
 )
 """Suffixes of image files. HEIC cannot be decoded; it is listed so that an error names the file."""
@@ -29,8 +32,9 @@ IMAGE_SUFFIXES = frozenset(
 MAX_PIXELS = 100_000_000
 """Largest width times height that is decoded: eleven times a 3024 x 3024 photo, 300 MB of RGB. More is an attack."""
 
-DECODER_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-"""Pillow's decoders in use; JPEG includes MPO. Others may be unsafe: EPS, for example, starts Ghostscript."""
+DECODER_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
+"""Pillow's decoders in use, AVIF where Pillow has it; JPEG includes MPO. Others may be unsafe: EPS, for example,
+starts Ghostscript."""
 
 REDUCING_GAP = 3.0
 """Cheap reduction (in the JPEG decoder, then by averaging boxes) stops at this multiple of the final size."""
@@ -62,26 +66,6 @@ def is_image_name(name: str) -> bool:
     return bool(stem) and not name.startswith(".") and (dot + suffix).lower() in IMAGE_SUFFIXES
 
 
-def find_images(given: Sequence[Path]) -> list[Path]:
-    """The given images, and those in the given folders, sorted within each folder.
-
-    Raises:
-        UserError: a path does not exist, or a folder has no images.
-    """
-    found: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
-            if not inside:
-                raise UserError(f"{path} holds no photos.")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise UserError(f"{path}: no such file or folder.")
-    return found
-
-
 def load_rgb(source: Path | bytes, *, name: str, size: int | None) -> Image:
     """Decode an image to 8-bit RGB, upright by its EXIF orientation.
 
@@ -102,7 +86,7 @@ def load_rgb(source: Path | bytes, *, name: str, size: int | None) -> Image:
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context(_opened(source, name))
             stack.enter_context(_pillow_warnings_ignored())
-            image = stack.enter_context(PIL.Image.open(stream, formats=DECODER_FORMATS))
+            image = stack.enter_context(PIL.Image.open(stream, formats=_decoder_formats()))
             _check_dimensions(image, name)
             if size is not None:
                 image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
@@ -117,6 +101,13 @@ def load_rgb(source: Path | bytes, *, name: str, size: int | None) -> Image:
         if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             raise
         raise BadImageError(name, _reason(error)) from error
+
+
+@functools.cache
+def _decoder_formats() -> tuple[str, ...]:
+    if importlib.util.find_spec("PIL.AvifImagePlugin") is not None:  # since Pillow 11.3
+        return DECODER_FORMATS
+    return tuple(name for name in DECODER_FORMATS if name != "AVIF")
 
 
 @contextlib.contextmanager
@@ -195,7 +186,8 @@ def _reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "not an image of a known format (JPEG, PNG, WebP, TIFF, BMP, GIF, PPM), or broken from its first bytes"
+        formats = "JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, AVIF"
+        return f"not an image of a known format ({formats}), or broken from its first bytes"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error).strip()

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
-from signs_dist.data.folder import ImageIndex, index_data_set
+from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.packed import file_status, open_packed
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
@@ -29,11 +29,13 @@ class DataSet:
         name: `synthetic` for drawn images, else the folder as it was given.
         root: the folder.
         splits: the index of each split that exists.
+        notes: what a user should know of the folder, such as what was passed over. A line each.
     """
 
     name: str
     root: Path
     splits: Mapping[str, ImageIndex]
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -56,7 +58,8 @@ def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> 
     name = "synthetic" if root is None else str(root)
     if root is None:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
-    return DataSet(name, root, index_data_set(root))
+    splits = index_data_set(root)
+    return DataSet(name, root, splits, set_notes(root, splits))
 
 
 def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:

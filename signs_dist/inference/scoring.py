@@ -32,6 +32,7 @@ class OpenedSplit:
         source: the batches.
         num_images: the number of images.
         fingerprint: SHA-256 of the images.
+        notes: what a user should know of the split's folder, such as what was passed over. A line each.
     """
 
     data_name: str
@@ -39,6 +40,7 @@ class OpenedSplit:
     source: Dataset[Batch]
     num_images: int
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 @in_python_words()
@@ -101,7 +103,7 @@ def open_scored_split(
         raise UserError(f"{root} has no split {split}. Choose the split {' or '.join(present)}.")
     index = index_split(root, split, classes=model.classes)
     source, fingerprint = open_split(index, config.data, num_threads=num_cores, report=report)
-    return OpenedSplit(name, split, source, len(index), fingerprint)
+    return OpenedSplit(name, split, source, len(index), fingerprint, tuple(index.remarks()))
 
 
 def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> Score:

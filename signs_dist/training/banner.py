@@ -32,6 +32,7 @@ def banner_lines(
         *again,
         ("data", _about_data(prepared)),
         *_about_classes(prepared),
+        *(("note", note) for note in prepared.data.notes),
         ("model", _about_model(prepared)),
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}"),
         *([("by", sharing)] if sharing else []),

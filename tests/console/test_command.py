@@ -35,7 +35,7 @@ def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
         (StoppedError("at step 3", 75), 75, "stopped\n"),
         (StoppedError("at step 3"), 130, "interrupted\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
-        (PermissionError(13, "Permission denied", "a/b"), 2, "error: cannot write a/b: Permission denied."),
+        (PermissionError(13, "Permission denied", "a/b"), 2, "error: cannot open a/b: Permission denied."),
         (OSError(28, "No space left on device"), 2, "error: no space left while writing the output: No space left"),
     ],
 )

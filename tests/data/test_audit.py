@@ -73,3 +73,36 @@ def test_find_duplicates_as_a_table() -> None:
     assert find_duplicates(pictures).across == (("t/1", "v/1"),)
     assert find_duplicates(pictures).within == (("t/2", "t/3"),)
     assert missing_classes({"train": {"a": 1, "b": 2}, "val": {"a": 0, "b": 1}}) == (("val", "a"),)
+
+
+def test_what_lies_outside_and_what_was_passed_over_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        f"{split}/{label}/{split}.jpg": jpeg(ord(label) + len(split)) for split in ("train", "valid") for label in "ab"
+    }
+    files |= {f"extra/{number}.jpg": jpeg(number) for number in range(5)}
+    files |= {"train/a/@eaDir/a.jpg": b"x", "train/c/.DS_Store": b"", "valid/a/notes.txt": b""}
+    assert run(write_files(tmp_path / "set", files)) == 0
+    out = capsys.readouterr().out
+    assert ["val", "1", "1", "2"] in [line.split() for line in out.splitlines()]
+    for line in (
+        "passed over: 2 files and folders of other programs (.DS_Store, @eaDir/)",
+        "passed over: 1 file without a readable image (valid/a/notes.txt)",
+        "1 class folder without a file, and not used: train/c",
+        "warning: 5 images are outside the split folders and not used:",
+        "  extra/2.jpg",
+        "  and 2 more",
+    ):
+        assert line in out.splitlines()
+
+
+def test_a_class_folder_without_a_readable_photo_is_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {f"{label}/0.jpg": jpeg(ord(label)) for label in "ab"}
+    assert run(write_files(tmp_path / "set", files | {"c/0.nef": b"II*\0"})) == 1
+    out = capsys.readouterr().out
+    assert "problem: " in out
+    assert "the class folder c has files, but no image that can be read" in out
+    assert "2 images read, problems found" in out

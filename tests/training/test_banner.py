@@ -54,6 +54,18 @@ def test_one_line(tmp_path: Path, settings: tuple[str, ...], word: str, text: st
     assert text in lines(tmp_path, *settings)[word]
 
 
+def test_what_was_passed_over_is_told_below_the_data(tmp_path: Path) -> None:
+    make_prepared(tmp_path)
+    (tmp_path / "colours/train_signs/@eaDir").mkdir()
+    (tmp_path / "colours/val_signs/notes.txt").touch()
+    told = banner_lines(make_prepared(tmp_path), make_process(), Path("runs/a"))
+    assert [word for word, _ in told[:5]] == ["run", "data", "note", "note", "model"]
+    assert [text for word, text in told if word == "note"] == [
+        "passed over: 1 file or folder of other programs (@eaDir/)",
+        "passed over: 1 file without a readable image (val_signs/notes.txt)",
+    ]
+
+
 def test_exact_mode_says_on_how_many_processes_the_bits_are_the_same(tmp_path: Path) -> None:
     process = make_process()
     prepared = make_prepared(tmp_path, "train.micro_batch=2", process=process)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from signs_dist.data.audit import count_classes, missing_classes
+from signs_dist.data.images import is_image_name
 from signs_dist.data.photos.archive import SourceFile
 from signs_dist.data.photos.sources import Arrangement, SourceImage
 from signs_dist.data.photos.split import PUBLISHED_SEED, PUBLISHED_VAL_SHARE, published_split
@@ -88,7 +89,7 @@ def plan_images(arrangement: Arrangement, *, seed: int, val_share: float) -> lis
     for image in arrangement.images:
         split = split_of[image.file.path]
         folder = _FLAT_FOLDERS[split] if arrangement.layout == "flat" else split
-        output = f"{folder}/{image.name.rpartition('.')[0]}.jpg"
+        output = f"{folder}/{jpeg_name(image.name)}"
         # Some file systems treat A.jpg and a.jpg as one file; the data set must fit on all.
         if output.lower() in planned:
             raise UserError(
@@ -96,6 +97,13 @@ def plan_images(arrangement: Arrangement, *, seed: int, val_share: float) -> lis
             )
         planned[output.lower()] = PlannedImage(image.file, split, image.class_name, output)
     return sorted(planned.values(), key=lambda image: image.output)
+
+
+def jpeg_name(name: str) -> str:
+    """The name of an image's JPEG: the suffix of an image is replaced, any other end of the name is kept."""
+    folder, slash, file = name.rpartition("/")
+    stem = file.rpartition(".")[0] if is_image_name(file) else file
+    return f"{folder}{slash}{stem}.jpg"
 
 
 def check_classes(counts: dict[str, dict[str, int]], where: Path) -> None:

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shlex
 import stat
-import unicodedata
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from signs_dist.data.folder import SPLIT_FOLDERS, folder_identity, label_of_name
-from signs_dist.data.images import is_image_name
-from signs_dist.data.photos.archive import SourceFile, is_side_file, list_zip, open_zip, read_member
+from signs_dist.data.folder import label_of_name
+from signs_dist.data.listing import folders_without_images, list_images
+from signs_dist.data.names import (
+    SPLITS,
+    check_class_names,
+    class_notes,
+    empty_folders_note,
+    is_printable,
+    listed,
+    printable,
+    same_class,
+    split_of_folder,
+    unreadable_folders_message,
+)
+from signs_dist.data.photos.archive import SourceFile, SourceListing, list_zip, member_path, open_zip, read_member
+from signs_dist.data.photos.places import Place, PlacedFile, check_not_splits, check_splits, find_place
 from signs_dist.errors import UserError
 
 Layout = Literal["flat", "class_folders"]
 
-_SPLIT_OF_FOLDER = {folder: split for split, folders in SPLIT_FOLDERS.items() for folder in folders}
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+"""Suffixes of archives within a source: they are not looked into."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +59,33 @@ class Arrangement:
     """(path, reason) of images whose names give no class."""
     outside: tuple[str, ...]
     """Images that lie outside the split folders: not part of the data set."""
+    notes: tuple[str, ...] = ()
+    """What a user should know: what was passed over, empty class folders, names that look alike. A line each."""
+    problems: tuple[str, ...] = ()
+    """Why the source must not be built as it is: class folders without an image that can be read. A line each."""
 
     def splits(self) -> tuple[str | None, ...]:
         """The splits that the source has, in the order train, val, test."""
         present = {image.split for image in self.images}
-        return tuple(split for split in (None, *SPLIT_FOLDERS) if split in present)
+        return tuple(split for split in (None, *SPLITS) if split in present)
+
+
+def _advice_on_archives(listing: SourceListing) -> str:
+    archives = [name for name in listing.passed_over.not_images.examples if name.endswith(ARCHIVE_SUFFIXES)]
+    return f" Unpack {archives[0]} and give what is in it." if archives else ""
+
+
+@dataclass(frozen=True)
+class _Remarks:
+    notes: list[str]
+    problems: list[str]
+
+    def add(self, kind: str, above: str, empty: Iterable[str], unreadable: Iterable[str], where: Path) -> None:
+        """Add what there is to say on folders without images, of splits or of classes."""
+        if names := [above + name for name in empty]:
+            self.notes.append(empty_folders_note(names, kind))
+        if names := [above + name for name in unreadable]:
+            self.problems.append(unreadable_folders_message(where, names, kind))
 
 
 class SourceReader:
@@ -59,6 +94,8 @@ class SourceReader:
     def __init__(self, path: Path):
         self.path = path
         self._archive: zipfile.ZipFile | None = open_zip(path) if path.is_file() else None
+        members = self._archive.infolist() if self._archive is not None else []
+        self._members = {member_path(member): member for member in members}
 
     def __enter__(self) -> SourceReader:
         return self
@@ -69,22 +106,26 @@ class SourceReader:
 
     def read(self, name: str) -> Path | bytes:
         """The path of a file in a folder, or the bytes of a file in a zip. Raises BadImageError if it is damaged."""
-        return self.path / name if self._archive is None else read_member(self._archive, name)
+        return self.path / name if self._archive is None else read_member(self._archive, self._members[name])
 
 
-def list_source(path: Path) -> list[SourceFile]:
+def list_source(path: Path) -> SourceListing:
     """All image files of a zip or folder.
 
     Raises:
         UserError: the path is neither, cannot be read, or the zip is refused (see `archive.list_zip`).
     """
     if path.is_dir():
-        return _list_folder(path)
+        listing = list_images(path, scope=_split_in_path)
+        files = tuple(_source_file(path, name) for name in listing.images)
+        return SourceListing(files, listing.passed_over, listing.num_others)
     if path.is_file():
         return list_zip(path)
+    if path.exists():
+        raise UserError(f"{path} is neither a zip nor a folder. Give a zip or a folder of photos.")
     raise UserError(
-        f"there is no zip or folder {path}. Give SIGNS.zip (python -m signs_dist.data.download gets it), "
-        f"or a folder with train_signs/ and test_signs/, or one with a folder for each class."
+        f"there is no zip or folder {path}. Give a folder with a folder for each class, one with train/ and val/, a "
+        f"zip of either, or SIGNS.zip (python -m signs_dist.data.download gets it)."
     )
 
 
@@ -97,95 +138,117 @@ def source_fingerprint(files: Sequence[SourceFile]) -> str:
 def arrange(files: Sequence[SourceFile], where: Path) -> Arrangement:
     """Find splits and classes in the names of files. Pure; `where` is for messages.
 
-    Splits lie at the top or one folder down (SIGNS/train_signs/...). Without splits, the images lie in class folders,
-    or have flat SIGNS names, again at the top or one folder down.
+    Splits lie at the top or some folders down (SIGNS/train_signs/...). Without splits, the images lie in class folders,
+    or have flat SIGNS names, again at the top or some folders down.
+
+    Args:
+        files: from `list_source`.
+        where: the zip or folder.
 
     Raises:
-        UserError: no images, no train split, two folders for one split, or both layouts at once.
+        UserError: no images, no train split, two folders for one split, both layouts at once, class folders that look
+            like splits, or a class name that files cannot have.
     """
-    if not files:
+    listing = files if isinstance(files, SourceListing) else SourceListing(tuple(files))
+    if not listing.files:
         raise UserError(
-            f"{where} holds no images. Give a zip or folder with train_signs/ and test_signs/, or with class folders."
+            f"{where} holds no images. Give a zip or folder with a folder for each class, or with train/ and val/."
+            f"{listing.passed_over.sentence()}{_advice_on_archives(listing)}"
         )
-    ordered = sorted(files, key=lambda file: file.path)
-    prefix, is_split = _find_prefix([file.path for file in ordered], where)
-    placed: list[tuple[str | None, str, SourceFile]] = []
+    ordered = sorted(listing.files, key=lambda file: file.path)
+    place = find_place([file.path for file in ordered], where)
+    placed: list[PlacedFile] = []
     outside: list[str] = []
-    folder_of_split: dict[str, str] = {}
     for file in ordered:
-        inner = file.path[len(prefix) :] if file.path.startswith(prefix) else ""
-        folder, slash, name = inner.partition("/")
-        if not inner or (is_split and not (slash and folder in _SPLIT_OF_FOLDER)):
+        found = place.of(file)
+        if found is None:
             outside.append(file.path)
-        elif is_split:
-            split = _SPLIT_OF_FOLDER[folder]
-            if folder_of_split.setdefault(split, folder) != folder:
-                raise UserError(
-                    f"{where} has both {prefix}{folder_of_split[split]}/ and {prefix}{folder}/ for {split}. Keep one."
-                )
-            placed.append((split, name, file))
         else:
-            placed.append((None, inner, file))
-    if is_split and "train" not in folder_of_split:
-        raise UserError(
-            f"{where} has {prefix}{next(iter(folder_of_split.values()))}/ but no training images. "
-            f"Add a folder {' or '.join(SPLIT_FOLDERS['train'])} beside it."
-        )
+            placed.append(found)
+    if place.tops:
+        check_splits(placed, place, outside, where)
     layout = _layout_of(placed, where)
+    remarks = _Remarks([], [])
+    if layout == "class_folders":
+        check_class_names({found.name.partition("/")[0] for found in placed}, where)
+        if not place.tops:
+            check_not_splits(placed, place.prefix, where)
+        remarks = _about_folders(listing, placed, place, where)
     images, bad_names = _labelled(placed, layout)
-    return Arrangement(layout, tuple(images), tuple(bad_names), tuple(outside))
+    return Arrangement(
+        layout,
+        tuple(images),
+        tuple(bad_names),
+        tuple(outside),
+        notes=(*listing.passed_over.notes(), *listing.notes, *remarks.notes),
+        problems=tuple(remarks.problems),
+    )
 
 
-def _labelled(
-    placed: list[tuple[str | None, str, SourceFile]], layout: Layout
-) -> tuple[list[SourceImage], list[tuple[str, str]]]:
+def require_usable(arrangement: Arrangement, where: Path) -> None:
+    """Refuse a source from which no data set can be built as it is.
+
+    Raises:
+        UserError: a class folder has files but no image, or no image has a label.
+    """
+    if arrangement.problems:
+        raise UserError("\n".join(arrangement.problems))
+    if not arrangement.images and arrangement.layout == "flat":
+        names = [path for path, _ in arrangement.bad_names]
+        above = ""
+        if where.is_dir() and not any("/" in name for name in names):
+            parent = shlex.quote(str(where.resolve().parent))
+            above = f" If these are photos of one class, give the folder of all class folders: --source {parent}."
+        raise UserError(
+            f"{where}: no image can be used: none of {len(names):,} has a label in its name ({listed(names, 3)}), or "
+            f"lies in a class folder.{above} Sort the photos into a folder for each class, such as cat/1.jpg, or let "
+            f"each name begin with its label, as 3_IMG_5942.jpg does."
+        )
+
+
+def _about_folders(listing: SourceListing, placed: Sequence[PlacedFile], place: Place, where: Path) -> _Remarks:
+    """What there is to say on the folders of splits and classes."""
+    remarks = _Remarks(class_notes({found.name.partition("/")[0] for found in placed}), [])
+    paths = [file.path for file in listing.files]
+    if place.tops:
+        empty, unreadable = folders_without_images(paths, listing.num_others, place.prefix)
+        remarks.add("split", place.prefix, filter(split_of_folder, empty), filter(split_of_folder, unreadable), where)
+    for top in place.tops or [""]:
+        above = place.prefix + top
+        remarks.add("class", above, *folders_without_images(paths, listing.num_others, above), where)
+    return remarks
+
+
+def _labelled(placed: Sequence[PlacedFile], layout: Layout) -> tuple[list[SourceImage], list[tuple[str, str]]]:
     images: list[SourceImage] = []
     bad_names: list[tuple[str, str]] = []
-    for split, name, file in placed:
-        class_name = label_of_name(name) if layout == "flat" else name.partition("/")[0]
+    class_of = same_class({found.name.partition("/")[0] for found in placed})
+    for found in placed:
+        folder, slash, rest = found.name.partition("/")
+        class_name = label_of_name(folder) if layout == "flat" else class_of[folder]
         if class_name is None:
-            bad_names.append((file.path, "no label in its name, such as the 3 of 3_IMG_5942.jpg"))
-        elif not _can_be_written(file.path):
-            bad_names.append((printable(file.path), "its name has control characters or is not UTF-8; rename it"))
+            bad_names.append((found.file.path, "no label in its name, such as the 3 of 3_IMG_5942.jpg"))
+        elif not is_printable(found.file.path):
+            bad_names.append((printable(found.file.path), "its name has control characters or is not UTF-8; rename it"))
         else:
-            images.append(SourceImage(split, class_name, name, file))
-    order = {split: number for number, split in enumerate((None, *SPLIT_FOLDERS))}
+            name = found.name if layout == "flat" else f"{class_name}{slash}{rest}"
+            images.append(SourceImage(found.split, class_name, name, found.file))
+    order = {split: number for number, split in enumerate((None, *SPLITS))}
     images.sort(key=lambda image: (order[image.split], image.name))
     return images, bad_names
 
 
-def printable(name: str) -> str:
-    """A file name that any terminal and any JSON file can hold."""
-    return name if _can_be_written(name) else ascii(name)[1:-1]
-
-
-def _can_be_written(name: str) -> bool:
-    # Refuses control characters and bytes that are not UTF-8, but not the narrow space in macOS screenshots.
-    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
-
-
-def _find_prefix(paths: list[str], where: Path) -> tuple[str, bool]:
-    """(folder that holds the data set, with its slash or empty; whether it has split folders)."""
-    if any(path.split("/")[0] in _SPLIT_OF_FOLDER for path in paths if "/" in path):
-        return "", True
-    deep = [path.split("/") for path in paths if path.count("/") >= 2]
-    tops = sorted({parts[0] for parts in deep if parts[1] in _SPLIT_OF_FOLDER})
-    if len(tops) > 1:
-        raise UserError(f"{where} holds several data sets: {', '.join(tops)}. Give one of them as --source.")
-    if tops:
-        return f"{tops[0]}/", True
-    single = {path.split("/")[0] for path in paths}
-    if len(single) == 1 and all("/" in path for path in paths):
-        top = single.pop()
-        inner = [path[len(top) + 1 :] for path in paths]
-        if any("/" in path or label_of_name(path) is not None for path in inner):
-            return f"{top}/", False
-    return "", False
-
-
-def _layout_of(placed: list[tuple[str | None, str, SourceFile]], where: Path) -> Layout:
-    flat = [file.path for _, name, file in placed if "/" not in name]
-    nested = [file.path for _, name, file in placed if "/" in name]
+def _layout_of(placed: list[PlacedFile], where: Path) -> Layout:
+    flat = [found.file.path for found in placed if "/" not in found.name]
+    nested = [found.file.path for found in placed if "/" in found.name]
+    with_classes = {found.split or "" for found in placed if "/" in found.name}
+    without = {found.split or "" for found in placed if "/" not in found.name}
+    if flat and nested and not with_classes & without:
+        raise UserError(
+            f"{where} has class folders for {' and '.join(sorted(with_classes))} ({printable(nested[0])}), but none "
+            f"for {' and '.join(sorted(without))} ({printable(flat[0])}). Sort these photos into class folders too, or "
+            f"move their folder out of {where}."
+        )
     if flat and nested:
         raise UserError(
             f"{where} has images with a class folder ({printable(nested[0])}) and images without "
@@ -194,33 +257,14 @@ def _layout_of(placed: list[tuple[str | None, str, SourceFile]], where: Path) ->
     return "flat" if flat else "class_folders"
 
 
-def _list_folder(root: Path) -> list[SourceFile]:
-    files: list[SourceFile] = []
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}. Check its permissions.") from error
-
-    # Links to folders are followed, as in torchvision, but not to a parent folder: that would recurse for ever.
-    parents: dict[str, frozenset[tuple[int, int]]] = {str(root): frozenset([folder_identity(root)])}
-    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
-        kept = []
-        for subfolder in sorted(subfolders):
-            identity = folder_identity(Path(folder, subfolder))
-            if not is_side_file(subfolder) and identity not in parents[folder]:
-                parents[str(Path(folder, subfolder))] = parents[folder] | {identity}
-                kept.append(subfolder)
-        subfolders[:] = kept
-        for name in names:
-            if is_image_name(name) and not is_side_file(name):
-                files.append(_source_file(root, Path(folder, name)))
-    return files
+def _split_in_path(path: str) -> str:
+    return next((split for part in path.split("/") if (split := split_of_folder(part)) is not None), "")
 
 
-def _source_file(root: Path, path: Path) -> SourceFile:
-    relative = path.relative_to(root).as_posix()
+def _source_file(root: Path, relative: str) -> SourceFile:
     try:
-        status = path.stat()
-    except OSError as error:  # a dangling link: reading it reports a bad image
+        status = (root / relative).stat()
+    except OSError as error:  # a link to nothing: reading it reports a bad image
         return SourceFile(relative, 0, f"unreadable: {error.strerror}")
     kind = "" if stat.S_ISREG(status.st_mode) else " not a regular file"
     return SourceFile(relative, status.st_size, f"mtime {status.st_mtime_ns}{kind}")

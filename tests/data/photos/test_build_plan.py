@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from signs_dist.data.photos.archive import SourceFile
-from signs_dist.data.photos.build_plan import BuildRequest, check_classes, default_out, plan_images, planned_counts
+from signs_dist.data.photos.build_plan import (
+    BuildRequest,
+    check_classes,
+    default_out,
+    jpeg_name,
+    plan_images,
+    planned_counts,
+)
 from signs_dist.data.photos.sources import arrange, list_source
 from signs_dist.data.photos.split import published_split
 from signs_dist.errors import UserError
@@ -60,3 +67,18 @@ def test_values_out_of_range_say_the_range() -> None:
         BuildRequest(Path("photos"), size=7).check()
     with pytest.raises(UserError, match=r"--val-share 1 is not between 0 and 1. The published share is 0.2"):
         BuildRequest(Path("photos"), val_share=1).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cat/0.png", "cat/0.jpg"),
+        ("cat/0.tar.JPG", "cat/0.tar.jpg"),
+        ("cat/IMG_1", "cat/IMG_1.jpg"),
+        ("my.cat/IMG_1", "my.cat/IMG_1.jpg"),
+        ("cat/0.2024-01-01", "cat/0.2024-01-01.jpg"),
+        ("3_IMG.jpeg", "3_IMG.jpg"),
+    ],
+)
+def test_the_name_of_an_images_jpeg(name: str, expected: str) -> None:
+    assert jpeg_name(name) == expected
