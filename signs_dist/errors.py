@@ -40,6 +40,10 @@ class TrainingFailedError(CommandError, RuntimeError):
     """Training cannot continue. The message says why."""
 
 
+class NotFiniteError(CommandError, ArithmeticError):
+    """A trained model gives NaN or infinity for an image. The message names its weights."""
+
+
 class PeerLostError(CommandError, RuntimeError):
     """Another process of the run did not arrive, or no longer answers."""
 

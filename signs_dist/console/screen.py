@@ -8,7 +8,6 @@ import io
 import math
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from signs_dist.monitoring.beats import Work
+from signs_dist.monitoring.plain_text import one_line, without_control
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -261,7 +261,7 @@ def is_in_notebook() -> bool:
 
 def _plain_text(text: str) -> Text:
     """Text without markup. Control characters, which a file's name may hold, are shown as escapes."""
-    return Text("".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text))
+    return Text(without_control(text))
 
 
 def percent(share: float) -> str:
@@ -274,7 +274,7 @@ def class_table(
 ) -> Table:
     """A confusion matrix as a table: rows are true classes, columns are predicted classes."""
     # Plain texts: rich would read brackets in a name as markup.
-    names = [_plain_text(name) for name in classes]
+    names = [Text(one_line(name)) for name in classes]
     table = Table(
         title=_plain_text(title), title_justify="left", caption="rows: true class, columns: predicted", box=None
     )

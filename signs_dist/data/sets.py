@@ -13,6 +13,7 @@ from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
 from signs_dist.data.folder import ImageIndex, index_data_set
 from signs_dist.data.packed import file_status, open_packed
+from signs_dist.data.photos.build_record import stored_size
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
@@ -29,11 +30,13 @@ class DataSet:
         name: `synthetic` for drawn images, else the folder as it was given.
         root: the folder.
         splits: the index of each split that exists.
+        stored_size: side in pixels of the images of a set that `build` made; None if it is not known.
     """
 
     name: str
     root: Path
     splits: Mapping[str, ImageIndex]
+    stored_size: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -56,7 +59,7 @@ def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> 
     name = "synthetic" if root is None else str(root)
     if root is None:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
-    return DataSet(name, root, index_data_set(root))
+    return DataSet(name, root, index_data_set(root), stored_size(root))
 
 
 def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:
@@ -69,13 +72,13 @@ def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:
     return DEFAULT_ROOT if default_exists else None
 
 
-def prepare_synthetic(config: DataConfig, *, num_processes: int, report: Report) -> Path:
-    """The folder of the synthetic set of `config`, drawn if it is missing."""
+def prepare_synthetic(config: DataConfig, *, num_processes: int, report: Report, below: Path = Path()) -> Path:
+    """The folder of the synthetic set of `config`, in `data/` of the folder `below`; drawn if it is missing."""
     from signs_dist.data.synthetic import default_root, write_synthetic_set
 
     drawing = config.synthetic
     counts = {"train": drawing.train, "val": drawing.val, "test": drawing.test}
-    root = default_root(config.image_size, counts, drawing.seed)
+    root = below / default_root(config.image_size, counts, drawing.seed)
     write_synthetic_set(
         root,
         image_size=config.image_size,
@@ -115,13 +118,15 @@ def open_split(
         transform = build_transform(augment.transforms, config.image_size)
     if config.storage == "files":
         sizes = [file_status(index, path).st_size for path in index.paths]
-        return FileBatches(index, config.image_size, transform, seed), _fingerprint(index, [str(s) for s in sizes])
+        batches = FileBatches(index, config.image_size, transform, seed, config.max_megapixels)
+        return batches, _fingerprint(index, [str(s) for s in sizes])
     packed = open_packed(
         index,
         config.image_size,
         Path(config.cache),
         num_threads=num_threads,
         on_progress=lambda done, total: report(f"packing {index.split} images", done, total),
+        max_megapixels=config.max_megapixels,
     )
     return PackedBatches(packed, transform, seed), _fingerprint(index, [packed.digest])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from signs_dist.data.few_photos import as_typed, settings_for_few
 from signs_dist.models.trainable import count_parameters
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
@@ -28,6 +29,7 @@ def banner_lines(
         ("run", str(run_path)),
         *again,
         ("data", _about_data(prepared)),
+        *[("note", note) for note in _notes(prepared)],
         ("model", _about_model(prepared)),
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}"),
         *([("by", sharing)] if sharing else []),
@@ -49,6 +51,26 @@ def _about_data(prepared: Prepared) -> str:
     plural = "s" if num_workers > 1 else ""
     workers = f"{num_workers} loader worker{plural}" if num_workers else "loaded in this process"
     return f"{data.name}: {counts} images of {side} x {side}, {len(data.classes)} classes; {workers}"
+
+
+def _notes(prepared: Prepared) -> list[str]:
+    """What makes the data less useful than they could be, and what to type."""
+    config, data = prepared.config, prepared.data
+    side, stored = config.data.image_size, data.stored_size
+    notes = []
+    if stored is not None and stored != side:
+        notes.append(
+            f"{data.name} holds images of {stored} x {stored}, resized to {side} x {side}; to train at their size: "
+            f"{as_typed({'data.image_size': stored})}"
+        )
+    num_images = len(data.splits["train"])
+    for_few = settings_for_few(num_images, config)
+    if for_few:
+        notes.append(
+            f"few photos: {num_images:,} give {config.train.epochs * prepared.plan.num_steps:,} steps in all, from "
+            f"which the network learns little; type {as_typed(for_few)}"
+        )
+    return notes
 
 
 def _about_model(prepared: Prepared) -> str:

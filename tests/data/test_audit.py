@@ -72,8 +72,10 @@ def test_not_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_find_duplicates_as_a_table() -> None:
     pictures = {"t/1": ("train", "x"), "t/2": ("train", "y"), "t/3": ("train", "y"), "v/1": ("val", "x")}
-    assert find_duplicates(pictures).across == (("t/1", "v/1"),)
-    assert find_duplicates(pictures).within == (("t/2", "t/3"),)
+    classes = {"t/1": "a", "t/2": "a", "t/3": "b", "v/1": "a"}
+    assert find_duplicates(pictures, classes).across == (("t/1", "v/1"),)
+    assert find_duplicates(pictures, classes).within == (("t/2", "t/3"),)
+    assert find_duplicates(pictures, classes).conflicting == (("t/2", "t/3"),)
     assert missing_classes({"train": {"a": 1, "b": 2}, "val": {"a": 0, "b": 1}}) == (("val", "a"),)
 
 
