@@ -58,6 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
     RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
     paths = find_images(options.images)
+    if options.json is not None and options.json == options.csv:
+        raise UserError(f"--json and --csv name the same file, {options.csv}. Choose another for one of them.")
     for file in (options.json, options.csv):
         require_writable(file, keep=paths)
 
