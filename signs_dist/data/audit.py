@@ -53,6 +53,8 @@ class Audit:
     bad: tuple[BadFile, ...]
     missing: tuple[tuple[str, str], ...]
     """(split, class) pairs without an image, where another split has images of the class."""
+    single: tuple[str, ...]
+    """Classes of one photo, copies counted once, of a source without val images: train and val each need one."""
     duplicates: Duplicates
 
     @property
@@ -62,7 +64,7 @@ class Audit:
         Duplicates within a class and classes without test images do not.
         """
         is_incomplete = any(split != "test" for split, _ in self.missing)
-        return bool(self.bad or self.duplicates.conflicting) or is_incomplete
+        return bool(self.bad or self.single or self.duplicates.conflicting) or is_incomplete
 
 
 def audit(
@@ -110,6 +112,7 @@ def audit(
         counts=counts,
         bad=tuple(sorted(bad, key=lambda file: file.path)),
         missing=missing_classes(counts),
+        single=() if "val" in counts else _single_classes(usable, digests),
         duplicates=find_duplicates(
             {image.file.path: (image.split or "all", digests[image.file.path]) for image in usable},
             {image.file.path: image.class_name for image in usable},
@@ -125,6 +128,15 @@ def count_classes(images: Sequence[SourceImage]) -> dict[str, dict[str, int]]:
     for image in images:
         counts[image.split or "all"][image.class_name] += 1
     return counts
+
+
+def _single_classes(images: Sequence[SourceImage], digests: Mapping[str, str]) -> tuple[str, ...]:
+    """The classes of which all training images are one photo."""
+    photos: dict[str, set[str]] = {}
+    for image in images:
+        if image.split != "test":
+            photos.setdefault(image.class_name, set()).add(digests[image.file.path])
+    return sorted_classes({name for name, found in photos.items() if len(found) == 1})
 
 
 def missing_classes(counts: Mapping[str, Mapping[str, int]]) -> tuple[tuple[str, str], ...]:
@@ -164,9 +176,10 @@ def duplicate_lines(duplicates: Duplicates, *, num_shown: int | None = None) -> 
             f"warning: {_images_are(duplicates.across)} in more than one split, so the accuracy there is too high:"
         )
         lines += shown_list([" = ".join(map(one_line, paths)) for paths in duplicates.across], num_shown)
-    if duplicates.within:
-        lines.append(f"{_images_are(duplicates.within)} in one split more than once:")
-        lines += shown_list([" = ".join(map(one_line, paths)) for paths in duplicates.within], num_shown)
+    within = [paths for paths in duplicates.within if paths not in duplicates.conflicting]
+    if within:
+        lines.append(f"{_images_are(within)} in one split more than once:")
+        lines += shown_list([" = ".join(map(one_line, paths)) for paths in within], num_shown)
     return lines
 
 
@@ -241,6 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     screen.table(counts_table(found.counts))
     lines = duplicate_lines(found.duplicates, num_shown=None if options.all else MAX_LISTED)
     lines += missing_lines(found.missing)
+    if found.single:
+        words = "1 class has" if len(found.single) == 1 else f"{len(found.single):,} classes have"
+        lines.append(f"problem: {words} a single photo, too few for train and val: {listed(found.single)}")
     if found.bad:
         lines.append(f"problem: {len(found.bad):,} image{'' if len(found.bad) == 1 else 's'} cannot be used:")
         lines += bad_lines(found.bad, in_full=options.all)

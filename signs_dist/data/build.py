@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from signs_dist.console.command import CommandParser, add_max_megapixels, checked_megapixels, run_command
 from signs_dist.data.audit import Duplicates, counts_table, duplicate_lines, find_duplicates
 from signs_dist.data.images import MAX_MEGAPIXELS, BadImageError
+from signs_dist.data.next_step import next_lines
 from signs_dist.data.photos.build_plan import (
     BuildRequest,
     PlannedImage,
@@ -38,7 +39,6 @@ from signs_dist.data.photos.build_record import (
 )
 from signs_dist.data.photos.conversion import CONVERSION_VERSION, MAX_BAD_BEFORE_STOP, convert_all
 from signs_dist.data.photos.copies import Copies, find_copies
-from signs_dist.data.photos.next_step import next_lines
 from signs_dist.data.photos.part_folder import move_into_place, part_folder_of, prepare_part_folder
 from signs_dist.data.photos.sources import Arrangement, SourceReader, arrange, list_source, printable
 from signs_dist.data.photos.split import Division

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
 from signs_dist.data.folder import ImageIndex, index_data_set
+from signs_dist.data.next_step import find_stored_size
 from signs_dist.data.packed import file_status, open_packed
-from signs_dist.data.photos.build_record import stored_size
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
@@ -59,7 +59,7 @@ def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> 
     name = "synthetic" if root is None else str(root)
     if root is None:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
-    return DataSet(name, root, index_data_set(root), stored_size(root))
+    return DataSet(name, root, index_data_set(root), find_stored_size(root))
 
 
 def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:

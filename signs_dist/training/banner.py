@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from signs_dist.data.few_photos import as_typed, settings_for_few
+from signs_dist.data.next_step import LARGEST_IMAGE_SIZE
 from signs_dist.models.trainable import count_parameters
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
@@ -59,10 +60,8 @@ def _notes(prepared: Prepared) -> list[str]:
     side, stored = config.data.image_size, data.stored_size
     notes = []
     if stored is not None and stored != side:
-        notes.append(
-            f"{data.name} holds images of {stored} x {stored}, resized to {side} x {side}; to train at their size: "
-            f"{as_typed({'data.image_size': stored})}"
-        )
+        hint = f"; to train at their size: data.image_size={stored}" if stored <= LARGEST_IMAGE_SIZE else ""
+        notes.append(f"{data.name} holds images of {stored} x {stored}, resized to {side} x {side}{hint}")
     num_images = len(data.splits["train"])
     for_few = settings_for_few(num_images, config)
     if for_few:

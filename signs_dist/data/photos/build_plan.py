@@ -191,6 +191,8 @@ def check_classes(counts: dict[str, dict[str, int]], where: Path, division: Divi
             f"{where}: all images are of the single class {one_line(names[0])}. A classifier needs images of two or "
             f"more: names that start with a label, as 3_IMG_5942.jpg does, or a folder for each class."
         )
+    if division is not None:
+        counts = {"val": dict.fromkeys(names, 0), **counts}
     lacking = lacking_classes(counts)
     no_train = [name for name, splits in lacking.items() if "train" in splits]
     if no_train:
@@ -218,7 +220,10 @@ def _about_classes_without_val(
             f"itself, add --split stratified."
         )
     if division is not None:
-        return f"{start} A class needs two different photos or more, one of them for val: add some, or {skip}."
+        return (
+            f"{start} A class needs two different photos or more that are in no other class, one of them for val: add "
+            f"some, or {skip}."
+        )
     return f"{start} Add images of {these} to val, or {skip}."
 
 

@@ -104,15 +104,6 @@ def read_build_file(out: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def stored_size(root: Path) -> int | None:
-    """Side in pixels of the images of a data set that `build` made; None for another folder."""
-    try:
-        size = json.loads((root / BUILD_FILE).read_text(encoding="utf-8"))["size"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return size if isinstance(size, int) else None
-
-
 def summary(record: dict[str, Any]) -> str:
     """The sizes of the splits, such as `train 864, val 216`."""
     return ", ".join(f"{split} {row['images']:,}" for split, row in record.get("splits", {}).items())

@@ -11,6 +11,9 @@ from signs_dist.data.photos.archive import SourceFile
 from signs_dist.data.photos.sources import SourceReader
 from signs_dist.run_folder.digest import file_sha256
 
+_PROGRESS_EVERY = 500
+"""Files from one report to the next: most sources have fewer, and need none."""
+
 Copies = tuple[tuple[str, ...], ...]
 """Groups of two or more paths with the same content, each sorted."""
 
@@ -23,7 +26,7 @@ def find_copies(
     Args:
         source: the zip or folder.
         files: its images. Empty files and files that cannot be read belong to no group.
-        on_progress: called with (files compared, files to compare).
+        on_progress: called with (files compared, files to compare) now and then.
     """
     candidates = _of_one_size(source, files)
     paths_of: dict[str, list[str]] = {}
@@ -35,7 +38,7 @@ def find_copies(
             except (BadImageError, OSError):
                 continue  # the conversion names it as bad
             paths_of.setdefault(digest, []).append(file.path)
-            if on_progress is not None:
+            if on_progress is not None and number % _PROGRESS_EVERY == 0:
                 on_progress(number, len(candidates))
     return tuple(sorted(tuple(sorted(paths)) for paths in paths_of.values() if len(paths) > 1))
 

@@ -14,7 +14,6 @@ from signs_dist.data.photos.build_record import (
     is_already_built,
     read_build_file,
     request_facts,
-    stored_size,
     summary,
 )
 from signs_dist.data.photos.sources import arrange, list_source
@@ -108,12 +107,3 @@ def test_a_set_from_before_there_was_a_choice_of_the_split(tmp_path: Path, divis
             is_already_built(out, facts_of(request), request)
     else:
         assert is_already_built(out, facts_of(request), request)
-
-
-@pytest.mark.parametrize(
-    ("content", "size"), [('{"size": 96}', 96), ("{}", None), ("[]", None), ("{", None), ('{"size": "96"}', None)]
-)
-def test_the_size_of_the_images_of_a_set(tmp_path: Path, content: str, size: int | None) -> None:
-    assert stored_size(tmp_path) is None
-    (tmp_path / BUILD_FILE).write_text(content)
-    assert stored_size(tmp_path) == size

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from signs_dist.data.photos import copies
 from signs_dist.data.photos.copies import Copies, find_copies
 from signs_dist.data.photos.sources import list_source
 from tests.data.photo_files import write_files, write_zip
@@ -22,10 +23,11 @@ COPIES = (("cat/1.jpg", "cat/2.jpg", "dog/3.jpg"), ("dog/5.jpg", "dog/6.png"))
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
-def test_files_with_the_same_content_are_found(tmp_path: Path, kind: str) -> None:
+def test_files_with_the_same_content_are_found(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write = write_zip if kind == "zip" else write_files
     source = write(tmp_path / "photos", FILES)
     told: list[tuple[int, int]] = []
+    monkeypatch.setattr(copies, "_PROGRESS_EVERY", 1)
     files = list_source(source)
     assert find_copies(source, files, lambda *row: told.append(row)) == COPIES
     assert find_copies(source, files[::-1]) == COPIES

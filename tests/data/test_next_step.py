@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.config.reading import load_config
-from signs_dist.data.photos.next_step import next_lines
+from signs_dist.data.next_step import find_stored_size, next_lines
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,21 @@ def test_what_is_printed_can_be_typed() -> None:
     config = load_config(None, words[words.index("signs_dist.train") + 1 :])
     assert config.data.root == "data/64x64_my [new] photos: 2"
     assert (config.data.image_size, config.train.global_batch) == (96, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "size"),
+    [
+        ("build.json", '{"size": 96}', 96),
+        ("synthetic.json", '{"image_size": 128}', 128),
+        ("build.json", "{}", None),
+        ("build.json", "[]", None),
+        ("build.json", "{", None),
+        ("build.json", '{"size": "96"}', None),
+        ("other.json", '{"size": 96}', None),
+    ],
+)
+def test_the_size_of_the_images_of_a_set(tmp_path: Path, name: str, content: str, size: int | None) -> None:
+    assert find_stored_size(tmp_path) is None
+    (tmp_path / name).write_text(content)
+    assert find_stored_size(tmp_path) == size
