@@ -60,7 +60,7 @@ def verify(files: Sequence[Path]) -> int:
     """Print a line for each file. Returns the exit code: 1 if a file is broken."""
     damages = {file: find_damage(file) for file in files}
     for file, damage in damages.items():
-        print(f"{one_line(str(file))}: {f'BROKEN: {damage}' if damage else 'OK'}")
+        print(one_line(f"{file}: {f'BROKEN: {damage}' if damage else 'OK'}"))
     return EXIT_FAILED if any(damages.values()) else EXIT_OK
 
 

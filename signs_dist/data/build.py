@@ -156,6 +156,8 @@ def _build_locked(
     write_json(part / BUILD_FILE, build_record(facts, counts, bad, small_classes, duplicates, request))
     move_into_place(part, out)
     _show_result(screen, out, counts, bad, small_classes, duplicates, arrangement, quarantine)
+    if duplicates.across and division == "published":
+        screen.say("to keep copies on one side, in another split than the published one: --split stratified")
     for line in next_lines(out, request.size, sum(counts["train"].values())):
         screen.say(line)
 

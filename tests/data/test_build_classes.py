@@ -198,3 +198,14 @@ def test_the_limit_on_pixels(tmp_path: Path, flags: list[str], code: int, capsys
     assert run("--source", source, "--out", tmp_path / "out", "--size", 8, "--processes", 1, *flags) == code
     if code:
         assert "megapixels" in capsys.readouterr().err
+
+
+def test_copies_in_two_splits_of_the_published_split_come_with_the_other_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {f"{number % 2}_IMG_{number}.jpg": jpeg(number % 2, 12) for number in range(20)}
+    source = write_files(tmp_path / "photos", files)
+    assert run("--source", source, "--out", tmp_path / "out", "--size", 8, "--processes", 1) == 0
+    out = capsys.readouterr().out
+    assert "warning: 2 images are in more than one split" in out
+    assert "to keep copies on one side, in another split than the published one: --split stratified" in out
