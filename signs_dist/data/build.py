@@ -74,7 +74,9 @@ def build(request: BuildRequest, *, screen: Screen | None = None) -> Path:
     facts = request_facts(request, files, division)
     with _locked(out, screen):
         if is_already_built(out, facts, request):
-            screen.result(f"already built: {out} ({summary(read_build_file(out))})")
+            record = read_build_file(out)
+            screen.result(f"already built: {out} ({summary(record)})")
+            _show_next_step(screen, out, request, record["splits"]["train"]["images"])
         else:
             copies = _find_copies(request, arrangement, screen) if division == "stratified" else ()
             plan = _plan(request, arrangement, division, copies)
@@ -158,8 +160,7 @@ def _build_locked(
     _show_result(screen, out, counts, bad, small_classes, duplicates, arrangement, quarantine)
     if duplicates.across and division == "published":
         screen.say("to keep copies on one side, in another split than the published one: --split stratified")
-    for line in next_lines(out, request.size, sum(counts["train"].values())):
-        screen.say(line)
+    _show_next_step(screen, out, request, sum(counts["train"].values()))
 
 
 def _check_places(source: Path, out: Path) -> None:
@@ -221,6 +222,11 @@ def _show_result(
         for line in bad_lines(bad):
             screen.result(line)
     screen.result(f"built {out}: {', '.join(f'{split} {sum(row.values()):,}' for split, row in counts.items())}")
+
+
+def _show_next_step(screen: Screen, out: Path, request: BuildRequest, num_train: int) -> None:
+    for line in next_lines(out, request.size, num_train):
+        screen.say(line)
 
 
 def _quiet_screen() -> Screen:

@@ -171,8 +171,10 @@ def test_the_line_that_trains_on_the_set_says_its_size_and_its_folder(
     assert words[:3] == ["python", "-m", "signs_dist.train"]
     config = load_config(None, words[3:])
     assert (config.data.root, config.data.image_size) == (str(out), size)
-    assert config.train.global_batch <= 8  # there are 8 training images
+    assert config.train.global_batch <= 10  # there are 10 training images
     assert any(line.startswith("few photos: ") for line in lines)
+    assert run("--source", source, "--out", out, "--size", size) == 0  # already built
+    assert line in capsys.readouterr().out.splitlines()
 
 
 def test_a_thousand_bad_names_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,10 @@ from signs_dist.monitoring.plain_text import one_line
 BadImages = Literal["stop", "skip", "quarantine"]
 SmallClasses = Literal["stop", "skip"]
 
+_DIVIDE_EACH_CLASS = (
+    "The published split draws from the photos of all classes together. To divide each class by itself, add --split "
+    "stratified."
+)
 _FLAT_FOLDERS = {"train": "train_signs", "val": "val_signs", "test": "test_signs"}
 
 
@@ -195,6 +199,8 @@ def check_classes(counts: dict[str, dict[str, int]], where: Path, division: Divi
         counts = {"val": dict.fromkeys(names, 0), **counts}
     lacking = lacking_classes(counts)
     no_train = [name for name, splits in lacking.items() if "train" in splits]
+    if no_train and division == "published" and any(counts["val"][name] > 1 for name in no_train):
+        raise UserError(f"{where}: no training image of class {listed(no_train)}. {_DIVIDE_EACH_CLASS}")
     if no_train:
         raise UserError(
             f"{where}: no training image of class {listed(no_train)}, which another split has. Add some, or omit "
@@ -215,10 +221,7 @@ def _about_classes_without_val(
     these = "this class" if len(lacking) == 1 else "these classes"
     skip = f"omit {these} with --small-classes skip"
     if division == "published" and max(train[name] for name in lacking) > 1:
-        return (
-            f"{start} The published split draws from the photos of all classes together. To divide each class by "
-            f"itself, add --split stratified."
-        )
+        return f"{start} {_DIVIDE_EACH_CLASS}"
     if division is not None:
         return (
             f"{start} A class needs two different photos or more that are in no other class, one of them for val: add "

@@ -119,6 +119,16 @@ def test_names_that_differ_in_case_alone_are_refused() -> None:
             r"no val image of class b \(4 are in train\)\. .* add --split stratified",
         ),
         (
+            {"train": {"a": 3, "b": 0}, "val": {"a": 1, "b": 2}},
+            "published",
+            r"no training image of class b\. The published split draws .* add --split stratified",
+        ),
+        (
+            {"train": {"a": 3, "b": 0}, "val": {"a": 1, "b": 1}},
+            "published",
+            r"no training image of class b, .* --small-classes skip",
+        ),
+        (
             {"train": {"a": 3, "b": 1, "c": 1}, "val": {"a": 1, "b": 0, "c": 0}},
             "stratified",
             r"no val image of class b \(1 is in train\), c \(1 is in train\)\. A class needs two different photos .* "
