@@ -120,7 +120,7 @@ def _index(model: TrainedModel, root: Path, split: str | None) -> ImageIndex:
     present = [name for name in ("train", "val", "test") if has_split(root, name)] if root.is_dir() else []
     wanted = split or "val"
     if present and wanted not in present:
-        raise UserError(f"{root} has no split {wanted}. Choose the split {' or '.join(present)}: --split {present[0]}.")
+        raise UserError(f"{root} has no split {wanted}. Choose the split {' or '.join(present)}.")
     if root.is_dir() and not present:
         index = index_unsplit(root, model.classes, model.folder.path)
         if index is not None and split is not None:

@@ -58,7 +58,7 @@ def test_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
 
 def test_a_split_that_is_not_there(run: Path, tmp_path: Path) -> None:
     write_colour_set(tmp_path / "other", counts={"train": 1, "val": 1})
-    with pytest.raises(UserError, match=r"other has no split test\. Choose the split train or val: --split train\."):
+    with pytest.raises(UserError, match=r"other has no split test\. Choose the split train or val\."):
         score(load_model(run), tmp_path / "other", split="test")
 
 
