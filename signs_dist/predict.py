@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from signs_dist.console.command import (
     CommandParser,
@@ -19,6 +20,9 @@ from signs_dist.console.command import (
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 from signs_dist.files import require_writable, write_json
 from signs_dist.monitoring.plain_text import one_line
+
+if TYPE_CHECKING:
+    from signs_dist.inference.predicting import Prediction
 
 
 def build_parser() -> CommandParser:
@@ -49,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     max_megapixels = checked_megapixels(options.max_megapixels)
 
-    from signs_dist.console.screen import Screen, percent
+    from signs_dist.console.screen import Screen
     from signs_dist.data.images import BadImageError, find_images
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder
@@ -58,12 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
     RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
     paths = find_images(options.images)
-    if options.json is not None and options.json == options.csv:
-        raise UserError(f"--json and --csv name the same file, {options.csv}. Choose another for one of them.")
-    for file in (options.json, options.csv):
-        require_writable(file, keep=paths)
+    _check_outputs(options.json, options.csv, paths)
 
-    from signs_dist.data.problems import BadFile, bad_lines
     from signs_dist.inference.predicting import predict
     from signs_dist.inference.prediction_files import write_csv
     from signs_dist.inference.trained_model import load_model, use_threads
@@ -77,12 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         for row in predict(trained, paths, skip_bad=options.bad_images == "skip", max_megapixels=max_megapixels):
             rows.append(row)
-            found = (
-                f"skipped: {row['error']}"
-                if "error" in row
-                else f"{one_line(row['class']):>4}  {percent(row['probability']):>7}"
-            )
-            screen.say(f"{one_line(row['path']):<{width}}  {found}")
+            screen.say(f"{one_line(row['path']):<{width}}  {_found(row)}")
     except BadImageError as error:
         raise UserError(
             f"cannot read the photo {one_line(error.path)}: {error.reason}. Nothing was written. To go on without "
@@ -99,10 +94,34 @@ def main(arguments: Sequence[str]) -> int:
         write_csv(options.csv, trained.classes, rows)
     if not skipped:
         return EXIT_OK
-    lines = [f"{len(skipped):,} of {len(rows):,} photos {'has' if len(skipped) == 1 else 'have'} no prediction:"]
-    lines += bad_lines([BadFile(row["path"], row["error"]) for row in skipped])
-    print("\n".join(lines), file=sys.stderr)
+    print("\n".join(_skipped_lines(skipped, len(rows))), file=sys.stderr)
     return EXIT_FAILED
+
+
+def _check_outputs(json: Path | None, csv: Path | None, inputs: Sequence[Path]) -> None:
+    """Refuse output files that cannot be written, before the work. Raises UserError."""
+    if json is not None and json == csv:
+        raise UserError(f"--json and --csv name the same file, {csv}. Choose another for one of them.")
+    for file in (json, csv):
+        require_writable(file, keep=inputs)
+
+
+def _found(row: Prediction) -> str:
+    """What was found in a photo, for its line."""
+    from signs_dist.console.screen import percent
+
+    if "error" in row:
+        return f"skipped: {row['error']}"
+    return f"{one_line(row['class']):>4}  {percent(row['probability']):>7}"
+
+
+def _skipped_lines(skipped: Sequence[Prediction], num_photos: int) -> list[str]:
+    """How many photos have no prediction, and why."""
+    from signs_dist.data.problems import BadFile, bad_lines
+
+    verb = "has" if len(skipped) == 1 else "have"
+    reasons = bad_lines([BadFile(row["path"], row["error"]) for row in skipped])
+    return [f"{len(skipped):,} of {num_photos:,} photos {verb} no prediction:", *reasons]
 
 
 if __name__ == "__main__":
