@@ -127,17 +127,15 @@ def plan_images(
         UserError: two images would become the same file.
     """
     split_of = {image.file.path: image.split or "train" for image in arrangement.images}
-    to_divide = [image for image in arrangement.images if split_of[image.file.path] == "train"]
-    if division == "published":
+    if division is not None:
+        to_divide = [image for image in arrangement.images if split_of[image.file.path] == "train"]
+        # Names, not paths: a zip with a folder around the photos gives the same split as the folder.
         of_name = {image.name: image.file.path for image in to_divide}
-        _, val = published_split(list(of_name), seed=seed, val_share=val_share)
+        if division == "published":
+            _, val = published_split(list(of_name), seed=seed, val_share=val_share)
+        else:
+            val = _stratified(to_divide, copies, seed=seed, val_share=val_share)
         split_of.update({of_name[name]: "val" for name in val})
-    elif division == "stratified":
-        classes: dict[str, list[str]] = {}
-        for image in to_divide:
-            classes.setdefault(image.class_name, []).append(image.file.path)
-        chosen = stratified_val(classes, copies, seed=seed, val_share=val_share)
-        split_of.update(dict.fromkeys(chosen, "val"))
     planned: dict[str, PlannedImage] = {}
     for image in arrangement.images:
         split = split_of[image.file.path]
@@ -150,6 +148,16 @@ def plan_images(
             )
         planned[output.lower()] = PlannedImage(image.file, split, image.class_name, output)
     return sorted(planned.values(), key=lambda image: image.output)
+
+
+def _stratified(images: Sequence[SourceImage], copies: Copies, *, seed: int, val_share: float) -> list[str]:
+    """The names of the images that become val."""
+    name_of = {image.file.path: image.name for image in images}
+    classes: dict[str, list[str]] = {}
+    for image in images:
+        classes.setdefault(image.class_name, []).append(image.name)
+    copied = [[name_of[path] for path in paths if path in name_of] for paths in copies]
+    return sorted(stratified_val(classes, copied, seed=seed, val_share=val_share))
 
 
 def without_small_classes(

@@ -87,6 +87,21 @@ def test_a_class_keeps_its_val_photos_when_another_class_changes() -> None:
     assert {name for name in val_of(few) if "cat" in name} == {name for name in val_of(many) if "cat" in name}
 
 
+@pytest.mark.parametrize("top", ["", "photos/", "a b/train/", "train/"])
+def test_a_folder_around_the_photos_changes_no_split(top: str) -> None:
+    names = [f"{label}/{number}.jpg" for label in "ab" for number in range(20)]
+    copies = (("{top}a/1.jpg", "{top}a/2.jpg", "{top}b/3.jpg"), ("{top}b/7.jpg", "{top}b/8.jpg"))
+    chosen = []
+    for start in ("", top):
+        arrangement = arrange([SourceFile(start + name, 1, "") for name in names], Path("photos"))
+        told = tuple(tuple(name.format(top=start) for name in group) for group in copies)
+        plan = plan_images(arrangement, "stratified", seed=230, val_share=0.2, copies=told)
+        chosen.append({name.removeprefix(start) for name in val_of(plan)})
+    assert chosen[0] == chosen[1]
+    assert ("b/7.jpg" in chosen[0]) == ("b/8.jpg" in chosen[0])
+    assert not {"a/1.jpg", "a/2.jpg", "b/3.jpg"} & chosen[0]  # two labels
+
+
 def test_another_seed_and_another_share_choose_others() -> None:
     names = [f"{label}/{number:02d}.jpg" for label in "ab" for number in range(30)]
     assert val_of(planned(names)) == val_of(planned(names[::-1]))
