@@ -13,6 +13,7 @@ from typing import Any
 
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.monitoring.plain_text import one_line, without_control
 from signs_dist.run_folder.digest import find_damage
 from signs_dist.run_folder.folder import RunFolder, timestamp
 
@@ -59,7 +60,7 @@ def verify(files: Sequence[Path]) -> int:
     """Print a line for each file. Returns the exit code: 1 if a file is broken."""
     damages = {file: find_damage(file) for file in files}
     for file, damage in damages.items():
-        print(f"{file}: {f'BROKEN: {damage}' if damage else 'OK'}")
+        print(one_line(f"{file}: {f'BROKEN: {damage}' if damage else 'OK'}"))
     return EXIT_FAILED if any(damages.values()) else EXIT_OK
 
 
@@ -85,7 +86,7 @@ def show(file: Path, *, as_json: bool) -> None:
         ("bytes", f"{file.stat().st_size:,}; {damage or 'its SHA-256 matches the SHA-256 beside it'}"),
     ]
     for name, value in [*rows, *describe_checkpoint(content)]:
-        print(f"{name:>12}  {value}")
+        print(f"{name:>12}  {without_control(value)}")
     print("\nconfig:")
     import yaml
 

@@ -43,6 +43,10 @@ class TrainingFailedError(CommandError, RuntimeError):
     """Training cannot continue. The message says why."""
 
 
+class NotFiniteError(CommandError, ArithmeticError):
+    """A trained model gives NaN or infinity for an image. The message names its weights."""
+
+
 class PeerLostError(CommandError, RuntimeError):
     """Another process of the run did not arrive, or no longer answers."""
 
@@ -90,7 +94,7 @@ def require_kind(name: str, value: object, kind: type | tuple[type, ...], exampl
 
 
 _FLAGS = (
-    (re.compile(r"--config (?=\S)"), ""),
+    (re.compile(r"^--config (?=\S)"), ""),
     (re.compile(r"--accept-change ([\w.,]+)"), r'accept_change="\1"'),
     (re.compile(r"--(device|split|weights) ([\w:.,]*\w)"), r'\1="\2"'),
     (re.compile(r"--(run-dir|accept-change|device|split|weights)\b"), lambda found: found[1].replace("-", "_")),

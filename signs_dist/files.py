@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,33 @@ def written_aside(path: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise explained(error, path) from error
+
+
+def require_writable(path: Path | None, *, keep: Sequence[Path] = ()) -> None:
+    """Refuse an output file that cannot be written, before the work for it begins. Nothing is left behind.
+
+    Args:
+        path: the file; missing folders above it are made when it is written. None: there is nothing to write.
+        keep: files that the output must not replace.
+
+    Raises:
+        UserError: the path cannot be written, or is one of `keep`.
+    """
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise UserError(f"cannot write {path}: it is a folder. Give the path of a file.")
+        if any(path.exists() and path.samefile(other) for other in keep):
+            raise UserError(f"cannot write {path}: it is one of the inputs. Choose another path.")
+        if path.exists() and not path.is_file():
+            return  # a device or a pipe
+        folder = path.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}. Choose a path that you may write to.") from error
 
 
 def explained(error: OSError, path: Path, doing: str = "write") -> OSError | UserError:

@@ -5,15 +5,21 @@ python -m signs_dist.predict RUN_DIR photo.jpg folder/ --json out.json
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.console.command import CommandParser, add_model_arguments, run_command
-from signs_dist.errors import EXIT_OK
-from signs_dist.files import write_json, written_aside
+from signs_dist.console.command import (
+    CommandParser,
+    add_max_megapixels,
+    add_model_arguments,
+    checked_megapixels,
+    run_command,
+)
+from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.files import require_writable, write_json
+from signs_dist.monitoring.plain_text import one_line
 
 if TYPE_CHECKING:
     from signs_dist.inference.predicting import Prediction
@@ -24,15 +30,20 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m signs_dist.predict",
         description="Predict the class of photos with a trained model.",
-        epilog="Exit codes: 0 done, 2 wrong input, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 a photo has no prediction (with --bad-images skip), 2 wrong input, "
+        "130 interrupted.",
     )
     add_model_arguments(parser)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="photos, or folders with photos")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all probabilities as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write all probabilities as a table")
     parser.add_argument(
-        "--bad-images", choices=("stop", "skip"), default="stop", help="at an unreadable photo (default: stop)"
+        "--bad-images",
+        choices=("stop", "skip"),
+        default="stop",
+        help="at an unreadable photo: write nothing, or go on and exit with 1 (default: stop)",
     )
+    add_max_megapixels(parser)
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
 
@@ -40,8 +51,10 @@ def build_parser() -> CommandParser:
 def main(arguments: Sequence[str]) -> int:
     """Predict as the arguments say."""
     options = build_parser().parse_args(arguments)
+    max_megapixels = checked_megapixels(options.max_megapixels)
 
-    from signs_dist.console.screen import Screen, percent
+    from signs_dist.console.screen import Screen
+    from signs_dist.data.images import BadImageError
     from signs_dist.data.listing import find_photos
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder
@@ -50,8 +63,10 @@ def main(arguments: Sequence[str]) -> int:
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
     RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
     paths, passed_over = find_photos(options.images)
+    _check_outputs(options.json, options.csv, paths)
 
     from signs_dist.inference.predicting import predict
+    from signs_dist.inference.prediction_files import write_csv
     from signs_dist.inference.trained_model import read_trained_model, use_threads
 
     trained = read_trained_model(options.run_dir, weights=options.weights, device=options.device)
@@ -60,36 +75,58 @@ def main(arguments: Sequence[str]) -> int:
         screen.result(note)
     if trained.data["name"] == "synthetic":
         screen.say("this model was trained on synthetic images")
-    predictions: list[Prediction] = []
-    skipped: list[Prediction] = []
-    width = max(len(str(path)) for path in paths)
-    for prediction in predict(trained, paths, skip_bad=options.bad_images == "skip"):
-        if "error" in prediction:
-            skipped.append(prediction)
-            screen.say(f"{prediction['path']:<{width}}  skipped: {prediction['error']}")
-            continue
-        predictions.append(prediction)
-        screen.say(f"{prediction['path']:<{width}}  {prediction['class']:>4}  {percent(prediction['probability']):>7}")
+    rows = []
+    width = max(len(one_line(str(path))) for path in paths)
+    try:
+        for row in predict(trained, paths, skip_bad=options.bad_images == "skip", max_megapixels=max_megapixels):
+            rows.append(row)
+            screen.say(f"{one_line(row['path']):<{width}}  {_found(row)}")
+    except BadImageError as error:
+        raise UserError(
+            f"cannot read the photo {one_line(error.path)}: {error.reason}. Nothing was written. To go on without "
+            f"such photos, add --bad-images skip."
+        ) from error
 
     for note in passed_over.notes():
         screen.say(note)
+    skipped = [row for row in rows if "error" in row]
     if options.json is not None:
         about = {"run": str(trained.folder.path), "weights": str(trained.source), "trained_on": trained.data["name"]}
+        predictions = [row for row in rows if "error" not in row]
         content = about | {"classes": list(trained.classes), "predictions": predictions, "skipped": skipped}
         write_json(options.json, content)
     if options.csv is not None:
-        write_csv(options.csv, trained.classes, predictions)
-    return EXIT_OK
+        write_csv(options.csv, trained.classes, rows)
+    if not skipped:
+        return EXIT_OK
+    print("\n".join(_skipped_lines(skipped, len(rows))), file=sys.stderr)
+    return EXIT_FAILED
 
 
-def write_csv(path: Path, classes: Sequence[str], predictions: Sequence[Prediction]) -> None:
-    """Write predictions as a table: path, class, probability, and a column for each class."""
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["path", "class", "probability", *(f"p_{name}" for name in classes)])
-        for row in predictions:
-            shares = [f"{share:.6f}" for share in row["probabilities"].values()]
-            writer.writerow([row["path"], row["class"], f"{row['probability']:.6f}", *shares])
+def _check_outputs(json: Path | None, csv: Path | None, inputs: Sequence[Path]) -> None:
+    """Refuse output files that cannot be written, before the work. Raises UserError."""
+    if json is not None and json == csv:
+        raise UserError(f"--json and --csv name the same file, {csv}. Choose another for one of them.")
+    for file in (json, csv):
+        require_writable(file, keep=inputs)
+
+
+def _found(row: Prediction) -> str:
+    """What was found in a photo, for its line."""
+    from signs_dist.console.screen import percent
+
+    if "error" in row:
+        return f"skipped: {row['error']}"
+    return f"{one_line(row['class']):>4}  {percent(row['probability']):>7}"
+
+
+def _skipped_lines(skipped: Sequence[Prediction], num_photos: int) -> list[str]:
+    """How many photos have no prediction, and why."""
+    from signs_dist.data.problems import BadFile, bad_lines
+
+    verb = "has" if len(skipped) == 1 else "have"
+    reasons = bad_lines([BadFile(row["path"], row["error"]) for row in skipped])
+    return [f"{len(skipped):,} of {num_photos:,} photos {verb} no prediction:", *reasons]
 
 
 if __name__ == "__main__":

@@ -80,3 +80,16 @@ def test_what_is_no_checkpoint(finished: Path, tmp_path: Path, capsys: pytest.Ca
     ):
         assert run_command(checkpoint, arguments) == 2
         assert told in capsys.readouterr().err
+
+
+def test_names_are_printed_without_control_characters(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a\x1b[2J\nb.pt"
+    path.write_bytes((finished / "checkpoints" / "epoch0001-step000000.pt").read_bytes())
+    assert run_command(checkpoint, ["verify", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "a\\x1b[2J\\nb.pt: BROKEN" in out
+    assert len(out.splitlines()) == 1
+    assert run_command(checkpoint, ["show", str(path)]) == 0
+    assert "\x1b" not in capsys.readouterr().out

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.errors import UserError
-from signs_dist.files import explained, write_json, write_text, written_aside
+from signs_dist.files import explained, require_writable, write_json, write_text, written_aside
 from tests.users import NOBODY, acting_as, folder_for_all, needs_root
 
 
@@ -187,3 +187,34 @@ def test_whose_folder_it_is() -> None:
         with acting_as(NOBODY), pytest.raises(UserError, match=told):
             write_text(folder / "new" / "a.txt", "x")
         assert names_in(folder) == []
+
+
+@pytest.mark.parametrize("place", ["new.csv", "new/deep/x.csv", "old.csv", "/dev/null"])
+def test_an_output_that_can_be_written_leaves_nothing_behind(tmp_path: Path, place: str) -> None:
+    (tmp_path / "old.csv").write_text("old")
+    require_writable(tmp_path / place)
+    assert names_in(tmp_path) == ["old.csv"]
+    assert (tmp_path / "old.csv").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("", "it is a folder"),
+        ("old.csv/x", "Not a directory"),
+        ("/proc/x", "No such file or directory"),
+        ("photo.jpg", "it is one of the inputs"),
+        ("link.jpg", "it is one of the inputs"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told(tmp_path: Path, place: str, why: str) -> None:
+    (tmp_path / "old.csv").write_text("old")
+    (tmp_path / "photo.jpg").write_text("photo")
+    (tmp_path / "link.jpg").symlink_to("photo.jpg")
+    with pytest.raises(UserError, match=rf"cannot write .*: {why}"):
+        require_writable(tmp_path / place, keep=[tmp_path / "photo.jpg"])
+
+
+def test_no_output_is_no_error() -> None:
+    require_writable(None)

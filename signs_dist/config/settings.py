@@ -36,6 +36,8 @@ class DataConfig(Section):
     """packed: images are decoded once into a memory-mapped file. files: each image is decoded each time it is read."""
     cache: Annotated[str, Field(min_length=1)] = "data/cache"
     """Folder for packed images."""
+    max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 250.0
+    """Largest width times height of an image, in millions; a larger image is refused. Phones reach 200."""
     mean: Triple = (0.5, 0.5, 0.5)
     """Subtracted from the pixels (scaled to 0..1), per channel. For ImageNet weights: 0.485, 0.456, 0.406."""
     std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] = (0.5, 0.5, 0.5)

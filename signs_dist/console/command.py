@@ -19,11 +19,14 @@ from signs_dist.environment.limits import explain_limit
 from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, CommandError, UserError
 from signs_dist.files import explained
 from signs_dist.monitoring.endings import exit_code, final_line
+from signs_dist.monitoring.plain_text import without_control
 
 SETTINGS = "overrides"
 """The attribute of the parsed arguments that holds `section.key=value …`."""
 LATER_SECONDS = 3.0
 """How long all processes except rank 0 wait before they print an error in the user's input."""
+MOST_MEGAPIXELS = 10_000.0
+"""The largest legal `--max-megapixels`: two images of the largest size that JPEG allows."""
 Main = Callable[[Sequence[str]], int]
 
 
@@ -58,7 +61,7 @@ class CommandParser(argparse.ArgumentParser):
             near = difflib.get_close_matches(choice[1], re.findall(r"[^\s',]+", choice[2]), n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
         self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"error: {message}.{hint}\n")
+        self.exit(EXIT_USAGE, f"error: {without_control(message)}.{without_control(hint)}\n")
 
     def _suggest_place(self, argument: str) -> str:
         if self.passes_on is None:
@@ -114,6 +117,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", default="final", metavar="NAME", help="final, best, last or a file (default: final)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
+    """Add `--max-megapixels N`: how large an image may be."""
+    parser.add_argument(
+        "--max-megapixels",
+        type=float,
+        metavar="N",
+        help="largest width times height of an image, in millions; larger ones are refused (default: 250)",
+    )
+
+
+def checked_megapixels(given: float | None) -> float | None:
+    """The value of `--max-megapixels`, None if it is not given. Raises `UserError` if it is out of its range."""
+    if given is not None and not 0 < given <= MOST_MEGAPIXELS:
+        raise UserError(f"--max-megapixels {given:g} is not above 0 and at most {MOST_MEGAPIXELS:g}.")
+    return given
 
 
 def config_arguments(config: Path | None, overrides: Sequence[str]) -> list[str]:

@@ -8,7 +8,6 @@ import io
 import math
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from signs_dist.monitoring.beats import Work
+from signs_dist.monitoring.plain_text import without_control
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -265,7 +265,7 @@ def is_in_notebook() -> bool:
 
 def plain_text(text: str) -> Text:
     """Text without markup. Control characters, which a file's name may hold, are shown as escapes."""
-    return Text("".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text))
+    return Text(without_control(text))
 
 
 def percent(share: float) -> str:

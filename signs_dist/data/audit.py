@@ -2,7 +2,7 @@
 
 python -m signs_dist.data.audit data/64x64_SIGNS        # a data set, or photos not built yet: a folder or a zip
 
-Exit codes: 0: no problems (duplicates are only a warning); 1: problems; 2: the source is not a data set.
+Exit codes: 0: no problems (duplicates within a class are only a warning); 1: problems; 2: not a data set.
 """
 
 from __future__ import annotations
@@ -15,26 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.command import CommandParser, add_max_megapixels, checked_megapixels, run_command
 from signs_dist.data.folder import sorted_classes
-from signs_dist.data.images import BadImageError, load_rgb
+from signs_dist.data.images import MAX_MEGAPIXELS, BadImageError, load_rgb
 from signs_dist.data.names import SPLITS, printable
 from signs_dist.data.photos.sources import SourceImage, SourceReader, arrange, list_source
+from signs_dist.data.problems import MAX_LISTED, BadFile, bad_lines, listed, shown_list
 from signs_dist.data.workers import run_batches
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
+from signs_dist.monitoring.plain_text import one_line
 
 if TYPE_CHECKING:
     from signs_dist.console.screen import Screen
 
 _DIGEST_SIZE = 64
-
-
-@dataclass(frozen=True)
-class BadFile:
-    """An image that cannot be used, and why."""
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,8 @@ class Duplicates:
     """In more than one split: the model is evaluated on an image that it has learned."""
     within: tuple[tuple[str, ...], ...]
     """In one split: the image counts twice."""
+    conflicting: tuple[tuple[str, ...], ...] = ()
+    """In more than one class, in one split or several: all labels but one are wrong."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,8 @@ class Audit:
     bad: tuple[BadFile, ...]
     missing: tuple[tuple[str, str], ...]
     """(split, class) pairs without an image, where another split has images of the class."""
+    single: tuple[str, ...]
+    """Classes of one photo, copies counted once, of a source without val images: train and val each need one."""
     duplicates: Duplicates
     outside: tuple[str, ...] = ()
     """Images outside the split folders: not part of the data set."""
@@ -66,17 +64,28 @@ class Audit:
 
     @property
     def has_problems(self) -> bool:
-        """Whether the data set needs repair before training. Duplicates and classes without test images do not."""
-        return bool(self.bad or self.problems) or any(split != "test" for split, _ in self.missing)
+        """Whether the data set needs repair before training.
+
+        Duplicates within a class and classes without test images do not.
+        """
+        is_incomplete = any(split != "test" for split, _ in self.missing)
+        return bool(self.bad or self.problems or self.single or self.duplicates.conflicting) or is_incomplete
 
 
-def audit(source: Path, *, processes: int | None = None, screen: Screen | None = None) -> Audit:
+def audit(
+    source: Path,
+    *,
+    processes: int | None = None,
+    screen: Screen | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> Audit:
     """Decode all images of a data set, and compare them.
 
     Args:
         source: a folder or a zip.
         processes: worker processes. None: all usable cores.
         screen: shows the progress. None: shows nothing.
+        max_megapixels: larger images are problems.
 
     Raises:
         UserError: the source holds no images in a known layout.
@@ -91,7 +100,10 @@ def audit(source: Path, *, processes: int | None = None, screen: Screen | None =
     digests: dict[str, str] = {}
     with screen.preparing() as report:
         for results in run_batches(
-            _digest_batch, names, resource=functools.partial(SourceReader, source), processes=processes
+            functools.partial(_digest_batch, max_megapixels),
+            names,
+            resource=functools.partial(SourceReader, source),
+            processes=processes,
         ):
             for name, digest, reason in results:
                 if reason is None:
@@ -105,8 +117,10 @@ def audit(source: Path, *, processes: int | None = None, screen: Screen | None =
         counts=counts,
         bad=tuple(sorted(bad, key=lambda file: file.path)),
         missing=missing_classes(counts),
+        single=() if "val" in counts else _single_classes(usable, digests),
         duplicates=find_duplicates(
-            {image.file.path: (image.split or "all", digests[image.file.path]) for image in usable}
+            {image.file.path: (image.split or "all", digests[image.file.path]) for image in usable},
+            {image.file.path: image.class_name for image in usable},
         ),
         outside=arrangement.outside,
         notes=arrangement.notes,
@@ -124,42 +138,61 @@ def count_classes(images: Sequence[SourceImage]) -> dict[str, dict[str, int]]:
     return counts
 
 
+def _single_classes(images: Sequence[SourceImage], digests: Mapping[str, str]) -> tuple[str, ...]:
+    """The classes of which all training images are one photo."""
+    photos: dict[str, set[str]] = {}
+    for image in images:
+        if image.split != "test":
+            photos.setdefault(image.class_name, set()).add(digests[image.file.path])
+    return sorted_classes({name for name, found in photos.items() if len(found) == 1})
+
+
 def missing_classes(counts: Mapping[str, Mapping[str, int]]) -> tuple[tuple[str, str], ...]:
     """The (split, class) pairs without an image."""
     return tuple((split, name) for split, row in counts.items() for name, count in row.items() if count == 0)
 
 
-def find_duplicates(images: Mapping[str, tuple[str, str]]) -> Duplicates:
-    """Group the paths of equal images. `images`: path → (split, digest of the pixels)."""
+def find_duplicates(images: Mapping[str, tuple[str, str]], classes: Mapping[str, str]) -> Duplicates:
+    """Group the paths of equal images.
+
+    Args:
+        images: path → (split, digest of the pixels).
+        classes: path → class.
+    """
     groups: dict[str, list[str]] = {}
     for path in sorted(images):
         groups.setdefault(images[path][1], []).append(path)
     several = [tuple(paths) for paths in groups.values() if len(paths) > 1]
     across = [paths for paths in several if len({images[path][0] for path in paths}) > 1]
-    return Duplicates(tuple(across), tuple(paths for paths in several if paths not in across))
+    return Duplicates(
+        across=tuple(across),
+        within=tuple(paths for paths in several if len({images[path][0] for path in paths}) == 1),
+        conflicting=tuple(paths for paths in several if len({classes[path] for path in paths}) > 1),
+    )
 
 
 def duplicate_lines(duplicates: Duplicates, *, num_shown: int | None = None) -> list[str]:
     """Warnings about duplicates; no lines if there are none."""
     lines = []
+    if duplicates.conflicting:
+        lines.append(
+            f"problem: {_images_are(duplicates.conflicting)} in more than one class. Keep the file in the right class:"
+        )
+        lines += shown_list([" = ".join(map(one_line, paths)) for paths in duplicates.conflicting], num_shown)
     if duplicates.across:
         lines.append(
             f"warning: {_images_are(duplicates.across)} in more than one split, so the accuracy there is too high:"
         )
-        lines += shown_list([" = ".join(paths) for paths in duplicates.across], num_shown)
-    if duplicates.within:
-        lines.append(f"{_images_are(duplicates.within)} in one split more than once:")
-        lines += shown_list([" = ".join(paths) for paths in duplicates.within], num_shown)
+        lines += shown_list([" = ".join(map(one_line, paths)) for paths in duplicates.across], num_shown)
+    within = [paths for paths in duplicates.within if paths not in duplicates.conflicting]
+    if within:
+        lines.append(f"{_images_are(within)} in one split more than once:")
+        lines += shown_list([" = ".join(map(one_line, paths)) for paths in within], num_shown)
     return lines
 
 
 def _images_are(groups: Sequence[object]) -> str:
-    return "1 image is" if len(groups) == 1 else f"{len(groups)} images are"
-
-
-def bad_lines(bad: Sequence[BadFile], *, num_shown: int | None = None) -> list[str]:
-    """A line for each bad image."""
-    return shown_list([f"{file.path}: {file.reason}" for file in bad], num_shown)
+    return "1 image is" if len(groups) == 1 else f"{len(groups):,} images are"
 
 
 def outside_lines(outside: Sequence[str], *, num_shown: int = 3) -> list[str]:
@@ -173,18 +206,26 @@ def outside_lines(outside: Sequence[str], *, num_shown: int = 3) -> list[str]:
     ]
 
 
-def shown_list(lines: Sequence[str], num_shown: int | None) -> list[str]:
-    """Indented lines: all, or `num_shown` of them and how many more there are."""
-    shown = [f"  {line}" for line in lines[:num_shown]]
-    return shown if len(shown) == len(lines) else [*shown, f"  and {len(lines) - len(shown)} more"]
+def missing_lines(missing: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each split that lacks classes, from (split, class) pairs."""
+    names: dict[str, list[str]] = {}
+    for split, name in missing:
+        names.setdefault(split, []).append(name)
+    return [
+        f"{'warning' if split == 'test' else 'problem'}: {split} has no image of "
+        f"{'class' if len(lacking) == 1 else f'{len(lacking):,} classes:'} {listed(lacking)}"
+        for split, lacking in names.items()
+    ]
 
 
-def _digest_batch(reader: SourceReader, names: Sequence[str]) -> list[tuple[str, str, str | None]]:
+def _digest_batch(
+    max_megapixels: float, reader: SourceReader, names: Sequence[str]
+) -> list[tuple[str, str, str | None]]:
     """In a worker: for each image (name, digest of the pixels, None), or (name, "", why it is bad)."""
     results: list[tuple[str, str, str | None]] = []
     for name in names:
         try:
-            image = load_rgb(reader.read(name), name=name, size=_DIGEST_SIZE)
+            image = load_rgb(reader.read(name), name=name, size=_DIGEST_SIZE, max_megapixels=max_megapixels)
             results.append((name, hashlib.sha256(image.tobytes()).hexdigest(), None))
         except BadImageError as error:
             results.append((name, "", error.reason))
@@ -195,10 +236,13 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m signs_dist.data.audit",
         description="Find broken files, names without a label, missing classes, and images in more than one split.",
-        epilog="Exit codes: 0: no problems (duplicates are only a warning). 1: problems. 2: not a data set.",
+        epilog="Exit codes: 0: no problems (duplicates within a class are only a warning). 1: problems. 2: not a data "
+        "set.",
     )
     parser.add_argument("source", type=Path, help="a data set, or photos not built yet: a folder or a zip")
     parser.add_argument("--processes", type=int, metavar="N", help="worker processes (default: all usable cores)")
+    add_max_megapixels(parser)
+    parser.add_argument("--all", action="store_true", help="name every file, however many have the same problem")
     parser.add_argument("--quiet", action="store_true", help="print problems only")
     return parser
 
@@ -206,26 +250,27 @@ def _parser() -> CommandParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
     options = _parser().parse_args(arguments)
+    max_megapixels = checked_megapixels(options.max_megapixels) or MAX_MEGAPIXELS
     from signs_dist.console.class_tables import count_table
     from signs_dist.console.screen import Screen
 
     screen = Screen(is_terminal=sys.stdout.isatty(), quiet=options.quiet)
-    found = audit(options.source, processes=options.processes, screen=screen)
+    found = audit(options.source, processes=options.processes, screen=screen, max_megapixels=max_megapixels)
     screen.tables(lambda width: [count_table(found.counts, width)])
     for line in found.notes:
         screen.say(line)
-    for line in outside_lines(found.outside):
-        screen.result(line)
-    for line in found.problems:
-        screen.result(f"problem: {line}")
-    for line in duplicate_lines(found.duplicates):
-        screen.result(line)
-    for split, name in found.missing:
-        screen.result(f"{'warning' if split == 'test' else 'problem'}: {split} has no image of class {name}")
+    lines = outside_lines(found.outside)
+    lines += [f"problem: {line}" for line in found.problems]
+    lines += duplicate_lines(found.duplicates, num_shown=None if options.all else MAX_LISTED)
+    lines += missing_lines(found.missing)
+    if found.single:
+        words = "1 class has" if len(found.single) == 1 else f"{len(found.single):,} classes have"
+        lines.append(f"problem: {words} a single photo, too few for train and val: {listed(found.single)}")
     if found.bad:
-        screen.result(f"problem: {len(found.bad)} image{'' if len(found.bad) == 1 else 's'} cannot be used:")
-        for line in bad_lines(found.bad):
-            screen.result(line)
+        lines.append(f"problem: {len(found.bad):,} image{'' if len(found.bad) == 1 else 's'} cannot be used:")
+        lines += bad_lines(found.bad, in_full=options.all)
+    for line in lines:
+        screen.result(line)
     num_images = sum(sum(row.values()) for row in found.counts.values())
     screen.say(
         f"{options.source}: {num_images:,} images read, {'problems found' if found.has_problems else 'no problems'}"

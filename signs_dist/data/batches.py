@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from signs_dist.data.folder import ImageIndex
-from signs_dist.data.images import load_rgb
+from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
 from signs_dist.data.packed import PackedSplit
 from signs_dist.data.plan import BatchKey
 from signs_dist.data.randomness import Stream, stream_key
@@ -76,7 +76,14 @@ class PackedBatches(Dataset[Batch]):
 class FileBatches(Dataset[Batch]):
     """Batches decoded from the image files at each use, for data sets too large to pack."""
 
-    def __init__(self, index: ImageIndex, image_size: int, transform: Transform | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        index: ImageIndex,
+        image_size: int,
+        transform: Transform | None = None,
+        seed: int = 0,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> None:
         self.root = index.root
         # An array, not a list: reading a list writes reference counts, which copies it into every worker.
         self.paths = np.array(index.paths)
@@ -84,6 +91,7 @@ class FileBatches(Dataset[Batch]):
         self.image_size = image_size
         self.transform = transform
         self.seed = seed
+        self.max_megapixels = max_megapixels
 
     def __getitem__(self, key: BatchKey) -> Batch:
         pixels = np.stack([self._decode(sample) for sample in key.samples.tolist()])
@@ -95,7 +103,7 @@ class FileBatches(Dataset[Batch]):
 
     def _decode(self, sample: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         path = self.root / str(self.paths[sample])
-        return np.asarray(load_rgb(path, name=str(path), size=self.image_size))
+        return np.asarray(load_rgb(path, name=str(path), size=self.image_size, max_megapixels=self.max_megapixels))
 
 
 def _assemble(

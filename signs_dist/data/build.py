@@ -15,23 +15,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signs_dist.console.command import CommandParser, run_command
-from signs_dist.data.audit import (
-    BadFile,
-    Duplicates,
-    bad_lines,
-    duplicate_lines,
-    find_duplicates,
-    outside_lines,
-)
-from signs_dist.data.images import BadImageError
+from signs_dist.console.command import CommandParser, add_max_megapixels, checked_megapixels, run_command
+from signs_dist.data.audit import Duplicates, duplicate_lines, find_duplicates, outside_lines
+from signs_dist.data.images import MAX_MEGAPIXELS, BadImageError
+from signs_dist.data.next_step import next_lines
 from signs_dist.data.photos.build_plan import (
     BuildRequest,
     PlannedImage,
     check_classes,
+    choose_division,
     default_out,
     plan_images,
     planned_counts,
+    without_small_classes,
 )
 from signs_dist.data.photos.build_record import (
     BUILD_FILE,
@@ -42,8 +38,11 @@ from signs_dist.data.photos.build_record import (
     summary,
 )
 from signs_dist.data.photos.conversion import CONVERSION_VERSION, MAX_BAD_BEFORE_STOP, convert_all
+from signs_dist.data.photos.copies import Copies, find_copies
 from signs_dist.data.photos.part_folder import move_into_place, part_folder_of, prepare_part_folder
 from signs_dist.data.photos.sources import Arrangement, SourceReader, arrange, list_source, require_usable
+from signs_dist.data.photos.split import Division
+from signs_dist.data.problems import BadFile, bad_lines, listed
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import write_json, written_aside
 from signs_dist.run_folder.digest import file_sha256
@@ -73,15 +72,33 @@ def build(request: BuildRequest, *, screen: Screen | None = None) -> Path:
     require_usable(arrangement, request.source)
     out = request.out or default_out(request.source, request.size, arrangement)
     _check_places(request.source, out)
-    plan = plan_images(arrangement, seed=request.seed, val_share=request.val_share)
-    check_classes(planned_counts(plan), request.source)
-    facts = request_facts(request, files, arrangement)
+    division = choose_division(request, arrangement)
+    _plan(request, arrangement, division)  # refuses before anything is written
+    facts = request_facts(request, files, division)
     with _locked(out, screen):
         if is_already_built(out, facts, request):
-            screen.result(f"already built: {out} ({summary(read_build_file(out))})")
+            record = read_build_file(out)
+            screen.result(f"already built: {out} ({summary(record)})")
+            _show_next_step(screen, out, request, record["splits"]["train"]["images"])
         else:
-            _build_locked(request, out, arrangement, plan, facts, screen)
+            copies = _find_copies(request, arrangement, screen) if division == "stratified" else ()
+            plan = _plan(request, arrangement, division, copies)
+            _build_locked(request, out, arrangement, plan, division, facts, screen)
     return out
+
+
+def _plan(
+    request: BuildRequest, arrangement: Arrangement, division: Division | None, copies: Copies = ()
+) -> list[PlannedImage]:
+    plan = plan_images(arrangement, division, seed=request.seed, val_share=request.val_share, copies=copies)
+    check_classes(planned_counts(without_small_classes(plan, request)[0]), request.source, division)
+    return plan
+
+
+def _find_copies(request: BuildRequest, arrangement: Arrangement, screen: Screen) -> Copies:
+    files = [image.file for image in arrangement.images]
+    with screen.preparing() as report:
+        return find_copies(request.source, files, lambda done, total: report("comparing files", done, total))
 
 
 @contextlib.contextmanager
@@ -108,6 +125,7 @@ def _build_locked(
     out: Path,
     arrangement: Arrangement,
     plan: list[PlannedImage],
+    division: Division | None,
     facts: dict[str, Any],
     screen: Screen,
 ) -> None:
@@ -127,16 +145,25 @@ def _build_locked(
     if bad and request.bad_images == "stop":
         raise UserError("\n".join(_stop_lines(request, bad)))
     left_out = {file.path for file in bad}
-    kept = [image for image in plan if image.source.path not in left_out]
+    usable = [image for image in plan if image.source.path not in left_out]
+    kept, small_classes = without_small_classes(usable, request)
     counts = planned_counts(kept)
-    check_classes(counts, request.source)
-    duplicates = find_duplicates({image.output: (image.split, file_sha256(part / image.output)) for image in kept})
+    check_classes(counts, request.source, division)
+    duplicates = find_duplicates(
+        {image.output: (image.split, file_sha256(part / image.output)) for image in kept},
+        {image.output: image.class_name for image in kept},
+    )
     quarantine = out.parent / f"{out.name}.quarantine" if request.bad_images == "quarantine" else None
     if bad and quarantine is not None:
         _copy_to_quarantine(request.source, bad, quarantine)
-    write_json(part / BUILD_FILE, build_record(facts, counts, bad, duplicates, request))
+    for image in set(usable) - set(kept):
+        (part / image.output).unlink()
+    write_json(part / BUILD_FILE, build_record(facts, counts, bad, small_classes, duplicates, request))
     move_into_place(part, out)
-    _show_result(screen, out, counts, bad, duplicates, arrangement, quarantine)
+    _show_result(screen, out, counts, bad, small_classes, duplicates, arrangement, quarantine)
+    if duplicates.across and division == "published":
+        screen.say("to keep copies on one side, in another split than the published one: --split stratified")
+    _show_next_step(screen, out, request, sum(counts["train"].values()))
 
 
 def _check_places(source: Path, out: Path) -> None:
@@ -151,7 +178,7 @@ def _stop_lines(request: BuildRequest, bad: list[BadFile]) -> list[str]:
     count = f"at least {len(bad)}" if len(bad) >= MAX_BAD_BEFORE_STOP else str(len(bad))
     return [
         f"{count} image{'' if len(bad) == 1 else 's'} of {request.source} cannot be used; no data set was made:",
-        *bad_lines(bad, num_shown=MAX_BAD_BEFORE_STOP),
+        *bad_lines(bad),
         "Repair or remove them and repeat the command (finished images are kept). Or omit them: --bad-images skip. "
         "Or omit them and keep copies: --bad-images quarantine.",
     ]
@@ -174,6 +201,7 @@ def _show_result(
     out: Path,
     counts: dict[str, dict[str, int]],
     bad: list[BadFile],
+    small_classes: dict[str, int],
     duplicates: Duplicates,
     arrangement: Arrangement,
     quarantine: Path | None,
@@ -186,14 +214,22 @@ def _show_result(
     for line in duplicate_lines(duplicates, num_shown=3):
         screen.say(line)
     if duplicates.across or duplicates.within:
-        screen.say(f"list all: python -m signs_dist.data.audit {shlex.quote(str(out))}")
+        screen.say(f"list all: python -m signs_dist.data.audit {shlex.quote(str(out))} --all")
+    if small_classes:
+        words = "class" if len(small_classes) == 1 else f"{len(small_classes):,} classes"
+        names = listed([f"{name} ({_images(number)})" for name, number in small_classes.items()])
+        screen.result(f"omitted {words} without an image for train or for val: {names}")
     if bad:
         copied = f", copied to {quarantine}" if quarantine is not None else ""
         screen.result(f"omitted {_images(len(bad), 'bad ')}{copied}:")
-        for line in bad_lines(bad, num_shown=MAX_BAD_BEFORE_STOP):
+        for line in bad_lines(bad):
             screen.result(line)
     screen.result(f"built {out}: {', '.join(f'{split} {sum(row.values()):,}' for split, row in counts.items())}")
-    screen.say(f"train on it: python -m signs_dist.train data.root={shlex.quote(str(out))}")
+
+
+def _show_next_step(screen: Screen, out: Path, request: BuildRequest, num_train: int) -> None:
+    for line in next_lines(out, request.size, num_train):
+        screen.say(line)
 
 
 def _quiet_screen() -> Screen:
@@ -218,6 +254,18 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--seed", type=int, default=default.seed, help="seed of that division (%(default)s: published)")
     parser.add_argument(
+        "--split",
+        choices=("published", "stratified"),
+        help="stratified: divide each class by itself, copies of a photo on one side; published: all photos together, "
+        "as SIGNS was (default: stratified for class folders, published for names such as 3_IMG_5942.jpg)",
+    )
+    parser.add_argument(
+        "--small-classes",
+        choices=("stop", "skip"),
+        default=default.small_classes,
+        help="at a class without an image for train or for val: make no data set, or omit the class (%(default)s)",
+    )
+    parser.add_argument(
         "--bad-images",
         choices=("stop", "skip", "quarantine"),
         default=default.bad_images,
@@ -225,6 +273,7 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--quality", type=int, default=default.quality, help="JPEG quality (%(default)s)")
     parser.add_argument("--processes", type=int, metavar="N", help="worker processes (default: all usable cores)")
+    add_max_megapixels(parser)
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
     return parser
 
@@ -233,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
     options = vars(_parser().parse_args(arguments))
     quiet = options.pop("quiet")
+    options["max_megapixels"] = checked_megapixels(options["max_megapixels"]) or MAX_MEGAPIXELS
     request = BuildRequest(**options)
     from signs_dist.console.screen import Screen
 

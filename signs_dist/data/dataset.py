@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from signs_dist.data.folder import has_split, index_split
-from signs_dist.data.images import load_rgb
+from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
 
 
 class SignsDataset(Dataset[tuple[Any, int]]):
@@ -26,6 +26,7 @@ class SignsDataset(Dataset[tuple[Any, int]]):
         transform: called with the PIL image (RGB, upright). None: the image is a float32 tensor [3, height, width] in
             0..1.
         image_size: images of another size are resized to image_size x image_size. None: each keeps its size.
+        max_megapixels: an image with a larger width times height, in millions, is refused when it is read.
 
     Attributes:
         classes: class names in the order of their labels: those of train, or of this split if there is no train.
@@ -56,11 +57,13 @@ class SignsDataset(Dataset[tuple[Any, int]]):
         transform: Callable[[Any], Any] | None = None,
         *,
         image_size: int | None = None,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ):
         self.root = Path(root)
         self.split = split
         self.transform = transform
         self.image_size = image_size
+        self.max_megapixels = max_megapixels
         takes_classes_of_train = split != "train" and has_split(self.root, "train")
         classes = index_split(self.root, "train").classes if takes_classes_of_train else None
         index = index_split(self.root, split, classes=classes)
@@ -86,7 +89,7 @@ class SignsDataset(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path = self.path(index)
-        image = load_rgb(path, name=str(path), size=self.image_size)
+        image = load_rgb(path, name=str(path), size=self.image_size, max_megapixels=self.max_megapixels)
         label = int(self.labels[index])
         if self.transform is not None:
             return self.transform(image), label

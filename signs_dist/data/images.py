@@ -7,6 +7,7 @@ import errno
 import functools
 import importlib.util
 import io
+import math
 import struct
 import threading
 import warnings
@@ -15,7 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from signs_dist.data.pixel_formats import (
+    UnsupportedPixelsError,
+    describe_undecodable,
+    read_stored_pixels,
+    to_rgb,
+)
 from signs_dist.errors import UserError
+from signs_dist.monitoring.plain_text import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,8 +37,11 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Suffixes of image files. HEIC cannot be decoded; it is listed so that an error names the file."""
 
-MAX_PIXELS = 100_000_000
-"""Largest width times height that is decoded: eleven times a 3024 x 3024 photo, 300 MB of RGB. More is an attack."""
+MAX_MEGAPIXELS = 250.0
+"""Largest width times height in millions that is decoded by default. Phones reach 200 (16,320 x 12,240).
+
+Pillow holds 4 bytes for each pixel: 1 GB for the largest image. A JPEG is decoded at a smaller size and takes far less.
+"""
 
 DECODER_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 """Pillow's decoders in use, AVIF where Pillow has it; JPEG includes MPO. Others may be unsafe: EPS, for example,
@@ -51,7 +62,9 @@ class BadImageError(UserError):
     """An image that cannot be used. `path` is the name that the caller gave; `reason` says why, in a few words."""
 
     def __init__(self, path: str, reason: str):
-        super().__init__(f"cannot read the image {path}: {reason}. Replace the file or remove it from the data set.")
+        super().__init__(
+            f"cannot read the image {one_line(path)}: {reason}. Replace the file or remove it from the data set."
+        )
         self.path = path
         self.reason = reason
 
@@ -66,7 +79,7 @@ def is_image_name(name: str) -> bool:
     return bool(stem) and not name.startswith(".") and (dot + suffix).lower() in IMAGE_SUFFIXES
 
 
-def load_rgb(source: Path | bytes, *, name: str, size: int | None) -> Image:
+def load_rgb(source: Path | bytes, *, name: str, size: int | None, max_megapixels: float = MAX_MEGAPIXELS) -> Image:
     """Decode an image to 8-bit RGB, upright by its EXIF orientation.
 
     Greyscale, palette, CMYK and 16-bit images are converted (16-bit values scaled, not clipped); transparent
@@ -76,27 +89,36 @@ def load_rgb(source: Path | bytes, *, name: str, size: int | None) -> Image:
         source: the file, or its bytes.
         name: names the image in errors.
         size: None keeps width and height. A number gives size x size pixels; an image that is not square is distorted.
+        max_megapixels: largest width times height, in millions.
 
     Raises:
-        BadImageError: missing, unreadable, empty, truncated or broken file; not an image; more than `MAX_PIXELS`.
+        BadImageError: missing, unreadable, empty, truncated or broken file; not an image; pixels whose colours cannot
+            be told; more pixels than `max_megapixels`.
     """
+    import PIL
     import PIL.Image
 
+    start = b""
     try:
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context(_opened(source, name))
-            stack.enter_context(_pillow_warnings_ignored())
+            stack.enter_context(_pillow_quiet_and_unlimited())
+            start = stream.read(16)
+            stream.seek(0)
             image = stack.enter_context(PIL.Image.open(stream, formats=_decoder_formats()))
-            _check_dimensions(image, name)
+            _check_dimensions(image, name, max_megapixels)
+            stored = read_stored_pixels(image)
             if size is not None:
                 image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
             image.load()
             upright = _upright(image)
-            return _resized(_to_rgb(upright, name), size)
+            return _resized(to_rgb(upright, stored), size)
     except BadImageError:
         raise
-    except PIL.Image.DecompressionBombError as error:
-        raise BadImageError(name, f"more than {MAX_PIXELS:,} pixels") from error
+    except UnsupportedPixelsError as error:
+        raise BadImageError(name, str(error)) from error
+    except PIL.UnidentifiedImageError as error:
+        raise BadImageError(name, describe_undecodable(start)) from error
     except _BROKEN_FILE_ERRORS as error:
         if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             raise
@@ -125,12 +147,18 @@ def _opened(source: Path | bytes, name: str) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _check_dimensions(image: Image, name: str) -> None:
+def _check_dimensions(image: Image, name: str, max_megapixels: float) -> None:
     width, height = image.size
     if width < 1 or height < 1:
         raise BadImageError(name, f"{width} x {height} pixels")
-    if width * height > MAX_PIXELS:
-        raise BadImageError(name, f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
+    megapixels = width * height / 1e6
+    if megapixels > max_megapixels:
+        needed = math.ceil(megapixels)
+        raise BadImageError(
+            name,
+            f"{width} x {height} pixels, more than {max_megapixels:g} megapixels; to allow it: "
+            f"--max-megapixels {needed}, or for training data.max_megapixels={needed}",
+        )
 
 
 def _upright(image: Image) -> Image:
@@ -147,33 +175,6 @@ def _upright(image: Image) -> Image:
     return turned
 
 
-def _to_rgb(image: Image, name: str) -> Image:
-    import PIL.Image
-
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _sixteen_bit_to_rgb(image, name)
-    if image.mode == "F":
-        raise BadImageError(name, "floating-point pixels; save it with 8 or 16 bits a channel")
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        on_white = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))
-        on_white.alpha_composite(with_alpha)
-        return on_white.convert("RGB")
-    return image.convert("RGB")
-
-
-def _sixteen_bit_to_rgb(image: Image, name: str) -> Image:
-    import numpy
-    import PIL.Image
-
-    values = numpy.asarray(image).astype(numpy.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise BadImageError(name, "32-bit pixels; save it with 8 or 16 bits a channel")
-    return PIL.Image.fromarray(((values * 255 + 32767) // 65535).astype(numpy.uint8)).convert("RGB")
-
-
 def _resized(image: Image, size: int | None) -> Image:
     import PIL.Image
 
@@ -183,11 +184,6 @@ def _resized(image: Image, size: int | None) -> Image:
 
 
 def _reason(error: Exception) -> str:
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):
-        formats = "JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, AVIF"
-        return f"not an image of a known format ({formats}), or broken from its first bytes"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error).strip()
@@ -202,17 +198,23 @@ _warnings_state = contextlib.ExitStack()
 
 
 @contextlib.contextmanager
-def _pillow_warnings_ignored() -> Iterator[None]:
-    """Hide Pillow's warnings (odd EXIF, large image, malformed MPO): a bad image raises BadImageError instead.
+def _pillow_quiet_and_unlimited() -> Iterator[None]:
+    """Hide Pillow's warnings (odd EXIF, large image, malformed MPO), and lift its limit of 179 million pixels.
 
-    `warnings.catch_warnings` is not safe with several threads: the first thread enters it, and the last one leaves it.
-    Warnings of other packages are shown as before.
+    A bad image raises BadImageError instead, and `_check_dimensions` has the limit.
+
+    `warnings.catch_warnings` is not safe with several threads, nor is Pillow's limit, which is global: the first thread
+    changes both, and the last one restores them. Warnings of other packages are shown as before.
     """
+    import PIL.Image
+
     global _warnings_users
     with _warnings_lock:
         if _warnings_users == 0:
             _warnings_state.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", module=r"PIL\b")
+            _warnings_state.callback(setattr, PIL.Image, "MAX_IMAGE_PIXELS", PIL.Image.MAX_IMAGE_PIXELS)
+            PIL.Image.MAX_IMAGE_PIXELS = None
         _warnings_users += 1
     try:
         yield

@@ -23,11 +23,11 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from signs_dist.data.folder import ImageIndex
-from signs_dist.data.images import load_rgb
+from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
 from signs_dist.errors import UserError
 from signs_dist.files import explained, umask, write_json
 
-PACKED_VERSION = 1
+PACKED_VERSION = 2
 """Raise it when the same files would give other pixels."""
 
 Progress = Callable[[int, int], None]
@@ -51,7 +51,13 @@ class PackedSplit:
 
 
 def open_packed(
-    index: ImageIndex, image_size: int, cache: Path, *, num_threads: int, on_progress: Progress | None = None
+    index: ImageIndex,
+    image_size: int,
+    cache: Path,
+    *,
+    num_threads: int,
+    on_progress: Progress | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> PackedSplit:
     """Open the packed form of `index`. If it is missing or damaged, make it first.
 
@@ -64,6 +70,7 @@ def open_packed(
         cache: folder for packed splits.
         num_threads: images decoded at once.
         on_progress: called with (images done, images in all) while packing.
+        max_megapixels: larger images are refused.
 
     Raises:
         BadImageError: an image cannot be decoded. The error names it; no part of the pack is left.
@@ -75,20 +82,27 @@ def open_packed(
     # A whole pack needs no lock, which a cache of another user may not let this process take.
     digest = _intact_digest(folder, len(index), image_size)
     if digest is None:
-        digest = _pack_locked(index, image_size, folder, num_threads, on_progress)
+        digest = _pack_locked(index, image_size, folder, num_threads, on_progress, max_megapixels)
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     return PackedSplit(pixels, index.labels, index.classes, digest)
 
 
 def _pack_locked(
-    index: ImageIndex, image_size: int, folder: Path, num_threads: int, on_progress: Progress | None
+    index: ImageIndex,
+    image_size: int,
+    folder: Path,
+    num_threads: int,
+    on_progress: Progress | None,
+    max_megapixels: float,
 ) -> str:
     """Pack under a lock, unless another process has done so meanwhile. Returns the digest of the pixels."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f"{folder.name}.lock"):
             digest = _intact_digest(folder, len(index), image_size)
-            return digest if digest is not None else _pack(index, image_size, folder, num_threads, on_progress)
+            if digest is not None:
+                return digest
+            return _pack(index, image_size, folder, num_threads, on_progress, max_megapixels)
     except OSError as error:
         described = explained(error, folder)
         if isinstance(described, UserError):
@@ -149,7 +163,14 @@ def pixel_digest(pixels: npt.NDArray[np.uint8]) -> str:
     return hasher.hexdigest()
 
 
-def _pack(index: ImageIndex, image_size: int, folder: Path, num_threads: int, on_progress: Progress | None) -> str:
+def _pack(
+    index: ImageIndex,
+    image_size: int,
+    folder: Path,
+    num_threads: int,
+    on_progress: Progress | None,
+    max_megapixels: float,
+) -> str:
     """Decode all images into a temporary folder, rename it to `folder`, and return the digest of the pixels."""
     _remove_leftovers(folder)
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
@@ -160,7 +181,8 @@ def _pack(index: ImageIndex, image_size: int, folder: Path, num_threads: int, on
 
         def decode(row: int) -> None:
             path = index.root / index.paths[row]
-            target[row] = np.asarray(load_rgb(path, name=str(path), size=image_size))
+            image = load_rgb(path, name=str(path), size=image_size, max_megapixels=max_megapixels)
+            target[row] = np.asarray(image)
 
         with ThreadPoolExecutor(num_threads) as pool:
             try:

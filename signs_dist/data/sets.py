@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
+from signs_dist.data.next_step import find_stored_size
 from signs_dist.data.packed import file_status, open_packed
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
@@ -30,12 +31,14 @@ class DataSet:
         root: the folder.
         splits: the index of each split that exists.
         notes: what a user should know of the folder, such as what was passed over. A line each.
+        stored_size: side in pixels of the images of a set that `build` made; None if it is not known.
     """
 
     name: str
     root: Path
     splits: Mapping[str, ImageIndex]
     notes: tuple[str, ...] = ()
+    stored_size: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -59,7 +62,7 @@ def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> 
     if root is None:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
     splits = index_data_set(root)
-    return DataSet(name, root, splits, set_notes(root, splits))
+    return DataSet(name, root, splits, set_notes(root, splits), find_stored_size(root))
 
 
 def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:
@@ -78,11 +81,12 @@ def will_draw(config: DataConfig) -> bool:
     return root is None and not _synthetic_root(config)[0].exists()
 
 
-def prepare_synthetic(config: DataConfig, *, num_processes: int, report: Report) -> Path:
-    """The folder of the synthetic set of `config`, drawn if it is missing."""
+def prepare_synthetic(config: DataConfig, *, num_processes: int, report: Report, below: Path = Path()) -> Path:
+    """The folder of the synthetic set of `config`, in `data/` of the folder `below`; drawn if it is missing."""
     from signs_dist.data.synthetic import write_synthetic_set
 
     root, counts = _synthetic_root(config)
+    root = below / root
     write_synthetic_set(
         root,
         image_size=config.image_size,
@@ -131,13 +135,15 @@ def open_split(
         transform = build_transform(augment.transforms, config.image_size)
     if config.storage == "files":
         sizes = [file_status(index, path).st_size for path in index.paths]
-        return FileBatches(index, config.image_size, transform, seed), _fingerprint(index, [str(s) for s in sizes])
+        batches = FileBatches(index, config.image_size, transform, seed, config.max_megapixels)
+        return batches, _fingerprint(index, [str(s) for s in sizes])
     packed = open_packed(
         index,
         config.image_size,
         Path(config.cache),
         num_threads=num_threads,
         on_progress=lambda done, total: report(f"packing {index.split} images", done, total),
+        max_megapixels=config.max_megapixels,
     )
     return PackedBatches(packed, transform, seed), _fingerprint(index, [packed.digest])
 

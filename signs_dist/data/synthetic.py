@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.data.next_step import next_lines
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import explained, write_json
 
@@ -279,7 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     numbers = ", ".join(f"{split} {num_images:,}" for split, num_images in counts.items() if num_images)
     screen.result(f"drawn hands in {root}: {numbers}")
-    screen.say(f"train on them: python -m signs_dist.train data.root={shlex.quote(str(root))}")
+    for line in next_lines(root, image_size, counts["train"]):
+        screen.say(line)
     return EXIT_OK
 
 

@@ -10,29 +10,36 @@ import numpy as np
 import torch
 
 from signs_dist.data.images import BadImageError, load_rgb
+from signs_dist.errors import NotFiniteError
 from signs_dist.inference.trained_model import TrainedModel
 
 Prediction = dict[str, Any]
 """`path`, `class`, `probability` and `probabilities` (of each class by name); or `path` and `error`."""
 
 
-def predict(model: TrainedModel, paths: Sequence[Path], *, skip_bad: bool) -> Iterator[Prediction]:
+def predict(
+    model: TrainedModel, paths: Sequence[Path], *, skip_bad: bool, max_megapixels: float | None = None
+) -> Iterator[Prediction]:
     """Predict the class of each photo, in the given order.
 
     Args:
         model: a trained model.
         paths: the files of the photos.
         skip_bad: whether an unreadable photo gives a `Prediction` with `error` instead of raising one.
+        max_megapixels: larger photos are unreadable. None: as the run's config says.
 
     Raises:
         BadImageError: a photo cannot be read.
+        NotFiniteError: the network gives NaN or infinity for a photo.
     """
+    limit = max_megapixels or model.config.data.max_megapixels
     for start in range(0, len(paths), model.config.evaluate.batch):
         rows: list[Prediction] = []
         pixels = []
         for path in paths[start : start + model.config.evaluate.batch]:
             try:
-                pixels.append(np.asarray(load_rgb(path, name=str(path), size=model.image_size)))
+                image = load_rgb(path, name=str(path), size=model.image_size, max_megapixels=limit)
+                pixels.append(np.asarray(image))
                 rows.append({"path": str(path)})
             except BadImageError as error:
                 if not skip_bad:
@@ -40,7 +47,13 @@ def predict(model: TrainedModel, paths: Sequence[Path], *, skip_bad: bool) -> It
                 rows.append({"path": str(path), "error": error.reason})
         shares: Iterator[list[float]] = iter(())
         if pixels:
-            shares = iter(model(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)).softmax(dim=1).tolist())
+            logits = model(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+            if not logits.isfinite().all():
+                raise NotFiniteError(
+                    f"{model.source}: the network's output is not a finite number. Training has diverged, or the "
+                    f"weights are damaged. Choose other weights with --weights."
+                )
+            shares = iter(logits.softmax(dim=1).tolist())
         yield from (row if "error" in row else row | _describe(next(shares), model.classes) for row in rows)
 
 

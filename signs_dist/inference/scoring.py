@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
 from signs_dist.config.settings import LossConfig
 from signs_dist.data.batches import Batch
-from signs_dist.data.folder import has_split, index_split
+from signs_dist.data.folder import ImageIndex, has_split, index_split
 from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
 from signs_dist.data.plan import Shard
-from signs_dist.data.sets import Report, open_split, prepare_synthetic
+from signs_dist.data.sets import Report, choose_data_root, open_split, prepare_synthetic
 from signs_dist.environment.context import read_context
 from signs_dist.errors import UserError, in_python_words, require_kind
+from signs_dist.inference.places import find_writable, user_cache_folder
 from signs_dist.inference.trained_model import TrainedModel
+from signs_dist.inference.unsplit import index_unsplit
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import loop
@@ -28,7 +32,7 @@ class OpenedSplit:
 
     Attributes:
         data_name: the data set's name, for people.
-        split: train, val or test.
+        split: train, val, test, or all for photos that are not split.
         source: the batches.
         num_images: the number of images.
         fingerprint: SHA-256 of the images.
@@ -44,13 +48,13 @@ class OpenedSplit:
 
 
 @in_python_words()
-def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "val") -> Score:
+def score(model: TrainedModel, data: str | Path | None = None, *, split: str | None = None) -> Score:
     """Score a trained model on a split.
 
     Args:
         model: from `load_model`.
         data: a data set with the model's classes; None for the data set that the model was trained on.
-        split: train, val or test.
+        split: train, val or test. None: val, or all images where `data` is not split.
 
     Returns:
         The score over all images of the split: `accuracy`, `loss`, `confusion`, `num_images` and more.
@@ -77,33 +81,58 @@ def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "
 
 
 def open_scored_split(
-    model: TrainedModel, data: str | None, split: str, *, num_cores: int, report: Report
+    model: TrainedModel,
+    data: str | None,
+    split: str | None,
+    *,
+    num_cores: int,
+    report: Report,
+    max_megapixels: float | None = None,
 ) -> OpenedSplit:
     """Find and open the images of a split.
 
     Args:
         model: the data set must have its classes.
         data: the folder of the data set; None for the data set that the model was trained on.
-        split: train, val or test.
+        split: train, val or test. None: val, or all images where `data` is not split.
         num_cores: the CPU cores to use.
         report: called with the progress.
+        max_megapixels: larger images are refused. None: as the run's config says.
 
     Raises:
         UserError: the folder or the split does not exist, or the classes differ.
     """
-    config = model.config
-    if data is None and model.data["name"] == "synthetic":
-        name = "synthetic"
-        root = prepare_synthetic(config.data, num_processes=num_cores, report=report)
-    else:
-        name = data or model.data["name"]
-        root = Path(data or model.data["root"]).expanduser()
+    user_cache = user_cache_folder(os.environ)
+    cache = find_writable(model.config.data.cache, model.working_folder) or user_cache
+    changes: dict[str, Any] = {"cache": str(cache)}
+    if max_megapixels is not None:
+        changes["max_megapixels"] = max_megapixels
+    config = model.config.data.model_copy(update=changes)
+    name = data or model.data["name"]
+    root = choose_data_root(data or model.data["root"], default_exists=False)
+    assert root is not None
+    if name == "synthetic" and data is None and not root.is_dir():
+        below = Path(model.working_folder or ".") if find_writable("data", model.working_folder) else user_cache
+        root = prepare_synthetic(config, num_processes=num_cores, report=report, below=below)
+    index = _index(model, root, split)
+    source, fingerprint = open_split(index, config, num_threads=num_cores, report=report)
+    return OpenedSplit(name, index.split, source, len(index), fingerprint, tuple(index.remarks()))
+
+
+def _index(model: TrainedModel, root: Path, split: str | None) -> ImageIndex:
     present = [name for name in ("train", "val", "test") if has_split(root, name)] if root.is_dir() else []
-    if present and split not in present:
-        raise UserError(f"{root} has no split {split}. Choose the split {' or '.join(present)}.")
-    index = index_split(root, split, classes=model.classes)
-    source, fingerprint = open_split(index, config.data, num_threads=num_cores, report=report)
-    return OpenedSplit(name, split, source, len(index), fingerprint, tuple(index.remarks()))
+    wanted = split or "val"
+    if present and wanted not in present:
+        raise UserError(f"{root} has no split {wanted}. Choose the split {' or '.join(present)}.")
+    if root.is_dir() and not present:
+        index = index_unsplit(root, model.classes, model.folder.path)
+        if index is not None and split is not None:
+            raise UserError(
+                f"{root} has no split {split}: its photos are not split. Leave --split out, to evaluate all of them."
+            )
+        if index is not None:
+            return index
+    return index_split(root, wanted, classes=model.classes)
 
 
 def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> Score:

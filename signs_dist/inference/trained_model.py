@@ -38,6 +38,7 @@ class TrainedModel:
         config: the run's config.
         classes: the names of the classes by label.
         data: the manifest's entry on the data: name, root, fingerprints.
+        working_folder: the folder in which the run was started; None if the manifest does not tell.
         source: the file of the weights.
         network: the network on its device, in eval mode.
         prepare: makes the network's input from batches.
@@ -49,6 +50,7 @@ class TrainedModel:
     config: Config
     classes: tuple[str, ...]
     data: dict[str, Any]
+    working_folder: str | None
     source: Path
     network: nn.Module
     prepare: ImagePreparer
@@ -124,6 +126,7 @@ def read_trained_model(run_dir: Path, *, weights: str, device: str | torch.devic
     config = load_config(folder.config)
     manifest = _read_manifest(folder)
     classes = tuple(manifest["data"]["classes"])
+    working_folder = manifest.get("working_folder")
     source = find_weights(folder, weights)
     values = read_weights(source)
     # `source` holds all weights: the file of `model.weights`, which may be gone, is not read.
@@ -138,6 +141,7 @@ def read_trained_model(run_dir: Path, *, weights: str, device: str | torch.devic
         config=config,
         classes=classes,
         data=manifest["data"],
+        working_folder=working_folder if isinstance(working_folder, str) else None,
         source=source,
         network=network.eval(),
         prepare=ImagePreparer.create(config.data, place, channels_last=config.train.channels_last),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PEER_LOST, CommandError, StoppedError
 from signs_dist.monitoring.diagnosis import is_lost_peer
+from signs_dist.monitoring.plain_text import without_control
 
 
 def exit_code(error: BaseException) -> int:
@@ -16,7 +17,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def final_line(error: BaseException) -> str:
-    """The line on standard error for an error that needs no traceback."""
+    """The line on standard error for an error that needs no traceback. Control characters in it are escaped."""
     if exit_code(error) == EXIT_INTERRUPTED:
         return "interrupted"
-    return "stopped" if isinstance(error, StoppedError) else f"error: {error}"
+    return "stopped" if isinstance(error, StoppedError) else f"error: {without_control(str(error))}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from signs_dist.data.few_photos import as_typed, settings_for_few
+from signs_dist.data.next_step import LARGEST_IMAGE_SIZE
 from signs_dist.models.trainable import count_parameters
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
@@ -32,7 +34,7 @@ def banner_lines(
         *again,
         ("data", _about_data(prepared)),
         *_about_classes(prepared),
-        *(("note", note) for note in prepared.data.notes),
+        *(("note", note) for note in (*prepared.data.notes, *_notes(prepared))),
         ("model", _about_model(prepared)),
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}"),
         *([("by", sharing)] if sharing else []),
@@ -67,6 +69,24 @@ def _about_classes(prepared: Prepared) -> list[BannerLine]:
         return []
     sizes = f"{largest} has {counts[largest]:,} training images, {smallest} has {counts[smallest]:,}"
     return [("order", f"class imbalance: {sizes}; data.order=balanced draws each class equally often")]
+
+
+def _notes(prepared: Prepared) -> list[str]:
+    """What makes the data less useful than they could be, and what to type."""
+    config, data = prepared.config, prepared.data
+    side, stored = config.data.image_size, data.stored_size
+    notes = []
+    if stored is not None and stored != side:
+        hint = f"; to train at their size: data.image_size={stored}" if stored <= LARGEST_IMAGE_SIZE else ""
+        notes.append(f"{data.name} holds images of {stored} x {stored}, resized to {side} x {side}{hint}")
+    num_images = len(data.splits["train"])
+    for_few = settings_for_few(num_images, config)
+    if for_few:
+        notes.append(
+            f"few photos: {num_images:,} give {config.train.epochs * prepared.plan.num_steps:,} steps in all, from "
+            f"which the network learns little; type {as_typed(for_few)}"
+        )
+    return notes
 
 
 def _about_model(prepared: Prepared) -> str:

@@ -16,6 +16,7 @@ def score_fields(split: str, score: Score, *, in_full: bool = False) -> dict[str
     fields: dict[str, Any] = {f"{split}_loss": score.loss, f"{split}_accuracy": score.accuracy}
     if in_full:
         fields |= {
+            f"{split}_loss": score.loss if math.isfinite(score.loss) else None,  # JSON has no NaN
             f"{split}_correct": score.num_correct,
             f"{split}_images": score.num_images,
             f"{split}_accuracy_interval": list(score.accuracy_interval()),

@@ -70,8 +70,10 @@ def test_not_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_find_duplicates_as_a_table() -> None:
     pictures = {"t/1": ("train", "x"), "t/2": ("train", "y"), "t/3": ("train", "y"), "v/1": ("val", "x")}
-    assert find_duplicates(pictures).across == (("t/1", "v/1"),)
-    assert find_duplicates(pictures).within == (("t/2", "t/3"),)
+    classes = {"t/1": "a", "t/2": "a", "t/3": "b", "v/1": "a"}
+    assert find_duplicates(pictures, classes).across == (("t/1", "v/1"),)
+    assert find_duplicates(pictures, classes).within == (("t/2", "t/3"),)
+    assert find_duplicates(pictures, classes).conflicting == (("t/2", "t/3"),)
     assert missing_classes({"train": {"a": 1, "b": 2}, "val": {"a": 0, "b": 1}}) == (("val", "a"),)
 
 
@@ -106,3 +108,59 @@ def test_a_class_folder_without_a_readable_photo_is_a_problem(
     assert "problem: " in out
     assert "the class folder c has files, but no image that can be read" in out
     assert "2 images read, problems found" in out
+
+
+def test_a_thousand_equal_problems_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_files(tmp_path / "set", {f"train/{number}.jpg": b"x" for number in range(98)})
+    assert run(source, "--processes", "1") == 1
+    out = capsys.readouterr().out
+    assert "problem: 98 images cannot be used:" in out
+    assert "no label in its name, such as the 3 of 3_IMG_5942.jpg: 98 images, such as train/0.jpg, train/1.jpg" in out
+    assert len(out.splitlines()) < 10
+    assert run(source, "--processes", "1", "--all") == 1
+    assert capsys.readouterr().out.count(".jpg: no label in its name") == 98
+
+
+def test_many_copies_and_many_missing_classes_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {f"train/c{label:02d}/{copy}.jpg": jpeg(label, 12) for label in range(40) for copy in range(2)}
+    files["val/c00/x.jpg"] = jpeg(99)
+    source = write_files(tmp_path / "set", files)
+    assert run(source, "--processes", "1") == 1
+    out = capsys.readouterr().out
+    assert "40 images are in one split more than once:" in out
+    assert "  and 20 more" in out
+    assert "problem: val has no image of 39 classes: c01, c02, c03, c04, c05 and 34 more" in out
+    assert run(source, "--processes", "1", "--all") == 1
+    assert capsys.readouterr().out.count(" = ") == 40
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        ({"owl/1.jpg": jpeg(50)}, "problem: 1 class has a single photo, too few for train and val: owl"),
+        ({"owl/1.jpg": jpeg(50), "owl/2.jpg": jpeg(50)}, "problem: 1 class has a single photo"),
+        ({"cat/9.jpg": jpeg(21)}, "problem: 1 image is in more than one class. Keep the file in the right class:"),
+        ({"cat/9.jpg": jpeg(11)}, "1 image is in one split more than once:"),
+        ({}, "no problems"),
+    ],
+)
+def test_what_would_make_a_set_other_than_it_looks(
+    tmp_path: Path, files: dict[str, bytes], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = {
+        f"{name}/{number}.jpg": jpeg(10 * label + number)
+        for label, name in ((1, "cat"), (2, "dog"))
+        for number in range(3)
+    }
+    code = run(write_files(tmp_path, photos | files), "--processes", "1")
+    assert line in capsys.readouterr().out
+    assert code == int(line.startswith("problem"))
+
+
+def test_large_photos_are_problems_only_beyond_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_files(
+        tmp_path, {f"{name}/{number}.jpg": jpeg(ord(name) + 10 * number) for name in "ab" for number in range(2)}
+    )
+    assert run(source, "--processes", "1") == 0
+    assert run(source, "--processes", "1", "--max-megapixels", "0.001") == 1
+    assert "40 x 40 pixels, more than 0.001 megapixels; to allow it: --max-megapixels 1" in capsys.readouterr().out

@@ -142,7 +142,7 @@ def test_orientation_is_applied_once_and_nothing_is_written_along(tmp_path: Path
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train/a/1.jpg": b"", "train/a/1.png": b"", "train/b/1.jpg": b""}, "would both become train/a/1.jpg|val/a"),
+        ({"train/a/1.jpg": b"", "train/a/1.png": b"", "val/b/1.jpg": b""}, "would both become train/a/1.jpg"),
         ({f"train_signs/0_{i}.jpg": b"" for i in range(9)}, "all images are of the single class 0"),
         ({f"train_signs/{i}_a.jpg": b"" for i in range(5)}, "no (train|val)"),
         ({**{f"train_signs/{i % 2}_{i}.jpg": b"" for i in range(40)}, "test_signs/7_a.jpg": b""}, "image of class 7"),
@@ -395,7 +395,9 @@ def test_two_builds_at_once_make_one(signs_zip: Path, built: Path, tmp_path: Pat
 
 def test_split_is_made_before_bad_images_are_left_out(tmp_path: Path) -> None:
     files = signs_files(60, 0, top="")
-    whole = plan_images(arrange(list_source(write_files(tmp_path / "in", files)), tmp_path), seed=230, val_share=0.2)
+    whole = plan_images(
+        arrange(list_source(write_files(tmp_path / "in", files)), tmp_path), "published", seed=230, val_share=0.2
+    )
     (tmp_path / "in/train_signs/0_IMG_5000.jpg").write_bytes(b"")
     out = build(BuildRequest(tmp_path / "in", tmp_path / "out", size=8, bad_images="skip", processes=1))
     expected = {image.output for image in whole if not image.output.endswith("0_IMG_5000.jpg")}

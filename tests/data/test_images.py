@@ -3,10 +3,10 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import struct
+import subprocess
+import sys
 import threading
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy
@@ -16,6 +16,7 @@ from PIL import Image
 from signs_dist.data import images
 from signs_dist.data.images import BadImageError, is_image_name, load_rgb
 from tests.data.photo_files import encoded, jpeg, photo
+from tests.data.raw_images import png
 
 
 def pixels(image: Image.Image) -> numpy.ndarray:
@@ -78,15 +79,6 @@ def test_sixteen_bit_colour_png_is_scaled() -> None:
     rows = b"".join(b"\0" + row.tobytes() for row in values)
     loaded = load_rgb(png(2, 2, 16, 2, rows), name="x", size=None)
     assert pixels(loaded)[0, 0].tolist() == [0, 128, 0]
-
-
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
@@ -166,7 +158,7 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "not an image of a known format"),
         "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not an image"),
         "bomb": (png(20000, 20000, 8, 2, b""), "pixels"),
-        "bomb below Pillow's error": (png(11000, 10000, 8, 2, b""), "11000 x 10000 is more than 100,000,000 pixels"),
+        "large": (png(16000, 16000, 8, 2, b""), "16000 x 16000 pixels, more than 250 megapixels; .*max_megapixels=256"),
     }
 
 
@@ -257,3 +249,67 @@ def test_overlapping_threads_leave_warning_filters_as_they_were() -> None:
 )
 def test_image_names(name: str, expected: bool) -> None:
     assert is_image_name(name) is expected
+
+
+def jpeg_header(width: int, height: int) -> bytes:
+    """A JPEG that says how large it is, and has no pixels."""
+    data = bytearray(encoded(Image.new("RGB", (8, 8)), "JPEG"))
+    place = data.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "limit", "is_refused"),
+    [
+        (12000, 9000, images.MAX_MEGAPIXELS, False),  # 108 megapixels
+        (16320, 12240, images.MAX_MEGAPIXELS, False),  # 200 megapixels
+        (16000, 16000, images.MAX_MEGAPIXELS, True),
+        (16000, 16000, 256, False),
+        (30000, 30000, 256, True),
+        (30000, 30000, 1000, False),
+        (40, 40, 0.001, True),
+    ],
+)
+def test_the_limit_on_pixels(width: int, height: int, limit: float, is_refused: bool) -> None:
+    if is_refused:
+        with pytest.raises(BadImageError, match="megapixels"):
+            load_rgb(jpeg_header(width, height), name="x", size=8, max_megapixels=limit)
+    else:
+        assert load_rgb(jpeg_header(width, height), name="x", size=8, max_megapixels=limit).size == (8, 8)
+
+
+def test_a_large_photo_is_refused_with_what_to_type() -> None:
+    with pytest.raises(BadImageError, match=r"to allow it: --max-megapixels 108, .* data.max_megapixels=108") as caught:
+        load_rgb(jpeg_header(12000, 9000), name="x", size=8, max_megapixels=100)
+    assert "12000 x 9000 pixels, more than 100 megapixels" in caught.value.reason
+
+
+@pytest.mark.slow
+def test_a_photo_of_108_megapixels_is_read_in_little_memory() -> None:
+    script = (
+        "import io, resource; from PIL import Image; from signs_dist.data.images import load_rgb\n"
+        "stream = io.BytesIO(); Image.new('L', (12000, 9000), 77).save(stream, 'JPEG')\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "image = load_rgb(stream.getvalue(), name='x', size=64)\n"
+        "print(image.getpixel((9, 9)), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    colour, _, grown = done.stdout.strip().rpartition(" ")
+    assert colour == "(77, 77, 77)"
+    assert int(grown) < 50_000  # KiB; all pixels as RGB would be 432,000
+
+
+def test_pillows_own_limit_is_as_before() -> None:
+    before = Image.MAX_IMAGE_PIXELS
+    load_rgb(jpeg(1), name="x", size=8)
+    with pytest.raises(BadImageError):
+        load_rgb(b"x", name="x", size=8)
+    assert before == Image.MAX_IMAGE_PIXELS is not None
+
+
+def test_an_error_names_the_file_on_one_line() -> None:
+    with pytest.raises(BadImageError) as caught:
+        load_rgb(b"", name="a\n\x1b[2J.jpg", size=8)
+    assert "cannot read the image a\\n\\x1b[2J.jpg: " in str(caught.value)
+    assert caught.value.path == "a\n\x1b[2J.jpg"

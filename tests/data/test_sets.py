@@ -208,3 +208,19 @@ def test_a_broken_photo_is_named() -> None:
     (index.root / index.paths[4]).write_bytes(b"no image")
     with pytest.raises(BadImageError, match=r"1_IMG_0001\.jpg"):
         opened(index)
+
+
+@pytest.mark.parametrize("storage", ["packed", "files"])
+def test_the_limit_on_pixels_is_that_of_the_config(storage: str) -> None:
+    index = a_split("photos")
+    key = BatchKey(0, 0, np.array([0]))
+    with pytest.raises(BadImageError, match=r"16 x 16 pixels, more than 0\.0001 megapixels; .*data.max_megapixels=1"):
+        opened(index, storage=storage, max_megapixels=0.0001)[0][key]
+    assert opened(index, storage=storage, max_megapixels=0.0003)[0][key].images.shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize(("record", "size"), [("{}", None), ('{"size": 96}', 96)])
+def test_the_size_of_the_stored_images_is_known(record: str, size: int | None) -> None:
+    write_colour_set(Path("photos"), counts={"train": 2, "val": 1})
+    Path("photos/build.json").write_text(record)
+    assert open_data_set(DataConfig(root="photos"), num_processes=1, report=Reports()).stored_size == size

@@ -277,8 +277,10 @@ def test_predicting_a_broken_photo(
     assert run_command(predict, arguments) == 2
     assert str(broken) in capsys.readouterr().err
     assert not out.exists()
-    assert run_command(predict, [*arguments, "--bad-images", "skip"]) == 0
-    assert f"{broken}  skipped" in capsys.readouterr().out
+    assert run_command(predict, [*arguments, "--bad-images", "skip"]) == 1
+    told = capsys.readouterr()
+    assert f"{broken}  skipped" in told.out
+    assert "1 of 6 photos has no prediction" in told.err
     assert str(broken) in out.read_text()
     assert run_command(predict, [str(finished), str(tmp_path / "none.jpg")]) == 2
     assert "no such file or folder" in capsys.readouterr().err

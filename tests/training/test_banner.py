@@ -28,6 +28,11 @@ def test_the_whole_banner(tmp_path: Path) -> None:
             "data",
             f"{tmp_path}/colours: 36 train, 12 val, 12 test images of 16 x 16, 3 classes; loaded in this process",
         ),
+        (
+            "note",
+            "few photos: 36 give 8 steps in all, from which the network learns little; "
+            "type train.epochs=225 optim.lr=0.02",
+        ),
         ("model", "mlp, 106,883 parameters"),
         ("on", "cpu, 1 thread a process, float32"),
         (
@@ -58,12 +63,40 @@ def test_what_was_passed_over_is_told_below_the_data(tmp_path: Path) -> None:
     make_prepared(tmp_path)
     (tmp_path / "colours/train_signs/@eaDir").mkdir()
     (tmp_path / "colours/val_signs/notes.txt").touch()
-    told = banner_lines(make_prepared(tmp_path), make_process(), Path("runs/a"))
+    told = banner_lines(make_prepared(tmp_path, "train.epochs=100"), make_process(), Path("runs/a"))
     assert [word for word, _ in told[:5]] == ["run", "data", "note", "note", "model"]
     assert [text for word, text in told if word == "note"] == [
         "passed over: 1 file or folder of other programs (@eaDir/)",
         "passed over: 1 file without a readable image (val_signs/notes.txt)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "settings", "note"),
+    [
+        (None, (), None),
+        (16, (), None),
+        (96, (), "colours holds images of 96 x 96, resized to 16 x 16; to train at their size: data.image_size=96"),
+        (4096, (), "colours holds images of 4096 x 4096, resized to 16 x 16"),
+    ],
+)
+def test_another_size_than_that_of_the_stored_images_is_told(
+    tmp_path: Path, stored: int | None, settings: tuple[str, ...], note: str | None
+) -> None:
+    enough = ("train.epochs=100", *settings)
+    assert "note" not in lines(tmp_path, *enough)
+    if stored is not None:
+        (tmp_path / "colours/build.json").write_text(f'{{"size": {stored}}}')
+    found = lines(tmp_path, *enough).get("note")
+    assert found is None if note is None else str(found).endswith(note)
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_told"),
+    [((), True), (("train.epochs=75",), False), (("train.epochs=74",), True), (("train.global_batch=2",), False)],
+)
+def test_few_photos_are_told(tmp_path: Path, settings: tuple[str, ...], is_told: bool) -> None:
+    assert ("note" in lines(tmp_path, *settings)) == is_told
 
 
 def test_exact_mode_says_on_how_many_processes_the_bits_are_the_same(tmp_path: Path) -> None:

@@ -10,25 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist import __version__
-from signs_dist.data.audit import BadFile, Duplicates
+from signs_dist.data.audit import Duplicates
 from signs_dist.data.photos.archive import SourceFile
 from signs_dist.data.photos.build_plan import BuildRequest
-from signs_dist.data.photos.sources import Arrangement, source_fingerprint
+from signs_dist.data.photos.sources import source_fingerprint
+from signs_dist.data.photos.split import Division
+from signs_dist.data.problems import BadFile, listed
 from signs_dist.errors import UserError
 
 BUILD_FILE = "build.json"
 """Name of the record in the output folder."""
 
 
-def request_facts(request: BuildRequest, files: Sequence[SourceFile], arrangement: Arrangement) -> dict[str, Any]:
+def request_facts(request: BuildRequest, files: Sequence[SourceFile], division: Division | None) -> dict[str, Any]:
     """All that determines the output: two builds with the same facts give the same images."""
-    is_divided = "val" not in arrangement.splits()
+    is_divided = division is not None
     return {
         "source_fingerprint": source_fingerprint(files),
         "size": request.size,
         "quality": request.quality,
         "seed": request.seed if is_divided else None,
         "val_share": request.val_share if is_divided else None,
+        "split": division,
     }
 
 
@@ -36,6 +39,7 @@ def build_record(
     facts: dict[str, Any],
     counts: dict[str, dict[str, int]],
     bad: list[BadFile],
+    small_classes: dict[str, int],
     duplicates: Duplicates,
     request: BuildRequest,
 ) -> dict[str, Any]:
@@ -47,6 +51,8 @@ def build_record(
         "splits": {split: {"images": sum(row.values()), "per_class": row} for split, row in counts.items()},
         "bad_images": request.bad_images,
         "left_out": [dataclasses.asdict(file) for file in bad],
+        "small_classes_left_out": small_classes,
+        "same_picture_in_two_classes": [list(paths) for paths in duplicates.conflicting],
         "same_picture_in_two_splits": [list(paths) for paths in duplicates.across],
         "same_picture_in_one_split": [list(paths) for paths in duplicates.within],
     }
@@ -59,6 +65,10 @@ def is_already_built(out: Path, facts: dict[str, Any], request: BuildRequest) ->
     if not (out / BUILD_FILE).is_file():
         raise UserError(f"{out} exists and was not made by this command. Remove it, or choose another with --out.")
     record = read_build_file(out)
+    if request.split is None:
+        facts = {key: value for key, value in facts.items() if key != "split" or key in record}
+    elif record.get("seed") is not None:
+        record.setdefault("split", "published")  # before there was a choice
     words = {"source_fingerprint": "the source's files have changed (names, sizes or times)"}
     differing = [
         words.get(key) or f"--{key.replace('_', '-')} {record.get(key)}, not {value}"
@@ -75,6 +85,12 @@ def is_already_built(out: Path, facts: dict[str, Any], request: BuildRequest) ->
             f"{out} is already built, without {len(omitted)} bad image{'' if len(omitted) == 1 else 's'} (listed in "
             f"{out / BUILD_FILE}). To accept that, add --bad-images skip. To include them, repair them, remove {out} "
             f"and repeat the command."
+        )
+    if (classes := record.get("small_classes_left_out")) and request.small_classes == "stop":
+        raise UserError(
+            f"{out} is already built, without the small {'class' if len(classes) == 1 else 'classes'} "
+            f"{listed(list(classes))}. To accept that, add --small-classes skip. To include them, add photos to them, "
+            f"remove {out} and repeat the command."
         )
     return True
 

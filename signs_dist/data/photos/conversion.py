@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.data.audit import BadFile
 from signs_dist.data.images import BadImageError, load_rgb
 from signs_dist.data.photos.build_plan import BuildRequest, PlannedImage
 from signs_dist.data.photos.sources import SourceReader
+from signs_dist.data.problems import BadFile
 from signs_dist.data.workers import run_batches
 from signs_dist.errors import UserError
 from signs_dist.files import written_aside
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_BAD_BEFORE_STOP = 20
 """With `stop`, a build ends after this many bad images, so that the user can repair several at once."""
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
 """Raise it when the same photo would give other pixels: unfinished builds then start from the beginning."""
 
 
@@ -48,7 +48,7 @@ def convert_all(
     total = num_done + len(todo)
     bad: list[BadFile] = []
     batches = run_batches(
-        functools.partial(_convert_batch, part, request.size, request.quality),
+        functools.partial(_convert_batch, part, request),
         todo,
         resource=functools.partial(SourceReader, request.source),
         processes=request.processes,
@@ -74,28 +74,29 @@ def _progress_kept(num_done: int, total: int) -> str:
 
 
 def _convert_batch(
-    part: Path, size: int, quality: int, reader: SourceReader, images: Sequence[PlannedImage]
+    part: Path, request: BuildRequest, reader: SourceReader, images: Sequence[PlannedImage]
 ) -> list[BadFile | None]:
     """In a worker: convert these images. Returns for each None, or why it is bad."""
     results: list[BadFile | None] = []
     for image in images:
         try:
-            _convert(reader, image, part / image.output, size, quality)
+            _convert(reader, image, part / image.output, request)
             results.append(None)
         except BadImageError as error:
             results.append(BadFile(image.source.path, error.reason))
     return results
 
 
-def _convert(reader: SourceReader, image: PlannedImage, target: Path, size: int, quality: int) -> None:
-    pixels = load_rgb(reader.read(image.source.path), name=image.source.path, size=size)
+def _convert(reader: SourceReader, image: PlannedImage, target: Path, request: BuildRequest) -> None:
+    path = image.source.path
+    pixels = load_rgb(reader.read(path), name=path, size=request.size, max_megapixels=request.max_megapixels)
     pixels.info.clear()  # else Pillow writes the photo's comment into the output
     encoded = io.BytesIO()
-    pixels.save(encoded, "JPEG", quality=quality, subsampling=0)
+    pixels.save(encoded, "JPEG", quality=request.quality, subsampling=0)
     try:
         with written_aside(target) as aside:
             aside.write_bytes(encoded.getvalue())
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise BadImageError(image.source.path, "its name is too long; shorten it") from error
+            raise BadImageError(path, "its name is too long; shorten it") from error
         raise

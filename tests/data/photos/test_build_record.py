@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from signs_dist.data.audit import BadFile, Duplicates
-from signs_dist.data.photos.build_plan import BuildRequest
+from signs_dist.data.audit import Duplicates
+from signs_dist.data.photos.build_plan import BuildRequest, choose_division
 from signs_dist.data.photos.build_record import (
     BUILD_FILE,
     build_record,
@@ -17,6 +17,7 @@ from signs_dist.data.photos.build_record import (
     summary,
 )
 from signs_dist.data.photos.sources import arrange, list_source
+from signs_dist.data.problems import BadFile
 from signs_dist.errors import UserError
 from tests.data.photo_files import write_files
 
@@ -25,7 +26,7 @@ COUNTS = {"train": {"a": 1500, "b": 2}, "val": {"a": 1, "b": 1}}
 
 def facts_of(request: BuildRequest) -> dict[str, Any]:
     files = list_source(request.source)
-    return request_facts(request, files, arrange(files, request.source))
+    return request_facts(request, files, choose_division(request, arrange(files, request.source)))
 
 
 @pytest.fixture
@@ -34,10 +35,10 @@ def request_to_build(tmp_path: Path) -> BuildRequest:
     return BuildRequest(write_files(tmp_path / "photos", dict.fromkeys(names, b"x")), tmp_path / "out")
 
 
-def write_record(request: BuildRequest, bad: list[BadFile]) -> Path:
+def write_record(request: BuildRequest, bad: list[BadFile], small_classes: dict[str, int] | None = None) -> Path:
     assert request.out is not None
     request.out.mkdir()
-    record = build_record(facts_of(request), COUNTS, bad, Duplicates((), ()), request)
+    record = build_record(facts_of(request), COUNTS, bad, small_classes or {}, Duplicates((), ()), request)
     (request.out / BUILD_FILE).write_text(json.dumps(record))
     return request.out
 
@@ -82,3 +83,27 @@ def test_a_broken_record_is_told(request_to_build: BuildRequest) -> None:
     (out / BUILD_FILE).write_text("{")
     with pytest.raises(UserError, match=r"build.json is broken .* build it again"):
         read_build_file(out)
+
+
+def test_a_build_without_its_small_classes_is_accepted_only_when_asked_for(request_to_build: BuildRequest) -> None:
+    out = write_record(request_to_build, [], {"owl": 1})
+    with pytest.raises(UserError, match=r"already built, without the small class owl\. .* add --small-classes skip"):
+        is_already_built(out, facts_of(request_to_build), request_to_build)
+    asked = BuildRequest(request_to_build.source, out, small_classes="skip")
+    assert is_already_built(out, facts_of(asked), asked)
+
+
+@pytest.mark.parametrize(("division", "is_refused"), [(None, False), ("published", False), ("stratified", True)])
+def test_a_set_from_before_there_was_a_choice_of_the_split(tmp_path: Path, division: Any, is_refused: bool) -> None:
+    names = [f"{label}/{number}.jpg" for label in "ab" for number in range(5)]
+    source = write_files(tmp_path / "photos", dict.fromkeys(names, b"x"))
+    out = write_record(BuildRequest(source, tmp_path / "out"), [])
+    record = json.loads((out / BUILD_FILE).read_text())
+    del record["split"]
+    (out / BUILD_FILE).write_text(json.dumps(record))
+    request = BuildRequest(source, out, split=division)
+    if is_refused:
+        with pytest.raises(UserError, match="--split published, not stratified"):
+            is_already_built(out, facts_of(request), request)
+    else:
+        assert is_already_built(out, facts_of(request), request)

@@ -25,7 +25,7 @@ FILES = {
 
 def planned(folder: Path) -> tuple[BuildRequest, list[PlannedImage]]:
     request = BuildRequest(write_files(folder / "photos", FILES), size=16, bad_images="skip", processes=1)
-    plan = plan_images(arrange(list_source(request.source), request.source), seed=0, val_share=0.2)
+    plan = plan_images(arrange(list_source(request.source), request.source), None, seed=0, val_share=0.2)
     for image in plan:
         (folder / "part" / image.output).parent.mkdir(parents=True, exist_ok=True)
     return request, plan

@@ -1,0 +1,194 @@
+"""The command that predicts: what it prints and writes, and its exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from signs_dist.console.command import run_command
+from signs_dist.predict import main as predict
+from tests.data.photo_files import encoded, photo
+from tests.inference.runs import make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("trained"), "train.epochs=1")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six photos, and a truncated one between them."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(6):
+        photo(number).save(folder / f"{number}.jpg")
+    (folder / "3cut.jpg").write_bytes(encoded(photo(9, 300), "JPEG")[:3000])
+    return folder
+
+
+def typed(*arguments: object) -> int:
+    return run_command(predict, [str(argument) for argument in arguments])
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_a_photo_that_cannot_be_read_has_a_row_a_count_and_exit_code_1(
+    run: Path, photos: Path, tmp_path: Path, quiet: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, whole = tmp_path / "o.csv", tmp_path / "o.json"
+    assert typed(run, photos, "--bad-images", "skip", "--csv", table, "--json", whole, *quiet) == 1
+    rows = rows_of(table)
+    assert [Path(row["path"]).name for row in rows] == [
+        "0.jpg",
+        "1.jpg",
+        "2.jpg",
+        "3.jpg",
+        "3cut.jpg",
+        "4.jpg",
+        "5.jpg",
+    ]
+    assert [bool(row["error"]) for row in rows] == [False] * 4 + [True] + [False] * 2
+    assert rows[4]["error"].startswith("truncated")
+    assert (rows[4]["class"], rows[4]["probability"]) == ("", "")
+    content = json.loads(whole.read_text())
+    assert (len(content["predictions"]), [Path(row["path"]).name for row in content["skipped"]]) == (6, ["3cut.jpg"])
+    told = capsys.readouterr()
+    assert told.err.splitlines()[0] == "1 of 7 photos has no prediction:"
+    assert f"{photos / '3cut.jpg'}: truncated" in told.err
+    assert told.out == "" if quiet else "skipped: truncated" in told.out
+
+
+def test_a_thousand_photos_that_cannot_be_read_are_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02d}.jpg").write_bytes(b"")
+    assert typed(run, tmp_path, "--bad-images", "skip", "--quiet") == 1
+    told = capsys.readouterr().err
+    assert told.splitlines()[0] == "40 of 40 photos have no prediction:"
+    assert "the file has 0 bytes: 40 images, such as" in told
+    assert len(told.splitlines()) == 2
+
+
+def test_all_photos_read_is_exit_code_0(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "3cut.jpg").unlink()
+    assert typed(run, photos, "--bad-images", "skip", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_photo_that_cannot_be_read_stops_it_with_words_about_predicting(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("no photo")
+    assert typed(run, tmp_path / "notes.txt", photos, "--csv", tmp_path / "o.csv") == 2
+    told = capsys.readouterr().err
+    assert "notes.txt: not an image of a known format" in told
+    assert "add --bad-images skip" in told
+    assert "data set" not in told
+    assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["photo", "photo.dat", "photo.JPG_large", "photo.jpg.txt", "-1.jpg", "a b'c.png"])
+def test_a_photo_that_is_given_directly_may_have_any_name(run: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(encoded(photo(1), "JPEG"))
+    assert typed(run, tmp_path / name, "--quiet") == 0
+
+
+@pytest.mark.parametrize("flag", ["--json", "--csv"])
+@pytest.mark.parametrize(
+    "place", ["/proc/x", "/proc/none/x", "{photos}", "{photos}/1.jpg/x", "{photos}/1.jpg", "/dev/null/x"]
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    run: Path,
+    photos: Path,
+    place: str,
+    flag: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("signs_dist.inference.trained_model.load_model", lambda *_, **__: pytest.fail("it began"))
+    before = {path: path.read_bytes() for path in photos.iterdir()}
+    target = place.format(photos=photos)
+    assert typed(run, photos, flag, target) == 2
+    assert f"error: cannot write {target}: " in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in photos.iterdir()} == before
+
+
+def test_folders_above_an_output_are_made(run: Path, photos: Path, tmp_path: Path) -> None:
+    assert typed(run, photos / "0.jpg", "--csv", tmp_path / "new/deep/o.csv", "--quiet") == 0
+    assert len(rows_of(tmp_path / "new/deep/o.csv")) == 1
+
+
+def test_one_file_for_both_outputs_is_refused(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(run, photos, "--csv", tmp_path / "o", "--json", tmp_path / "o") == 2
+    assert "--json and --csv name the same file" in capsys.readouterr().err
+
+
+def test_an_output_may_be_a_device(run: Path, photos: Path) -> None:
+    assert typed(run, photos / "0.jpg", "--csv", "/dev/null", "--quiet") == 0
+
+
+@pytest.mark.parametrize("raw", [b"caf\xe9.jpg", b"\x1b[2J.jpg", b"a\nb.jpg", b"=1+1.jpg"])
+def test_names_of_any_bytes(
+    run: Path, tmp_path: Path, raw: bytes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(os.fsdecode(raw)).write_bytes(encoded(photo(1), "JPEG"))
+    assert typed(run, os.fsdecode(raw), "--csv", "o.csv", "--json", "o.json") == 0
+    (row,) = rows_of(Path("o.csv"))
+    assert row["path"].isprintable()
+    assert row["path"][0] != "="
+    assert json.loads(Path("o.json").read_text(encoding="utf-8"))["predictions"][0]["path"] == os.fsdecode(raw)
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 1
+    assert out.strip().isprintable()
+
+
+def test_weights_that_are_not_numbers_are_told(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Path(shutil.copytree(run, tmp_path / "run"))
+    fill_with_nan(broken / "model.pt")
+    assert typed(broken, photos / "0.jpg", "--csv", tmp_path / "o.csv") == 1
+    assert "the network's output is not a finite number" in capsys.readouterr().err
+    assert not (tmp_path / "o.csv").exists()
+
+
+def fill_with_nan(path: Path) -> None:
+    weights = torch.load(path, weights_only=True)
+    torch.save(
+        {name: value * float("nan") if value.is_floating_point() else value for name, value in weights.items()}, path
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        ([], 0, ""),
+        (["--max-megapixels", "0.001"], 2, "40 x 40 pixels, more than 0.001 megapixels"),
+        (["--max-megapixels", "0.002"], 0, ""),
+        (["--max-megapixels", "0"], 2, "--max-megapixels 0 is not above 0"),
+        (["--max-megapixels", "nan"], 2, "--max-megapixels nan is not above 0"),
+    ],
+)
+def test_the_limit_on_pixels(
+    run: Path, photos: Path, flags: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Image.open(photos / "0.jpg") as image:
+        assert image.size == (40, 40)
+    assert typed(run, photos / "0.jpg", "--quiet", *flags) == code
+    assert words in capsys.readouterr().err
