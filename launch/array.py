@@ -14,12 +14,22 @@ from pathlib import Path
 from signs_dist.config.reading import load_config
 from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_OK, UserError
+from signs_dist.run_folder.folder import RunFolder
 
 from . import check
 from .claim import end_claim
 from .flags import read_request
 from .follow import follow_array
-from .handover import check_request, check_script, handed_over, make_folder, make_job, taken_back, tell
+from .handover import (
+    check_request,
+    check_script,
+    handed_over,
+    make_folder,
+    make_job,
+    make_new_run_folder,
+    taken_back,
+    tell,
+)
 from .jobs import note_job
 from .request import Request
 from .schedulers import SCHEDULERS
@@ -36,7 +46,14 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     `arguments` are those of signs_dist.train.
     """
     grid = parse_grid(options.array)
-    first = read_request(options, [*arguments, *grid[0]])
+    with taken_back() as made:
+        request = make_new_run_folder(read_request(options, [*arguments, *grid[0]]), made)
+        return _submit(request, options, arguments, made)
+
+
+def _submit(first: Request, options: argparse.Namespace, arguments: Sequence[str], new: list[Path]) -> int:
+    """As `submit_array`. `first` is the request of the first trial, but for its folder; `new` is of `taken_back`."""
+    grid = parse_grid(options.array)
     scheduler = SCHEDULERS[first.cluster.kind]
     if not scheduler.takes_arrays:
         raise UserError(f"--array is for SLURM, not for --cluster {first.cluster.kind}.")
@@ -44,13 +61,15 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     array = dataclasses.replace(first, arguments=tuple(arguments), overrides=first.overrides[: -len(grid[0])])
     trials = make_trials(folder, grid)
     requests = make_requests(array, trials)
-    missing = [trial for trial in trials if not trial.is_finished and not trial.is_alive]
+    missing = [trial for trial in trials if not _has_result(requests[trial]) and not trial.is_alive]
     parallel = DEFAULT_PARALLEL if options.parallel is None else options.parallel
     tell("array", [f"{len(trials)} trial{'' if len(trials) == 1 else 's'} in {folder}, {len(missing)} to submit"])
     if not missing:
         print(describe_array(folder))
         return EXIT_OK
     with taken_back(folder, *(trial.path for trial in missing)) as made:
+        made.extend(new)
+        new.clear()
         doubt = check_request(requests[missing[0]])
         submission = make_submission(array, {trial: requests[trial] for trial in missing}, made, parallel)
         script = check_script(submission, doubt)
@@ -89,6 +108,16 @@ def make_requests(array: Request, trials: Sequence[Trial]) -> dict[Trial, Reques
     return requests
 
 
+def _has_result(request: Request) -> bool:
+    """Whether a trial is finished. Raises `UserError` if its result is of other settings."""
+    from signs_dist.checkpointing.resume_rules import is_result_of
+
+    try:
+        return is_result_of(RunFolder(request.run_path), request.config, request.accepted)
+    except UserError as error:
+        raise UserError(f"{request.run_path}: {error}") from error
+
+
 def make_submission(array: Request, requests: Mapping[Trial, Request], made: list[Path], parallel: int) -> Submission:
     """Claim the array's folder, and make a job of each request.
 
@@ -103,7 +132,7 @@ def make_submission(array: Request, requests: Mapping[Trial, Request], made: lis
     """
     folder, snapshot = make_folder(array, made)
     # Look again, now that the folder is claimed.
-    if any(trial.is_finished or trial.is_alive for trial in requests):
+    if any(_has_result(request) or trial.is_alive for trial, request in requests.items()):
         raise UserError(f"another submission for {array.run_path} has just ended. Type the command again.")
     jobs = []
     for trial, request in requests.items():

@@ -15,6 +15,7 @@ from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 from signs_dist.monitoring.beats import Work, read_beats
 from signs_dist.run_folder.folder import RunFolder
 
+from .jobs import is_finished
 from .logs import cards_of, explain_end
 from .requeue import read_own_code
 from .schedulers import ask_state
@@ -77,7 +78,7 @@ def follow(run_path: Path, job: str) -> int:
         print(f"\nthe job continues. To follow it again: {spell('submit')} wait {shown}", file=sys.stderr)
         raise
     _show_new(log, position, screen)
-    if folder.is_finished:
+    if is_finished(run_path, job):
         screen.say(f"finished: everything is in {run_path}")
         return EXIT_OK
     print(explain_end(run_path, job), file=sys.stderr)

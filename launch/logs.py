@@ -11,13 +11,11 @@ from signs_dist.errors import UserError
 from signs_dist.monitoring.failure_card import FailureCard, read_failures, render
 from signs_dist.monitoring.root_cause import find_root_cause
 
-from .jobs import SUBMIT, submission_time
+from .jobs import CLOCK_SECONDS, SUBMIT, submission_time
 from .notices import last_attempt, own_failures, read_notices
 from .rank_logs import find_rank_logs, known_ranks
 from .schedulers import ask_state, scheduler_of
 
-CLOCK_SECONDS = 60.0
-"""How much the clocks of machines may differ."""
 TAIL_LINES = 40
 END_LINES = 8
 

@@ -35,13 +35,13 @@ def save_after(made: Made, num_steps: int) -> None:
     """Train so many steps of the next epoch, and save."""
     for _ in zip(range(num_steps), made.stepper.steps(made.run_state.cursor), strict=False):
         made.run_state.advance()
-    made.saver.about = {"data": made.stepper.prepared.about_data()}
     made.saver.save(made.run_state, made.stepper)
     made.saver.wait()
 
 
 def saved(tmp_path: Path, *settings: str, num_steps: int = 2) -> Made:
     made = make_trainer(tmp_path, *settings)
+    made.saver.begin({"data": made.stepper.prepared.about_data()})
     save_after(made, num_steps)
     return made
 
@@ -64,12 +64,14 @@ def resume(
 
 def test_a_new_folder_has_no_earlier_attempt(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     earlier = find(tmp_path, cleanup)
-    assert earlier == EarlierAttempt()
+    assert earlier == EarlierAttempt(lease=earlier.lease)
     assert (earlier.is_begun, earlier.micro_batch, earlier.saved_at) == (False, None, None)
-    assert not (tmp_path / "run").exists()
+    assert earlier.lease is not None  # nobody else can begin there meanwhile
     again, state, stepper = resume(earlier, tmp_path)
     assert (again, state.cursor) == (earlier, Cursor(0, 0))
     assert again.banner_lines(state, stepper, 1) == []
+    cleanup.close()
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_attempt_that_saved_nothing_is_begun_again(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:

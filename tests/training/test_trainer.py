@@ -187,7 +187,7 @@ def test_a_run_that_was_killed_after_its_last_epoch_is_only_evaluated(tmp_path: 
 
 def test_there_is_no_save_where_the_kill_would_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_trainer(tmp_path, process=make_process(launcher="torchrun", kill_seconds=30.0))
-    made.saver.last_write_seconds = 31.0
+    made.saver._writer.last_write_seconds = 31.0
     after_step(monkeypatch, 1, ask_to_stop(made))
     with pytest.raises(
         StoppedError, match="not saved: a save takes 31 s, and the process is killed 30 s after"
@@ -199,7 +199,7 @@ def test_there_is_no_save_where_the_kill_would_come_first(tmp_path: Path, monkey
 
 def test_ctrl_c_is_followed_by_no_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_trainer(tmp_path, process=make_process(launcher="torchrun", kill_seconds=30.0))
-    made.saver.last_write_seconds = 31.0
+    made.saver._writer.last_write_seconds = 31.0
     after_step(monkeypatch, 1, ask_to_stop(made, signal.SIGINT))
     with pytest.raises(StoppedError) as stopped:
         train(made)
