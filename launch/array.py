@@ -46,14 +46,19 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     `arguments` are those of signs_dist.train.
     """
     grid = parse_grid(options.array)
-    with taken_back() as made:
-        request = make_new_run_folder(read_request(options, [*arguments, *grid[0]]), made)
-        return _submit(request, options, arguments, made)
+    with taken_back() as new:
+        first = make_new_run_folder(read_request(options, [*arguments, *grid[0]]), new)
+        return _submit(first, grid, options, arguments, new)
 
 
-def _submit(first: Request, options: argparse.Namespace, arguments: Sequence[str], new: list[Path]) -> int:
-    """As `submit_array`. `first` is the request of the first trial, but for its folder; `new` is of `taken_back`."""
-    grid = parse_grid(options.array)
+def _submit(
+    first: Request,
+    grid: Sequence[tuple[str, ...]],
+    options: argparse.Namespace,
+    arguments: Sequence[str],
+    new: list[Path],
+) -> int:
+    """As `submit_array`, in the array's folder of `first`, which is the request of the first trial."""
     scheduler = SCHEDULERS[first.cluster.kind]
     if not scheduler.takes_arrays:
         raise UserError(f"--array is for SLURM, not for --cluster {first.cluster.kind}.")

@@ -264,6 +264,7 @@ class CheckpointStore:
         except UserError as error:
             raise SaveError(str(error)) from error
         except OSError as error:
+            self._require_held()  # raises if the folder was moved meanwhile
             raise SaveError(
                 self._describe(error, path, getattr(error, "num_bytes", num_tensor_bytes(content)))
             ) from error
@@ -305,6 +306,7 @@ class CheckpointStore:
         except UserError as error:
             raise SaveError(str(error)) from error
         except OSError as error:
+            self._require_held()
             raise SaveError(self._describe(error, name, path.stat().st_size)) from error
 
     def _name_best(self, path: Path, *, is_new: bool) -> None:

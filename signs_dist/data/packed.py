@@ -77,9 +77,10 @@ def open_packed(
             digest = _intact_digest(folder, len(index), image_size)
             if digest is None:
                 digest = _pack(index, image_size, folder, num_threads, on_progress)
+            # Opened under the lock: another process may pack it again, and then removes the folder first.
+            pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     except OSError as error:
         raise explained(error, folder) from error
-    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     return PackedSplit(pixels, index.labels, index.classes, digest)
 
 

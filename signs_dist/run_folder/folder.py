@@ -152,7 +152,11 @@ class RunFolder:
         """Add one JSON line to metrics.jsonl or attempts.jsonl."""
         if self.is_writer:
             self.require_held()
-            append_line(file, line)
+            try:
+                append_line(file, line)
+            except OSError:
+                self.require_held()  # raises if the folder was moved meanwhile
+                raise
 
     def add(self, line: Line) -> None:
         """Add a line to the file that its kind belongs to."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from signs_dist.environment.slurm_job import JobAttempt
 from signs_dist.errors import TrainingFailedError, UserError
 from signs_dist.files import explained, write_text
+from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.holder import Holder
 from signs_dist.run_folder.place import Place
 
@@ -49,7 +50,7 @@ class Lease:
         self._takeover_seconds, self._interval = takeover_seconds, takeover_seconds / TOUCHES
         self._place = Place(path.parent)
         self._loss = ""
-        self._touched = _seconds()
+        self._has_begun = False
         self._looking = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -134,12 +135,7 @@ class Lease:
         return bool(self._loss)
 
     def require_held(self) -> None:
-        """Raise `TrainingFailedError` if this process may no longer write into the folder. Called before each write.
-
-        A lease that was touched a moment ago cannot have been taken over, so its file is then not read.
-        """
-        if not self._loss and self._place.is_in_place and _seconds() - self._touched < self._takeover_seconds / 2:
-            return
+        """Raise `TrainingFailedError` if this process may no longer write into the folder. Called before each write."""
         self._look()
         if self._loss:
             raise TrainingFailedError(self._loss)
@@ -164,29 +160,34 @@ class Lease:
             if self._loss:
                 return
             with contextlib.suppress(OSError):  # the file server may be away for a moment
+                os.utime(self._path)
                 if not was_asked and (self._path.parent / REQUEST).read_text(encoding="utf-8") == self._holder.token:
                     was_asked = True
                     self._on_asked()
 
     def _look(self) -> None:
-        """Find out whether the lease is still held, and touch it if it is."""
+        """Find out whether the lease is still held."""
+        folder = RunFolder(self._path.parent)
         with self._looking, contextlib.suppress(OSError):  # the file server may be away for a moment
-            if self._loss:
+            if self._loss or self._done.is_set():
                 return
+            self._has_begun = self._has_begun or folder.is_begun
+            holder = Holder.read(self._path)
             if not self._place.is_in_place:
                 self._loss = self._place.describe_change()
-                return
-            holder = Holder.read(self._path)
-            if holder is not None and holder != self._holder:
+            elif holder is not None and holder != self._holder:
                 self._loss = (
-                    f"another run has taken over {self._path.parent}: this run gave no sign of life for "
+                    f"another run has taken over {folder.path}: this run gave no sign of life for "
                     f"{self._takeover_seconds:g} s. The other run continues."
                 )
-            elif not self._path.exists():  # removed by a person, or just being taken over: the first one has it
+            elif self._has_begun and not folder.is_begun:
+                self._loss = (
+                    f"files of the run folder {folder.path} were deleted during the run: {folder.config.name} is gone, "
+                    f"so the run cannot be resumed. Choose another --run-dir."
+                )
+            elif holder is None and not self._path.exists():
+                # A person removed it, or another run is taking it over: the first one to write it has it.
                 self._put_back()
-            else:
-                os.utime(self._path)
-                self._touched = _seconds()
 
     def _put_back(self) -> None:
         aside = self._path.with_name(f".{NAME}.{self._holder.token}")
@@ -296,8 +297,3 @@ def _age(path: Path, fresh: Path) -> float:
         FileNotFoundError: `path` does not exist.
     """
     return fresh.stat().st_mtime - path.stat().st_mtime
-
-
-def _seconds() -> float:
-    """Seconds of a clock that goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

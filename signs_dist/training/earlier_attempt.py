@@ -154,10 +154,10 @@ class EarlierAttempt:
         best = f", best {percent(run_state.best.accuracy)}" if run_state.best is not None else ""
         rates = f"{self.content['learning_rate']:.4g} → {stepper.state.learning_rate(run_state.images):.4g}"
         place = f"epoch {run_state.cursor.epoch + 1} step {run_state.cursor.step}"
-        return [
-            ("again", f"attempt {attempt} resumes at {place}, images {run_state.images:,}, lr {rates}{best}"),
-            ("from", str(self.path)),
-        ]
+        what = f"attempt {attempt} resumes at {place}, images {run_state.images:,}, lr {rates}{best}"
+        if run_state.steps_done >= run_state.num_steps:
+            what = f"attempt {attempt}: all {run_state.num_steps:,} steps are done, the result was not written{best}"
+        return [("again", what), ("from", str(self.path))]
 
 
 def find_earlier_attempt(

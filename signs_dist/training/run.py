@@ -148,8 +148,9 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
         "usable_cores": context.usable_cores,
         "threads": prepared.num_threads,
     }
-    for moved in folder.set_result_aside():  # before the config, whose result it is not
-        run.process.screen.result(f"the run is trained further; what it was until now is kept in {moved}")
+    kept = folder.set_result_aside()  # before the config, whose result it is not
+    if kept:
+        run.process.screen.result(f"trained further; the earlier result is kept: {', '.join(map(str, kept))}")
     folder.write_manifest(about)
     folder.write_config(dump_config(prepared.config))  # after the manifest: a run with this file has begun
     number = 0
