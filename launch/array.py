@@ -46,9 +46,9 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     `arguments` are those of signs_dist.train.
     """
     grid = parse_grid(options.array)
-    with taken_back() as new:
-        first = make_new_run_folder(read_request(options, [*arguments, *grid[0]]), new)
-        return _submit(first, grid, options, arguments, new)
+    first = read_request(options, [*arguments, *grid[0]])
+    with taken_back(first.run_path) as new:
+        return _submit(make_new_run_folder(first, new), grid, options, arguments, new)
 
 
 def _submit(

@@ -298,9 +298,7 @@ def test_a_process_that_was_stopped_looks_before_it_writes(tmp_path: Path) -> No
         lambda: folder.write_config("seed: 0"),
         lambda: folder.write_result({"finished": True}),
     ):
-        with pytest.raises(
-            TrainingFailedError, match=r"another run has taken over .*run: .*sign of life for 3600 s"
-        ):
+        with pytest.raises(TrainingFailedError, match=r"another run has taken over .*run: .*sign of life for 3600 s"):
             write()
     assert folder.read_lines(folder.metrics) == [{"step": 1}]
     assert not folder.config.exists()
