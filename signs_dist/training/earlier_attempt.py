@@ -71,7 +71,12 @@ def take_lease(
         return None
     context = process.context
     made = missing_folders(folder.checkpoints, folder.logs)
-    cleanup.callback(remove_empty, made)
+
+    def remove(folders: Collection[Path]) -> None:
+        if not folder.is_begun:
+            remove_empty(folders)
+
+    cleanup.callback(remove, made)
     lease = _acquire(
         folder,
         host=context.host,
@@ -90,7 +95,7 @@ def take_lease(
     cleanup.callback(no_call_at_end, abandon)
     cleanup.callback(lease.release)
     # Before the release: later another run may need them.
-    cleanup.callback(remove_empty, [path for path in made if path in (folder.checkpoints, folder.logs)])
+    cleanup.callback(remove, [path for path in made if path in (folder.checkpoints, folder.logs)])
     return lease
 
 
