@@ -139,9 +139,10 @@ def is_result_of(folder: RunFolder, config: Config, accepted: Collection[str]) -
     if config.train.epochs > before.train.epochs:
         refuse_changes(differences, accepted, data=None)
         return False
+    num_epochs = before.train.epochs
     raise UserError(
         f"these settings differ from the saved run: {'; '.join(describe_changes(differences))}. The run is finished "
-        f"after {before.train.epochs} epochs, and they can no longer change it. Restore them, or choose another "
+        f"after {num_epochs} epoch{'' if num_epochs == 1 else 's'}, and they can no longer change it. Restore them, or choose another "
         f"--run-dir. Only a larger train.epochs trains it further."
     )
 

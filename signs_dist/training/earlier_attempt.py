@@ -88,7 +88,7 @@ def take_lease(
     folder.require_held = lease.require_held
 
     def abandon(code: int) -> None:
-        if not folder.is_begun:  # an attempt that trained is ended by its own code
+        if not folder.is_begun:  # an attempt that trains may be writing a checkpoint
             lease.abandon()
 
     call_at_end(abandon)
@@ -191,7 +191,12 @@ def find_earlier_attempt(
         nonlocal lease, last_write_seconds
         if not strategy.is_main:
             return _Seen()
-        lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
+        try:
+            lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
+        except UserError:
+            if not is_result_of(folder, config, accepted):
+                raise
+            return _Seen(is_begun=True, result=folder.read_result())  # to say so needs no writing
         if not folder.is_begun:
             return _Seen()
         if is_result_of(folder, config, accepted):
