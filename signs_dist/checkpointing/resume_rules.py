@@ -140,10 +140,11 @@ def is_result_of(folder: RunFolder, config: Config, accepted: Collection[str]) -
         refuse_changes(differences, accepted, data=None)
         return False
     num_epochs = before.train.epochs
+    done = f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
     raise UserError(
         f"these settings differ from the saved run: {'; '.join(describe_changes(differences))}. The run is finished "
-        f"after {num_epochs} epoch{'' if num_epochs == 1 else 's'}, and they can no longer change it. Restore them, or choose another "
-        f"--run-dir. Only a larger train.epochs trains it further."
+        f"after {done}, and they can no longer change it. Restore them, or choose another --run-dir. Only a larger "
+        f"train.epochs trains it further."
     )
 
 
