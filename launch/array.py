@@ -13,6 +13,7 @@ from pathlib import Path
 from signs_dist.config.reading import load_config
 from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_OK, UserError
+from signs_dist.run_folder.folder import RunFolder
 
 from . import check
 from .claim import end_claim
@@ -24,6 +25,7 @@ from .handover import (
     handed_over,
     make_folder,
     make_job,
+    make_new_run_folder,
     taken_back,
     tell,
     tell_differences,
@@ -44,6 +46,18 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """
     grid = parse_grid(options.array)
     first = read_request(options, [*arguments, *grid[0]])
+    with taken_back(first.run_path) as new:
+        return _submit(make_new_run_folder(first, new), grid, options, arguments, new)
+
+
+def _submit(
+    first: Request,
+    grid: Sequence[tuple[str, ...]],
+    options: argparse.Namespace,
+    arguments: Sequence[str],
+    new: list[Path],
+) -> int:
+    """As `submit_array`, in the array's folder of `first`, which is the request of the first trial."""
     scheduler = SCHEDULERS[first.cluster.kind]
     _refuse_too_many(len(grid), first.cluster.kind)
     parallel = scheduler.choose_parallel(first.cluster, options.parallel)
@@ -51,12 +65,14 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     array = dataclasses.replace(first, arguments=tuple(arguments), overrides=first.overrides[: -len(grid[0])])
     trials = make_trials(folder, grid)
     requests = make_requests(array, trials)
-    missing = [trial for trial in trials if not trial.is_finished and not trial.is_alive]
+    missing = [trial for trial in trials if not _has_result(requests[trial]) and not trial.is_alive]
     tell("array", [f"{len(trials)} trial{'' if len(trials) == 1 else 's'} in {folder}, {len(missing)} to submit"])
     if not missing:
         print(describe_array(folder))
         return EXIT_OK
     with taken_back(folder, *(trial.path for trial in missing)) as made:
+        made.extend(new)
+        new.clear()
         findings = check_request(*(requests[trial] for trial in missing))
         submission = make_submission(array, {trial: requests[trial] for trial in missing}, made, parallel)
         script = check_script(submission, findings)
@@ -105,6 +121,16 @@ def make_requests(array: Request, trials: Sequence[Trial]) -> dict[Trial, Reques
     return requests
 
 
+def _has_result(request: Request) -> bool:
+    """Whether a trial is finished. Raises `UserError` if its result is of other settings."""
+    from signs_dist.checkpointing.resume_rules import is_result_of
+
+    try:
+        return is_result_of(RunFolder(request.run_path), request.config, request.accepted)
+    except UserError as error:
+        raise UserError(f"{request.run_path}: {error}") from error
+
+
 def make_submission(array: Request, requests: Mapping[Trial, Request], made: list[Path], parallel: int) -> Submission:
     """Claim the array's folder, and make a job of each request.
 
@@ -119,7 +145,7 @@ def make_submission(array: Request, requests: Mapping[Trial, Request], made: lis
     """
     folder, snapshot = make_folder(array, made)
     # Look again, now that the folder is claimed.
-    if any(trial.is_finished or trial.is_alive for trial in requests):
+    if any(_has_result(request) or trial.is_alive for trial, request in requests.items()):
         raise UserError(f"another submission for {array.run_path} has just ended. Type the command again.")
     jobs = []
     for trial, request in requests.items():

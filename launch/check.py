@@ -58,8 +58,13 @@ def check_run_folder(request: Request) -> list[str]:
     folder = RunFolder(path)
     if not folder.is_begun:
         return []
-    from signs_dist.checkpointing.resume_rules import changed_settings, describe_changes, refuse_changes
-    from signs_dist.checkpointing.store import CheckpointStore, read_checkpoint
+    from signs_dist.checkpointing.resume_rules import (
+        changed_settings,
+        describe_changes,
+        refuse_changes,
+        refuse_fewer_epochs,
+    )
+    from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
     from signs_dist.errors import CheckpointError
 
     newest = CheckpointStore(folder.checkpoints, request.config.checkpoint.keep).newest()
@@ -71,6 +76,7 @@ def check_run_folder(request: Request) -> list[str]:
         return [f"{error} The job will set this checkpoint aside and resume from the one before it."]
     differences = changed_settings(content["config"], request.config)
     refuse_changes(differences, request.accepted, data=None)
+    refuse_fewer_epochs(Cursor(**content["cursor"]), request.config.train.epochs)
     return [f"resumes from {newest}", *(f"changed since: {line}" for line in describe_changes(differences))]
 
 

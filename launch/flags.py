@@ -88,6 +88,7 @@ def read_request(options: argparse.Namespace, arguments: Sequence[str]) -> Reque
         is_quiet=given.quiet,
         data_on_nodes=options.data_on_nodes,
         is_snapshot=not options.no_snapshot,
+        is_new_folder=given.run_dir is None,
     )
 
 

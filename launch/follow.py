@@ -15,7 +15,7 @@ from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPP
 from signs_dist.monitoring.beats import Work, read_beats
 from signs_dist.run_folder.folder import RunFolder
 
-from .jobs import jobs_of
+from .jobs import is_finished, jobs_of
 from .logs import cards_of, explain_end
 from .program import typed
 from .requeue import read_own_code
@@ -79,7 +79,7 @@ def follow(run_path: Path, job: str) -> int:
         print(f"\nthe job continues. To follow it again: {spell('submit')} wait {shown}", file=sys.stderr)
         raise
     _show_new(log, position, screen)
-    if folder.is_finished:
+    if is_finished(run_path, job):
         screen.say(f"finished: everything is in {run_path}")
         return EXIT_OK
     print(explain_end(run_path, job), file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -100,6 +101,22 @@ def taken_back(*run_paths: Path) -> Iterator[list[Path]]:
         for path in missing:
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def make_new_run_folder(request: Request, made: list[Path]) -> Request:
+    """The request with a new run folder, if it names none: a submission of the same second proposes the same name.
+
+    Args:
+        request: what was asked for.
+        made: the list of `taken_back`.
+    """
+    if not request.is_new_folder:
+        return request
+    from signs_dist.run_folder.folder import make_new_folder
+
+    path = make_new_folder(request.run_path)
+    made.append(path)
+    return dataclasses.replace(request, run_path=path, shown_path=str(path.relative_to(Path.cwd())))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ SUBMIT = "submit"
 """Folder in a run folder: what belongs to its submissions."""
 JOBS = "jobs.jsonl"
 """In that folder: the jobs."""
+CLOCK_SECONDS = 60.0
+"""How much the clocks of machines may differ."""
 
 
 def note_job(run_path: Path, job: str, submission: str) -> None:
@@ -39,3 +41,14 @@ def submission_time(run_path: Path, job: str) -> float | None:
             with contextlib.suppress(LookupError, ValueError, TypeError):
                 return datetime.datetime.fromisoformat(line["time"]).timestamp()
     return None
+
+
+def is_finished(run_path: Path, job: str) -> bool:
+    """Whether a run has a result, and not only that of an earlier job which this job is to train further."""
+    folder = RunFolder(run_path)
+    if not folder.is_finished:
+        return False
+    submitted = submission_time(run_path, job)
+    with contextlib.suppress(OSError):
+        return submitted is None or folder.result.stat().st_mtime > submitted - CLOCK_SECONDS
+    return False

@@ -13,15 +13,13 @@ from signs_dist.errors import UserError
 from signs_dist.monitoring.failure_card import FailureCard, read_failures, render
 from signs_dist.monitoring.root_cause import find_root_cause
 
-from .jobs import SUBMIT, jobs_of, submission_time
+from .jobs import CLOCK_SECONDS, SUBMIT, jobs_of, submission_time
 from .notices import last_attempt, own_failures, read_notices
 from .program import typed
 from .rank_logs import find_rank_logs, known_ranks
 from .schedulers import ask_state, scheduler_of
 from .trials import Trial
 
-CLOCK_SECONDS = 60.0
-"""How much the clocks of machines may differ."""
 TAIL_LINES = 40
 END_LINES = 8
 MOST_TRIALS_SHOWN = 10

@@ -29,6 +29,7 @@ class Request:
         is_quiet: signs_dist.train's --quiet.
         data_on_nodes: only the compute nodes see the images.
         is_snapshot: whether the job runs a copy of the code, made now.
+        is_new_folder: whether the run folder was not named, and must be a new one.
     """
 
     config_path: Path | None
@@ -44,3 +45,4 @@ class Request:
     is_quiet: bool = False
     data_on_nodes: bool = False
     is_snapshot: bool = True
+    is_new_folder: bool = False

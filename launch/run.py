@@ -20,6 +20,7 @@ from .handover import (
     handed_over,
     make_folder,
     make_job,
+    make_new_run_folder,
     refuse_busy,
     taken_back,
     tell,
@@ -28,6 +29,7 @@ from .handover import (
 from .jobs import note_job
 from .program import typed
 from .rank_logs import log_stem
+from .request import Request
 from .schedulers import SCHEDULERS
 from .schedulers.base import Submission
 
@@ -35,19 +37,19 @@ from .schedulers.base import Submission
 def submit_run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Check a run, and hand it over; with --wait follow it. `arguments` are those of signs_dist.train."""
     request = read_request(options, arguments)
-    run_path = request.run_path
     scheduler = SCHEDULERS[request.cluster.kind]
-    if RunFolder(run_path).is_finished:
-        from signs_dist.checkpointing.resume_rules import refuse_other_settings
-
-        refuse_other_settings(RunFolder(run_path), request.config, request.accepted)
-        print(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
+    if _is_finished(request):
         return EXIT_OK
-    refuse_busy(run_path)
-    with taken_back(run_path) as made:
+    refuse_busy(request.run_path)
+    with taken_back(request.run_path) as made:
+        request = make_new_run_folder(request, made)
+        run_path = request.run_path
         findings = check_request(request)
         folder, snapshot = make_folder(request, made)
-        refuse_busy(run_path)  # again, now that the folder is claimed
+        # Again, now that the folder is claimed.
+        refuse_busy(run_path)
+        if _is_finished(request):
+            return EXIT_OK
         submission = Submission(request.cluster, (make_job(request, folder, snapshot),), folder, run_path.name)
         script = check_script(submission, findings)
         tell("model", check.check_training(request))  # takes longest, so it comes after what SLURM may refuse
@@ -68,3 +70,16 @@ def submit_run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     tell_differences(scheduler, submission, job, request.shown_path)
     tell("then", [f"{spell('submit')} wait {typed(request.shown_path)}    (or status, logs, cancel)"])
     return follow(run_path, job) if options.wait else EXIT_OK
+
+
+def _is_finished(request: Request) -> bool:
+    """Whether the run folder holds the result already, which is then said. Raises as `is_result_of`."""
+    folder = RunFolder(request.run_path)
+    if not folder.is_finished:
+        return False
+    from signs_dist.checkpointing.resume_rules import finished_line, is_result_of
+
+    if not is_result_of(folder, request.config, request.accepted):
+        return False
+    print(finished_line(request.run_path))
+    return True

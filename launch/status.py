@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, SaveLine, StartLine, of_kind
 
-from .jobs import jobs_of
+from .jobs import is_finished, jobs_of
 from .logs import explain_end, last_error
 from .schedulers import ask_state
 from .trials import Trial, read_trials
@@ -31,7 +30,7 @@ LEAST_WIDTH = 16
 
 def describe_state(folder: RunFolder, job: str) -> str:
     """`finished` if the run has a result, whatever its job's state; else that state. Raises `UserError`."""
-    if folder.is_finished:
+    if is_finished(folder.path, job):
         return "finished"
     state = ask_state(job)
     return state.describe() if state.is_alive else f"not finished ({state.describe()})"
@@ -56,7 +55,7 @@ def describe_submitted_run(run_path: Path, jobs: Sequence[str]) -> str:
     if progress := describe_progress(folder):
         lines.append(progress)
     lines += [_describe_event(line) for line in folder.read_attempts()]
-    if not folder.is_finished and not ask_state(jobs[-1]).is_alive:
+    if not is_finished(run_path, jobs[-1]) and not ask_state(jobs[-1]).is_alive:
         lines += ["", explain_end(run_path, jobs[-1])]
     return "\n".join(lines)
 
@@ -96,7 +95,7 @@ def describe_array(folder: Path) -> str:
     for trial in read_trials(folder):
         run, jobs = RunFolder(trial.path), jobs_of(trial.path)
         state = describe_state(run, jobs[-1]) if jobs else "not submitted"
-        numbers = _read_result(run)
+        numbers = run.read_result() or {}
         why = "" if trial.is_finished else _explain_trial(trial, jobs)
         rows.append((" ".join(trial.settings), state, _accuracy(numbers, "val"), _accuracy(numbers, "test"), why))
     width = shutil.get_terminal_size((WIDTH, 24)).columns
@@ -131,14 +130,6 @@ def _explain_trial(trial: Trial, jobs: Sequence[str]) -> str:
     if ends := of_kind(run.read_attempts(), EndLine):
         return ends[-1].reason
     return last_error(trial.path, jobs[-1]) if jobs else ""
-
-
-def _read_result(folder: RunFolder) -> dict[str, Any]:
-    try:
-        value = json.loads(folder.result.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _accuracy(numbers: dict[str, Any], name: str) -> str:

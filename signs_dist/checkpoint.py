@@ -6,6 +6,7 @@ python -m signs_dist.checkpoint verify runs/signs/checkpoints/*.pt      compare 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,7 +51,8 @@ def find_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     folder = RunFolder(path).checkpoints if RunFolder(path).is_begun else path
-    files = sorted(folder.glob("epoch*.pt"))
+    # By their numbers: epoch10000 comes after epoch9999.
+    files = sorted(folder.glob("epoch*.pt"), key=lambda file: [int(digits) for digits in re.findall(r"\d+", file.name)])
     if not files:
         raise UserError(f"{folder} holds no checkpoint.")
     return files
@@ -59,6 +61,8 @@ def find_files(path: Path) -> list[Path]:
 def verify(files: Sequence[Path]) -> int:
     """Print a line for each file. Returns the exit code: 1 if a file is broken."""
     damages = {file: find_damage(file) for file in files}
+    # A run that trains deletes old checkpoints meanwhile.
+    damages = {file: damage for file, damage in damages.items() if file.exists() or not damage}
     for file, damage in damages.items():
         print(one_line(f"{file}: {f'BROKEN: {damage}' if damage else 'OK'}"))
     return EXIT_FAILED if any(damages.values()) else EXIT_OK

@@ -45,6 +45,20 @@ def build_parser() -> CommandParser:
     return parser
 
 
+def _exists(folder: Path) -> str:
+    return f"--dir {folder} exists. Name a new folder, or omit --dir."
+
+
+def _make_folder(folder: Path) -> Path:
+    """Make a new folder. Another drill may have made it since the first look, so mkdir decides."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError:
+        raise UserError(_exists(folder)) from None
+    return folder
+
+
 def main(arguments: Sequence[str]) -> int:
     """Drill as the arguments say."""
     options = build_parser().parse_intermixed_args(arguments)
@@ -52,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1.")
     if options.dir is not None and options.dir.exists():
-        raise UserError(f"--dir {options.dir} exists. Name a new folder, or omit --dir.")
+        raise UserError(_exists(options.dir))
 
     import torch
 
@@ -71,8 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     print(f"settings: {' '.join(settings)}; choices by --seed {seed}", flush=True)
 
-    root = options.dir or Path(tempfile.mkdtemp(prefix="signs_dist-drill-"))
-    root.mkdir(parents=True, exist_ok=True)
+    root = _make_folder(options.dir) if options.dir else Path(tempfile.mkdtemp(prefix="signs_dist-drill-"))
     given = config_arguments(options.config, overrides)
     drill = Drill(root, given, sizes, random.Random(seed), is_balanced=config.data.order == "balanced")
     try:

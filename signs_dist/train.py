@@ -74,11 +74,15 @@ def main(arguments: Sequence[str]) -> int:
     config, accepted = loaded.config, accepted_names(options.accept_change)
     context = read_context()
     screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet, is_silent=context.rank != 0)
-    run_path = choose_run_path(options.run_dir, options.config, context)
-    if is_finished(run_path, config, accepted):
-        screen.result(f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one.")
+    run_path, is_new_folder = choose_run_path(options.run_dir, options.config, context)
+    # Several processes may look at different moments: they decide together, in training/earlier_attempt.py.
+    if context.world_size == 1 and is_finished(run_path, config, accepted):
+        from signs_dist.checkpointing.resume_rules import finished_line
+
+        screen.result(finished_line(run_path))
         return EXIT_OK
-    refuse_used_folder(run_path, context, config.checkpoint.takeover_seconds)
+    if not is_new_folder:
+        refuse_used_folder(run_path, context, config.checkpoint.takeover_seconds)
 
     from signs_dist.training.start import start_run
 
@@ -92,12 +96,13 @@ def main(arguments: Sequence[str]) -> int:
         device_ids=options.device_ids,
         accepted=accepted,
         command=["python", "-m", "signs_dist.train", *arguments],
+        is_new_folder=is_new_folder,
     )
     return EXIT_OK
 
 
-def choose_run_path(given: Path | None, config_path: Path | None, context: Context) -> Path:
-    """The run folder: as given, or a new one below runs/.
+def choose_run_path(given: Path | None, config_path: Path | None, context: Context) -> tuple[Path, bool]:
+    """The run folder as given, or the name of one below runs/; and whether it must be a new folder.
 
     Raises:
         UserError: it is the working directory; or none is given, and a restart by torchrun could not find a new one.
@@ -105,7 +110,7 @@ def choose_run_path(given: Path | None, config_path: Path | None, context: Conte
     if given == Path():
         raise UserError("--run-dir is the working directory. Name another folder, or omit --run-dir.")
     if given is not None:
-        return given
+        return given, False
     if context.max_restarts and not context.launch_id:
         raise UserError(
             f"torchrun may restart this run (--max-restarts={context.max_restarts}), and a restart must find the run "
@@ -116,11 +121,11 @@ def choose_run_path(given: Path | None, config_path: Path | None, context: Conte
 
     name = config_path.stem if config_path else "default"
     launch_id = context.launch_id if context.may_restart else ""
-    return default_run_path(name, datetime.datetime.now(), launch_id=launch_id)
+    return default_run_path(name, datetime.datetime.now(), launch_id=launch_id), not launch_id
 
 
 def is_finished(run_path: Path, config: Config, accepted: Collection[str]) -> bool:
-    """Whether the folder holds the result of this config already.
+    """Whether the folder holds the result of this config already. A quick check: `find_earlier_attempt` repeats it.
 
     Raises:
         UserError: it holds the result of other settings.
@@ -131,10 +136,9 @@ def is_finished(run_path: Path, config: Config, accepted: Collection[str]) -> bo
     if not folder.is_finished:
         return False
 
-    from signs_dist.checkpointing.resume_rules import refuse_other_settings
+    from signs_dist.checkpointing.resume_rules import is_result_of
 
-    refuse_other_settings(folder, config, accepted)
-    return True
+    return is_result_of(folder, config, accepted)
 
 
 def refuse_used_folder(run_path: Path, context: Context, takeover_seconds: float) -> None:

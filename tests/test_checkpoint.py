@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from signs_dist.checkpoint import find_files, verify
 from signs_dist.checkpoint import main as checkpoint
 from signs_dist.console.command import run_command
 from signs_dist.train import main as train
@@ -93,3 +95,19 @@ def test_names_are_printed_without_control_characters(
     assert len(out.splitlines()) == 1
     assert run_command(checkpoint, ["show", str(path)]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_the_newest_is_the_one_with_the_highest_numbers(tmp_path: Path) -> None:
+    for name in ("epoch9999-step000000.pt", "epoch10000-step000000.pt", "epoch10000-step1000000.pt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_files(tmp_path)][1:] == ["epoch10000-step000000.pt", "epoch10000-step1000000.pt"]
+
+
+def test_a_checkpoint_that_a_run_deletes_meanwhile_is_not_broken(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / path.name for path in find_files(finished)]
+    shutil.copytree(finished / "checkpoints", tmp_path, dirs_exist_ok=True)
+    files[0].unlink()
+    assert verify(files) == 0
+    assert capsys.readouterr().out.count(": OK") == len(files) - 1

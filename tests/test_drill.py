@@ -35,6 +35,18 @@ def test_bad_input(arguments: list[str], told: str, capsys: pytest.CaptureFixtur
     assert told in capsys.readouterr().err
 
 
+def test_of_two_drills_in_one_folder_the_later_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*arguments: object) -> None:  # the last look at the settings, after the first look at the folder
+        (tmp_path / "drill").mkdir()
+
+    monkeypatch.setattr("signs_dist.drill.choose_sizes", choose)
+    assert run_command(drill, ["--dir", str(tmp_path / "drill"), "train.micro_batch=8"]) == 2
+    assert "drill exists. Name a new folder" in capsys.readouterr().err
+    assert list((tmp_path / "drill").iterdir()) == []
+
+
 def test_a_user_meets_no_flag_of_its_processes(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(build_parser().flags()) == sorted(
         ["-h", "--help", "--config", "--world-size", "--kills", "--runs", "--seed", "--dir", "--json"]

@@ -100,8 +100,8 @@ def refuse_changes(
     """
     refused = {
         name: values
-        for name, values in differences.items()
-        if not name.startswith(FREE) and name not in accepted and name.split(".")[0] not in accepted
+        for name, values in changes_of_result(differences).items()
+        if name not in accepted and name.split(".")[0] not in accepted
     }
     lines, names = describe_changes(refused), list(refused)
     if data is not None and DATA not in accepted:
@@ -114,13 +114,54 @@ def refuse_changes(
         )
 
 
-def refuse_other_settings(folder: RunFolder, config: Config, accepted: Collection[str]) -> None:
-    """Refuse, for a finished run, settings that would have given another result. Raises as `refuse_changes`."""
+def changes_of_result(differences: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """The differences that may change the weights."""
+    return {name: values for name, values in differences.items() if not name.startswith(FREE)}
+
+
+def is_result_of(folder: RunFolder, config: Config, accepted: Collection[str]) -> bool:
+    """Whether a run is finished, and its result is of this config.
+
+    False for a finished run that is to be trained further: `train.epochs` is larger than it was, and that is accepted.
+
+    Raises:
+        UserError: the run is finished, and its result is of other settings.
+    """
+    if not folder.is_finished:
+        return False
     try:
         before = load_config(folder.config)
     except UserError:
-        return  # a config of another release cannot be compared
-    refuse_changes(changed_settings(before.model_dump(mode="json"), config), accepted, data=None)
+        return True  # a config of another release cannot be compared
+    differences = changes_of_result(changed_settings(before.model_dump(mode="json"), config))
+    if not differences:
+        return True
+    if config.train.epochs > before.train.epochs:
+        refuse_changes(differences, accepted, data=None)
+        return False
+    num_epochs = before.train.epochs
+    done = f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
+    raise UserError(
+        f"these settings differ from the saved run: {'; '.join(describe_changes(differences))}. The run is finished "
+        f"after {done}, and they can no longer change it. Restore them, or choose another --run-dir. Only a larger "
+        f"train.epochs trains it further."
+    )
+
+
+def finished_line(run_path: Path) -> str:
+    """What a command says about a finished run."""
+    return f"finished: {run_path} holds the result of this run. Another --run-dir begins a new one."
+
+
+def refuse_fewer_epochs(cursor: Cursor, num_epochs: int) -> None:
+    """Refuse a number of epochs that a run has passed already. Raises `UserError`."""
+    if (cursor.epoch, cursor.step) <= (num_epochs, 0):
+        return
+    begun = cursor.epoch + (1 if cursor.step else 0)
+    raise UserError(
+        f"train.epochs={num_epochs}, and the saved run has trained {'a part of ' if cursor.step else ''}epoch {begun}. "
+        f"Type train.epochs={begun} or more, or choose another --run-dir."
+    )
 
 
 def refuse_other_batch(cursor: Cursor, batch_before: int, batch_now: int) -> None:

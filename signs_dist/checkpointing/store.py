@@ -21,10 +21,13 @@ from signs_dist.checkpointing.tensors import Written, find_other_values, num_ten
 from signs_dist.errors import CheckpointError, SaveError, UserError, require_kind
 from signs_dist.files import NO_SPACE, explain_no_space, flush_to_disk, written_aside
 from signs_dist.models.weights import read_plain
-from signs_dist.run_folder.digest import digest_path, find_damage
+from signs_dist.run_folder.digest import digest_path, find_damage, read_digest
+from signs_dist.run_folder.folder import allow
 
 BROKEN = ".broken"
 """The suffix of a file that was renamed because it is broken."""
+FOREIGN = ".foreign"
+"""The suffix of a checkpoint that was renamed because this run did not write it."""
 _NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})\.pt")
 
 
@@ -62,9 +65,14 @@ class CheckpointStore:
     the process is killed at any moment. A SHA-256 beside each checkpoint shows whether it is broken. Only one process
     may save: the process whose `processes.is_main` is true.
 
+    A save at an earlier place than that of a file in the folder begins another course of training. The later files are
+    then renamed to `….foreign`: they would otherwise count as the newest.
+
     Args:
         folder: need not exist; the first save makes it.
         keep: how many of the newest checkpoints to keep, in addition to the best.
+        require_held: called before a checkpoint is written and before it gets its name. It raises where this process
+            may no longer write.
 
     Example:
         >>> import tempfile, torch, signs_dist as sd
@@ -83,8 +91,11 @@ class CheckpointStore:
         <All keys matched successfully>
     """
 
-    def __init__(self, folder: Path | str, keep: int = 3) -> None:
+    def __init__(self, folder: Path | str, keep: int = 3, *, require_held: Callable[[], None] = allow) -> None:
         self.folder, self.keep = Path(folder), keep
+        self._require_held = require_held
+        self._own: dict[str, str] | None = None  # name → SHA-256 of this run's files; None before they are known
+        self._notes: list[str] = []
 
     @property
     def best(self) -> Path:
@@ -124,6 +135,8 @@ class CheckpointStore:
             )
         cursor = Cursor(epoch, step)
         self.write(cursor, content, cursor if is_best else None)
+        for message in self.take_notes():
+            warnings.warn(message, stacklevel=2)
         return self.folder / cursor.file_name
 
     def load(self) -> dict[str, Any] | None:
@@ -148,6 +161,26 @@ class CheckpointStore:
             raise CheckpointError(f"{' '.join(broken)} No checkpoint in {self.folder} is whole.")
         return None
 
+    def begin(self, resumed_from: Path | None) -> None:
+        """Take the checkpoint from which a run resumes, and those before it, for this run's own, and no others.
+
+        Args:
+            resumed_from: None for a run that begins at its first step: no file of the folder is its own.
+        """
+        self._own = {}
+        place = Cursor.of_file(resumed_from) if resumed_from is not None else None
+        if place is not None:
+            self._take(lambda cursor: cursor <= place)
+        self._set_foreign_aside()
+        for path in (self.best, self.folder / "last.pt"):
+            if place is None and path.exists():
+                self._note_foreign(path)
+
+    def take_notes(self) -> list[str]:
+        """The messages since the last call, about files that were renamed."""
+        notes, self._notes = self._notes, []
+        return notes
+
     def write(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None) -> int:
         """Write a checkpoint, verify it, and delete old checkpoints.
 
@@ -157,25 +190,31 @@ class CheckpointStore:
             best: the place of the best checkpoint, which is kept; it may be this checkpoint.
 
         Returns:
-            Bytes written; 0 if a whole checkpoint of this place exists already.
+            Bytes written; 0 if this run has written a checkpoint of this place already, and it is whole.
 
         Raises:
             SaveError: the disk is full, cannot be written, or returns other bytes than were written. All older
                 checkpoints are unchanged.
         """
+        self._require_held()
+        if self._own is None:
+            self._take(lambda other: other < cursor)
+        assert self._own is not None
+        self._set_foreign_aside()
         path = self.folder / cursor.file_name
         num_bytes = 0
         if not (path.is_file() and find_damage(path) == ""):
             num_bytes = self._write(path, content)
+            self._own[path.name] = _digest_beside(path)
         self._name(path, self.folder / "last.pt")
-        if best == cursor:
-            self._name(path, self.best)
+        if best is not None:
+            self._name_best(self.folder / best.file_name, is_new=best == cursor)
         self._delete_old(best)
         return num_bytes
 
-    def set_aside(self, path: Path) -> Path:
-        """Rename a broken checkpoint, so that it is not read again. Returns its new path."""
-        moved = path.with_name(path.name + BROKEN)
+    def set_aside(self, path: Path, suffix: str = BROKEN) -> Path:
+        """Rename a broken or foreign checkpoint, so that it is not read again. Returns its new path."""
+        moved = path.with_name(path.name + suffix)
         path.replace(moved)
         with contextlib.suppress(FileNotFoundError):
             digest_path(path).replace(digest_path(moved))
@@ -189,6 +228,24 @@ class CheckpointStore:
             if not path.with_suffix("").exists():
                 path.unlink(missing_ok=True)
 
+    def _take(self, is_own: Callable[[Cursor], bool]) -> None:
+        """Take the files at some places for this run's own."""
+        self._own = {path.name: _digest_beside(path) for cursor, path in self.files() if is_own(cursor)}
+
+    def _set_foreign_aside(self) -> None:
+        """Rename each checkpoint that this run neither wrote nor resumed from."""
+        assert self._own is not None
+        for _, path in self.files():
+            digest = _digest_beside(path)
+            own = self._own.get(path.name)
+            if own is None or (digest and own and digest != own):
+                self._note_foreign(path)
+
+    def _note_foreign(self, path: Path) -> None:
+        with contextlib.suppress(OSError):  # it may be gone, and a disk that cannot be written is told by the save
+            name = self.set_aside(path, FOREIGN).name
+            self._notes.append(f"{path} is a checkpoint that this run did not write. It was renamed to {name}.")
+
     def _write(self, path: Path, content: Mapping[str, Any]) -> int:
         aside = path.with_name(f".{path.name}.part")
         try:
@@ -198,12 +255,14 @@ class CheckpointStore:
             with written_aside(digest_path(path)) as digest_aside:
                 digest_aside.write_text(f"{written.sha256}  {path.name}\n", encoding="utf-8")
             on_stage("before rename")
+            self._require_held()
             aside.replace(path)
             on_stage("after rename")
             flush_to_disk(self.folder)
         except UserError as error:
             raise SaveError(str(error)) from error
         except OSError as error:
+            self._require_held()  # raises if the folder was moved meanwhile
             raise SaveError(
                 self._describe(error, path, getattr(error, "num_bytes", num_tensor_bytes(content)))
             ) from error
@@ -244,7 +303,14 @@ class CheckpointStore:
         except UserError as error:
             raise SaveError(str(error)) from error
         except OSError as error:
+            self._require_held()
             raise SaveError(self._describe(error, name, path.stat().st_size)) from error
+
+    def _name_best(self, path: Path, *, is_new: bool) -> None:
+        """Give the best checkpoint its second name, unless it has it: a kill may have come between its two names."""
+        digest = _digest_beside(path)
+        if is_new or (digest and digest != _digest_beside(self.best)):
+            self._name(path, self.best)
 
     def _delete_old(self, best: Cursor | None) -> None:
         on_stage("before rotation")
@@ -280,6 +346,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of a run: it has no {', '.join(missing)}.")
     return content
+
+
+def _digest_beside(path: Path) -> str:
+    """The SHA-256 beside a checkpoint; "" where it cannot be read."""
+    try:
+        return read_digest(path)
+    except OSError:
+        return ""
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -26,6 +26,10 @@ PLAIN_WIDTH = 110
 """Columns of the output without a terminal."""
 
 
+QUICK_SECONDS = 2.0
+"""Work is quick as long as it has taken less than this."""
+
+
 class Throttle:
     """Lets a line through when another tenth of the work is done, or 30 s after the last line."""
 
@@ -162,8 +166,11 @@ class Screen:
 
             def report(what: str, done: int, total: int) -> None:
                 since, before = begun.setdefault(what, (time.monotonic(), done))
-                if not show(Work(what, done, total, f"{done:,}/{total:,} images")) and not self.quiet:
-                    seconds = (time.monotonic() - since) * (total - done) / max(1, done - before)
+                has_bar = show(Work(what, done, total, f"{done:,}/{total:,} images"))
+                passed = time.monotonic() - since
+                # Of quick work only the end is said.
+                if not has_bar and not self.quiet and (done == total or passed >= QUICK_SECONDS):
+                    seconds = passed * (total - done) / max(1, done - before)
                     left = f", {seconds:.0f} s left" if before < done < total else ""
                     self._plain(what, done, total, f"{what}: {done:,}/{total:,} images{left}")
 

@@ -34,8 +34,11 @@ def read_birth(pid: int) -> str:
 
 
 def is_alive(pid: int, birth: str) -> bool:
-    """Whether the process with this id and this birth still exists. The system reuses ids, so the birth must match."""
-    return process_state(pid) != "gone" and read_birth(pid) == birth
+    """Whether the process with this id and this birth still exists. The system reuses ids, so the birth must match.
+
+    A process whose birth cannot be read counts as the same one: /proc may hide the processes of other users.
+    """
+    return process_state(pid) != "gone" and read_birth(pid) in (birth, "")
 
 
 def kill_tree(pid: int) -> None:

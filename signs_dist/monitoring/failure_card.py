@@ -165,6 +165,7 @@ def _wrapped(name: str, text: str) -> list[str]:
 
 def write_failure(folder: Path, card: FailureCard, attempt: int) -> None:
     """Write this process's card to the logs folder, and mark the attempt as failed for its other processes."""
+    folder.stat()  # raises if the run folder was moved or deleted: it is not made again
     write_text(folder / f"failure-rank{card.told_by}.json", card.to_json())
     failed_path(folder, attempt).touch()
 

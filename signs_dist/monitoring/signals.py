@@ -155,6 +155,11 @@ def call_at_end(report: Callable[[int], None]) -> None:
     _at_end.append(report)
 
 
+def no_call_at_end(report: Callable[[int], None]) -> None:
+    """Take back `call_at_end(report)`."""
+    _at_end.remove(report)
+
+
 def end_now(code: int) -> None:
     """End this process and its workers at once. Only the functions of `call_at_end` run before."""
     try:

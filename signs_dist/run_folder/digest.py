@@ -14,18 +14,49 @@ def digest_path(path: Path) -> Path:
 
 
 def find_damage(path: Path) -> str:
-    """What is wrong with a checkpoint's bytes, or "" if they match the SHA-256 beside it."""
+    """What is wrong with a checkpoint's bytes, or "" if they match the SHA-256 beside it.
+
+    A run that trains replaces its `last.pt` and `best.pt`, one file after the other. So a difference counts only if
+    neither file was replaced meanwhile.
+    """
+    while True:
+        before = _identity(path), _identity(digest_path(path))
+        damage = _compare(path)
+        if not damage or before == (_identity(path), _identity(digest_path(path))):
+            return damage
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced; None where there is none."""
     try:
-        words = digest_path(path).read_text(encoding="utf-8", errors="replace").split()
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def read_digest(path: Path) -> str:
+    """The SHA-256 (hex) that stands beside a checkpoint; "" if there is none.
+
+    Raises:
+        OSError: the file of the digest cannot be read.
+    """
+    words = digest_path(path).read_text(encoding="utf-8", errors="replace").split()
+    return words[0] if words else ""
+
+
+def _compare(path: Path) -> str:
+    try:
+        stated = read_digest(path)
     except OSError:
         return f"{digest_path(path).name} does not exist"
+    if path.exists() and not path.is_file():  # to open a pipe would wait for a writer
+        return "it is not a file"
     try:
         digest = file_sha256(path)
     except OSError as error:
         return f"it cannot be read: {error.strerror or error}"
-    if not words or words[0] != digest:
-        return "its SHA-256 differs from the SHA-256 beside it"
-    return ""
+    return "" if stated == digest else "its SHA-256 differs from the SHA-256 beside it"
 
 
 def file_sha256(path: Path) -> str:

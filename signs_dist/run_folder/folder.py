@@ -6,21 +6,24 @@ metrics.jsonl    a line per epoch and per N steps
 attempts.jsonl   a line at each start and each end
 checkpoints/     the newest states of the run and the best, each with its SHA-256
 model.pt         final weights
-result.json      final numbers; it exists if and only if the run is finished
+result.json      final numbers; the run is finished if and only if they can be read
 logs/            the output of each process
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from signs_dist.errors import UserError
-from signs_dist.files import cannot_make, explained, flush_to_disk, write_json, write_text
+from signs_dist.files import cannot_make, flush_to_disk, write_json, write_text
+from signs_dist.run_folder.lines import append_line, read_lines, to_line
 from signs_dist.run_folder.records import (
     ATTEMPT_KINDS,
     METRICS_KINDS,
@@ -32,6 +35,10 @@ from signs_dist.run_folder.records import (
 )
 
 
+def allow() -> None:
+    """Allow a write."""
+
+
 # Many members: one for each file of a run folder, and for reading and writing them.
 class RunFolder:
     """A run folder; each file and subfolder is an attribute.
@@ -40,11 +47,16 @@ class RunFolder:
         path: the folder.
         is_writer: whether this process writes into the folder. One process of a run does; in the other processes, the
             methods that write do nothing.
+
+    Attributes:
+        require_held: called before each write. It raises where this process may no longer write: `Lease.require_held`
+            once the lease is taken.
     """
 
     def __init__(self, path: Path, *, is_writer: bool = True) -> None:
         self.path = path
         self.is_writer = is_writer
+        self.require_held: Callable[[], None] = allow
         self.config = path / "config.yaml"
         self.manifest = path / "manifest.json"
         self.metrics = path / "metrics.jsonl"
@@ -77,30 +89,46 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """Whether the run is finished."""
-        return self.result.is_file()
+        return self.read_result() is not None
+
+    def read_result(self) -> dict[str, Any] | None:
+        """The contents of result.json; None where the run is not finished: the file is missing, empty or torn."""
+        try:
+            if not self.result.is_file():  # to open a pipe would wait for a writer
+                return None
+            value = json.loads(self.result.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) and value.get("finished") is True else None
+
+    def set_result_aside(self) -> list[Path]:
+        """Rename the result and the final weights of a run that is trained further. Returns their new paths.
+
+        The result comes first: from then on the run is not finished.
+        """
+        result = self.read_result()
+        if result is None or not self.is_writer:
+            return []
+        self.require_held()
+        mark = f"{result.get('epochs', 'earlier')}-epochs"
+        moved = []
+        for path in (self.result, self.model):
+            with contextlib.suppress(FileNotFoundError):
+                moved.append(path.replace(path.with_stem(f"{path.stem}-{mark}")))
+        return moved
 
     def read_lines(self, file: Path) -> list[dict[str, Any]]:
         """The JSON objects in the lines of a file. Other lines, such as a last line cut off by a kill, are omitted."""
-        try:
-            text = file.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return []
-        lines = []
-        for line in text.splitlines():
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                lines.append(value)
-        return lines
+        return read_lines(file)
 
     def keep_lines(self, file: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
         """Rewrite a file of JSON lines with the lines for which `is_kept` is true, as a whole or not at all."""
-        lines = [line for line in self.read_lines(file) if is_kept(line)]
-        text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-        if self.is_writer and (file.exists() or text):
-            write_text(file, text)
+        if not self.is_writer:
+            return
+        self.require_held()
+        text = b"".join(to_line(line) for line in self.read_lines(file) if is_kept(line))
+        if file.exists() or text:
+            write_text(file, text.decode("utf-8"))
 
     def flush(self, file: Path) -> None:
         """Flush appended lines to the disk."""
@@ -122,13 +150,13 @@ class RunFolder:
 
     def append(self, file: Path, line: Mapping[str, Any]) -> None:
         """Add one JSON line to metrics.jsonl or attempts.jsonl."""
-        if not self.is_writer:
-            return
-        try:
-            with file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
-                stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-        except OSError as error:
-            raise explained(error, file) from error
+        if self.is_writer:
+            self.require_held()
+            try:
+                append_line(file, line)
+            except OSError:
+                self.require_held()  # raises if the folder was moved meanwhile
+                raise
 
     def add(self, line: Line) -> None:
         """Add a line to the file that its kind belongs to."""
@@ -146,6 +174,7 @@ class RunFolder:
     def write_config(self, text: str) -> None:
         """Write config.yaml."""
         if self.is_writer:
+            self.require_held()
             write_text(self.config, text)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
@@ -155,6 +184,7 @@ class RunFolder:
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a file of this folder."""
         if self.is_writer:
+            self.require_held()
             write_json(self.path / name, value)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -193,7 +223,7 @@ def require_run_or_empty(path: Path) -> None:
 def default_run_path(
     config_name: str, now: datetime.datetime, root: Path = Path("runs"), *, launch_id: str = ""
 ) -> Path:
-    """`runs/<config>-<time>`, with a number appended if that folder exists.
+    """`runs/<config>-<time>`, for `make_new_folder`: a folder of this name may exist.
 
     With a `launch_id`, `runs/<config>-<time>-<launch_id>`, or the existing folder with this `launch_id`: processes that
     the same launch restarts find their folder again.
@@ -202,13 +232,40 @@ def default_run_path(
     if launch_id:
         earlier = sorted(path for path in root.glob("*") if path.name.endswith(f"-{launch_id}"))
         return earlier[0] if earlier else root / f"{name}-{now:%Y%m%d-%H%M%S}-{launch_id}"
-    base = f"{name}-{now:%Y%m%d-%H%M%S}"
-    path = root / base
-    number = 2
-    while path.exists():
-        path = root / f"{base}-{number}"
-        number += 1
-    return path
+    return root / f"{name}-{now:%Y%m%d-%H%M%S}"
+
+
+def make_new_folder(path: Path) -> Path:
+    """Make a folder that did not exist: `path`, or `path` with a number appended. Returns its path.
+
+    mkdir is atomic on every file system: of several processes that ask for one name at once, each gets another folder.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                candidate.mkdir()
+                return candidate
+    except OSError as error:
+        raise cannot_make(error, path) from error
+    raise AssertionError
+
+
+def missing_folders(*paths: Path) -> list[Path]:
+    """The folders among `paths` and those around them that do not exist, each before the folder around it."""
+    wanted = {each for path in paths for each in (path, *path.parents)}
+    return sorted((path for path in wanted if not path.exists()), key=lambda path: len(path.parts), reverse=True)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the folders that are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def timestamp(seconds: float | None = None) -> str:

@@ -3,6 +3,8 @@
 The holder keeps a file in the folder and touches it every few seconds. A lease is stale if its holder was a process of
 this machine and has ended, or if nobody touched the file for `takeover_seconds`. The next run takes a stale lease over.
 
+A process that was stopped may wake up after its lease was taken over. So it looks again before it writes.
+
 SLURM may requeue a job while its last attempt still runs on a node that SLURM has lost contact with. The new attempt
 then asks the old attempt to release the lease, and the old attempt saves and ends.
 """
@@ -18,12 +20,13 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from signs_dist.environment.process_table import is_alive, read_birth
 from signs_dist.environment.slurm_job import JobAttempt
-from signs_dist.errors import UserError
-from signs_dist.files import write_text
+from signs_dist.errors import TrainingFailedError, UserError
+from signs_dist.files import explained, write_text
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.holder import Holder
+from signs_dist.run_folder.place import Place
 
 NAME = "lease.json"
 """The file of the lease in a run folder."""
@@ -39,57 +42,17 @@ PATIENCE = 4
 """A holder that was asked for the lease has this many times `takeover_seconds` to save and end."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Holder:
-    """The process that holds a lease.
-
-    Attributes:
-        token: a random name, new for each lease.
-        machine: from `process_id_scope`. Process ids can be compared within it only.
-        host: name of the machine, for messages.
-        pid: process id.
-        born: when the process began, from `read_birth`. A later process with the same id began at another time.
-        job: `JobAttempt.mark` of the SLURM job's attempt that the process belongs to; "" without one.
-    """
-
-    token: str
-    machine: str
-    host: str
-    pid: int
-    born: str
-    job: str = ""
-
-    @classmethod
-    def here(cls, host: str, pid: int, job: str = "") -> Holder:
-        """A process of this machine."""
-        return cls(uuid.uuid4().hex, process_id_scope(host), host, pid, read_birth(pid), job)
-
-    @classmethod
-    def read(cls, path: Path) -> Holder | None:
-        """The holder that a file names; None if there is no file or it is unreadable."""
-        try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**values)
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def is_here(self, host: str) -> bool:
-        """Whether the process runs or ran on this machine, so that the system knows its state."""
-        return self.machine == process_id_scope(host)
-
-    def is_gone(self, host: str) -> bool:
-        """Whether the process is known to have ended. False for a process of another machine."""
-        return self.is_here(host) and not is_alive(self.pid, self.born)
-
-
 class Lease:
     """The right to write into a run folder, kept by a thread. Made by `acquire`."""
 
     def __init__(self, path: Path, holder: Holder, takeover_seconds: float, on_asked: Callable[[], None]) -> None:
         self._path, self._holder, self._on_asked = path, holder, on_asked
-        self._interval = takeover_seconds / TOUCHES
+        self._takeover_seconds, self._interval = takeover_seconds, takeover_seconds / TOUCHES
+        self._place = Place(path.parent)
+        self._loss = ""
+        self._has_begun = False
+        self._looking = threading.Lock()
         self._done = threading.Event()
-        self._lost = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
 
@@ -120,7 +83,8 @@ class Lease:
             on_asked: called once, in another thread, when a later attempt asks for this lease.
 
         Raises:
-            UserError: another run works in the folder.
+            UserError: another run works in the folder, or it cannot be written.
+            FileNotFoundError: the folder does not exist, or was removed meanwhile.
         """
         own = Holder.here(host, pid, job)
         job_attempt = JobAttempt.from_mark(job)
@@ -150,38 +114,88 @@ class Lease:
                 with contextlib.suppress(FileExistsError):
                     _put_in_place(aside, path)
                     return cls(path, own, takeover_seconds, on_asked)
-                _wait_for_touch(path, host, takeover_seconds)
+                if path.is_dir():
+                    raise UserError(f"{path} is a folder. Remove it, or choose another --run-dir.")
+                is_silent = _wait_for_touch(path, host, takeover_seconds)
                 aside.touch()
-                if not _set_stale_aside(path, aside, host, takeover_seconds):
+                if not _set_stale_aside(path, aside, host, takeover_seconds, is_silent=is_silent):
                     break
             raise UserError(describe_busy(folder, path, aside, takeover_seconds))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise explained(error, folder) from error
         finally:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # report the first error
+                aside.unlink(missing_ok=True)
 
     @property
     def is_lost(self) -> bool:
-        """Whether another run took the lease over, because this process seemed to be dead."""
-        return self._lost.is_set()
+        """Whether this process may no longer write: another run took the lease over, or the folder is gone."""
+        return bool(self._loss)
+
+    def require_held(self) -> None:
+        """Raise `TrainingFailedError` if this process may no longer write into the folder. Called before each write."""
+        self._look()
+        if self._loss:
+            raise TrainingFailedError(self._loss)
 
     def release(self) -> None:
         """Release the lease."""
         self._done.set()
         self._thread.join()
+        self.abandon()
+        self._place.close()
+
+    def abandon(self) -> None:
+        """Remove the file of the lease, if it is this process's: for a process that ends at once."""
+        self._done.set()
         if not self.is_lost and Holder.read(self._path) == self._holder:
             self._path.unlink(missing_ok=True)
 
     def _keep(self) -> None:
         was_asked = False
         while not self._done.wait(self._interval):
-            holder = Holder.read(self._path)
-            if holder is not None and holder != self._holder:
-                self._lost.set()
+            self._look()
+            if self._loss:
                 return
             with contextlib.suppress(OSError):  # the file server may be away for a moment
                 os.utime(self._path)
                 if not was_asked and (self._path.parent / REQUEST).read_text(encoding="utf-8") == self._holder.token:
                     was_asked = True
                     self._on_asked()
+
+    def _look(self) -> None:
+        """Find out whether the lease is still held."""
+        folder = RunFolder(self._path.parent)
+        with self._looking, contextlib.suppress(OSError):  # the file server may be away for a moment
+            if self._loss or self._done.is_set():
+                return
+            self._has_begun = self._has_begun or folder.is_begun
+            holder = Holder.read(self._path)
+            if not self._place.is_in_place:
+                self._loss = self._place.describe_change()
+            elif holder is not None and holder != self._holder:
+                self._loss = (
+                    f"another run has taken over {folder.path}: this run gave no sign of life for "
+                    f"{self._takeover_seconds:g} s. The other run continues."
+                )
+            elif self._has_begun and not folder.is_begun:
+                self._loss = (
+                    f"files of the run folder {folder.path} were deleted during the run: {folder.config.name} is gone, "
+                    f"so the run cannot be resumed. Choose another --run-dir."
+                )
+            elif holder is None and not self._path.exists():
+                # A person removed it, or another run is taking it over: the first one to write it has it.
+                self._put_back()
+
+    def _put_back(self) -> None:
+        aside = self._path.with_name(f".{NAME}.{self._holder.token}")
+        try:
+            aside.write_text(json.dumps(dataclasses.asdict(self._holder)), encoding="utf-8")
+            _put_in_place(aside, self._path)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def _request_lease(folder: Path, own: JobAttempt) -> bool:
@@ -218,24 +232,31 @@ def describe_busy(folder: Path, path: Path, fresh: Path | None, takeover_seconds
     )
 
 
-def _wait_for_touch(path: Path, host: str, takeover_seconds: float) -> None:
-    """If the holder is on another machine, wait until its file is touched, is removed, or is stale."""
+def _wait_for_touch(path: Path, host: str, takeover_seconds: float) -> bool:
+    """If the holder is on another machine, wait until its file is touched or removed, at most `takeover_seconds`.
+
+    Returns:
+        Whether the file was there all the time, and nobody touched it. This does not depend on anybody's clock.
+    """
     holder = Holder.read(path)
     if holder is not None and holder.is_here(host):
-        return
+        return False
     deadline = time.monotonic() + takeover_seconds + WATCH_SECONDS
     with contextlib.suppress(FileNotFoundError):
         seen = path.stat().st_mtime_ns
-        while time.monotonic() < deadline and path.stat().st_mtime_ns == seen:
+        while path.stat().st_mtime_ns == seen:
+            if time.monotonic() >= deadline:
+                return True
             time.sleep(WATCH_SECONDS)
+    return False
 
 
-def _set_stale_aside(path: Path, fresh: Path, host: str, takeover_seconds: float) -> bool:
-    """Remove the lease if it is stale. False if it is in use."""
+def _set_stale_aside(path: Path, fresh: Path, host: str, takeover_seconds: float, *, is_silent: bool) -> bool:
+    """Remove the lease if it is stale, or if `is_silent`. False if it is in use."""
     moved = path.with_name(f".{NAME}.stale.{uuid.uuid4().hex}")
     try:
         stale = Holder.read(path)
-        if not _is_stale(path, fresh, host, takeover_seconds):
+        if not is_silent and not _is_stale(path, fresh, host, takeover_seconds):
             return False
         path.rename(moved)
     except FileNotFoundError:
@@ -276,13 +297,3 @@ def _age(path: Path, fresh: Path) -> float:
         FileNotFoundError: `path` does not exist.
     """
     return fresh.stat().st_mtime - path.stat().st_mtime
-
-
-def process_id_scope(host: str) -> str:
-    """Where a process id is unique: host, boot, and process-id namespace (of a container)."""
-    boot, namespace = "", ""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    with contextlib.suppress(OSError):
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    return f"{host} {boot} {namespace}"

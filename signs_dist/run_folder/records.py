@@ -6,7 +6,7 @@ Epochs and steps count from 1: a line with epoch 2 and step 40 is about the 40th
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -170,7 +170,7 @@ def parse_line(values: Mapping[str, Any], kinds: Iterable[type[LineOfKind]]) -> 
         name, value = kind.KEY
         if values.get(name) == value:
             known = {field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values}
-            if kind is SaveLine and values.get("version", 1) < 2:
+            if kind is SaveLine and values.get("version", 1) in (0, 1):
                 known |= {"epoch": None, "version": 1}
             try:
                 line = kind(**known)
@@ -201,7 +201,7 @@ def _fits(line: Line) -> bool:
         elif wanted.startswith("int"):
             fits = isinstance(value, int) and not isinstance(value, bool)
         elif wanted.startswith("float"):
-            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         elif wanted.startswith("bool"):
             fits = isinstance(value, bool)
         else:

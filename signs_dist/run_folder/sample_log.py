@@ -6,12 +6,12 @@ logs/samples-rank0.jsonl    {"epoch": 1, "step": 3, "micro_batch": 0, "samples":
 from __future__ import annotations
 
 import collections
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from signs_dist.files import write_text
+from signs_dist.run_folder.lines import append_line, read_lines, to_line
 
 Place = tuple[int, int]
 """Epoch and step, both from 1."""
@@ -31,8 +31,7 @@ class SampleLog:
     def write(self, epoch: int, step: int, micro_batch: int, samples: Sequence[int]) -> None:
         """Add a line. `epoch` and `step` count from 1; `micro_batch` is the first of this forward pass, from 0."""
         line = {"epoch": epoch, "step": step, "micro_batch": micro_batch, "samples": list(samples)}
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append_line(self._path, line)
 
 
 def read_samples(logs: Path) -> dict[Place, list[int]]:
@@ -51,7 +50,7 @@ def keep_samples(logs: Path, is_kept: Callable[[Place], bool]) -> None:
     """Keep only the steps for which `is_kept` is true, in all files: a resumed run repeats the others."""
     for path in logs.glob("samples-rank*.jsonl"):
         lines = [line for line in _read_file(path) if is_kept((line["epoch"], line["step"]))]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        write_text(path, b"".join(map(to_line, lines)).decode("utf-8"))
 
 
 def find_repeated(found: dict[Place, list[int]]) -> list[Place]:
@@ -70,11 +69,11 @@ def _read(logs: Path) -> list[dict[str, Any]]:
 
 
 def _read_file(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file; a last line that a kill cut off is omitted."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return lines
+    """The lines of a file; others, such as a last line that a kill cut off, are omitted."""
+    return [line for line in read_lines(path) if _is_whole(line)]
+
+
+def _is_whole(line: dict[str, Any]) -> bool:
+    numbers, samples = [line.get(name) for name in ("epoch", "step", "micro_batch")], line.get("samples")
+    is_listed = isinstance(samples, list) and all(type(sample) is int for sample in samples)
+    return is_listed and all(type(number) is int for number in numbers)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
+from pathlib import Path
 
 from signs_dist.checkpointing.resume_rules import is_before
 from signs_dist.checkpointing.store import Cursor
@@ -13,20 +15,33 @@ from signs_dist.environment.context import Context
 from signs_dist.monitoring.beats import Beat, read_beats
 from signs_dist.monitoring.failure_card import clear_failures
 from signs_dist.run_folder.folder import RunFolder, timestamp
-from signs_dist.run_folder.records import EndLine, Line, StartLine, of_kind
+from signs_dist.run_folder.lines import parse, read_raw_lines
+from signs_dist.run_folder.records import EndLine, StartLine
 from signs_dist.run_folder.sample_log import keep_samples
 from signs_dist.training.run_state import RunState
 
+_NO_START = tuple(b'{"event": "' + kind for kind in (b"e", b"r"))
+"""How torn lines begin that were no start: of an end or of a requeue."""
 
-def count_starts(lines: Sequence[Line]) -> int:
-    """The number of attempts that have begun."""
-    return len(of_kind(lines, StartLine))
+
+def next_attempt(file: Path) -> int:
+    """The number of the next attempt: one that no earlier attempt had, also none whose line was torn.
+
+    Args:
+        file: attempts.jsonl.
+    """
+    number = 0
+    for _, line in read_raw_lines(file):
+        seen = [int(digits) for digits in re.findall(rb'"attempt": ?(\d{1,15})[,}]', line)]
+        may_hide_one = parse(line) is None and not seen and not line.startswith(_NO_START)
+        number = max([number + may_hide_one, *seen])
+    return number + 1
 
 
 def begin_attempt(folder: RunFolder, context: Context, run_state: RunState) -> StartLine:
     """Write the first line of an attempt."""
     line = StartLine(
-        attempt=1 + count_starts(folder.read_attempts()),
+        attempt=next_attempt(folder.attempts),
         time=timestamp(),
         first_step=run_state.steps_done,
         world_size=context.world_size,
@@ -50,7 +65,6 @@ def wind_back(folder: RunFolder, plan: EpochPlan, run_state: RunState, saved_at:
     cursor = run_state.cursor
     earlier = folder.read_attempts()
     if earlier and isinstance(earlier[-1], StartLine):
-        folder.keep_lines(folder.attempts, lambda line: True)  # drops a last line that a kill cut off
         last_progress = find_last_progress(folder, read_beats(folder.logs), plan)
         folder.add(end_of_killed(earlier[-1], last_progress, saved_at))
     folder.keep_lines(folder.metrics, lambda line: is_before(line, cursor, run_state.steps_done))
@@ -86,7 +100,9 @@ def end_of_killed(start: StartLine, last_progress: tuple[int, float | None], sav
         saved_at: when the checkpoint was made from which the next attempt resumes, in seconds since 1970, or None.
     """
     last_step, last_time = last_progress
-    begun = datetime.datetime.fromisoformat(start.time).timestamp()
+    begun = 0.0
+    with contextlib.suppress(ValueError):  # a damaged line
+        begun = datetime.datetime.fromisoformat(start.time).timestamp()
     lost = None if last_time is None else max(0.0, last_time - max(saved_at or 0.0, begun))
     return EndLine(
         attempt=start.attempt,

@@ -19,9 +19,17 @@ BannerLine = tuple[str, str]
 
 
 def banner_lines(
-    prepared: Prepared, process: Process, run_path: Path, again: Sequence[BannerLine] = ()
+    prepared: Prepared, process: Process, run_path: Path, again: Sequence[BannerLine] = (), busy: str = ""
 ) -> list[BannerLine]:
-    """The lines of the banner. `again`: the lines about the resume; none for a new run."""
+    """The lines of the banner.
+
+    Args:
+        prepared: what the run trains with.
+        process: where this process runs.
+        run_path: the run folder.
+        again: the lines about the resume; none for a new run.
+        busy: what to tell about cores that other programs keep busy; "" for nothing.
+    """
     config, plan, strategy = prepared.config, prepared.plan, process.strategy
     num_steps, batch, num_epochs = plan.num_steps, plan.global_batch, config.train.epochs
     epochs = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
@@ -36,7 +44,7 @@ def banner_lines(
         *_about_classes(prepared),
         *(("note", note) for note in (*prepared.data.notes, *_notes(prepared))),
         ("model", _about_model(prepared)),
-        ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}"),
+        ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}{'; ' + busy if busy else ''}"),
         *([("by", sharing)] if sharing else []),
         ("batch", f"{plan.micro_batches.describe(strategy.world_size)}; {_about_epoch(prepared)}"),
         *([("exact", exact)] if config.exact else []),

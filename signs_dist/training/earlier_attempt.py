@@ -15,15 +15,19 @@ from signs_dist.checkpointing.resume_rules import (
     changed_settings,
     describe_changes,
     find_checkpoint,
+    is_result_of,
     refuse_changes,
+    refuse_fewer_epochs,
     refuse_other_batch,
 )
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import percent
 from signs_dist.errors import CheckpointError, UserError
-from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.lease import Lease
+from signs_dist.monitoring.signals import call_at_end, no_call_at_end
+from signs_dist.run_folder.folder import RunFolder, make_new_folder, missing_folders, remove_empty
+from signs_dist.run_folder.lease import TRIES, Lease
+from signs_dist.run_folder.lines import describe_damage
 from signs_dist.run_folder.manifest import changed_files, imported_files
 from signs_dist.run_folder.records import SaveLine, of_kind
 from signs_dist.training.prepare import Prepared
@@ -32,23 +36,79 @@ from signs_dist.training.run_state import RunState
 from signs_dist.training.stepper import Stepper
 
 
+def agree_on_folder(run_path: Path, process: Process, cleanup: contextlib.ExitStack, *, is_new: bool) -> RunFolder:
+    """The run folder of all processes: the path that rank 0 was given, or with `is_new` a new folder of such a name.
+
+    Args:
+        run_path: the run folder.
+        process: where this process runs.
+        cleanup: removes a new folder in which no run has begun.
+        is_new: whether the path is only a proposal, which another run may have taken.
+    """
+    strategy = process.strategy
+
+    def make() -> Path:
+        if not strategy.is_main or not is_new:
+            return run_path
+        around = missing_folders(run_path.parent)
+        made = make_new_folder(run_path)
+        cleanup.callback(remove_empty, [made, *around])
+        return made
+
+    path = strategy.all_succeed(make, "make the run folder")
+    return RunFolder(Path(strategy.share_value(str(path), "agree on the run folder")), is_writer=strategy.is_main)
+
+
 def take_lease(
     folder: RunFolder, process: Process, takeover_seconds: float, cleanup: contextlib.ExitStack
 ) -> Lease | None:
-    """The lease of the run folder, which `cleanup` releases; None in processes that do not write."""
+    """Make the run folder where it does not exist, and take its lease; None in processes that do not write.
+
+    `cleanup` releases the lease, and removes the folders made here if no run has begun in them.
+
+    Raises:
+        UserError: the folder holds other files, cannot be made, or is in use.
+    """
     if not folder.is_writer:
         return None
     context = process.context
-    lease = Lease.acquire(
-        folder.path,
+    made = missing_folders(folder.checkpoints, folder.logs)
+
+    def remove(folders: Collection[Path]) -> None:
+        if not folder.is_begun:
+            remove_empty(folders)
+
+    cleanup.callback(remove, made)
+    lease = _acquire(
+        folder,
         host=context.host,
         pid=context.process_id,
         takeover_seconds=takeover_seconds,
         job=context.job,
         on_asked=lambda: os.kill(context.process_id, signal.SIGTERM),
     )
+    folder.require_held = lease.require_held
+
+    def abandon(code: int) -> None:
+        if not folder.is_begun:  # an attempt that trains may be writing a checkpoint
+            lease.abandon()
+
+    call_at_end(abandon)
+    cleanup.callback(no_call_at_end, abandon)
     cleanup.callback(lease.release)
+    # Before the release: later another run may need them.
+    cleanup.callback(remove, [path for path in made if path in (folder.checkpoints, folder.logs)])
     return lease
+
+
+def _acquire(folder: RunFolder, **of_process: Any) -> Lease:
+    for _ in range(TRIES):
+        folder.create()
+        with contextlib.suppress(FileNotFoundError):  # another run failed, and removed the folder that it had made
+            lease = Lease.acquire(folder.path, **of_process)
+            folder.create()  # the other run may have removed subfolders just before it released the lease
+            return lease
+    raise UserError(f"{folder.path} was removed again and again by another run. Choose another --run-dir.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +117,17 @@ class EarlierAttempt:
 
     Attributes:
         is_begun: whether there was an earlier attempt.
+        result: the contents of result.json if the run is finished and not to be trained further, else None.
         path: the checkpoint from which the run resumes; None to start from the beginning.
         content: what the checkpoint holds.
         notes: messages for the screen.
-        lease: the lease of the run folder; None in processes that do not write, and for a new folder.
+        lease: the lease of the run folder; None in processes that do not write.
         last_write_seconds: how long the newest save took, in seconds; 0 if that is not known, and in processes that do
             not write.
     """
 
     is_begun: bool = False
+    result: dict[str, Any] | None = None
     path: Path | None = None
     content: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
@@ -99,16 +161,18 @@ class EarlierAttempt:
         best = f", best {percent(run_state.best.accuracy)}" if run_state.best is not None else ""
         rates = f"{self.content['learning_rate']:.4g} → {stepper.state.learning_rate(run_state.images):.4g}"
         place = f"epoch {run_state.cursor.epoch + 1} step {run_state.cursor.step}"
-        return [
-            ("again", f"attempt {attempt} resumes at {place}, images {run_state.images:,}, lr {rates}{best}"),
-            ("from", str(self.path)),
-        ]
+        what = f"attempt {attempt} resumes at {place}, images {run_state.images:,}, lr {rates}{best}"
+        if run_state.steps_done >= run_state.num_steps:
+            what = f"attempt {attempt}: all {run_state.num_steps:,} steps are done, the result was not written{best}"
+        return [("again", what), ("from", str(self.path))]
 
 
 def find_earlier_attempt(
     config: Config, folder: RunFolder, accepted: Collection[str], process: Process, cleanup: contextlib.ExitStack
 ) -> EarlierAttempt:
-    """Take the lease of an unfinished run, and read its newest whole checkpoint on all processes.
+    """Take the lease of the run folder, and read its newest whole checkpoint on all processes.
+
+    Whatever is decided by the files of the folder is decided here, while no other run can change them.
 
     Args:
         config: the config of this attempt.
@@ -125,30 +189,58 @@ def find_earlier_attempt(
     lease: Lease | None = None
     last_write_seconds = 0.0
 
-    def look() -> tuple[bool, str | None, list[str]]:
+    def look() -> _Seen:
         nonlocal lease, last_write_seconds
-        if not strategy.is_main or not folder.is_begun:
-            return False, None, []
-        lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
+        if not strategy.is_main:
+            return _Seen()
+        try:
+            lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
+        except UserError:
+            if not is_result_of(folder, config, accepted):
+                raise
+            return _Seen(is_begun=True, result=folder.read_result())  # to say so needs no writing
+        if not folder.is_begun:
+            return _Seen()
+        if is_result_of(folder, config, accepted):
+            return _Seen(is_begun=True, result=folder.read_result())
+        damages = [describe_damage(file) for file in (folder.metrics, folder.attempts)]
         saves = of_kind(folder.read_metrics(), SaveLine)
         last_write_seconds = next((line.last_write_seconds for line in reversed(saves) if line.last_write_seconds), 0.0)
         # A save writes its line before its file, so a single line may be of a save that was killed before its file.
-        found = find_checkpoint(CheckpointStore(folder.checkpoints, config.checkpoint.keep), has_saved=len(saves) > 1)
-        return True, None if found.path is None else str(found.path), list(found.notes)
+        has_saved = len(saves) > 1 or folder.is_finished
+        found = find_checkpoint(CheckpointStore(folder.checkpoints, config.checkpoint.keep), has_saved=has_saved)
+        path = None if found.path is None else str(found.path)
+        return _Seen(True, None, path, (*filter(None, damages), *found.notes))
 
-    seen = strategy.all_succeed(look, "look for a checkpoint")
-    is_begun, path, notes = strategy.share_value(seen, "agree on the checkpoint")
+    found_here = dataclasses.astuple(strategy.all_succeed(look, "look for a checkpoint"))
+    seen = _Seen(*strategy.share_value(found_here, "agree on the checkpoint"))
     content: dict[str, Any] | None = None
+    path, notes = Path(seen.path) if seen.path is not None else None, list(seen.notes)
     if path is not None:
-        content = strategy.all_succeed(lambda: _read(Path(path)), "read the checkpoint")
+        content = strategy.all_succeed(lambda: _read(path), "read the checkpoint")
         differences = changed_settings(content["config"], config)
         # Checked before the data are opened, which may take long.
         with naming(notes):
-            strategy.all_succeed(lambda: refuse_changes(differences, accepted, data=None), "compare settings")
+            strategy.all_succeed(lambda: _refuse(differences, accepted, content, config), "compare settings")
         notes += [f"changed since: {line}" for line in describe_changes(differences)]
-    return EarlierAttempt(
-        is_begun, Path(path) if path is not None else None, content, tuple(notes), lease, last_write_seconds
-    )
+    return EarlierAttempt(seen.is_begun, seen.result, path, content, tuple(notes), lease, last_write_seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What rank 0 tells the other processes."""
+
+    is_begun: bool = False
+    result: dict[str, Any] | None = None
+    path: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _refuse(
+    differences: dict[str, tuple[Any, Any]], accepted: Collection[str], content: dict[str, Any], config: Config
+) -> None:
+    refuse_changes(differences, accepted, data=None)
+    refuse_fewer_epochs(Cursor(**content["cursor"]), config.train.epochs)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from signs_dist.checkpointing.resume_rules import refuse_other_settings
+from signs_dist.checkpointing.resume_rules import is_result_of
 from signs_dist.config.reading import accepted_names
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import Screen, is_in_notebook
@@ -69,15 +68,14 @@ def fit(
     launch_id = context.launch_id if context.may_restart else ""
     run_path = Path(run_dir) if run_dir else default_run_path("fit", datetime.datetime.now(), launch_id=launch_id)
     folder = RunFolder(run_path)
-    if folder.is_finished:
-        refuse_other_settings(folder, config, accepted)
-        result = json.loads(folder.result.read_text(encoding="utf-8"))
-        return {**result, "run_dir": run_path}
+    # Several processes may look at different moments: they decide together, in training/earlier_attempt.py.
+    if run_dir and context.world_size == 1 and is_result_of(folder, config, accepted):
+        return {**(folder.read_result() or {}), "run_dir": run_path}
     screen = Screen(
         is_terminal=context.is_terminal, quiet=quiet, is_silent=context.rank != 0, is_notebook=is_in_notebook()
     )
     with _torch_as_before():
-        result = start_run(
+        return start_run(
             config,
             run_path,
             context=context,
@@ -86,8 +84,8 @@ def fit(
             accepted=accepted,
             command=["signs_dist.fit"],
             is_library=True,
+            is_new_folder=not run_dir and not launch_id,
         )
-    return {**result, "run_dir": run_path}
 
 
 @contextlib.contextmanager

@@ -19,15 +19,16 @@ def step_text(line: StepLine, num_epochs: int) -> str:
 
 
 def epoch_text(line: StepLine, val: Score | None, num_epochs: int, seconds_left: float) -> str:
-    """The line about an epoch; the time left is omitted after the last epoch."""
+    """The line about an epoch. Without a step of this attempt it has no speed and no time left."""
+    has_stepped = line.images_per_second > 0
     words = [
         f"epoch {line.epoch:>{len(str(num_epochs))}}/{num_epochs}",
         f"loss {line.train_loss:.3f}  {percent(line.train_accuracy)}",
         *([f"val {val.loss:.3f}  {percent(val.accuracy)} ({val.num_correct}/{val.num_images})"] if val else []),
         f"lr {line.lr:.2g}",
-        f"{line.images_per_second:,.0f} images/s",
-        f"data wait {100 * line.data_wait_share:.0f} %",
-        *([f"{duration(seconds_left)} left"] if line.epoch < num_epochs else []),
+        *([f"{line.images_per_second:,.0f} images/s"] if has_stepped else []),
+        *([f"data wait {100 * line.data_wait_share:.0f} %"] if has_stepped else []),
+        *([f"{duration(seconds_left)} left"] if has_stepped and line.epoch < num_epochs else []),
     ]
     return " | ".join(words)
 

@@ -85,7 +85,8 @@ def show_result(process: Process, result: Mapping[str, Any], scores: Mapping[str
     """Print a table for each split, the speed, the best epoch, and the run folder."""
     for name, score in scores.items():
         show_score(process.screen, name, score, result["classes"], result["data"])
-    rate, seconds = result["images_per_second"] or 0.0, duration(result["train_seconds"])
+    rate, seconds = result["images_per_second"], duration(result["train_seconds"])
+    speed = f" at {rate:,.0f} images/s" if rate is not None else ""
     best = f"best epoch {result['best_epoch']} ({percent(result['best_val_accuracy'])})"
-    process.screen.say(f"trained in {seconds} at {rate:,.0f} images/s; {best}")
+    process.screen.say(f"trained in {seconds}{speed}; {best}")
     process.screen.say(f"everything is in {folder.path}")

@@ -11,17 +11,25 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from signs_dist.checkpointing.resume_rules import finished_line
 from signs_dist.config.reading import dump_config
 from signs_dist.config.settings import Config
 from signs_dist.distributed.exactness import require_same_start
-from signs_dist.errors import StoppedError, UserError
+from signs_dist.environment.core_use import CoreUse, told_busy_cores
+from signs_dist.errors import CommandError, StoppedError
 from signs_dist.monitoring.signals import StopRequest
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
-from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
+from signs_dist.training.earlier_attempt import (
+    EarlierAttempt,
+    agree_on_folder,
+    find_earlier_attempt,
+    naming,
+    resume_from,
+)
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState
@@ -52,11 +60,12 @@ def train(
     supervisor: Supervisor,
     command: Sequence[str],
     accepted: Collection[str] = (),
+    is_new_folder: bool = False,
 ) -> dict[str, Any]:
     """Train a run, or resume it, and write all results into its run folder.
 
-    All processes of the run call this with the same arguments. A new folder is made only when data and model are
-    ready.
+    All processes of the run call this with the same arguments. A new folder is removed again if data and model cannot
+    be made ready.
 
     Args:
         config: all settings.
@@ -65,9 +74,10 @@ def train(
         supervisor: watches this process and reports errors.
         command: the command line, for the manifest.
         accepted: names of settings that may differ from the settings of earlier attempts.
+        is_new_folder: whether the run folder must be a new one: if it exists, a number is appended to its name.
 
     Returns:
-        The contents of result.json.
+        The contents of result.json, and `run_dir`. A finished run is not trained again.
 
     Raises:
         UserError: the data, the model or the run folder cannot be used.
@@ -75,19 +85,21 @@ def train(
         SaveError: a checkpoint could not be written.
         StoppedError: a signal asked to stop.
     """
-    started = time.perf_counter()
+    started, use = time.perf_counter(), CoreUse.read()
     strategy, context = process.strategy, process.context
     process.pulse.enter("prepare")
-    run_path = Path(strategy.share_value(str(run_path), "agree on the run folder"))
-    folder = RunFolder(run_path, is_writer=strategy.is_main)
     with contextlib.ExitStack() as cleanup:
+        folder = agree_on_folder(run_path, process, cleanup, is_new=is_new_folder)
         earlier = find_earlier_attempt(config, folder, accepted, process, cleanup)
+        if earlier.result is not None:
+            process.screen.result(finished_line(folder.path))
+            return {**earlier.result, "run_dir": folder.path}
         with naming(earlier.notes):
             prepared = strategy.all_succeed(
                 lambda: prepare(config, process, micro_batch=earlier.micro_batch), "wait for all to prepare"
             )
             run = strategy.all_succeed(
-                lambda: _make_run(prepared, process, folder, command), "wait for all to be ready"
+                lambda: _make_run(prepared, process, folder, command, earlier), "wait for all to be ready"
             )
             if strategy.world_size == 1:
                 # A program that calls `fit` may keep an error, whose traceback keeps the loaders: end their workers.
@@ -100,29 +112,28 @@ def train(
                 lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
                 "load the checkpoint",
             )
-        # At a SIGTERM before the first save of this attempt, the trainer needs to know how long a save takes.
-        run.saver.last_write_seconds = earlier.last_write_seconds
-        strategy.all_succeed(folder.create if strategy.is_main else lambda: None, "make the run folder")
-        lease = earlier.lease
-        if not earlier.is_begun:
-            lease = strategy.all_succeed(
-                lambda: take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup), "take the run folder"
-            )
         attempt = _begin(run, earlier)
         log = folder.logs / f"rank{context.rank}.log"
         with process.screen.logging_to(log), supervisor.watching(folder.logs, log, attempt):
             again = earlier.banner_lines(run.run_state, run.stepper, attempt)
-            process.screen.banner(banner_lines(prepared, process, run_path, again))
-            for note in (*earlier.notes, *filter(None, [run.saver.about.get("code", {}).get("why")])):
+            # Without the other processes of this run on the machine, which use cores too and are no other programs.
+            busy = told_busy_cores(use, prepared.num_threads) if strategy.world_size == 1 else ""
+            process.screen.banner(banner_lines(prepared, process, folder.path, again, busy))
+            for note in earlier.notes:
                 process.screen.result(note)
-            trainer = Trainer(run.stepper, run.run_state, run.saver, process, folder, stop=run.stop, lease=lease)
-            return _train(run, trainer, attempt, started, supervisor)
+            trainer = Trainer(
+                run.stepper, run.run_state, run.saver, process, folder, stop=run.stop, lease=earlier.lease
+            )
+            result = _train(run, trainer, attempt, started, supervisor, cleanup)
+            return {**result, "run_dir": folder.path}
 
 
-def _make_run(prepared: Prepared, process: Process, folder: RunFolder, command: Sequence[str]) -> Run:
+def _make_run(
+    prepared: Prepared, process: Process, folder: RunFolder, command: Sequence[str], earlier: EarlierAttempt
+) -> Run:
     config = prepared.config
     stop = StopRequest(is_alone=process.strategy.world_size == 1)
-    saver = Saver(folder, config.checkpoint, process)
+    saver = Saver(folder, config.checkpoint, process, last_write_seconds=earlier.last_write_seconds)
     stepper = Stepper(prepared, process, wishes=(lambda: stop.is_set, saver.timer.is_due))
     if config.exact:
         stepper.require_same_bits()
@@ -140,6 +151,11 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
         "usable_cores": context.usable_cores,
         "threads": prepared.num_threads,
     }
+    if about["code"]["why"]:
+        run.process.screen.result(about["code"]["why"])
+    kept = folder.set_result_aside()  # before the config, whose result it is not
+    if kept:
+        run.process.screen.result(f"trained further; the earlier result is kept: {', '.join(map(str, kept))}")
     folder.write_manifest(about)
     folder.write_config(dump_config(prepared.config))  # after the manifest: a run with this file has begun
     number = 0
@@ -148,17 +164,20 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
             wind_back(folder, prepared.plan, run.run_state, earlier.saved_at)
         number = begin_attempt(folder, context, run.run_state).attempt
         starts = of_kind(folder.read_attempts(), StartLine)
-        run.saver.about = {**about, "attempts": number, "world_sizes": [line.world_size for line in starts]}
+        sizes = [line.world_size for line in starts]
+        run.saver.begin({**about, "attempts": number, "world_sizes": sizes}, earlier.path)
     attempt: int = strategy.share_value(number, "agree on the attempt")
     return attempt
 
 
-def _train(run: Run, trainer: Trainer, attempt: int, started: float, supervisor: Supervisor) -> dict[str, Any]:
-    """Train to the end. attempts.jsonl gets a last line for the attempt, also after an error."""
+def _train(
+    run: Run, trainer: Trainer, attempt: int, started: float, supervisor: Supervisor, cleanup: contextlib.ExitStack
+) -> dict[str, Any]:
+    """Train to the end. attempts.jsonl gets a last line for the attempt, also after an error, and then `cleanup`."""
 
     def write_end(reason: str, *, is_saved: bool = False) -> None:
         seconds = run.saver.timer.seconds
-        with contextlib.suppress(UserError, OSError):  # a full disk must not hide the error
+        with contextlib.suppress(CommandError, OSError):  # a full disk or a lost folder must not hide the error
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
 
     try:
@@ -172,7 +191,13 @@ def _train(run: Run, trainer: Trainer, attempt: int, started: float, supervisor:
         if is_stopped:
             write_end(str(error) or "interrupted", is_saved=isinstance(error, StoppedError) and error.is_saved)
         else:
-            supervisor.when_known = write_end  # called when it is known which process failed, and why
+            held = cleanup.pop_all()  # the lease is held until the line is written
+
+            def end(reason: str) -> None:
+                with held:
+                    write_end(reason)
+
+            supervisor.when_known = end  # called when it is known which process failed, and why
         raise
     write_end("finished", is_saved=True)
     return result

@@ -59,19 +59,23 @@ class Saver:
         folder: the run folder.
         config: the checkpoint section.
         process: this process of the run.
+        last_write_seconds: how long the newest save of an earlier attempt took to write; 0 if unknown.
 
     Attributes:
         store: the checkpoints on disk.
         timer: the time since the last save. Only on the process that writes a save becomes due.
-        about: plain values about the run, for people, written into each checkpoint.
     """
 
-    def __init__(self, folder: RunFolder, config: CheckpointConfig, process: Process) -> None:
-        self.store = CheckpointStore(folder.checkpoints, config.keep)
+    def __init__(
+        self, folder: RunFolder, config: CheckpointConfig, process: Process, *, last_write_seconds: float = 0.0
+    ) -> None:
+        self.store = CheckpointStore(folder.checkpoints, config.keep, require_held=lambda: folder.require_held())
         self.timer = SaveTimer(config.every_seconds if process.strategy.is_main else None)
-        self.about: Mapping[str, Any] = {}
+        self._about: Mapping[str, Any] = {}
         self._folder, self._process = folder, process
         self._writer = BackgroundWriter(self.store, _warner(process.screen) if config.on_error == "warn" else None)
+        # At a SIGTERM before the first save, the trainer needs to know how long a save takes.
+        self._writer.last_write_seconds = last_write_seconds
         self._copier = Copier()
         self._has_warned = False
 
@@ -80,9 +84,16 @@ class Saver:
         """The seconds that the newest save took to write, perhaps in an earlier attempt; 0 if unknown."""
         return self._writer.last_write_seconds
 
-    @last_write_seconds.setter
-    def last_write_seconds(self, seconds: float) -> None:
-        self._writer.last_write_seconds = seconds
+    def begin(self, about: Mapping[str, Any], resumed_from: Path | None = None) -> None:
+        """Begin an attempt, on the process that writes.
+
+        Args:
+            about: plain values about the run, for people, written into each checkpoint.
+            resumed_from: the checkpoint from which the run resumes; None if it begins at its first step.
+        """
+        self._about = about
+        self.store.begin(resumed_from)
+        self._tell_notes()
 
     def save(
         self, run_state: RunState, stepper: Stepper, totals: Mapping[str, npt.NDArray[np.int64]] | None = None
@@ -102,8 +113,9 @@ class Saver:
             return
         started = time.perf_counter()
         self._writer.wait()
+        self._tell_notes()
         self._warn_of_slow_saves()
-        content = run_state.to_content(stepper, self._copier, totals, self.about)
+        content = run_state.to_content(stepper, self._copier, totals, self._about)
         self._folder.add(
             SaveLine(
                 epoch=run_state.epoch,
@@ -127,6 +139,10 @@ class Saver:
     def newest(self) -> Path | None:
         """The newest checkpoint on disk; None before the first."""
         return self.store.newest()
+
+    def _tell_notes(self) -> None:
+        for note in self.store.take_notes():
+            _warn(self._process.screen, note)
 
     def _warn_of_slow_saves(self) -> None:
         limit, took = self._process.context.kill_seconds, self.last_write_seconds

@@ -30,6 +30,7 @@ def start_run(
     accepted: Collection[str] = (),
     command: Sequence[str] = (),
     is_library: bool = False,
+    is_new_folder: bool = False,
 ) -> dict[str, Any]:
     """Train or resume a run as one of its processes.
 
@@ -44,9 +45,10 @@ def start_run(
         accepted: names of settings that may differ from the settings of earlier attempts.
         command: the command line, for the manifest.
         is_library: whether a user's own program calls this: a run of one process then raises every error.
+        is_new_folder: whether the run folder must be a new one: if it exists, a number is appended to its name.
 
     Returns:
-        The contents of result.json.
+        The contents of result.json, and `run_dir`.
 
     Raises:
         UserError: flags, data, model or run folder cannot be used. The supervisor reports other errors.
@@ -61,7 +63,15 @@ def start_run(
         for note in (context.launch_note, plan.note):
             if note:
                 screen.say(note)
-        return train(config, run_path, process=process, supervisor=supervisor, command=command, accepted=accepted)
+        return train(
+            config,
+            run_path,
+            process=process,
+            supervisor=supervisor,
+            command=command,
+            accepted=accepted,
+            is_new_folder=is_new_folder,
+        )
 
     return run_process(work, plan, context, screen, config.processes, is_library=is_library)
 

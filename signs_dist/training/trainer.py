@@ -155,10 +155,7 @@ class Trainer:
         sync, every, run_state = self._stepper.state.sync, self._config.checkpoint.every_steps, self._run_state
         self._saver.check()
         if self._lease is not None and self._lease.is_lost:
-            raise TrainingFailedError(
-                f"another run has taken over {self._folder.path}: this run gave no sign of life for "
-                f"{self._config.checkpoint.takeover_seconds:g} s. The other run continues."
-            )
+            self._lease.require_held()  # raises
         if sync.stop_agreed:
             self._end_stopped(sums)
         # The end of an epoch is saved after its evaluation.
@@ -211,6 +208,7 @@ class Trainer:
         scores = {"val": val} | {name: self._evaluate(name) for name in others}
         self._pulse.enter("save")
         if self._strategy.is_main:
+            self._folder.require_held()
             tensors.save(self._folder.model, weights)
         images = self._run_state.steps_done_here * self._plan.global_batch
         result = make_result(

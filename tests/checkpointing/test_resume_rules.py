@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +12,17 @@ from signs_dist.checkpointing.resume_rules import (
     changed_settings,
     describe_changes,
     is_before,
+    is_result_of,
     refuse_changes,
+    refuse_fewer_epochs,
     refuse_other_batch,
 )
 from signs_dist.checkpointing.store import Cursor
-from signs_dist.config.reading import accepted_names
+from signs_dist.config.reading import accepted_names, dump_config
 from signs_dist.config.section import flatten
 from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
+from signs_dist.run_folder.folder import RunFolder
 
 
 def config(**sections: Any) -> Config:
@@ -132,3 +136,64 @@ def test_another_global_batch_needs_the_end_of_an_epoch() -> None:
 )
 def test_lines_of_repeated_steps_are_dropped(line: dict[str, Any], cursor: Cursor, kept: bool) -> None:
     assert is_before(line, cursor, cursor.epoch * 10 + cursor.step) == kept
+
+
+EPOCHS, SEED = {"train": {"epochs": 3}}, {"seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("now", "accepted", "expected"),
+    [
+        ({}, [], True),
+        ({"log": {"every_steps": 7}}, [], True),
+        ({}, ["seed", "data"], True),
+        (EPOCHS, ["train.epochs"], False),
+        (EPOCHS, ["train"], False),
+        (EPOCHS, [], "type --accept-change train.epochs"),
+        (EPOCHS | SEED, ["train.epochs"], "type --accept-change seed"),
+        (EPOCHS | SEED, ["train.epochs", "seed"], False),
+        ({"train": {"epochs": 1}}, ["train.epochs"], "Only a larger train.epochs trains it further"),
+        (SEED, [], "The run is finished after 2 epochs"),
+        (SEED, ["seed"], "The run is finished after 2 epochs"),
+        ({"optim": {"lr": 0.5}}, ["optim"], "they can no longer change it"),
+    ],
+)
+def test_what_a_finished_run_does_with_other_settings(
+    tmp_path: Path, now: dict[str, Any], accepted: list[str], expected: bool | str
+) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    folder.write_config(dump_config(config(train={"epochs": 2})))
+    settings = config(**({"train": {"epochs": 2}} | now))
+    assert not is_result_of(folder, settings, accepted)  # not finished: nothing is refused here
+    folder.write_result({"finished": True})
+    if isinstance(expected, bool):
+        assert is_result_of(folder, settings, accepted) is expected
+    else:
+        with pytest.raises(UserError, match=f"these settings differ from the saved run: .*{expected}") as refused:
+            is_result_of(folder, settings, accepted)
+        assert ("--accept-change" in str(refused.value)) == ("--accept-change" in expected)
+
+
+def test_the_config_of_another_release_is_not_compared(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    folder.write_config("colour: red")
+    folder.write_result({"finished": True})
+    assert is_result_of(folder, config(), [])
+
+
+@pytest.mark.parametrize(
+    ("cursor", "num_epochs", "told"),
+    [
+        (Cursor(2, 0), 2, None),
+        (Cursor(1, 10), 2, None),
+        (Cursor(0, 0), 1, None),
+        (Cursor(2, 1), 2, "a part of epoch 3. Type train.epochs=3 or more"),
+        (Cursor(3, 0), 2, "epoch 3. Type train.epochs=3 or more"),
+    ],
+)
+def test_epochs_that_were_trained_cannot_be_taken_back(cursor: Cursor, num_epochs: int, told: str | None) -> None:
+    if told is None:
+        refuse_fewer_epochs(cursor, num_epochs)
+    else:
+        with pytest.raises(UserError, match=f"train.epochs={num_epochs}, and the saved run has trained {told}"):
+            refuse_fewer_epochs(cursor, num_epochs)

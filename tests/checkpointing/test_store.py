@@ -18,7 +18,7 @@ import torch
 
 from signs_dist.checkpointing.resume_rules import find_checkpoint
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
-from signs_dist.errors import CheckpointError, SaveError, UserError
+from signs_dist.errors import CheckpointError, SaveError, TrainingFailedError, UserError
 from signs_dist.rehearsal.save_stages import STAGES, watching_saves
 from signs_dist.run_folder.digest import digest_path, find_damage
 from tests.checkpointing.test_tensors import Evil
@@ -335,3 +335,107 @@ def test_a_value_that_could_not_be_loaded_is_refused_when_it_is_saved(
     with pytest.raises(UserError, match=told):
         CheckpointStore(tmp_path).save(content, step=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def foreign(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.foreign")}
+
+
+def test_a_run_that_begins_keeps_none_of_what_was_there(tmp_path: Path) -> None:
+    write(tmp_path, range(3, 6), keep=9, best=4)
+    store = CheckpointStore(tmp_path, 2)
+    store.begin(None)
+    assert names(tmp_path) == set()
+    assert len(store.take_notes()) == 5  # three places, last.pt and best.pt
+    assert store.take_notes() == []
+    assert store.write(Cursor(4, 0), content(9), None) > 0
+    assert names(tmp_path) == {"epoch0004-step000000.pt", "last.pt"}
+    assert number_in(tmp_path / "epoch0004-step000000.pt") == 9
+
+
+def test_a_run_that_resumes_keeps_what_came_before(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 6), keep=9)
+    store = CheckpointStore(tmp_path, 9)
+    store.begin(tmp_path / "epoch0003-step000000.pt")
+    assert foreign(tmp_path) == {"epoch0004-step000000.pt.foreign", "epoch0005-step000000.pt.foreign"}
+    assert store.newest() == tmp_path / "epoch0003-step000000.pt"
+    assert number_in(tmp_path / "best.pt") == 1
+    store.write(Cursor(4, 0), content(8), Cursor(1, 0))
+    assert [number_in(path) for _, path in store.files()] == [8, 3, 2, 1]
+
+
+@pytest.mark.parametrize("number", [2, 5, 9])
+def test_a_checkpoint_of_another_process_is_set_aside(tmp_path: Path, number: int) -> None:
+    """Before, at, and after the place of the next save: it would count as this run's newest, or instead of the save."""
+    store = CheckpointStore(tmp_path, 3)
+    store.begin(None)
+    for own in (1, 4):
+        store.write(Cursor(own, 0), content(own), None)
+    other = write(tmp_path / "other", range(number, number + 1), best=number)
+    put(tmp_path, other.best.read_bytes(), number)
+    store.write(Cursor(5, 0), content(5), None)
+    assert [number_in(path) for _, path in store.files()] == [5, 4, 1]
+    assert number_in(tmp_path / "last.pt") == 5
+    path = tmp_path / f"epoch{number:04}-step000000.pt"
+    assert store.take_notes() == [
+        f"{path} is a checkpoint that this run did not write. It was renamed to {path.name}.foreign."
+    ]
+
+
+def test_a_checkpoint_that_replaced_an_own_one_is_set_aside(tmp_path: Path) -> None:
+    store = write(tmp_path, range(1, 3))
+    put(tmp_path, (tmp_path / "epoch0001-step000000.pt").read_bytes() + b"x", 2)
+    store.write(Cursor(3, 0), content(3), None)
+    assert foreign(tmp_path) == {"epoch0002-step000000.pt.foreign"}
+
+
+def test_a_digest_that_cannot_be_read_sets_nothing_aside(tmp_path: Path) -> None:
+    store = write(tmp_path, range(1, 3))
+    digest_path(tmp_path / "epoch0002-step000000.pt").unlink()
+    store.write(Cursor(3, 0), content(3), Cursor(1, 0))
+    assert foreign(tmp_path) == set()
+
+
+def test_a_loop_that_begins_again_is_not_overruled_by_its_earlier_files(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, 2)
+    for step in (100, 200, 300):
+        store.save({"step": step}, step=step)
+    again = CheckpointStore(tmp_path, 2)
+    with pytest.warns(UserWarning, match="is a checkpoint that this run did not write"):
+        again.save({"step": 10}, step=10)
+    again.save({"step": 20}, step=20)
+    loaded = CheckpointStore(tmp_path, 2).load()
+    assert loaded == {"step": 20}
+    later = CheckpointStore(tmp_path, 2)
+    later.save({"step": 30}, step=30)  # resumed: what came before stays
+    assert [cursor.step for cursor, _ in later.files()] == [30, 20]
+
+
+def test_the_best_gets_its_name_also_after_a_kill_between_its_two_names(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 3), best=1)
+    store = CheckpointStore(tmp_path, 2)
+    store.begin(tmp_path / "epoch0002-step000000.pt")
+    assert number_in(tmp_path / "best.pt") == 1
+    store.write(Cursor(3, 0), content(3), Cursor(2, 0))  # 2 was the best, and the kill came before it was named
+    assert number_in(tmp_path / "best.pt") == 2
+
+
+@pytest.mark.parametrize("stage", ["open", "flushed", "before rename"])
+def test_a_checkpoint_gets_no_name_once_the_folder_is_lost(tmp_path: Path, stage: str) -> None:
+    lost = []
+
+    def require_held() -> None:
+        if lost:
+            raise TrainingFailedError("another run has taken over")
+
+    store = CheckpointStore(tmp_path, 2, require_held=require_held)
+    store.write(Cursor(1, 0), content(1), None)
+    with (
+        watching_saves(lambda reached: lost.append(reached) if reached == stage else None),
+        pytest.raises(TrainingFailedError),
+    ):
+        store.write(Cursor(2, 0), content(2), None)
+    with pytest.raises(TrainingFailedError):
+        store.write(Cursor(3, 0), content(3), None)
+    assert names(tmp_path) == {"epoch0001-step000000.pt", "last.pt"}
+    assert number_in(tmp_path / "last.pt") == 1

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 
+import pytest
+
 from signs_dist.environment.process_table import find_descendants, is_alive, kill_tree, process_state, read_birth
 from tests.processes import wait_until
 
@@ -46,3 +48,9 @@ def test_a_tree_is_killed_to_its_leaves() -> None:
     process.stdout.close()
     wait_until(lambda: all(process_state(pid) == "gone" for pid in descendants))
     kill_tree(process.pid)  # nothing is left to kill
+
+
+def test_a_process_whose_birth_is_hidden_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc may hide the processes of other users (hidepid), and kill(2) still tells that there is one."""
+    monkeypatch.setattr("signs_dist.environment.process_table.read_birth", lambda pid: "")
+    assert is_alive(os.getpid(), "12345")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch import check
-from launch.array import make_requests
+from launch.array import _has_result, make_requests
 from launch.cluster import ClusterConfig
 from launch.jobs import jobs_of
 from launch.request import Request
@@ -16,9 +16,10 @@ from launch.schedulers import SCHEDULERS
 from launch.schedulers.base import Submission
 from launch.submit import main
 from launch.trials import Trial
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import dump_config, load_config
 from signs_dist.console.command import run_command
 from signs_dist.errors import UserError
+from signs_dist.run_folder.folder import RunFolder
 
 TRIALS = [Trial(Path(f"/grid/{seed}"), (f"seed={seed}",)) for seed in (3, 4)]
 
@@ -116,3 +117,19 @@ def test_an_array_that_cannot_run_here_is_refused(
     assert run_command(main, ["--cluster", kind, "--array", f"seeds={values}"]) == 2
     assert told in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_counts_as_finished_with_its_own_settings_only(tmp_path: Path) -> None:
+    done, further = RunFolder(tmp_path / "000").create(), RunFolder(tmp_path / "001").create()
+    for folder in (done, further):
+        folder.write_config(dump_config(load_config(None, ["train.epochs=2"])))
+        folder.write_result({"finished": True})
+
+    def request(path: Path, *overrides: str, accepted: frozenset[str] = frozenset()) -> Request:
+        return dataclasses.replace(make_array(*overrides), run_path=path, accepted=accepted)
+
+    assert _has_result(request(done.path, "train.epochs=2"))
+    assert not _has_result(request(further.path, "train.epochs=3", accepted=frozenset({"train.epochs"})))
+    with pytest.raises(UserError, match=r"001: these settings differ from the saved run: seed: 0 → 5"):
+        _has_result(request(further.path, "train.epochs=2", "seed=5"))
+    assert not _has_result(request(tmp_path / "002"))

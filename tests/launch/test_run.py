@@ -29,9 +29,56 @@ def test_a_finished_run_refuses_what_would_have_given_another_result(
     for command, before in ((train, []), (main, ["--cluster", "local", "--"])):
         assert run_command(command, [*before, *here, "train.epochs=3"]) == 2
         assert "train.epochs: 2 → 3. Restore them, choose another --run-dir, or type" in capsys.readouterr().err
-        for more in (["train.epochs=2", "log.every_steps=7"], ["train.epochs=3", "--accept-change", "train.epochs"]):
-            assert run_command(command, [*before, *here, *more]) == 0
-            assert "holds the result of this run" in capsys.readouterr().out
+        assert run_command(command, [*before, *here, "train.epochs=2", "log.every_steps=7"]) == 0
+        assert "holds the result of this run" in capsys.readouterr().out
+        assert run_command(command, [*before, *here, "train.epochs=2", "seed=1", "--accept-change", "seed"]) == 2
+        assert "The run is finished after 2 epochs, and they can no longer change it." in capsys.readouterr().err
+
+
+def test_a_finished_run_is_submitted_to_be_trained_further(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = []
+    monkeypatch.setattr(SCHEDULERS["local"], "submit", lambda submission: submitted.append(submission) or ["local7"])
+    folder = RunFolder(here / "run").create()
+    folder.write_config(dump_config(load_config(None, ["train.epochs=2"])))
+    folder.write_result({"finished": True})
+    further = [*LOCAL, "--", "--run-dir", "run", "train.epochs=3", "--accept-change", "train.epochs"]
+    assert run_command(main, further) == 0
+    assert len(submitted) == 1
+    assert jobs_of(here / "run") == ["local7"]
+    assert folder.is_finished  # the job sets the result aside, when it begins
+
+
+def test_a_run_that_finishes_before_the_folder_is_claimed_is_finished(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(here / "run")
+
+    def finish(request: object) -> None:
+        folder.create().write_config(dump_config(load_config(None, ["train.epochs=2"])))
+        folder.write_result({"finished": True})
+
+    monkeypatch.setattr(run, "check_request", finish)
+    monkeypatch.setattr(SCHEDULERS["local"], "submit", lambda submission: pytest.fail("it was submitted"))
+    assert run_command(main, [*LOCAL, "--", "--run-dir", "run", "train.epochs=2"]) == 0
+    assert "holds the result of this run" in capsys.readouterr().out
+    assert jobs_of(here / "run") == []
+    assert not list(here.glob("run/submit/*"))
+
+
+def test_submissions_of_one_second_get_folders_of_their_own(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SCHEDULERS["local"], "submit", lambda submission: ["local7"])
+    monkeypatch.setattr("signs_dist.run_folder.folder.default_run_path", lambda *arguments: Path("runs", "default-now"))
+    for _ in range(2):
+        assert run_command(main, LOCAL) == 0
+    assert run_command(main, [*LOCAL, "--dry-run"]) == 0
+    capsys.readouterr()
+    assert sorted(path.name for path in (here / "runs").iterdir()) == ["default-now", "default-now-2"]
+    for path in (here / "runs").iterdir():
+        assert jobs_of(path) == ["local7"]
 
 
 @pytest.fixture

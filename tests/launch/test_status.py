@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,22 @@ def test_the_table_of_an_array_fits_80_columns(trial: str, state: str, why: str)
     end = table[0].index("val")
     assert "".join(line[width:end] for line in table[1:-1]).replace(" ", "") == state.replace(" ", "")
     assert table[-1].startswith("seed=4")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\0\0"])
+def test_a_torn_result_is_no_finish(a_run: Path, some_slurm: Path, content: str) -> None:
+    put_scontrol(some_slurm, "echo 'JobId=7 JobState=COMPLETED'")
+    (a_run / "result.json").write_text(content)
+    assert f"{a_run}: not finished (" in describe_submitted_run(a_run, ["7"])
+
+
+def test_the_result_of_an_earlier_job_is_not_that_of_the_last(a_run: Path, some_slurm: Path) -> None:
+    """It was submitted to be trained further."""
+    put_scontrol(some_slurm, "echo 'JobId=7 JobState=PENDING'")
+    folder = RunFolder(a_run)
+    folder.write_result({"finished": True})
+    long_ago = time.time() - 3600
+    os.utime(folder.result, (long_ago, long_ago))
+    assert "finished" not in describe_submitted_run(a_run, ["7"])
+    folder.write_result({"finished": True})
+    assert f"{a_run}: finished; job 7" in describe_submitted_run(a_run, ["7"])

@@ -75,3 +75,9 @@ def test_one_process_reports_a_loss(tmp_path: Path) -> None:
     clear_failures(tmp_path)
     assert claim_report(tmp_path)
     assert claim_report(tmp_path / "gone")  # what cannot be written must not hide the card
+
+
+def test_a_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_failure(tmp_path / "run" / "logs", card(), 1)
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -17,8 +18,9 @@ from typing import Any
 import pytest
 
 from signs_dist.environment.process_table import read_birth
-from signs_dist.errors import UserError
+from signs_dist.errors import TrainingFailedError, UserError
 from signs_dist.run_folder import lease
+from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import NAME, REQUEST, Holder, Lease, find_holder
 
 RACER = """
@@ -181,7 +183,7 @@ def test_a_holder_that_was_taken_over_keeps_off_the_new_lease(tmp_path: Path) ->
     assert holder.host == "there"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "a"}', "\x00\x01"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "a"}', "\x00\x01", '{"pid": "x"}'])
 def test_an_unreadable_lease_counts_as_a_holder_on_another_machine(tmp_path: Path, content: str) -> None:
     (tmp_path / NAME).write_text(content)
     os.utime(tmp_path / NAME, (1, 1))
@@ -273,4 +275,136 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     held = acquire(tmp_path)
     with pytest.raises(UserError, match="is in use"):
         acquire(tmp_path)
+    held.release()
+
+
+def take_over(folder: Path) -> None:
+    """As another machine does that saw no sign of life."""
+    aside = folder / "aside"
+    aside.mkdir()
+    lease_of_elsewhere(aside).replace(folder / NAME)
+    aside.rmdir()
+
+
+def test_a_process_that_was_stopped_looks_before_it_writes(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    held = acquire(folder.path, takeover_seconds=3600)  # its thread looks only every six minutes
+    folder.require_held = held.require_held
+    folder.append(folder.metrics, {"step": 1})
+    take_over(folder.path)
+    for write in (
+        lambda: folder.append(folder.metrics, {"step": 2}),
+        lambda: folder.keep_lines(folder.metrics, lambda line: False),
+        lambda: folder.write_config("seed: 0"),
+        lambda: folder.write_result({"finished": True}),
+    ):
+        with pytest.raises(TrainingFailedError, match=r"another run has taken over .*run: .*sign of life for 3600 s"):
+            write()
+    assert folder.read_lines(folder.metrics) == [{"step": 1}]
+    assert not folder.config.exists()
+    held.release()
+    assert (folder.path / NAME).exists()  # the other run's
+
+
+def test_a_lease_that_a_person_removed_is_put_back(tmp_path: Path) -> None:
+    held = acquire(tmp_path)
+    (tmp_path / NAME).unlink()
+    held.require_held()
+    with pytest.raises(UserError, match="is in use by process"):
+        acquire(tmp_path)
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+    held.require_held()  # released: it is not put back again
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lease_that_is_just_being_taken_over_is_not_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = acquire(tmp_path, takeover_seconds=3600)
+    (tmp_path / NAME).unlink()
+    place, calls = lease._put_in_place, []
+
+    def slower(aside: Path, path: Path) -> None:
+        calls.append(path)
+        take_over(tmp_path)
+        place(aside, path)
+
+    monkeypatch.setattr(lease, "_put_in_place", slower)
+    held.require_held()  # the faster one has it, which the next look shows
+    with pytest.raises(TrainingFailedError, match="another run has taken over"):
+        held.require_held()
+    assert len(calls) == 1
+    held.release()
+
+
+def test_a_folder_that_was_moved_is_not_made_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    held = acquire(folder.path)
+    folder.require_held = held.require_held
+    folder.path.rename(tmp_path / "elsewhere")
+    for write in (lambda: folder.append(folder.metrics, {"step": 1}), lambda: folder.write_result({"finished": True})):
+        with pytest.raises(TrainingFailedError, match=r"the run folder .*run was moved.* during the run"):
+            write()
+    held.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
+def test_a_folder_that_is_moved_just_before_a_line_is_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    held = acquire(folder.path)
+    looks = []
+
+    def look() -> None:
+        held.require_held()
+        if not looks:
+            folder.path.rename(tmp_path / "elsewhere")
+        looks.append(1)
+
+    folder.require_held = look
+    with pytest.raises(TrainingFailedError, match="was moved"):
+        folder.append(folder.metrics, {"step": 1})
+    held.release()
+
+
+def test_a_folder_whose_files_are_deleted_ends_the_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    held = acquire(folder.path)
+    held.require_held()  # not begun yet
+    folder.write_config("seed: 0")
+    held.require_held()
+    folder.config.unlink()
+    with pytest.raises(TrainingFailedError, match=r"files of the run folder .* were deleted .* config\.yaml is gone"):
+        held.require_held()
+    held.release()
+
+
+def test_the_time_of_a_file_in_the_future_keeps_no_lease(tmp_path: Path) -> None:
+    lease_of_elsewhere(tmp_path)
+    later = time.time() + 1e7  # as a file server whose clock was put back has it
+    os.utime(tmp_path / NAME, (later, later))
+    held = acquire(tmp_path, takeover_seconds=1.0)
+    assert Holder.read(tmp_path / NAME) == held._holder
+    held.release()
+
+
+def test_a_lease_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(UserError, match=r"lease\.json is a folder\. Remove it"):
+        acquire(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *arguments: object, **more: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(UserError, match=f"cannot write {tmp_path}: Read-only file system"):
+        acquire(tmp_path)
+
+
+def test_a_process_that_ends_at_once_leaves_no_lease(tmp_path: Path) -> None:
+    held = acquire(tmp_path)
+    held.abandon()
+    assert list(tmp_path.iterdir()) == []
     held.release()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from signs_dist.run_folder.sample_log import SampleLog, find_repeated, keep_samples, read_samples
 
 
@@ -32,3 +34,17 @@ def test_repeated_samples_are_found_within_an_epoch_only() -> None:
     assert find_repeated({(1, 1): [1, 2], (1, 2): [3, 4], (2, 1): [1, 2]}) == []
     assert find_repeated({(1, 1): [1, 2], (1, 2): [3, 2]}) == [(1, 2)]
     assert find_repeated({(1, 1): [1, 2, 1, 2]}) == [(1, 1)]  # a step that was done twice
+
+
+@pytest.mark.parametrize(
+    "line", ['{"epoch": 2}', '{"epoch": 2, "step": 1, "micro_batch": 0, "samples": ["x"]}', "[]", '{"epo\0\0', "\0"]
+)
+def test_a_damaged_line_costs_no_other(tmp_path: Path, line: str) -> None:
+    log = SampleLog(tmp_path, 0)
+    log.write(1, 1, 0, [1])
+    with (tmp_path / "samples-rank0.jsonl").open("a") as stream:
+        stream.write(line)
+    log.write(1, 2, 0, [2])
+    assert read_samples(tmp_path) == {(1, 1): [1], (1, 2): [2]}
+    keep_samples(tmp_path, lambda place: place == (1, 2))
+    assert read_samples(tmp_path) == {(1, 2): [2]}

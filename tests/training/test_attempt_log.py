@@ -17,11 +17,11 @@ from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import EndLine, SaveLine, StartLine
 from signs_dist.training.attempt_log import (
     begin_attempt,
-    count_starts,
     end_attempt,
     end_of_killed,
     find_last_progress,
     is_sample_before,
+    next_attempt,
     wind_back,
 )
 from signs_dist.training.run_state import RunState
@@ -71,7 +71,7 @@ def test_attempts_are_numbered_and_tell_where_they_began(tmp_path: Path) -> None
     assert (first.attempt, first.first_step, first.world_size, first.job) == (1, 14, 2, None)
     assert (second.attempt, second.host, second.restart, second.job) == (2, "n2", 1, "7.1")
     lines = folder.read_attempts()
-    assert count_starts(lines) == 2
+    assert next_attempt(folder.attempts) == 3
     assert lines[0] == first
     assert isinstance(lines[1], EndLine)
     assert (lines[1].last_step, lines[1].seconds_lost) == (14, 0.0)
@@ -131,3 +131,63 @@ def test_winding_back_drops_what_is_done_again(tmp_path: Path) -> None:
 )
 def test_samples_of_steps_before_the_cursor_are_kept(place: tuple[int, int], cursor: Cursor, is_kept: bool) -> None:
     assert is_sample_before(place, cursor) is is_kept
+
+
+def start(number: int) -> str:
+    return json.dumps({"event": "start", **dataclasses.asdict(START), "attempt": number}) + "\n"
+
+
+def end(number: int) -> str:
+    return json.dumps({"event": "end", "attempt": number, "time": START.time, "reason": "x", "last_step": 3}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("", 1),
+        (start(1), 2),
+        (start(1) + end(1), 2),
+        (start(1) + end(1) + '{"event": "st', 3),
+        (start(1) + end(1) + '{"event": "start", "att\0\0\0\0', 3),
+        (start(1) + end(1) + "\0" * 512, 3),
+        (start(1) + end(1) + '{"event": "start", "attempt": 2, "ti', 3),
+        (start(1) + '{"event": "e', 2),
+        (start(1) + '{"event": "end", "att\0\0', 2),
+        (start(1) + end(1) + '{"event": "requeue", "ti', 2),
+        # The number may have been 12: its last digit may be what was torn off.
+        ("".join(start(number) + end(number) for number in range(1, 12)) + '{"event": "start", "attempt": 1', 13),
+        # As earlier releases left it: the next start stands on the torn line.
+        (start(1) + '{"event": "end", "att' + start(2), 3),
+        (start(1) + '{"event": "st\n' + start(3), 4),
+        (start(2) + start(2), 3),  # a number twice, by an earlier release
+        ("\n\n" + start(7).replace("\n", "\r\n") + "\n", 8),
+        (start(1) + "\ufffd nothing\n" + start(3), 4),
+    ],
+)
+def test_no_number_is_given_twice(tmp_path: Path, text: str, number: int) -> None:
+    folder = make_folder(tmp_path)
+    folder.attempts.write_text(text, newline="")
+    assert next_attempt(folder.attempts) == number
+    line = begin_attempt(folder, context(), make_state(Cursor(0, 0))[1])
+    assert line.attempt == number
+    assert folder.read_attempts()[-1] == line
+    assert next_attempt(folder.attempts) == number + 1
+
+
+def test_a_torn_end_is_written_again_and_the_ledger_only_grows(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    plan, state = make_state(Cursor(0, 0))
+    begun = begin_attempt(folder, context(), state)
+    before = folder.attempts.read_bytes() + b'{"event": "end", "attempt": 1, "ti\0\0'
+    folder.attempts.write_bytes(before)
+    wind_back(folder, plan, state, saved_at=None)
+    assert folder.attempts.read_bytes().startswith(before + b"\n")
+    first, last = folder.read_attempts()
+    assert first == begun
+    assert isinstance(last, EndLine)
+    assert last.reason == "killed without a message"
+
+
+def test_a_start_whose_time_was_damaged_is_ended_too() -> None:
+    line = end_of_killed(dataclasses.replace(START, time="20\ufffd6"), (40, 50.0), None)
+    assert (line.attempt, line.seconds_lost) == (2, 50.0)

@@ -145,3 +145,10 @@ def test_class_imbalance_is_told(
     for path in sorted((root / "train_signs").glob("0_*"))[num_of_class_0:]:
         path.unlink()
     assert lines(tmp_path, *settings).get("order") == text
+
+
+def test_busy_cores_are_told_beside_the_device(tmp_path: Path) -> None:
+    process = make_process()
+    prepared = make_prepared(tmp_path, "train.precision=float32", process=process)
+    told = dict(banner_lines(prepared, process, Path("a"), busy="other programs keep 2.0 of the 2 cores busy"))
+    assert told["on"] == "cpu, 1 thread a process, float32; other programs keep 2.0 of the 2 cores busy"

@@ -17,6 +17,7 @@ from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.config.reading import dump_config
 from signs_dist.errors import UserError
+from signs_dist.monitoring import signals
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine
 from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
@@ -35,13 +36,13 @@ def save_after(made: Made, num_steps: int) -> None:
     """Train so many steps of the next epoch, and save."""
     for _ in zip(range(num_steps), made.stepper.steps(made.run_state.cursor), strict=False):
         made.run_state.advance()
-    made.saver.about = {"data": made.stepper.prepared.about_data()}
     made.saver.save(made.run_state, made.stepper)
     made.saver.wait()
 
 
 def saved(tmp_path: Path, *settings: str, num_steps: int = 2) -> Made:
     made = make_trainer(tmp_path, *settings)
+    made.saver.begin({"data": made.stepper.prepared.about_data()})
     save_after(made, num_steps)
     return made
 
@@ -64,12 +65,14 @@ def resume(
 
 def test_a_new_folder_has_no_earlier_attempt(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     earlier = find(tmp_path, cleanup)
-    assert earlier == EarlierAttempt()
+    assert earlier == EarlierAttempt(lease=earlier.lease)
     assert (earlier.is_begun, earlier.micro_batch, earlier.saved_at) == (False, None, None)
-    assert not (tmp_path / "run").exists()
+    assert earlier.lease is not None  # nobody else can begin there meanwhile
     again, state, stepper = resume(earlier, tmp_path)
     assert (again, state.cursor) == (earlier, Cursor(0, 0))
     assert again.banner_lines(state, stepper, 1) == []
+    cleanup.close()
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_attempt_that_saved_nothing_is_begun_again(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
@@ -279,3 +282,46 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, cleanup: contex
     earlier = find(tmp_path, cleanup, "model.name=signs_net", accepted={"model"})
     with pytest.raises(UserError, match="of another model"):
         resume(earlier, tmp_path, "model.name=signs_net", accepted={"model"})
+
+
+def test_a_process_that_ends_at_once_before_training_leaves_no_lease(tmp_path: Path) -> None:
+    """As a job that is signalled while it prepares: its next attempt, on another node, need not wait."""
+    folder = RunFolder(tmp_path / "run")
+    before = list(signals._at_end)
+    with contextlib.ExitStack() as cleanup:
+        take_lease(folder, make_process(), 30.0, cleanup)
+        (at_end,) = (each for each in signals._at_end if each not in before)
+        at_end(75)
+        assert not (folder.path / "lease.json").exists()
+    assert signals._at_end == before
+    assert not folder.path.exists()
+
+
+def test_the_folders_of_a_run_that_has_begun_stay(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with contextlib.ExitStack() as cleanup:
+        take_lease(folder, make_process(), 30.0, cleanup)
+        folder.write_config("seed: 0")
+    assert {path.name for path in folder.path.iterdir()} == {"checkpoints", "logs", "config.yaml"}
+
+
+def test_damaged_lines_are_named(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = saved(tmp_path)
+    with made.folder.attempts.open("a") as stream:
+        stream.write('{"event": "st\0\0')
+    assert "attempts.jsonl: line 1 cannot be read: omitted" in find(tmp_path, cleanup).notes
+
+
+def test_a_finished_run_in_a_folder_that_cannot_be_written_is_finished(
+    tmp_path: Path, cleanup: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = saved(tmp_path)
+
+    def refuse(*arguments: Any, **named: Any) -> Any:
+        raise UserError("cannot write")
+
+    monkeypatch.setattr("signs_dist.training.earlier_attempt.Lease.acquire", refuse)
+    with pytest.raises(UserError, match="cannot write"):
+        find(tmp_path, cleanup)
+    made.folder.write_result({"finished": True})
+    assert find(tmp_path, cleanup).result == {"finished": True}

@@ -68,3 +68,9 @@ def test_the_time_left_is_by_the_speed_of_this_attempt(monkeypatch: pytest.Monke
     for _ in range(5):
         state.advance()
     assert seconds_left(state) == pytest.approx(2.0 * 15)
+
+
+def test_an_epoch_without_a_step_here_has_no_speed() -> None:
+    """It was resumed between its last step and its evaluation."""
+    line = dataclasses.replace(LINE, images_per_second=0.0, data_wait_share=0.0)
+    assert epoch_text(line, SCORE, 12, 0.2) == "epoch  3/12 | loss 0.512  98.1 % | val 0.300  90.0 % (9/10) | lr 0.042"

@@ -55,7 +55,7 @@ def test_a_save_is_due_when_its_seconds_have_passed(monkeypatch: pytest.MonkeyPa
 
 def test_a_save_leaves_a_checkpoint_and_a_line(tmp_path: Path) -> None:
     made = make_trainer(tmp_path)
-    made.saver.about = {"host": "n1"}
+    made.saver.begin({"host": "n1"})
     made.run_state.advance()
     save(made)
     (path,) = (path for _, path in made.saver.store.files())
@@ -82,7 +82,7 @@ def test_the_next_line_tells_how_long_the_save_before_took(tmp_path: Path) -> No
 
 def test_the_time_of_a_save_of_an_earlier_attempt_counts_until_the_first_of_this_one(tmp_path: Path) -> None:
     made = make_trainer(tmp_path)
-    made.saver.last_write_seconds = 7.5
+    made.saver._writer.last_write_seconds = 7.5
     assert made.saver.last_write_seconds == 7.5
     save(made)
     assert saves(made)[0].last_write_seconds == 7.5
@@ -147,7 +147,7 @@ def test_saves_that_take_long_are_warned_of_once(
 ) -> None:
     made = make_trainer(tmp_path, process=make_process(launcher=launcher, kill_seconds=30.0))
     for _ in range(2):
-        made.saver.last_write_seconds = took
+        made.saver._writer.last_write_seconds = took
         save(made)
     text = shown(made.process)
     assert text.count("warning: a save takes 16 s") == (1 if advice else 0)
@@ -156,7 +156,7 @@ def test_saves_that_take_long_are_warned_of_once(
 
 def test_without_a_killer_no_save_takes_too_long(tmp_path: Path) -> None:
     made = make_trainer(tmp_path, process=make_process(kill_seconds=None))
-    made.saver.last_write_seconds = 1e6
+    made.saver._writer.last_write_seconds = 1e6
     save(made)
     assert shown(made.process) == ""
 
