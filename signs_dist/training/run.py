@@ -13,7 +13,6 @@ from typing import Any
 
 from signs_dist.config.reading import dump_config
 from signs_dist.config.settings import Config
-from signs_dist.distributed.exactness import require_same_start
 from signs_dist.errors import StoppedError, UserError
 from signs_dist.monitoring.signals import StopRequest
 from signs_dist.run_folder.folder import RunFolder
@@ -22,6 +21,7 @@ from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
 from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
+from signs_dist.training.exact_trial import require_exact, second_process
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState
@@ -82,6 +82,7 @@ def train(
     folder = RunFolder(run_path, is_writer=strategy.is_main)
     with contextlib.ExitStack() as cleanup:
         earlier = find_earlier_attempt(config, folder, accepted, process, cleanup)
+        second = cleanup.enter_context(second_process(config, process))
         with naming(earlier.notes):
             prepared = strategy.all_succeed(
                 lambda: prepare(config, process, micro_batch=earlier.micro_batch), "wait for all to prepare"
@@ -93,9 +94,7 @@ def train(
                 # A program that calls `fit` may keep an error, whose traceback keeps the loaders: end their workers.
                 cleanup.callback(run.stepper.close)
             if config.exact:
-                require_same_start(
-                    prepared.model, lambda digest: strategy.gather_values(digest, "compare initial weights")
-                )
+                run.stepper.trial = require_exact(run.stepper, process, second)
             earlier = strategy.all_succeed(
                 lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
                 "load the checkpoint",
@@ -124,8 +123,6 @@ def _make_run(prepared: Prepared, process: Process, folder: RunFolder, command: 
     stop = StopRequest(is_alone=process.strategy.world_size == 1)
     saver = Saver(folder, config.checkpoint, process)
     stepper = Stepper(prepared, process, wishes=(lambda: stop.is_set, saver.timer.is_due))
-    if config.exact:
-        stepper.require_same_bits()
     return Run(folder, process, stepper, RunState(prepared.plan, config.train.epochs), saver, stop, command)
 
 
