@@ -91,6 +91,7 @@ def check_training(request: Request) -> list[str]:
     from signs_dist.distributed.strategy import SingleProcess
     from signs_dist.environment.context import is_watched, read_context
     from signs_dist.monitoring.pulse import Pulse
+    from signs_dist.training.exact_trial import require_exact, second_process
     from signs_dist.training.prepare import prepare
     from signs_dist.training.process import Process
     from signs_dist.training.stepper import Stepper
@@ -103,14 +104,14 @@ def check_training(request: Request) -> list[str]:
     # Drawing or packing images may take minutes: the screen shows it.
     screen = Screen(is_terminal=is_watched())
     process = Process(read_context(), "cpu", SingleProcess(torch.device("cpu")), screen, Pulse())
-    with _as_user_error():
+    with _as_user_error(), second_process(config, process) as second:
         prepared = prepare(config, process)
         require_full_step(request.config.train.global_batch, len(prepared.data.splits["train"]))
         stepper = Stepper(prepared, process)
         pixels, _ = stepper.prepare_evaluation(next(iter(stepper.train_loader.epoch(0))))
         _require_logits(prepared.model, pixels, len(prepared.data.classes), config.model.name)
         if config.exact:
-            stepper.require_same_bits()
+            require_exact(stepper, process, second)
         steps = stepper.steps(Cursor(0, 0))
         next(steps)
         steps.close()  # type: ignore[attr-defined]

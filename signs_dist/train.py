@@ -45,7 +45,8 @@ def build_parser() -> CommandParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="resume although this setting (or the images: data) has changed, and with it the result",
+        help="resume although this setting has changed, and with it the result (data: the images; arithmetic: what the "
+        "model computes on this machine in exact mode)",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N, or cuda:1,3 for --dp over these (default: auto)"

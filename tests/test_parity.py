@@ -115,15 +115,18 @@ def test_parity_sees_a_difference_and_exact_mode_refuses_it(colours: Path, tmp_p
         "        super().__init__()\n        self.layer, self.how = nn.Linear(3, num_classes), how\n\n"
         "    def forward(self, images):\n"
         "        drawn = int.from_bytes(os.urandom(4), 'big') / 2**32\n"
-        "        noise = drawn if self.how == 'entropy' else int(os.environ.get('WORLD_SIZE', '1')) / 256\n"
+        "        noise = drawn if self.how == 'entropy' else int(os.environ.get('RANK', '0')) / 256\n"
         "        return self.layer(images.mean((2, 3))) * (1 + noise)\n"
     )
-    arguments = settings(colours, "model.name=wrong:Wrong", "train.precision=float32", "model.args={how: world}")
+    arguments = settings(colours, "model.name=wrong:Wrong", "train.precision=float32", "model.args={how: rank}")
     command = [sys.executable, "-m", "signs_dist.parity", "--world-sizes", "1,2", "--steps", "2"]
     ended = run([*command, *arguments], tmp_path)
     assert ended.code == 1, ended.out + ended.err
     assert "<- differs" in ended.out
     assert "FAIL" in ended.out
+    ended = run([*command, *arguments, "exact=true"], tmp_path)
+    assert ended.code == 2, ended.out + ended.err
+    assert "rank 1 computes other bits than rank 0" in ended.err
     ended = run(train_command("--run-dir", "run", *arguments, "model.args={how: entropy}", "exact=true"), tmp_path)
     assert ended.code == 2
     assert "the loss gives other bits each time" in ended.err

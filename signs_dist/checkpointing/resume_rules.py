@@ -20,6 +20,8 @@ FREE = (
     *("evaluate.batch", "processes.", "checkpoint.", "log."),
 )
 """Settings that do not change the weights, so they may differ between attempts. A dot at the end means a section."""
+NOT_IN_TRIAL = ("optim.", "schedule.", "ema.", "train.epochs")
+"""Settings that change the weights, but not what the model computes for the first micro-batch."""
 DATA = "data"
 """The name by which --accept-change accepts other images."""
 
@@ -83,6 +85,20 @@ def changed_settings(before: Mapping[str, Any], now: Config) -> dict[str, tuple[
         if old != _plain(value):
             differences[name] = (old, _plain(value))
     return differences
+
+
+def is_same_trial(
+    content: Mapping[str, Any], now: Mapping[str, Any], differences: Mapping[str, tuple[Any, Any]]
+) -> bool:
+    """Whether the model of a resumed run must compute the same as before from its initial weights.
+
+    Args:
+        content: of the checkpoint.
+        now: the same entries for this attempt, from `training.run_state.arithmetic`.
+        differences: from `changed_settings`.
+    """
+    is_equal = all(content[name] == now[name] for name in ("global_batch", "micro_batch", "precision"))
+    return is_equal and all(name.startswith((*FREE, *NOT_IN_TRIAL)) for name in differences)
 
 
 def refuse_changes(

@@ -92,6 +92,10 @@ def read_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     return LoadedConfig(config, origins)
 
 
+ARITHMETIC = "arithmetic"
+"""The name by which --accept-change accepts, in exact mode, a machine that computes other bits."""
+
+
 def accepted_names(texts: Sequence[str]) -> frozenset[str]:
     """The names in the values of `--accept-change`. Each value is a list of names with commas between them.
 
@@ -100,9 +104,11 @@ def accepted_names(texts: Sequence[str]) -> frozenset[str]:
     """
     names = frozenset(name.strip() for text in texts for name in text.split(",") if name.strip())
     known = {name for name, _ in flatten(Config())}
-    known |= {name.split(".")[0] for name in known}
+    known |= {name.split(".")[0] for name in known} | {ARITHMETIC}
     for name in sorted(names - known):
-        raise UserError(f"--accept-change {name}: no such setting. Give a setting such as train.epochs, or data.")
+        raise UserError(
+            f"--accept-change {name}: no such setting. Give a setting such as train.epochs, or data, or {ARITHMETIC}."
+        )
     return names
 
 

@@ -4,30 +4,35 @@
 2. `choose_cublas_workspace`        before CUDA starts
 3. `choose_exact_kernels`           and `EXACT_NUM_THREADS`; `exact_arithmetic` sets both, and restores them
 4. `require_deterministic_kernels`  no layer without a deterministic kernel
-5. `require_same_bits`              the first micro-batch, computed twice, has the same bits
-6. `require_same_start`             all processes start with the same weights
+5. `require_repeatable`             passes over the first micro-batch repeat, and leave nothing behind but buffers
+6. `require_same_on_ranks`          all processes start with the same weights, and compute the same from them
+7. `require_same_in_new_process`    a process that only builds the network computes the same
+8. `require_same_as_before`         a resumed run computes what its earlier attempts did
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.errors import UserError
-from signs_dist.models.determinism import find_unstable_layer, unstable_on_cuda
+from signs_dist.models.determinism import unstable_on_cuda
+from signs_dist.models.trial import Trial, TrialDigest, find_fault
 
 EXACT_NUM_THREADS = 1
 """Threads of one operation on the CPU in exact mode, by default. Another number of threads sums in another order."""
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _INDUCTOR_DETERMINISTIC = "TORCHINDUCTOR_DETERMINISTIC"
 _INDUCTOR_CONFIG = "torch._inductor.config"
+_READ = "such as hash(), the process id, the time, a global generator, a file, an environment variable, a torch setting"
+"""For the messages of this file: what a network may read that is not the same everywhere."""
 
 
 def refuse_data_parallel(num_devices: int) -> None:
@@ -57,40 +62,99 @@ def require_deterministic_kernels(model: nn.Module, device_type: str) -> None:
         )
 
 
-def require_same_bits(model: nn.Module, compute_loss: Callable[[], Tensor]) -> None:
-    """Compute a loss and its gradients twice, and compare the bits.
+def require_repeatable(trial: Trial, *, thorough: bool = True) -> TrialDigest:
+    """Refuse a network whose passes depend on more than images, weights, buffers and torch's generator.
 
     Args:
-        model: the plain model, in training mode.
-        compute_loss: computes the loss of the same images with the same seed at each call.
+        trial: the network and the first micro-batch of the run.
+        thorough: False for networks that are known to keep nothing.
+
+    Returns:
+        What the network computes, for the checks below.
 
     Raises:
-        UserError: the bits differ. The message names the layer.
+        UserError: the message names what the passes change, or the layer whose bits differ.
     """
-    unstable = find_unstable_layer(model, compute_loss)
-    if unstable:
-        raise UserError(
-            f"exact=true does not work with this model: {unstable} gives other bits each time for the same images and "
-            f"seed. Let it draw from torch's generator only, or use exact=false."
-        )
+    digest, fault = find_fault(trial, thorough=thorough)
+    if fault:
+        raise UserError(f"exact=true does not work with this model: {fault}, or use exact=false.")
+    return digest
 
 
-def require_same_start(model: nn.Module, gather: Callable[[Any], list[Any]]) -> None:
-    """Refuse initial weights that differ between processes. In fast mode DistributedDataParallel copies rank 0's.
+def require_same_on_ranks(digest: TrialDigest, gather: Callable[[Any], list[Any]]) -> None:
+    """Refuse processes that start with other weights, or compute other bits from them for the same images.
+
+    In fast mode DistributedDataParallel copies the weights of rank 0.
 
     Args:
-        model: the plain model.
+        digest: of this process, whose trial had the same images on all processes.
         gather: from the value of this process to the values of all processes, by rank.
 
     Raises:
         UserError: on all processes; the message names the ranks.
     """
-    others = differing_ranks(gather(weights_sha256(model)))
+    digests = gather(dataclasses.astuple(digest))
+    others = differing_ranks([weights for weights, *_ in digests])
     if others:
         raise UserError(
-            f"exact=true does not work with this model: the initial weights of rank {', '.join(map(str, others))} "
+            f"exact=true does not work with this model: the initial weights of rank {_listed(others)} "
             f"differ from those of rank 0. Draw initial weights from torch's generator only."
         )
+    if others := differing_ranks(digests):
+        raise UserError(
+            f"exact=true does not work with this model on these machines: rank {_listed(others)} computes other bits "
+            f"than rank 0 from the same images, weights and seed. Either the model reads something that differs "
+            f"between processes ({_READ}), or the processes have other processors or versions of the software. Let it "
+            f"read its input, weights and buffers only; start all processes on one kind of machine; or use exact=false."
+        )
+
+
+def require_same_in_new_process(digest: TrialDigest, other: TrialDigest) -> None:
+    """Refuse a network that another process on this machine builds or computes otherwise.
+
+    Args:
+        digest: of this process.
+        other: of the other process, from the same config, images and device.
+
+    Raises:
+        UserError: they differ. The message says in what.
+    """
+    if digest == other:
+        return
+    what = "has other initial weights" if digest.weights != other.weights else "computes other bits"
+    raise UserError(
+        f"exact=true does not work with this model: in a second process, from the same config and images, it {what}. "
+        f"It reads something that differs between processes ({_READ}). Let it read its arguments, its input and "
+        f"torch's generator only, or use exact=false."
+    )
+
+
+def require_same_as_before(digest: TrialDigest, before: Mapping[str, str], accept: str) -> None:
+    """Refuse to resume a run whose network computes other bits now.
+
+    Args:
+        digest: of this process.
+        before: `dataclasses.asdict` of the digest of an earlier attempt, from its checkpoint.
+        accept: what to type to resume nevertheless.
+
+    Raises:
+        UserError: they differ.
+    """
+    now = dataclasses.asdict(digest)
+    if all(now[name] == value for name, value in before.items() if name in now):
+        return
+    what = "starts from other initial weights" if before.get("weights") != digest.weights else "computes other bits"
+    raise UserError(
+        f"exact=true: from the same config and images, the model {what} than when this run was saved. Either the "
+        f"machine has another processor or other versions of the software, or the code or the weights file of the "
+        f"model has changed, or it reads something that differs between processes ({_READ}). Resume with the same code "
+        f"on the kind of machine that the run began on; or choose another --run-dir; or, to go on with other bits, "
+        f"type {accept}"
+    )
+
+
+def _listed(ranks: Sequence[int]) -> str:
+    return ", ".join(map(str, ranks))
 
 
 def differing_ranks(values: Sequence[Any]) -> list[int]:

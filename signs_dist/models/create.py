@@ -57,6 +57,13 @@ def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> n
     return model
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a network comes with this project or with torchvision, and not from the user's own code."""
+    if name in BUILDERS:
+        return BUILDERS[name].__module__.startswith("signs_dist.")
+    return name.startswith(TORCHVISION_PREFIX)
+
+
 def unknown_name(name: str) -> UserError:
     """The error for a `model.name` that does not exist; it names the nearest legal names."""
     legal = [*BUILDERS, *(TORCHVISION_PREFIX + each for each in torchvision_models.names())]

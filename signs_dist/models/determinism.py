@@ -101,5 +101,10 @@ def _recorder(outputs: list[tuple[str, Tensor]], name: str) -> Callable[[nn.Modu
 
 def _differing(first: list[tuple[str, Tensor]], second: list[tuple[str, Tensor]]) -> Iterator[str]:
     for (name, one), (_, other) in zip(first, second, strict=True):
-        if one.shape != other.shape or not torch.equal(one.nan_to_num(), other.nan_to_num()):
+        if not same_bits(one, other):
             yield name
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have equal shapes and values; a value that is not a number equals another such value."""
+    return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())

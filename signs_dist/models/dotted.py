@@ -20,6 +20,11 @@ def is_dotted(name: str) -> bool:
     return all(part.isidentifier() for part in module.split(".")) and attribute.isidentifier()
 
 
+def module_of(name: str) -> str:
+    """The module in `package.module:Class`."""
+    return _split(name)[0]
+
+
 def build_dotted(name: str, *, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
     """Call the class or function at `name` with `num_classes`, `args`, and `image_size` if it takes it.
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from signs_dist.config.settings import Config
     from signs_dist.data.batches import Batch
-    from signs_dist.training.prepare import Prepared
     from signs_dist.training.process import Process
+    from signs_dist.training.stepper import Stepper
 
 
 def build_parser() -> CommandParser:
@@ -72,12 +72,18 @@ def record_steps(config: Config, folder: Path, num_steps: int, *, device: str, n
     screen = Screen(is_terminal=False, quiet=True, is_silent=context.rank != 0)
 
     def work(process: Process, supervisor: object) -> dict[str, object]:
+        from signs_dist.training.exact_trial import require_exact, second_process
         from signs_dist.training.prepare import prepare
+        from signs_dist.training.stepper import Stepper
 
-        prepared = process.strategy.all_succeed(lambda: prepare(config, process), "wait for all to prepare")
-        if nudge_seed:
-            nudge_weights(prepared.model, nudge_seed)
-        passes = _train_and_observe(prepared, process, num_steps)
+        with second_process(config, process) as second:
+            prepared = process.strategy.all_succeed(lambda: prepare(config, process), "wait for all to prepare")
+            if nudge_seed:
+                nudge_weights(prepared.model, nudge_seed)
+            stepper = Stepper(prepared, process)
+            if config.exact:
+                require_exact(stepper, process, second)
+        passes = _train_and_observe(stepper, num_steps)
         write_passes(folder, context.rank, passes, prepared.precision.name)
         if process.strategy.is_main:
             write_weights(folder, prepared.model)
@@ -86,10 +92,9 @@ def record_steps(config: Config, folder: Path, num_steps: int, *, device: str, n
     run_process(work, plan_process(context, device=device), context, screen, config.processes)
 
 
-def _train_and_observe(prepared: Prepared, process: Process, num_steps: int) -> list[Pass]:
+def _train_and_observe(stepper: Stepper, num_steps: int) -> list[Pass]:
     """Train as a run does, without saving and without validating. Returns each forward pass of this process."""
     from signs_dist.checkpointing.store import Cursor
-    from signs_dist.training.stepper import Stepper
 
     passes: list[Pass] = []
 
@@ -98,7 +103,6 @@ def _train_and_observe(prepared: Prepared, process: Process, num_steps: int) -> 
         samples = batch.samples.tolist()
         passes.append(Pass(batch.epoch, batch.step, numbers.start, samples, digests, float(loss.detach())))
 
-    stepper = Stepper(prepared, process)
     stepper.state.observe = observe
     steps = itertools.chain.from_iterable(stepper.steps(Cursor(epoch, 0)) for epoch in itertools.count())
     for _ in itertools.islice(steps, num_steps):

@@ -16,13 +16,16 @@ from signs_dist.checkpointing.resume_rules import (
     describe_changes,
     find_checkpoint,
     is_result_of,
+    is_same_trial,
     refuse_changes,
     refuse_fewer_epochs,
     refuse_other_batch,
 )
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
+from signs_dist.config.reading import ARITHMETIC
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import percent
+from signs_dist.distributed.exactness import require_same_as_before
 from signs_dist.errors import CheckpointError, UserError
 from signs_dist.monitoring.signals import call_at_end, no_call_at_end
 from signs_dist.run_folder.folder import RunFolder, make_new_folder, missing_folders, remove_empty
@@ -32,7 +35,7 @@ from signs_dist.run_folder.manifest import changed_files, imported_files
 from signs_dist.run_folder.records import SaveLine, of_kind
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
-from signs_dist.training.run_state import RunState
+from signs_dist.training.run_state import RunState, arithmetic
 from signs_dist.training.stepper import Stepper
 
 
@@ -275,6 +278,7 @@ def resume_from(
         return earlier
     assert earlier.path is not None
     notes = _compare_images(content["run"]["data"]["fingerprints"], prepared, accepted)
+    has_same_images = not notes
     if changed := changed_files(content["run"].get("code", {}), {"files": imported_files(sys.modules)}):
         notes.append(f"changed since: the code in {', '.join(changed)}")
     if content["precision"] != prepared.precision.name and "train.precision" not in accepted:
@@ -288,9 +292,21 @@ def resume_from(
             f"changed since: micro-batches of {content['micro_batch']} → {micro_batch}, so that each process gets one; "
             f"to choose the size, set train.micro_batch"
         )
+    if has_same_images and ARITHMETIC not in accepted:
+        _compare_trial(content, stepper)
     refuse_other_batch(Cursor(**content["cursor"]), content["global_batch"], prepared.plan.global_batch)
     run_state.restore(content, stepper, earlier.path)
     return earlier.without_tensors(notes)
+
+
+def _compare_trial(content: dict[str, Any], stepper: Stepper) -> None:
+    """In exact mode, refuse a model that computes other bits than in the earlier attempt from the same settings."""
+    before = content.get("trial")  # checkpoints of fast mode and of older releases have none
+    if stepper.trial is None or not isinstance(before, dict):
+        return
+    differences = changed_settings(content["config"], stepper.prepared.config)
+    if is_same_trial(content, arithmetic(stepper.prepared), differences):
+        require_same_as_before(stepper.trial, before, f"--accept-change {ARITHMETIC}")
 
 
 def _compare_images(before: dict[str, str], prepared: Prepared, accepted: Collection[str]) -> list[str]:

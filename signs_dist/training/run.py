@@ -14,7 +14,6 @@ from typing import Any
 from signs_dist.checkpointing.resume_rules import finished_line
 from signs_dist.config.reading import dump_config
 from signs_dist.config.settings import Config
-from signs_dist.distributed.exactness import require_same_start
 from signs_dist.environment.core_use import CoreUse, told_busy_cores
 from signs_dist.errors import CommandError, StoppedError
 from signs_dist.monitoring.signals import StopRequest
@@ -30,6 +29,7 @@ from signs_dist.training.earlier_attempt import (
     naming,
     resume_from,
 )
+from signs_dist.training.exact_trial import require_exact, second_process
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState
@@ -94,6 +94,7 @@ def train(
         if earlier.result is not None:
             process.screen.result(finished_line(folder.path))
             return {**earlier.result, "run_dir": folder.path}
+        second = cleanup.enter_context(second_process(config, process))
         with naming(earlier.notes):
             prepared = strategy.all_succeed(
                 lambda: prepare(config, process, micro_batch=earlier.micro_batch), "wait for all to prepare"
@@ -105,9 +106,7 @@ def train(
                 # A program that calls `fit` may keep an error, whose traceback keeps the loaders: end their workers.
                 cleanup.callback(run.stepper.close)
             if config.exact:
-                require_same_start(
-                    prepared.model, lambda digest: strategy.gather_values(digest, "compare initial weights")
-                )
+                run.stepper.trial = require_exact(run.stepper, process, second)
             earlier = strategy.all_succeed(
                 lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
                 "load the checkpoint",
@@ -135,8 +134,6 @@ def _make_run(
     stop = StopRequest(is_alone=process.strategy.world_size == 1)
     saver = Saver(folder, config.checkpoint, process, last_write_seconds=earlier.last_write_seconds)
     stepper = Stepper(prepared, process, wishes=(lambda: stop.is_set, saver.timer.is_due))
-    if config.exact:
-        stepper.require_same_bits()
     return Run(folder, process, stepper, RunState(prepared.plan, config.train.epochs), saver, stop, command)
 
 

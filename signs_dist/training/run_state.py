@@ -165,6 +165,7 @@ class RunState:
             "sums": {name: torch.from_numpy(array.copy()) for name, array in totals.items()} if totals else None,
             "best": dataclasses.asdict(self.best) if self.best is not None else None,
             **arithmetic(prepared),
+            "trial": dataclasses.asdict(stepper.trial) if stepper.trial is not None else None,
             "train_seconds": self.clock.seconds,
             "saved_at": time.time(),
             "run": dict(about),

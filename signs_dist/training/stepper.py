@@ -6,21 +6,21 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from signs_dist.checkpointing.store import Cursor
-from signs_dist.config.settings import ScheduleConfig
+from signs_dist.config.settings import Config, ScheduleConfig
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.loader import EvaluationLoader, TrainLoader
-from signs_dist.data.plan import BatchKey
-from signs_dist.distributed.exactness import require_same_bits
+from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import build_optimizer
+from signs_dist.learning.precision import Precision
 from signs_dist.learning.schedule import learning_rate_factor
 from signs_dist.learning.weight_average import WeightAverage
-from signs_dist.models.trainable import set_training_mode
+from signs_dist.models.trial import Trial, TrialDigest
 from signs_dist.training import loop
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
@@ -44,6 +44,7 @@ class Stepper:
         prepare_train, prepare_evaluation: make the model's input from a batch.
         train_loader: the training batches of this process.
         evaluation_loaders: split to batches. Each image is in the batches of one process.
+        trial: in exact mode, what the model computes from its initial weights; None before it is tried.
     """
 
     def __init__(self, prepared: Prepared, process: Process, wishes: Wishes = (_no_wish, _no_wish)) -> None:
@@ -59,6 +60,7 @@ class Stepper:
         self.evaluation_loaders = self._make_evaluation_loaders()
         self.state = self._make_state(process, wishes)
         self._evaluation_forward = self._make_evaluation_forward()
+        self.trial: TrialDigest | None = None
 
     def _make_evaluation_loaders(self) -> dict[str, EvaluationLoader]:
         prepared, config = self.prepared, self.prepared.config
@@ -76,7 +78,7 @@ class Stepper:
     def _make_state(self, process: Process, wishes: Wishes) -> loop.TrainingState:
         prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
         model, num_classes = prepared.model, len(prepared.data.classes)
-        forward = loop.ForwardWithLoss(model, build_loss(config.loss, num_classes), prepared.precision)
+        forward = make_forward(model, config, num_classes, prepared.precision)
         wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
         return loop.TrainingState(
             model=model,
@@ -98,11 +100,8 @@ class Stepper:
         )
 
     def _make_evaluation_forward(self) -> loop.EvaluationForward:
-        prepared, config = self.prepared, self.prepared.config
-        loss_function = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), len(prepared.data.classes))
-        forward = loop.EvaluationForward(
-            prepared.model, loss_function, prepared.precision, flip_average=config.evaluate.flip_average
-        )
+        prepared, num_classes = self.prepared, len(self.prepared.data.classes)
+        forward = make_evaluation_forward(prepared.model, prepared.config, num_classes, prepared.precision)
         return self._strategy.wrap(forward, for_training=False)  # type: ignore[return-value]
 
     def steps(self, cursor: Cursor, sums: RunningSums | None = None) -> Iterator[loop.StepReport]:
@@ -147,23 +146,46 @@ class Stepper:
         for loader in self.evaluation_loaders.values():
             loader.close()
 
-    def require_same_bits(self) -> None:
-        """For exact mode, compute the first micro-batch twice and compare the bits.
-
-        Raises:
-            UserError: the bits differ. The message names the layer.
-        """
-        sync, model = self.state.sync, self.state.model
-        samples = self.prepared.plan.samples(0, 0, self._strategy.shard)[: sync.micro_batches.size]
+    def make_trial(self) -> Trial:
+        """The model and the first micro-batch of the run, the same on all processes."""
+        micro_batches = self.state.sync.micro_batches
+        samples = self.prepared.plan.samples(0, 0, Shard(0, 1))[: micro_batches.size]
         images, labels = self.prepare_train(self.prepared.sources["train"][BatchKey(0, 0, samples)])
+        forward, evaluation, is_split = self.state.forward, self._evaluation_forward, micro_batches.count > 1
+        return make_trial(self.state.model, forward, evaluation, images, labels, is_split=is_split)
 
-        def compute_loss() -> Tensor:
-            losses, _ = self.state.forward(images, labels, [0])
-            total: Tensor = losses.sum()
-            return total
 
-        set_training_mode(model)
-        require_same_bits(model, compute_loss)
+def make_forward(model: nn.Module, config: Config, num_classes: int, precision: Precision) -> loop.ForwardWithLoss:
+    """Forward and loss of a training pass."""
+    return loop.ForwardWithLoss(model, build_loss(config.loss, num_classes), precision)
+
+
+def make_evaluation_forward(
+    model: nn.Module, config: Config, num_classes: int, precision: Precision
+) -> loop.EvaluationForward:
+    """Forward and loss of an evaluation, which smooths no labels."""
+    loss_function = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), num_classes)
+    return loop.EvaluationForward(model, loss_function, precision, flip_average=config.evaluate.flip_average)
+
+
+def make_trial(
+    model: nn.Module,
+    forward: nn.Module,
+    evaluation_forward: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    is_split: bool = True,
+) -> Trial:
+    """A trial of `model` over one micro-batch; the arguments are as in `Trial`, the modules of `loop`."""
+    return Trial(
+        model,
+        train=lambda images, labels: forward(images, labels, [0]),
+        evaluate=evaluation_forward,
+        images=images,
+        labels=labels,
+        is_split=is_split,
+    )
 
 
 def make_learning_rate(

@@ -9,10 +9,12 @@ import pytest
 
 from signs_dist.checkpointing.resume_rules import (
     FREE,
+    NOT_IN_TRIAL,
     changed_settings,
     describe_changes,
     is_before,
     is_result_of,
+    is_same_trial,
     refuse_changes,
     refuse_fewer_epochs,
     refuse_other_batch,
@@ -35,7 +37,7 @@ def saved(**sections: Any) -> dict[str, Any]:
 
 def test_every_free_name_is_a_setting() -> None:
     names = [name for name, _ in flatten(Config())]
-    for free in FREE:
+    for free in (*FREE, *NOT_IN_TRIAL):
         assert any(name.startswith(free) for name in names), free
 
 
@@ -103,6 +105,7 @@ def test_changes_are_described_as_json() -> None:
         (["seed"], {"seed"}),
         (["seed,train.epochs", " data "], {"seed", "train.epochs", "data"}),
         (["train"], {"train"}),
+        (["arithmetic"], {"arithmetic"}),
     ],
 )
 def test_accepted_names(texts: list[str], expected: set[str]) -> None:
@@ -197,3 +200,31 @@ def test_epochs_that_were_trained_cannot_be_taken_back(cursor: Cursor, num_epoch
     else:
         with pytest.raises(UserError, match=f"train.epochs={num_epochs}, and the saved run has trained {told}"):
             refuse_fewer_epochs(cursor, num_epochs)
+
+
+ARITHMETIC = {"global_batch": 8, "micro_batch": 4, "precision": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "is_same"),
+    [
+        ("", {}, True),
+        ("optim.lr", {}, True),
+        ("ema.decay", {}, True),
+        ("train.epochs", {}, True),
+        ("data.root", {}, True),
+        ("evaluate.batch", {}, True),
+        ("model.args", {}, False),
+        ("data.mean", {}, False),
+        ("augment.flip", {}, False),
+        ("loss.name", {}, False),
+        ("train.num_threads", {}, False),
+        ("evaluate.flip_average", {}, False),
+        ("", {"micro_batch": 2}, False),
+        ("", {"global_batch": 16}, False),
+        ("", {"precision": "bfloat16"}, False),
+    ],
+)
+def test_which_changes_change_what_the_model_computes(name: str, now: dict[str, Any], is_same: bool) -> None:
+    differences = {name: (1, 2)} if name else {}
+    assert is_same_trial({**ARITHMETIC, "more": 1}, {**ARITHMETIC, **now}, differences) is is_same

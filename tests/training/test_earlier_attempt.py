@@ -17,6 +17,7 @@ from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.config.reading import dump_config
 from signs_dist.errors import UserError
+from signs_dist.models.trial import TrialDigest
 from signs_dist.monitoring import signals
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine
@@ -325,3 +326,63 @@ def test_a_finished_run_in_a_folder_that_cannot_be_written_is_finished(
         find(tmp_path, cleanup)
     made.folder.write_result({"finished": True})
     assert find(tmp_path, cleanup).result == {"finished": True}
+
+
+FIRST_TRIAL = TrialDigest("weights", "training", "evaluation")
+OTHER_WEIGHTS = dataclasses.replace(FIRST_TRIAL, weights="other")
+OTHER_BITS = dataclasses.replace(FIRST_TRIAL, training="other")
+
+
+def resume_tried(
+    folder: Path, before: TrialDigest | None, now: TrialDigest | None, *settings: str, accepted: Collection[str] = ()
+) -> RunState:
+    """Save a run whose trial gave `before`, and resume it with `settings`, where the trial gives `now`."""
+    made = make_trainer(folder)
+    made.stepper.trial = before
+    made.saver.begin({"data": made.stepper.prepared.about_data()})
+    save_after(made, 2)
+    with contextlib.ExitStack() as cleanup:
+        earlier = find(folder, cleanup, *settings, accepted=accepted)
+        stepper, _ = make_stepper(folder, *settings)
+        stepper.trial = now
+        state = RunState(stepper.prepared.plan, 2)
+        resume_from(earlier, state, stepper, accepted)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [(OTHER_WEIGHTS, "the model starts from other initial weights"), (OTHER_BITS, "the model computes other bits")],
+)
+def test_a_model_that_computes_something_else_is_refused(tmp_path: Path, now: TrialDigest, told: str) -> None:
+    with pytest.raises(UserError, match=f"exact=true: from the same .*{told} than when this run was saved") as refused:
+        resume_tried(tmp_path, FIRST_TRIAL, now)
+    text = str(refused.value)
+    assert "another processor or other versions of the software" in text
+    assert "reads something that differs between processes" in text
+    assert text.endswith("type --accept-change arithmetic")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "settings", "accepted"),
+    [
+        (FIRST_TRIAL, FIRST_TRIAL, (), ()),
+        (FIRST_TRIAL, OTHER_BITS, (), ("arithmetic",)),
+        (FIRST_TRIAL, OTHER_BITS, ("seed=1",), ("seed",)),  # the first micro-batch is another
+        (None, OTHER_BITS, (), ()),  # a checkpoint of an older release
+        (FIRST_TRIAL, None, (), ()),  # fast mode
+    ],
+)
+def test_a_model_that_need_not_compute_the_same_is_accepted(
+    tmp_path: Path,
+    before: TrialDigest | None,
+    now: TrialDigest | None,
+    settings: tuple[str, ...],
+    accepted: tuple[str, ...],
+) -> None:
+    assert resume_tried(tmp_path, before, now, *settings, accepted=accepted).cursor == Cursor(0, 2)
+
+
+def test_other_settings_of_the_optimizer_do_not_excuse_other_bits(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="computes other bits than when this run was saved"):
+        resume_tried(tmp_path, FIRST_TRIAL, OTHER_BITS, "optim.lr=0.5", accepted={"optim.lr"})

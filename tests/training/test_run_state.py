@@ -13,6 +13,7 @@ from signs_dist.checkpointing.tensors import Copier, weights_sha256
 from signs_dist.data.plan import EpochPlan
 from signs_dist.errors import UserError
 from signs_dist.learning.metrics import Score
+from signs_dist.models.trial import TrialDigest
 from signs_dist.models.weights import named_weights
 from signs_dist.training.run_state import Best, RunState
 from tests.training.parts import make_stepper
@@ -80,7 +81,10 @@ def test_what_is_saved_is_taken_up(tmp_path: Path) -> None:
     assert int(again.take_sums(2, torch.device("cpu"), is_main=True).tensors()["loss"]) == 0  # once
     first, second = other.state.optimizer.state_dict()["state"], stepper.state.optimizer.state_dict()["state"]
     assert all(torch.equal(first[key]["exp_avg"], second[key]["exp_avg"]) for key in second)
-    assert content["run"] == {"note": "plain"}
+    assert (content["run"], content["trial"]) == ({"note": "plain"}, None)
+    stepper.trial = TrialDigest("a", "b", "c")
+    content = state.to_content(stepper, Copier(), totals, {})
+    assert content["trial"] == {"weights": "a", "training": "b", "evaluation": "c"}
 
 
 def test_sums_of_a_checkpoint_count_on_one_process_only(tmp_path: Path) -> None:

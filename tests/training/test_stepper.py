@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
 from torch.nn import functional
 
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.config.settings import ScheduleConfig
-from signs_dist.errors import UserError
 from signs_dist.learning.metrics import RunningSums, Score, to_host
 from signs_dist.training.stepper import Stepper, make_learning_rate
 from tests.training.parts import make_config, make_stepper
-
-
-class Noisy(nn.Module):
-    """A network that draws from Python's generator, which no seed of a run reaches."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(3, num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(images.mean(dim=(2, 3)))
-        return logits * (1 + random.random())
 
 
 def digest(stepper: Stepper) -> str:
@@ -111,20 +96,6 @@ def test_the_average_of_the_weights_is_evaluated(tmp_path: Path) -> None:
     assert score_of(stepper.evaluate("val")).loss != by_average
     stepper.state.model.load_state_dict({**stepper.state.model.state_dict(), **average.weights()})
     assert score_of(stepper.evaluate("val")).loss == by_average
-
-
-def test_exact_mode_refuses_what_draws_from_elsewhere(tmp_path: Path) -> None:
-    stepper, _ = make_stepper(tmp_path, "model.name=tests.training.test_stepper:Noisy")
-    with pytest.raises(UserError, match=r"exact=true does not work with this model: .* gives other bits each time"):
-        stepper.require_same_bits()
-
-
-def test_exact_mode_accepts_dropout(tmp_path: Path) -> None:
-    stepper, _ = make_stepper(tmp_path, "model.name=signs_net", "model.args={dropout: 0.5}")
-    before = digest(stepper)
-    stepper.require_same_bits()
-    assert digest(stepper) == before
-    assert all(parameter.grad is None for parameter in stepper.state.model.parameters())
 
 
 def test_the_learning_rate_follows_the_images() -> None:

@@ -1,0 +1,172 @@
+"""The trial of a network before an exact run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
+from signs_dist.distributed.strategy import SingleProcess
+from signs_dist.errors import UserError
+from signs_dist.models.trial import TrialDigest
+from signs_dist.training.exact_trial import require_exact, second_process
+from signs_dist.training.second_process import NoAnswerError, SecondProcess
+from tests.training.parts import make_config, make_process, make_silent, make_stepper, shown
+
+HERE = "tests.training.test_exact_trial"
+EXACT = ("exact=true", "train.micro_batch=4", "train.precision=float32")
+
+
+class Counting(nn.Module):
+    """Counts its passes; every 20th differs."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+        self.n = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.n += 1
+        logits: Tensor = self.head(images.mean(dim=(2, 3)))
+        return logits + (self.n % 20 == 0)
+
+
+class ReadsEnvironment(nn.Module):
+    """Reads a variable that stands for anything outside of the config."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(images.mean(dim=(2, 3)))
+        return logits * float(os.environ.get("SOME_FACTOR", "1"))
+
+
+class Answers(SecondProcess):
+    """A second process that has its answer ready."""
+
+    def __init__(self, answer: Callable[[], TrialDigest]) -> None:
+        self._answer = answer
+
+    def ask(self, *arguments: Any) -> None:
+        pass
+
+    def answer(self) -> TrialDigest:
+        return self._answer()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_before() -> Any:
+    """Exact mode chooses kernels for the whole process."""
+    from signs_dist.distributed.exactness import arithmetic_kept
+
+    with arithmetic_kept():
+        yield
+
+
+def test_a_counter_is_refused(tmp_path: Path) -> None:
+    stepper, process = make_stepper(tmp_path, *EXACT, f"model.name={HERE}:Counting")
+    with pytest.raises(UserError, match=r"exact=true does not work with this model: its forward pass changes n, which"):
+        require_exact(stepper, process, None)
+
+
+def test_dropout_is_accepted_and_all_is_as_before(tmp_path: Path) -> None:
+    stepper, process = make_stepper(tmp_path, *EXACT, "model.name=signs_net", "model.args={dropout: 0.5}")
+    before, draws = weights_sha256(plain_weights(stepper.state.model)), torch.get_rng_state()
+    digest = require_exact(stepper, process, None)
+    assert weights_sha256(plain_weights(stepper.state.model)) == before
+    assert all(parameter.grad is None for parameter in stepper.state.model.parameters())
+    assert torch.equal(torch.get_rng_state(), draws)
+    again, _ = make_stepper(tmp_path, *EXACT, "model.name=signs_net", "model.args={dropout: 0.5}")
+    assert require_exact(again, process, None) == digest
+    other, _ = make_stepper(tmp_path, *EXACT, "model.name=signs_net", "model.args={dropout: 0.6}")
+    changed = require_exact(other, process, None)
+    assert (changed.weights, changed.evaluation) == (digest.weights, digest.evaluation)
+    assert changed.training != digest.training
+
+
+def test_all_processes_try_the_same_images(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, *EXACT)
+    images = stepper.make_trial().images
+    strategy = SingleProcess(torch.device("cpu"))
+    strategy.shard = dataclasses.replace(strategy.shard, index=1, count=2)
+    other, _ = make_stepper(tmp_path, *EXACT, process=dataclasses.replace(make_process(), strategy=strategy))
+    assert torch.equal(other.make_trial().images, images)
+
+
+def ranks_of(*digests: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Any:
+    """A process whose neighbours computed what the functions make of its own digest."""
+    process = make_process()
+
+    class Neighbours(SingleProcess):
+        def gather_values(self, value: Any, phase: str) -> list[Any]:
+            return [value, *(digest(value) for digest in digests)]
+
+    return dataclasses.replace(process, strategy=Neighbours(torch.device("cpu")))
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        (0, "the initial weights of rank 2 differ from those of rank 0"),
+        (1, "rank 2 computes other bits than rank 0 from the same images, weights and seed"),
+        (2, "rank 2 computes other bits than rank 0 from the same images, weights and seed"),
+    ],
+)
+def test_a_rank_that_computes_something_else_is_named(tmp_path: Path, place: int, told: str) -> None:
+    stepper, _ = make_stepper(tmp_path, *EXACT)
+    process = ranks_of(lambda value: value, lambda value: (*value[:place], "other", *value[place + 1 :]))
+    with pytest.raises(UserError, match=told) as refused:
+        require_exact(stepper, process, None)
+    assert str(refused.value).startswith("exact=true does not work with this model")
+    if place:
+        assert "other processors or versions of the software" in str(refused.value)
+    require_exact(stepper, ranks_of(lambda value: value), None)
+
+
+@pytest.mark.parametrize(
+    ("field", "told"), [("weights", "it has other initial weights"), ("training", "it computes other bits")]
+)
+def test_a_second_process_that_computes_something_else(tmp_path: Path, field: str, told: str) -> None:
+    stepper, process = make_stepper(tmp_path, *EXACT)
+    digest = require_exact(stepper, process, None)
+    require_exact(stepper, process, Answers(lambda: digest))
+    with pytest.raises(UserError, match=f"exact=true does not work with this model: in a second process, .*{told}"):
+        require_exact(stepper, process, Answers(lambda: dataclasses.replace(digest, **{field: "other"})))
+
+
+def test_a_second_process_that_fails_is_said(tmp_path: Path) -> None:
+    process = make_process(quiet=False)
+    stepper, _ = make_stepper(tmp_path, *EXACT, process=process)
+
+    def fail() -> TrialDigest:
+        raise NoAnswerError("ModuleNotFoundError: No module named 'mine'")
+
+    require_exact(stepper, process, Answers(fail))
+    text = " ".join(shown(process).split())
+    assert "the model was not tried in a second process: ModuleNotFoundError: No module named 'mine'. Whether" in text
+
+
+@pytest.mark.parametrize("settings", [("model.name=mlp",), ("model.name=torchvision:resnet18",)])
+def test_networks_that_are_shipped_need_no_second_process(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    with second_process(make_config(tmp_path, *EXACT, *settings), make_process()) as second:
+        assert second is None
+
+
+def test_neither_fast_mode_nor_other_ranks_start_a_second_process(tmp_path: Path) -> None:
+    own = f"model.name={HERE}:Counting"
+    with second_process(make_config(tmp_path, own), make_process()) as second:
+        assert second is None
+    with second_process(make_config(tmp_path, *EXACT, own), make_silent(make_process())) as second:
+        assert second is None
