@@ -19,7 +19,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m signs_dist.evaluate",
         description="Evaluate a trained model: accuracy with its 95 % interval, accuracy per class, confusion matrix.",
-        epilog="Exit codes: 0 done, 2 wrong input, 130 interrupted.",
+        epilog="Exit codes: 0 done, 2 wrong input, 75 or 130 stopped by a signal, 141 nobody reads the output.",
     )
     add_model_arguments(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), default="val", help="which images (default: val)")
@@ -34,11 +34,13 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
 
     from signs_dist.console.screen import Screen
+    from signs_dist.console.streams import lasting
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder
 
     context = read_context()
-    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
+    output = sys.stdout if options.json is None else lasting(sys.stdout)  # the file is wanted, whoever reads the output
+    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet, file=output)
     RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
 
     from signs_dist.files import write_json

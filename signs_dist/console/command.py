@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import io
 import os
 import re
 import sys
@@ -14,9 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, CommandError, UserError
+from signs_dist.console.streams import finish_output, is_output_lost, prepared_streams
+from signs_dist.errors import EXIT_OUTPUT_LOST, EXIT_USAGE, CommandError, UserError
 from signs_dist.files import explained
 from signs_dist.monitoring.endings import exit_code, final_line
+from signs_dist.monitoring.signals import CommandSignals
 
 SETTINGS = "overrides"
 """The attribute of the parsed arguments that holds `section.key=value …`."""
@@ -125,14 +126,17 @@ def _let_rank_0_print() -> None:
     Each other process waits for its launcher to end it. If that does not happen, only this process has the error, and
     prints it.
     """
+    if not _is_rank_0():
+        time.sleep(LATER_SECONDS)
+
+
+def _is_rank_0() -> bool:
     from signs_dist.environment.launchers import find_launch
 
     try:
-        launch = find_launch(os.environ)
-    except UserError:
-        return
-    if launch.rank != 0:
-        time.sleep(LATER_SECONDS)
+        return find_launch(os.environ).rank == 0
+    except UserError:  # the variables of its launcher are wrong: each process says so
+        return True
 
 
 def _write_torchrun_error(line: str, code: int) -> None:
@@ -148,29 +152,48 @@ def _write_torchrun_error(line: str, code: int) -> None:
 
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. A `CommandError` is printed on standard error, without a traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Characters that the terminal's encoding lacks, and file names that are not UTF-8, must not end a run.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Run a command and return its exit code.
+
+    A `CommandError` and a signal are printed in one line on standard error, without a traceback. A command that prints
+    to `sys.stdout` ends with 141 when nobody reads it any more, and with 2 on a full disk.
+
+    Args:
+        main: the command, called with its arguments.
+        arguments: None: those of this process, which exits when the command has ended.
+    """
+    signals = CommandSignals()
+    with prepared_streams(), signals.handling(until_exit=arguments is None):
+        try:
+            code = _run(main, sys.argv[1:] if arguments is None else arguments)
+            signals.note_ending(code)
+        except KeyboardInterrupt as error:
+            code = exit_code(error)
+            signals.note_ending(code)
+            if _is_rank_0():  # all processes of a run get the signal
+                print(final_line(error), file=sys.stderr)
+        finally:
+            finish_output()
+    return code
+
+
+def _run(main: Main, arguments: Sequence[str]) -> int:
     try:
-        code = main(sys.argv[1:] if arguments is None else arguments)
+        code = main(arguments)
         sys.stdout.flush()
     except UserError as error:
         _let_rank_0_print()
         print(final_line(error), file=sys.stderr)
         _write_torchrun_error(final_line(error), exit_code(error))
         return exit_code(error)
-    except (CommandError, KeyboardInterrupt) as error:
+    except CommandError as error:
         print(final_line(error), file=sys.stderr)
         return exit_code(error)
-    except BrokenPipeError:
-        # The reader of the output, such as `head`, has closed it: print nothing, and keep Python's exit silent too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     except OSError as error:
+        if error.filename is None and is_output_lost():
+            return EXIT_OUTPUT_LOST
         described = explained(error, Path(str(error.filename or "the output")))
-        if not isinstance(described, UserError):
-            raise
-        print(final_line(described), file=sys.stderr)
-        return exit_code(described)
+        if isinstance(described, UserError):
+            print(final_line(described), file=sys.stderr)
+            return exit_code(described)
+        raise
     return code

@@ -203,8 +203,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
     options = _parser().parse_args(arguments)
     from signs_dist.console.screen import Screen
+    from signs_dist.environment.context import is_watched
 
-    screen = Screen(is_terminal=sys.stdout.isatty(), quiet=options.quiet)
+    screen = Screen(is_terminal=is_watched(), quiet=options.quiet)
     found = audit(options.source, processes=options.processes, screen=screen)
     screen.table(counts_table(found.counts))
     for line in duplicate_lines(found.duplicates):

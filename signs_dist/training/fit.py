@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import os
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from signs_dist.checkpointing.resume_rules import refuse_other_settings
 from signs_dist.config.reading import accepted_names
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import Screen, is_in_notebook
+from signs_dist.console.streams import unblocked
 from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.environment.context import read_context
 from signs_dist.errors import require_kind
@@ -72,15 +74,18 @@ def fit(
         refuse_other_settings(folder, config, accepted)
         result = json.loads(folder.result.read_text(encoding="utf-8"))
         return {**result, "run_dir": run_path}
-    screen = Screen(
-        is_terminal=context.is_terminal, quiet=quiet, is_silent=context.rank != 0, is_notebook=is_in_notebook()
-    )
-    with _torch_as_before():
+    with _torch_as_before(), unblocked(sys.stdout) as output:
         result = start_run(
             config,
             run_path,
             context=context,
-            screen=screen,
+            screen=Screen(
+                is_terminal=context.is_terminal,
+                quiet=quiet,
+                is_silent=context.rank != 0,
+                is_notebook=is_in_notebook(),
+                file=output,
+            ),
             device=device,
             accepted=accepted,
             command=["signs_dist.fit"],

@@ -108,6 +108,8 @@ def train(
             lease = strategy.all_succeed(
                 lambda: take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup), "take the run folder"
             )
+        # To the end: until the attempt has its last line in attempts.jsonl, a signal sets a flag and nothing else.
+        cleanup.enter_context(run.stop.handling())
         attempt = _begin(run, earlier)
         log = folder.logs / f"rank{context.rank}.log"
         with process.screen.logging_to(log), supervisor.watching(folder.logs, log, attempt):
@@ -162,8 +164,7 @@ def _train(run: Run, trainer: Trainer, attempt: int, started: float, supervisor:
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
 
     try:
-        with run.stop.handling():
-            result = trainer.train(started)
+        result = trainer.train(started)
     except BaseException as error:
         is_stopped = isinstance(error, (KeyboardInterrupt, StoppedError))
         if is_stopped:
