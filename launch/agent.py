@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +70,13 @@ def start_agent(
             folder=folder,
             shutdown_seconds=shutdown_seconds,
         )
-        return start(plan, on_signal=lambda number: note_signal(run_path, context.rank, number))
+        return start(plan, on_signal=lambda number: note_stop(run_path, context.rank, number))
+
+
+def note_stop(run_path: Path, rank: int, number: int) -> None:
+    """Record a signal for the decision on a requeue, unless SLURM sends it for a person only, as it does SIGHUP."""
+    if number not in (signal.SIGHUP, signal.SIGXCPU):
+        note_signal(run_path, rank, number)
 
 
 def require_one_task_per_node(context: Context) -> None:

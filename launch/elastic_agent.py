@@ -126,6 +126,17 @@ def build_config(settings: AgentSettings, folder: Path) -> LaunchConfig:
     )
 
 
+def honour_nohup(config: LaunchConfig) -> LaunchConfig:
+    """The config of an agent that leaves SIGHUP ignored where `nohup` has it ignored, as do then its workers.
+
+    Releases of torch without the field `signals_to_handle` handle SIGHUP in any case.
+    """
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and hasattr(config, "signals_to_handle"):
+        names = [name for name in config.signals_to_handle.split(",") if name != signal.SIGHUP.name]
+        config.signals_to_handle = ",".join(names)
+    return config
+
+
 def choose_shutdown_variables(seconds: int | None, fields: Collection[str]) -> dict[str, str]:
     """The variable that says how long workers have after a stop signal, for the agent and for the workers.
 
@@ -170,10 +181,13 @@ def main(arguments: Sequence[str]) -> int:
     fields = {field.name for field in dataclasses.fields(LaunchConfig)}
     os.environ.update(choose_shutdown_variables(settings.shutdown_seconds, fields))
     # At SIGTERM, SIGINT, SIGHUP and SIGQUIT the agent raises SignalException, and sends its workers that signal. The
-    # same for SIGUSR2 is the field `signals_to_handle` in newer releases only, and there each signal raises again.
-    signal.signal(signal.SIGUSR2, make_handler(stop))
+    # same for others is the field `signals_to_handle` in newer releases only, and there each signal raises again.
+    handle = make_handler(stop)
+    for number in (signal.SIGUSR2, signal.SIGXCPU):
+        signal.signal(number, handle)
+    config = honour_nohup(build_config(settings, folder))
     try:
-        elastic_launch(build_config(settings, folder), sys.executable)("-u", *settings.arguments)
+        elastic_launch(config, sys.executable)("-u", *settings.arguments)
     except ChildFailedError as error:
         find_first_failure(error).write(folder)
         return EXIT_FAILED

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from signs_dist.console.screen import Screen
+from signs_dist.console.streams import lasting
 from signs_dist.environment.context import is_watched
 from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, UserError
@@ -63,7 +64,7 @@ def follow(run_path: Path, job: str) -> int:
     """
     folder, log = RunFolder(run_path), run_path / "logs" / "rank0.log"
     position = log.stat().st_size if log.exists() else 0
-    screen = Screen(is_terminal=is_watched())
+    screen = Screen(is_terminal=is_watched(), file=lasting(sys.stdout))  # its exit code is wanted, whoever reads it
     watch = _StateWatch(job, screen)
     try:
         with screen.following() as show:
@@ -89,7 +90,7 @@ def follow(run_path: Path, job: str) -> int:
 
 def follow_array(folder: Path) -> int:
     """Wait until no trial waits or runs, and print the table. Returns the worst of the trials' exit codes."""
-    told = ""
+    told, output = "", lasting(sys.stdout)  # as in `follow`
     while True:
         trials = read_trials(folder)
         try:
@@ -98,12 +99,12 @@ def follow_array(folder: Path) -> int:
         except UserError as error:  # a controller that is restarting answers soon
             alive, line = len(trials), str(error)
         if line != told:
-            print(line, flush=True)
+            print(line, file=output, flush=True)
             told = line
         if not alive:
             break
         time.sleep(ARRAY_POLL_SECONDS)
-    print(describe_array(folder))
+    print(describe_array(folder), file=output)
     return worst_code([_trial_code(trial) for trial in trials])
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from signs_dist.console.streams import open_missing_streams
 from signs_dist.environment.launchers import find_launch
 from signs_dist.environment.slurm_job import read_job_attempt
 from signs_dist.errors import EXIT_FAILED, EXIT_STOPPED
@@ -51,6 +52,7 @@ class Job:
     def __call__(self) -> str:
         """Train, and return the run folder. Ends the process with the exit code of signs_dist.train if it is not 0."""
         _enter(self.working_folder, self.import_folders)
+        open_missing_streams()
         if self.port is not None:
             _set_launcher_variables(self.port)
         run_path = Path(self.run_folder)
@@ -162,4 +164,5 @@ if __name__ == "__main__":
     from signs_dist import train
     from signs_dist.console.command import run_command
 
-    sys.exit(run_command(train.main, sys.argv[3:]))
+    del sys.argv[1:3]
+    sys.exit(run_command(train.main))

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Literal
 
 from signs_dist.environment.process_table import kill_tree
-from signs_dist.monitoring.signals import SCHEDULER_SIGNALS
+from signs_dist.monitoring.signals import STOP_SIGNALS, handled_signals
 
 REPEAT_SECONDS = 1.0
 """A Ctrl-C this soon after a signal is the same request: some terminals and launchers send it twice."""
@@ -33,7 +33,7 @@ def choose_action(number: int, seconds_since_first: float | None) -> Literal["pa
 
 @contextlib.contextmanager
 def passing_signals(process: subprocess.Popen[bytes], on_signal: Callable[[int], None]) -> Iterator[list[int]]:
-    """Within the block, pass on SIGINT, SIGTERM and SIGUSR2; a later SIGINT kills the process and all below it.
+    """Within the block, pass on SIGINT and stop signals; a later SIGINT kills the process and all below it.
 
     Args:
         process: the agent, which sends the signal to its workers.
@@ -59,12 +59,12 @@ def passing_signals(process: subprocess.Popen[bytes], on_signal: Callable[[int],
             received.append(number)
             process.send_signal(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, *SCHEDULER_SIGNALS)}
+    before = {number: signal.signal(number, handle) for number in handled_signals()}
     try:
         yield received
     finally:
         if received:
             # srun sends SIGTERM as soon as one of its tasks has ended, which may be before this one has.
-            before |= dict.fromkeys(SCHEDULER_SIGNALS, signal.SIG_IGN)
+            before |= {number: signal.SIG_IGN for number in before if number in STOP_SIGNALS}
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -24,7 +24,7 @@ from signs_dist.monitoring.heartbeat import ORPHAN_SECONDS
 from .elastic_agent import WORKERS, AgentSettings, WorkerFailure
 from .passing_signals import passing_signals
 from .program import program
-from .worker_files import copying_standard_error, has_standard_error, has_stopped
+from .worker_files import copying_standard_error, has_begun, has_standard_error, has_stopped
 
 AGENT_LOG = "agent.log"
 """The agent's standard error: torch's warnings, and its traceback if it fails itself."""
@@ -160,6 +160,8 @@ def start(plan: LaunchPlan, on_signal: Callable[[int], None] = lambda number: No
                 f"lost: the same command with the same --run-dir resumes the run.",
                 file=sys.stderr,
             )
+        elif signals and not has_begun(workers):
+            print(describe_early_stop(signals[0]), file=sys.stderr)
         elif agent_code and not signals and not has_standard_error(workers):
             said = failure.message if failure else (folder / AGENT_LOG).read_text(errors="replace")
             print(last_lines(said), file=sys.stderr)
@@ -171,6 +173,12 @@ def start(plan: LaunchPlan, on_signal: Callable[[int], None] = lambda number: No
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def describe_early_stop(number: int) -> str:
+    """One line for a signal that came before a worker could say anything about it."""
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    return f"stopped by {name} before training began: repeat the command"
 
 
 def last_lines(text: str) -> str:

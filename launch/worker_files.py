@@ -47,6 +47,11 @@ def copying_standard_error(folder: Path) -> Iterator[None]:
         copy()
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether a worker has been started."""
+    return any(folder.rglob(STANDARD_ERROR))
+
+
 def has_standard_error(folder: Path) -> bool:
     """Whether a worker has written to its standard error."""
     return any(path.stat().st_size for path in folder.rglob(STANDARD_ERROR))

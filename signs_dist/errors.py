@@ -18,7 +18,9 @@ EXIT_PEER_LOST = 3
 EXIT_CANNOT_SAVE = 74
 """A checkpoint could not be written (a full disk); earlier checkpoints are whole. sysexits.h calls it EX_IOERR."""
 EXIT_STOPPED = 75
-"""SIGTERM or SIGUSR2 stopped the run, and it is saved: the same command resumes it. sysexits.h: EX_TEMPFAIL."""
+"""A signal other than Ctrl-C stopped the command; a run is saved. The same command resumes. sysexits.h: EX_TEMPFAIL."""
+EXIT_OUTPUT_LOST = 141
+"""Nobody reads the output, as behind `| head`: by the shells' convention 128 + SIGPIPE."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C, by the shells' convention 128 + SIGINT."""
 

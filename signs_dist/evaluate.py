@@ -25,7 +25,8 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m signs_dist.evaluate",
         description="Evaluate a trained model: accuracy with its 95 % interval, accuracy per class, confusion matrix.",
-        epilog="Exit codes: 0 done, 1 the loss is not a finite number, 2 wrong input, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 the loss is not a finite number, 2 wrong input, 75 or 130 stopped by a signal, "
+        "141 nobody reads the output.",
     )
     add_model_arguments(parser)
     parser.add_argument(
@@ -46,11 +47,13 @@ def main(arguments: Sequence[str]) -> int:
     max_megapixels = checked_megapixels(options.max_megapixels)
 
     from signs_dist.console.screen import Screen
+    from signs_dist.console.streams import lasting
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder
 
     context = read_context()
-    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
+    output = sys.stdout if options.json is None else lasting(sys.stdout)  # the file is wanted, whoever reads the output
+    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet, file=output)
     RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
 
     from signs_dist.files import require_writable, write_json

@@ -31,7 +31,7 @@ def build_parser() -> CommandParser:
         prog="python -m signs_dist.predict",
         description="Predict the class of photos with a trained model.",
         epilog="Exit codes: 0 done, 1 a photo has no prediction (with --bad-images skip), 2 wrong input, "
-        "130 interrupted.",
+        "75 or 130 stopped by a signal, 141 nobody reads the output.",
     )
     add_model_arguments(parser)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="photos, or folders with photos")
@@ -54,13 +54,16 @@ def main(arguments: Sequence[str]) -> int:
     max_megapixels = checked_megapixels(options.max_megapixels)
 
     from signs_dist.console.screen import Screen
+    from signs_dist.console.streams import lasting
     from signs_dist.data.images import BadImageError
     from signs_dist.data.listing import find_photos
     from signs_dist.environment.context import read_context
     from signs_dist.run_folder.folder import RunFolder
 
     context = read_context()
-    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet)
+    # Files are wanted, whoever reads the output.
+    output = lasting(sys.stdout) if options.json is not None or options.csv is not None else sys.stdout
+    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet, file=output)
     RunFolder.open(options.run_dir)  # refuses a wrong folder before the slow imports
     paths, passed_over = find_photos(options.images)
     _check_outputs(options.json, options.csv, paths)

@@ -13,9 +13,10 @@ import datetime
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from signs_dist.console.command import CommandParser, add_config_arguments, run_command
+from signs_dist.console.streams import unblocked
 from signs_dist.errors import EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def build_parser() -> CommandParser:
         prog="python -m signs_dist.train",
         description="Train an image classifier as one config says. All files of the run are written to its run folder.",
         epilog="`--explain` prints every setting. Exit codes: 0 done, 1 failed, 2 wrong input, 3 another process of "
-        "the run was lost or never arrived, 74 a checkpoint could not be written, 75 stopped by SIGTERM or SIGUSR2 "
-        "with everything saved, 130 interrupted. After any code but 0, the same command with the same --run-dir "
+        "the run was lost or never arrived, 74 a checkpoint could not be written, 75 stopped by SIGTERM, SIGUSR2 or "
+        "SIGHUP with everything saved, 130 interrupted. After any code but 0, the same command with the same --run-dir "
         "resumes the run.",
     )
     add_config_arguments(parser)
@@ -59,7 +60,13 @@ def build_parser() -> CommandParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train as the arguments say."""
+    """Train as the arguments say. A run does not need anybody who reads its output: the log has all of it."""
+    with unblocked(sys.stdout) as output:
+        return train(arguments, output)
+
+
+def train(arguments: Sequence[str], output: TextIO) -> int:
+    """Train as the arguments say, and write to `output` what a person sees."""
     options = build_parser().parse_intermixed_args(arguments)
 
     from signs_dist.config.reading import accepted_names, read_config
@@ -74,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
 
     config, accepted = loaded.config, accepted_names(options.accept_change)
     context = read_context()
-    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet, is_silent=context.rank != 0)
+    screen = Screen(is_terminal=context.is_terminal, quiet=options.quiet, is_silent=context.rank != 0, file=output)
     run_path, is_new_folder = choose_run_path(options.run_dir, options.config, context)
     # Several processes may look at different moments: they decide together, in training/earlier_attempt.py.
     if context.world_size == 1 and is_finished(run_path, config, accepted):

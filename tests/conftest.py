@@ -59,9 +59,10 @@ def real_photos() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _control_c_works() -> None:
-    """A shell's background job ignores Ctrl-C, and so would all that it starts."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell's background job ignores Ctrl-C, and a job of `nohup` SIGHUP; so would all that it starts."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

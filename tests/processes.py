@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import socket
 import subprocess
@@ -120,6 +121,16 @@ def run_ranks(
             for rank in range(world_size)
         ]
         return [finish(process, timeout) for process in processes]
+
+
+@contextlib.contextmanager
+def without_reader() -> Iterator[io.TextIOWrapper]:
+    """A stream into a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as stream, Path(os.devnull).open("w") as nothing:
+        yield stream
+        os.dup2(nothing.fileno(), writer)  # so that the stream can be closed
 
 
 def wait_for(path: Path, text: str = "", timeout: float = PATIENCE) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import io
 import os
 import re
 import sys
@@ -14,12 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from signs_dist.console.streams import finish_output, is_output_lost, prepared_streams
 from signs_dist.environment.core_use import let_threads_sleep
 from signs_dist.environment.limits import explain_limit
-from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, CommandError, UserError
-from signs_dist.files import explained
+from signs_dist.errors import EXIT_OUTPUT_LOST, EXIT_USAGE, CommandError, UserError
+from signs_dist.files import NO_SPACE, explained
 from signs_dist.monitoring.endings import exit_code, final_line
 from signs_dist.monitoring.plain_text import without_control
+from signs_dist.monitoring.signals import CommandSignals
 
 SETTINGS = "overrides"
 """The attribute of the parsed arguments that holds `section.key=value …`."""
@@ -147,14 +148,17 @@ def _let_rank_0_print() -> None:
     Each other process waits for its launcher to end it. If that does not happen, only this process has the error, and
     prints it.
     """
+    if not _is_rank_0():
+        time.sleep(LATER_SECONDS)
+
+
+def _is_rank_0() -> bool:
     from signs_dist.environment.launchers import find_launch
 
     try:
-        launch = find_launch(os.environ)
-    except UserError:
-        return
-    if launch.rank != 0:
-        time.sleep(LATER_SECONDS)
+        return find_launch(os.environ).rank == 0
+    except UserError:  # the variables of its launcher are wrong: each process says so
+        return True
 
 
 def _write_torchrun_error(line: str, code: int) -> None:
@@ -173,34 +177,56 @@ def _describe_limit(error: OSError | ImportError | MemoryError) -> UserError | N
     """What to print for an error that a limit, a full disk or missing permission explains; None for another error."""
     if limit := explain_limit(error):
         return UserError(f"{str(error) or 'out of memory'}. {limit}")
-    if isinstance(error, OSError):
-        described = explained(error, Path(str(error.filename or "the output")), "open" if error.filename else "write")
-        return described if isinstance(described, UserError) else None
-    return None
+    if not isinstance(error, OSError):
+        return None
+    if error.filename is None:  # no file: standard output
+        full = f"no space left while writing the output: {error.strerror}."
+        return UserError(f"{full} Free some space there, or choose another folder.") if error.errno in NO_SPACE else None
+    described = explained(error, Path(str(error.filename)), "open")
+    return described if isinstance(described, UserError) else None
 
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. A `CommandError` is printed on standard error, without a traceback."""
+    """Run a command and return its exit code.
+
+    A `CommandError` and a signal are printed in one line on standard error, without a traceback. A command that prints
+    to `sys.stdout` ends with 141 when nobody reads it any more, and with 2 on a full disk.
+
+    Args:
+        main: the command, called with its arguments.
+        arguments: None: those of this process, which exits when the command has ended.
+    """
     let_threads_sleep(os.environ)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Characters that the terminal's encoding lacks, and file names that are not UTF-8, must not end a run.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    signals = CommandSignals()
+    with prepared_streams(), signals.handling(until_exit=arguments is None):
+        try:
+            code = _run(main, sys.argv[1:] if arguments is None else arguments)
+            signals.note_ending(code)
+        except KeyboardInterrupt as error:
+            code = exit_code(error)
+            signals.note_ending(code)
+            if _is_rank_0():  # all processes of a run get the signal
+                print(final_line(error), file=sys.stderr)
+        finally:
+            finish_output()
+    return code
+
+
+def _run(main: Main, arguments: Sequence[str]) -> int:
     try:
-        code = main(sys.argv[1:] if arguments is None else arguments)
+        code = main(arguments)
         sys.stdout.flush()
     except UserError as error:
         _let_rank_0_print()
         print(final_line(error), file=sys.stderr)
         _write_torchrun_error(final_line(error), exit_code(error))
         return exit_code(error)
-    except (CommandError, KeyboardInterrupt) as error:
+    except CommandError as error:
         print(final_line(error), file=sys.stderr)
         return exit_code(error)
-    except BrokenPipeError:
-        # The reader of the output, such as `head`, has closed it: print nothing, and keep Python's exit silent too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     except (OSError, ImportError, MemoryError) as error:
+        if isinstance(error, OSError) and error.filename is None and is_output_lost():
+            return EXIT_OUTPUT_LOST
         described = _describe_limit(error)
         if described is None:
             raise

@@ -6,9 +6,11 @@ import contextlib
 import datetime
 import io
 import math
+import os
+import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -16,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from signs_dist.console.streams import LastingStream, describe_trouble
 from signs_dist.monitoring.beats import Work
 from signs_dist.monitoring.plain_text import without_control
 
@@ -68,6 +71,18 @@ class _Stamped(io.TextIOBase):
         self._stream.flush()
 
 
+def without_wrong_sizes(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables without a COLUMNS or LINES that is no size: at COLUMNS=0 rich would print nothing."""
+    wrong = [name for name in ("COLUMNS", "LINES") if not re.fullmatch("0*[1-9][0-9]*", environment.get(name, ""))]
+    return {name: text for name, text in environment.items() if name not in wrong}
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Called for a BrokenPipeError: raise it. rich's own method ends the process with exit code 1."""
+        raise
+
+
 class Screen:
     """Standard output of a command.
 
@@ -76,7 +91,7 @@ class Screen:
         quiet: show only results and errors.
         is_silent: show nothing, and write to the log only: for all processes of a run except rank 0.
         is_notebook: whether the output is a notebook's cell: then every epoch prints a line.
-        file: where to write; standard output by default.
+        file: where to write; standard output by default. When a `LastingStream` loses its reader, the log says so.
 
     Attributes:
         work: the work that a bar shows or would show, for the heartbeat; None without one.
@@ -97,7 +112,7 @@ class Screen:
         self._is_silent = is_silent
         self.work: Work | None = None
         width = None if is_terminal else PLAIN_WIDTH
-        self._console = Console(
+        self._console = _Console(
             file=file or sys.stdout,
             force_terminal=is_terminal,
             force_jupyter=False,  # rich would write into the cell whatever `file` is, the log too
@@ -105,7 +120,10 @@ class Screen:
             width=width,
             highlight=False,
             soft_wrap=True,
+            _environ=without_wrong_sizes(os.environ),
         )
+        self._lasting = file if isinstance(file, LastingStream) else None
+        self._news_told: set[str] = set()
         self._log: Console | None = None
         self._throttles: dict[str, Throttle] = {}
 
@@ -119,6 +137,7 @@ class Screen:
                 color_system=None,
                 width=PLAIN_WIDTH,
                 soft_wrap=True,
+                _environ={},
             )
             try:
                 yield
@@ -147,10 +166,19 @@ class Screen:
     def _show(self, text: Text, *, seen: bool) -> None:
         for console in self._consoles(seen=seen):
             console.print(text)
+        if self._log is not None:
+            self._log_lost_output(self._log)
 
     def _consoles(self, *, seen: bool) -> list[Console]:
-        shown = [self._console] if seen and not self._is_silent else []
+        shown: list[Console] = [self._console] if seen and not self._is_silent else []
         return shown if self._log is None else [*shown, self._log]
+
+    def _log_lost_output(self, log: Console) -> None:
+        """Write to the log, once, that nobody reads the output."""
+        news = describe_trouble(self._lasting) if self._lasting is not None else ""
+        if news and news not in self._news_told:
+            self._news_told.add(news)
+            log.print(plain_text(news))
 
     def banner(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print rows of (name, text), the names in a column."""
@@ -174,7 +202,12 @@ class Screen:
                     left = f", {seconds:.0f} s left" if before < done < total else ""
                     self._plain(what, done, total, f"{what}: {done:,}/{total:,} images{left}")
 
-            yield report
+            try:
+                yield report
+            except KeyboardInterrupt:
+                if self.work is not None:
+                    self.say(f"{self.work.what}: stopped at {self.work.numbers}")
+                raise
 
     @contextlib.contextmanager
     def training(self, total_steps: int) -> Iterator[Callable[[int, str, str], None]]:

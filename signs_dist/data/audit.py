@@ -253,8 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     max_megapixels = checked_megapixels(options.max_megapixels) or MAX_MEGAPIXELS
     from signs_dist.console.class_tables import count_table
     from signs_dist.console.screen import Screen
+    from signs_dist.environment.context import is_watched
 
-    screen = Screen(is_terminal=sys.stdout.isatty(), quiet=options.quiet)
+    screen = Screen(is_terminal=is_watched(), quiet=options.quiet)
     found = audit(options.source, processes=options.processes, screen=screen, max_megapixels=max_megapixels)
     screen.tables(lambda width: [count_table(found.counts, width)])
     for line in found.notes:

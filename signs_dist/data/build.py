@@ -285,8 +285,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options["max_megapixels"] = checked_megapixels(options["max_megapixels"]) or MAX_MEGAPIXELS
     request = BuildRequest(**options)
     from signs_dist.console.screen import Screen
+    from signs_dist.console.streams import lasting
+    from signs_dist.environment.context import is_watched
 
-    build(request, screen=Screen(is_terminal=sys.stdout.isatty(), quiet=quiet))
+    build(request, screen=Screen(is_terminal=is_watched(), quiet=quiet, file=lasting(sys.stdout)))
     return EXIT_OK
 
 

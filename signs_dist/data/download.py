@@ -224,8 +224,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
     options = _parser().parse_args(arguments)
     from signs_dist.console.screen import Screen
+    from signs_dist.console.streams import lasting
+    from signs_dist.environment.context import is_watched
 
-    screen = Screen(is_terminal=sys.stdout.isatty())
+    screen = Screen(is_terminal=is_watched(), file=lasting(sys.stdout))
     path = download(options.out, file_id=options.file_id, counts=PUBLISHED_COUNTS, screen=screen)
     screen.result(f"{path}: {_counted(PUBLISHED_COUNTS)} images, checksums verified")
     screen.result(f"build the data set: python -m signs_dist.data.build --source {shlex.quote(str(path))}")

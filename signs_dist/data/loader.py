@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
-import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -17,6 +15,7 @@ from signs_dist.data.batches import Batch
 from signs_dist.data.plan import BatchKey, EpochPlan, Shard
 from signs_dist.data.samplers import EvaluationSampler, PlanBatchSampler, PlanSampler
 from signs_dist.errors import UserError
+from signs_dist.monitoring.signals import end_for_parent_only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,26 +162,7 @@ def _start_worker(worker: int) -> None:
     Stop signals to a whole job reach its workers too. The main process ends them itself, after it has saved.
     """
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU):
         signal.signal(number, signal.SIG_IGN)
-    _end_for_parent_only()
+    end_for_parent_only()
     torch.set_num_threads(1)
-
-
-def _end_for_parent_only() -> None:
-    """Let SIGTERM end this worker only if it comes from the process that started it.
-
-    A scheduler sends SIGTERM to every process of a job. Without its workers, the main process would wait for a batch
-    that never comes, and save nothing.
-    """
-    parent = os.getppid()
-    # Blocked in all threads, so that sigwaitinfo can read the sender.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-    def wait_and_end() -> None:
-        while True:
-            info = signal.sigwaitinfo({signal.SIGTERM})
-            if info.si_pid == parent or os.getppid() != parent:
-                os._exit(0)
-
-    threading.Thread(target=wait_and_end, name="terminated", daemon=True).start()

@@ -260,6 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     from signs_dist.config.settings import DataConfig
     from signs_dist.console.screen import Screen
+    from signs_dist.console.streams import lasting
+    from signs_dist.environment.context import is_watched
     from signs_dist.environment.cores import read_usable_cores
 
     defaults = DataConfig()
@@ -268,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = defaults.synthetic.seed if options.seed is None else options.seed
     image_size = defaults.image_size if options.size is None else options.size
     root = options.out or default_root(image_size, counts, seed)
-    screen = Screen(is_terminal=sys.stdout.isatty(), quiet=options.quiet)
+    screen = Screen(is_terminal=is_watched(), quiet=options.quiet, file=lasting(sys.stdout))
     with screen.preparing() as report:
         write_synthetic_set(
             root,

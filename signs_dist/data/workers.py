@@ -10,12 +10,13 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from signs_dist.environment.cores import read_usable_cores
 from signs_dist.errors import UserError
+from signs_dist.monitoring.signals import STOP_SIGNALS, end_for_parent_only
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,6 +24,8 @@ Resource = TypeVar("Resource")
 
 BATCH = 16
 """Items that a worker takes at once; large photos take a third of a second."""
+FOR_PARENT = {signal.SIGINT, *STOP_SIGNALS} - {signal.SIGTERM}
+"""Signals that are blocked in workers. SIGTERM is not: the executor ends workers with it."""
 NUM_BATCHES_AHEAD = 2
 """Batches queued per worker: few, so that an interrupt takes effect at once."""
 
@@ -55,7 +58,8 @@ def run_batches(
                 yield work(opened, one)
         return
     context = multiprocessing.get_context("spawn")  # fork would copy the locks of threads that do not run in the copy
-    executor = concurrent.futures.ProcessPoolExecutor(num_processes, mp_context=context, initializer=_end_with_parent)
+    with _signals_blocked():
+        executor = concurrent.futures.ProcessPoolExecutor(num_processes, mp_context=context, initializer=_obey_parent)
     task = functools.partial(_work_in_worker, work, resource)
     pending: set[concurrent.futures.Future[list[Result]]] = set()
     waiting = iter(batches)
@@ -75,6 +79,10 @@ def run_batches(
             "the system killed a worker process, most often because memory ran out. "
             "Repeat the command with fewer workers: --processes 1."
         ) from error
+    except BaseException:
+        # As Ctrl-C. What workers do is written aside only, so a worker may end in the middle of it.
+        _kill_workers(executor)
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -82,14 +90,30 @@ def run_batches(
 def _submit(
     executor: concurrent.futures.ProcessPoolExecutor, task: Callable[[], list[Result]]
 ) -> concurrent.futures.Future[list[Result]]:
-    # This starts processes, which inherit the mask. A terminal sends Ctrl-C to all; only the parent handles it.
+    with _signals_blocked():
+        return executor.submit(task)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Within the block, processes that are started inherit a mask: of the job's signals only the parent sees most.
+
+    A terminal sends Ctrl-C and SIGHUP to all processes of a job, a scheduler SIGUSR2.
+    """
     if threading.current_thread() is not threading.main_thread():
-        return executor.submit(task)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_PARENT)
     try:
-        return executor.submit(task)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill_workers(executor: concurrent.futures.ProcessPoolExecutor) -> None:
+    processes = getattr(executor, "_processes", None) or {}  # Python 3.14 has kill_workers()
+    for process in list(processes.values()):
+        process.kill()
 
 
 _of_worker: dict[str, Any] = {}
@@ -105,8 +129,12 @@ def _work_in_worker(
     return work(_of_worker["resource"], items)
 
 
-def _end_with_parent() -> None:
-    """In a worker: end when the parent ends, even by SIGKILL. Else the worker would wait on its queue for ever."""
+def _obey_parent() -> None:
+    """In a worker: end when the parent ends, even by SIGKILL. Else the worker would wait on its queue for ever.
+
+    SIGTERM to the whole job is for the parent, which then ends its workers.
+    """
+    end_for_parent_only()
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker was started by multiprocessing
 

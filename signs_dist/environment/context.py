@@ -92,4 +92,6 @@ def read_context() -> Context:
 
 def is_watched() -> bool:
     """Whether standard output is a terminal that can move its cursor."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    # A program without a standard output, or one that has closed it, may use the library.
+    is_open = sys.stdout is not None and not sys.stdout.closed
+    return is_open and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

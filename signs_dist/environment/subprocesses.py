@@ -76,12 +76,16 @@ def _lines(output: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _ending_by_sigterm() -> Iterator[None]:
-    """Within the block, SIGTERM raises SystemExit, so that child processes do not outlive this process."""
+    """Within the block, SIGTERM raises an exception, so that child processes do not outlive this process.
+
+    A command has a handler of its own, which raises; elsewhere the exception is SystemExit.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or callable(signal.getsignal(signal.SIGTERM)):
         yield
         return
     before = signal.signal(signal.SIGTERM, handle)

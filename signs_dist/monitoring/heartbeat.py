@@ -17,6 +17,8 @@ from signs_dist.monitoring.signals import end_now
 
 ORPHAN_SECONDS = 30.0
 """How long a process has to save and end after its launcher is gone: as long as torchrun waits after a stop signal."""
+STOPPED_SECONDS = 5.0
+"""A process that has made no beat for so long was stopped. A busy machine delays a beat by less."""
 
 
 class Heartbeat:
@@ -69,7 +71,7 @@ class Heartbeat:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._seen_beats = -1
-        self._progress_time = time.time()
+        self._beat_time = self._progress_time = time.time()
         self._has_logged_stall = False
         self._failed_since: float | None = None
         self._orphaned_since: float | None = None
@@ -97,6 +99,9 @@ class Heartbeat:
 
     def _beat(self) -> None:
         now = time.time()
+        if now - self._beat_time > STOPPED_SECONDS:
+            self._progress_time += now - self._beat_time  # this process was stopped, as by Ctrl-Z: that is no stall
+        self._beat_time = now
         self._end_with_launcher(now)
         if self._pulse.beats != self._seen_beats:
             self._seen_beats, self._progress_time, self._has_logged_stall = self._pulse.beats, now, False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from signs_dist.checkpointing.resume_rules import is_result_of
 from signs_dist.config.reading import accepted_names
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import Screen, is_in_notebook
+from signs_dist.console.streams import unblocked
 from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.environment.context import read_context
 from signs_dist.errors import in_python_words, require_kind
@@ -71,15 +73,18 @@ def fit(
     # Several processes may look at different moments: they decide together, in training/earlier_attempt.py.
     if run_dir and context.world_size == 1 and is_result_of(folder, config, accepted):
         return {**(folder.read_result() or {}), "run_dir": run_path}
-    screen = Screen(
-        is_terminal=context.is_terminal, quiet=quiet, is_silent=context.rank != 0, is_notebook=is_in_notebook()
-    )
-    with _torch_as_before():
+    with _torch_as_before(), unblocked(sys.stdout) as output:
         return start_run(
             config,
             run_path,
             context=context,
-            screen=screen,
+            screen=Screen(
+                is_terminal=context.is_terminal,
+                quiet=quiet,
+                is_silent=context.rank != 0,
+                is_notebook=is_in_notebook(),
+                file=output,
+            ),
             device=device,
             accepted=accepted,
             command=["signs_dist.fit"],

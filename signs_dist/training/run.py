@@ -111,6 +111,8 @@ def train(
                 lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
                 "load the checkpoint",
             )
+        # To the end: until the attempt has its last line in attempts.jsonl, a signal sets a flag and nothing else.
+        cleanup.enter_context(run.stop.handling())
         attempt = _begin(run, earlier)
         log = folder.logs / f"rank{context.rank}.log"
         with process.screen.logging_to(log), supervisor.watching(folder.logs, log, attempt):
@@ -178,8 +180,7 @@ def _train(
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
 
     try:
-        with run.stop.handling():
-            result = trainer.train(started)
+        result = trainer.train(started)
     except BaseException as error:
         is_stopped = isinstance(error, (KeyboardInterrupt, StoppedError))
         if is_stopped:

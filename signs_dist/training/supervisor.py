@@ -16,6 +16,7 @@ from pathlib import Path
 
 from signs_dist.config.settings import ProcessesConfig
 from signs_dist.console.screen import Screen
+from signs_dist.console.streams import finish_output
 from signs_dist.distributed.error_file import recorded
 from signs_dist.environment.context import Context
 from signs_dist.errors import (
@@ -148,7 +149,7 @@ class Supervisor:
                 print(render(card), file=sys.stderr, flush=True)
         self._tell_reason(reason)
         if self._context.world_size > 1:
-            sys.stdout.flush()
+            finish_output()
             end_now(code)
         raise SystemExit(code)
 

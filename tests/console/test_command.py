@@ -16,6 +16,8 @@ from launch import local
 from signs_dist import evaluate, predict, train
 from signs_dist.console.command import CommandParser, add_config_arguments, config_arguments, run_command
 from signs_dist.errors import PeerLostError, SaveError, StoppedError, TrainingFailedError, UserError
+from signs_dist.monitoring.signals import StoppedBySignal
+from tests.processes import rank_environment
 
 
 def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
@@ -35,6 +37,7 @@ def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
         (StoppedError("at step 3", 75), 75, "stopped\n"),
         (StoppedError("at step 3"), 130, "interrupted\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (StoppedBySignal(signal.SIGHUP), 75, "stopped by SIGHUP: repeat the command\n"),
         (PermissionError(13, "Permission denied", "a/b"), 2, "error: cannot open a/b: Permission denied."),
         (OSError(28, "No space left on device"), 2, "error: no space left while writing the output: No space left"),
     ],
@@ -50,6 +53,16 @@ def test_bugs_keep_their_traceback() -> None:
     for error in (RuntimeError("a bug"), ValueError("a bug"), OSError(5, "Input/output error")):
         with pytest.raises(type(error)):
             run_command(raises(error), [])
+
+
+@pytest.mark.parametrize(("rank", "told"), [("0", "interrupted\n"), ("1", "")])
+def test_only_rank_0_tells_of_a_signal_that_all_processes_get(
+    rank: str, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in rank_environment(int(rank), 2, 29500).items():
+        monkeypatch.setenv(name, value)
+    assert run_command(raises(KeyboardInterrupt()), []) == 130
+    assert capsys.readouterr().err == told
 
 
 def test_success_is_zero_and_arguments_arrive() -> None:
@@ -172,7 +185,7 @@ def test_a_closed_output_gives_no_traceback() -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=10) == 1
+    assert process.wait(timeout=10) == 141
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -287,3 +287,50 @@ def test_a_run_elsewhere_is_followed_with_its_bar() -> None:
     with screen.following() as show:
         show(Work("training", 500, 1000, "loss 0.5"))
     assert stream.getvalue() == ""  # off a terminal the run prints its own lines
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"COLUMNS": "0"},
+        {"COLUMNS": "00"},
+        {"COLUMNS": ""},
+        {"COLUMNS": "-5"},
+        {"COLUMNS": "\u00b2"},
+        {"COLUMNS": "20"},
+        {"LINES": "0"},
+        {"LINES": "\u00b2"},
+        {"TERM": ""},
+        {"TERM": "unknown"},
+        {"TERM": "xterm-256color", "COLORTERM": "truecolor"},
+        {"NO_COLOR": "1"},
+        {"FORCE_COLOR": "1"},
+        {"TTY_COMPATIBLE": "0"},
+        {"TTY_INTERACTIVE": "0"},
+        {"TERM": "dumb", "COLUMNS": "0", "LINES": "0"},
+    ],
+)
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_no_variable_of_a_terminal_hides_a_line(
+    variables: dict[str, str], is_terminal: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("TERM", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    stream = io.StringIO()
+    screen = Screen(is_terminal=is_terminal, file=stream)
+    with screen.logging_to(tmp_path / "log"), screen.training(10) as show:
+        show(1, "loss 1.0", "3 s")
+        screen.result("a line that is longer than twenty columns")
+    assert "a line that is longer than twenty columns" in stream.getvalue()
+    assert "a line that is longer than twenty columns" in (tmp_path / "log").read_text()
+
+
+def test_an_interrupted_preparation_says_how_far_it_was() -> None:
+    stream = io.StringIO()
+    screen = Screen(is_terminal=False, file=stream)
+    with pytest.raises(KeyboardInterrupt), screen.preparing() as report:  # noqa: PT012
+        report("drawing hands", 32, 1200)
+        raise KeyboardInterrupt
+    assert stream.getvalue() == "drawing hands: stopped at 32/1,200 images\n"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import signal
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from signs_dist.data import workers
 from signs_dist.environment import cores
 from signs_dist.errors import UserError
+from signs_dist.monitoring.signals import CommandSignals
+from tests.processes import wait_until
 
 
 def _processes(_: object, items: Sequence[int]) -> list[tuple[int, int]]:
@@ -22,8 +28,14 @@ def _die(_: object, items: object) -> list[int]:
     return []
 
 
-def _interrupt_is_blocked(_: object, items: object) -> list[bool]:
-    return [signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+def _blocked(_: object, items: object) -> list[set[int]]:
+    return [set(signal.pthread_sigmask(signal.SIG_BLOCK, [])) - {signal.SIGTERM}]
+
+
+def _sleep_long(folder: Path, items: Sequence[int]) -> list[int]:
+    (folder / str(os.getpid())).touch()
+    time.sleep(60 if items[0] else 0)
+    return [1]
 
 
 class _Nothing:
@@ -32,10 +44,34 @@ class _Nothing:
     def __exit__(self, *_: object) -> None: ...
 
 
-def test_workers_leave_ctrl_c_to_their_parent() -> None:
-    batches = list(workers.run_batches(_interrupt_is_blocked, list(range(100)), resource=_Nothing, processes=2))
-    assert batches == [[True]] * 7
-    assert not _interrupt_is_blocked(None, None)[0]
+@dataclasses.dataclass(frozen=True)
+class _Folder:
+    path: Path
+
+    def __call__(self) -> contextlib.AbstractContextManager[Path]:
+        return contextlib.nullcontext(self.path)
+
+
+def test_workers_leave_signals_to_their_parent() -> None:
+    batches = list(workers.run_batches(_blocked, list(range(100)), resource=_Nothing, processes=2))
+    assert batches == [[{signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGXCPU}]] * 7
+    assert _blocked(None, None) == [set()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_workers_in_the_middle_of_their_work(tmp_path: Path, number: signal.Signals) -> None:
+    with CommandSignals().handling(until_exit=False):
+        batches = workers.run_batches(_sleep_long, list(range(100)), resource=_Folder(tmp_path), processes=2)
+        with contextlib.closing(batches):
+            assert next(batches) == [1]
+            wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+            begun = time.monotonic()
+            sent = [*map(int, (path.name for path in tmp_path.iterdir())), os.getpid()]  # as to the whole job
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the signal may come late
+                for pid in sent:
+                    os.kill(pid, number)
+                next(batches)
+    assert time.monotonic() - begun < 20  # they had a minute of work
 
 
 @pytest.mark.slow

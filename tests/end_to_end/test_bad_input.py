@@ -162,7 +162,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mounted = os.geteuid() == 0 and shutil.which("mount") is not None
     if mounted:
-        command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+        command = ["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", str(folder)]
         mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     if not mounted:
         pytest.skip("a small file system can be mounted by root only")
@@ -172,7 +172,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_under_the_cache(refused: Refused, photos: Path, full_disk: Path) -> None:
-    (full_disk / "filler").write_bytes(b"x" * 60_000)
+    (full_disk / "filler").write_bytes(b"x" * 190_000)
     message = refused(photos, f"data.cache={full_disk}", "data.image_size=64")
     assert "no space left" in message
     assert str(full_disk) in message

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,15 @@ def test_the_context_of_this_process_is_frozen() -> None:
     assert context.process_id == os.getpid()
     with pytest.raises(dataclasses.FrozenInstanceError):
         context.rank = 1  # type: ignore[misc]
+
+
+@pytest.mark.usefixtures("_no_launcher")
+def test_a_program_without_a_standard_output_has_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert not read_context().is_terminal
 
 
 @pytest.mark.usefixtures("_no_launcher")

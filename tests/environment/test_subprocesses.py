@@ -93,6 +93,18 @@ def test_sigterm_ends_the_block_and_is_handled_as_before_behind_it(tmp_path: Pat
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_the_handler_of_a_command_stays(tmp_path: Path) -> None:
+    """It raises too, and its exit code is the one that is documented."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with started([sys.executable, "-c", ""], tmp_path / "output"):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
+
+
 def test_another_thread_sets_no_handler(tmp_path: Path) -> None:
     codes: list[int] = []
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launch.agent import choose_variables, main, plan_rendezvous, require_one_task_per_node
+from launch.agent import choose_variables, main, note_stop, plan_rendezvous, require_one_task_per_node
 from launch.torchrun import Rendezvous
 from signs_dist.console.command import run_command
 from signs_dist.environment.context import Context
@@ -81,3 +83,12 @@ def test_what_does_not_fit_is_refused(
         monkeypatch.delenv(name, raising=False)
     assert run_command(main, arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_signal_that_only_a_person_sends_does_not_requeue_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for number in (signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR2):
+        note_stop(tmp_path, 0, number)
+    assert [path.name for path in (tmp_path / "submit" / "notices").iterdir()] == ["7.0.0.SIGUSR2"]

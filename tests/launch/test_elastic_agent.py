@@ -18,6 +18,7 @@ from launch.elastic_agent import (
     build_config,
     choose_shutdown_variables,
     find_first_failure,
+    honour_nohup,
     make_handler,
 )
 
@@ -128,3 +129,17 @@ def test_the_second_signal_does_not_interrupt_what_the_first_began() -> None:
     handle(signal.SIGUSR2, None)
     handle(signal.SIGUSR2, None)
     assert stopped == [signal.SIGUSR2]
+
+
+@pytest.mark.skipif(not hasattr(LaunchConfig, "signals_to_handle"), reason="this torch handles SIGHUP in any case")
+@pytest.mark.parametrize(
+    ("handler", "names"),
+    [(signal.SIG_IGN, "SIGTERM,SIGINT,SIGQUIT"), (signal.SIG_DFL, "SIGTERM,SIGINT,SIGHUP,SIGQUIT")],
+)
+def test_an_agent_below_nohup_leaves_sighup_ignored(tmp_path: Path, handler: signal.Handlers, names: str) -> None:
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        config = honour_nohup(build_config(SETTINGS, tmp_path))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert config.signals_to_handle == names

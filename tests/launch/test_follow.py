@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from launch.jobs import note_job
 from launch.notices import leave_notice
 from launch.trials import make_trials, write_trials
 from signs_dist.run_folder.folder import RunFolder
+from tests.processes import without_reader
 from tests.slurm_cluster import answer_with, put_scontrol
 
 SHOWN = (
@@ -39,6 +41,21 @@ def test_one_who_waits_goes_on_when_the_controller_answers_again(
         "job 7: failed, requeued 2 times",
     ]
     assert "not finished: job 7 is failed" in told.err
+
+
+def test_one_who_waits_gets_the_exit_code_though_nobody_reads(
+    some_slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = make_trials(tmp_path, [("seed=0",)])
+    write_trials(tmp_path, trials)
+    note_job(RunFolder(trials[0].path).create().path, "7", "001")
+    answer_with(some_slurm, "squeue", "", code=0)
+    with without_reader() as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        put_scontrol(some_slurm, f"echo '{SHOWN.replace('RUNNING', 'FAILED')}'")
+        assert follow.follow(tmp_path, "7") == 75
+        put_scontrol(some_slurm, "echo 'JobId=7 JobState=FAILED'")
+        assert follow.follow_array(tmp_path) == 1
 
 
 @pytest.mark.parametrize("is_finished", [True, False])

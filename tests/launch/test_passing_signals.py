@@ -14,7 +14,7 @@ import pytest
 from launch import passing_signals
 from launch.passing_signals import choose_action
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
 
 
 @pytest.fixture
@@ -53,6 +53,8 @@ def sleeping() -> Iterator[subprocess.Popen[bytes]]:
         (signal.SIGTERM, 0.5, "pass on"),
         (signal.SIGTERM, 60.0, "pass on"),  # the end, after SIGUSR2 gave notice of it
         (signal.SIGUSR2, 60.0, "ignore"),
+        (signal.SIGHUP, 60.0, "ignore"),
+        (signal.SIGXCPU, 60.0, "ignore"),  # the system sends it each second
     ],
 )
 def test_what_a_signal_does(number: int, seconds_since_first: float | None, action: str) -> None:
@@ -94,3 +96,14 @@ def test_without_a_signal_all_is_as_before() -> None:
         pass
     assert received == []
     assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("is_ignored", [True, False])
+def test_nohup_is_honoured(is_ignored: bool) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    with sleeping() as process, passing_signals.passing_signals(process, lambda number: None) as received:
+        os.kill(os.getpid(), signal.SIGHUP)
+        if not is_ignored:
+            assert process.wait(timeout=10) == -signal.SIGHUP
+    assert received == ([] if is_ignored else [signal.SIGHUP])

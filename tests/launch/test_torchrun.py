@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from launch.torchrun import (
     choose_exit_code,
     choose_log_level,
     choose_thread_variables,
+    describe_early_stop,
     last_lines,
 )
 from signs_dist.environment.process_table import read_birth
@@ -41,6 +44,8 @@ KILLED = WorkerFailure(137, "rank 1 of 2 was killed")
         (-9, {}, 137),
         (1, {"first_signal": signal.SIGTERM, "has_stopped": True}, 75),
         (1, {"first_signal": signal.SIGUSR2, "has_stopped": True}, 75),
+        (1, {"first_signal": signal.SIGHUP, "has_stopped": True}, 75),
+        (1, {"first_signal": signal.SIGHUP}, 129),
         (1, {"first_signal": signal.SIGINT}, 130),
         (1, {"first_signal": signal.SIGTERM}, 143),
         (1, {"first_signal": signal.SIGTERM, "failure": KILLED}, 143),
@@ -226,3 +231,22 @@ def test_workers_get_the_signal_that_the_launch_gets(
 
     told = "50" if hasattr(LaunchConfig, "shutdown_timeout") else "None"
     assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == [f"{sent.value} {told}"] * 2
+
+
+def test_a_signal_before_a_worker_runs_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextlib.contextmanager
+    def received(*_: Any) -> Iterator[list[int]]:
+        yield [signal.SIGTERM]
+
+    monkeypatch.setattr(torchrun, "_start_agent", lambda plan, folder: None)
+    monkeypatch.setattr(torchrun, "_wait", lambda process: -signal.SIGTERM)
+    monkeypatch.setattr(torchrun, "passing_signals", received)
+    assert torchrun.start(LaunchPlan(2, {}, ())) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM before training began: repeat the command\n"
+
+
+def test_the_line_about_an_early_signal() -> None:
+    assert describe_early_stop(signal.SIGTERM) == "stopped by SIGTERM before training began: repeat the command"
+    assert describe_early_stop(signal.SIGINT).startswith("stopped by Ctrl-C before")

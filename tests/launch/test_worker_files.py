@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.worker_files import copying_standard_error, has_standard_error, has_stopped
+from launch.worker_files import copying_standard_error, has_begun, has_standard_error, has_stopped
 
 
 def worker_file(folder: Path, rank: int, name: str, text: str = "") -> Path:
@@ -20,9 +20,11 @@ def worker_file(folder: Path, rank: int, name: str, text: str = "") -> Path:
 
 def test_standard_error_is_copied_while_it_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not has_standard_error(tmp_path)
+    assert not has_begun(tmp_path)
     with copying_standard_error(tmp_path):
         path = worker_file(tmp_path, 0, "stderr.log")
         assert not has_standard_error(tmp_path)
+        assert has_begun(tmp_path)
         with path.open("a", encoding="utf-8") as stream:
             stream.write("first\n")
             stream.flush()

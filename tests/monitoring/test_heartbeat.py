@@ -55,6 +55,21 @@ def test_a_beat_says_what_its_bar_shows(tmp_path: Path) -> None:
     assert find_work(tmp_path) is None
 
 
+def test_a_process_that_was_stopped_has_not_stalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after Ctrl-Z and fg: the time between is neither training nor a stall."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    log = tmp_path / "rank0.log"
+    heartbeat = Heartbeat(tmp_path, identity(log=str(log)), Pulse(), stall_seconds=60, end_with=3)
+    for now[0] in (1000.0, 1000.5, 5000.0, 5000.5):
+        heartbeat._beat()
+    assert not log.exists()
+    assert read_beats(tmp_path)[0].progress_time == pytest.approx(4999.5)
+    for now[0] in range(5001, 5065):  # type: ignore[assignment]
+        heartbeat._beat()
+    assert log.read_text().count("no progress for 60 s") == 1
+
+
 def test_a_stall_leaves_the_stacks_in_the_log_once(tmp_path: Path) -> None:
     log = tmp_path / "rank0.log"
     log.write_text("before\n")
