@@ -14,7 +14,7 @@ from typing import Any
 from signs_dist.config.reading import dump_config
 from signs_dist.config.settings import Config
 from signs_dist.distributed.exactness import require_same_start
-from signs_dist.errors import StoppedError, UserError
+from signs_dist.errors import LoadingError, StoppedError, UserError
 from signs_dist.monitoring.signals import StopRequest
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
@@ -161,6 +161,12 @@ def _train(run: Run, trainer: Trainer, attempt: int, started: float, supervisor:
         with contextlib.suppress(UserError, OSError):  # a full disk must not hide the error
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
 
+    def end_stuck(error: LoadingError) -> None:
+        write_end(f"{type(error).__name__}: {error}")
+        supervisor.end_stuck(error)
+
+    if supervisor.may_end_process:
+        run.stepper.when_loading_is_stuck(end_stuck)
     try:
         with run.stop.handling():
             result = trainer.train(started)

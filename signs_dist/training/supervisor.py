@@ -61,11 +61,13 @@ class Supervisor:
     Attributes:
         pulse: the phase of training, set by the training loop.
         when_known: called with one line on why the run failed, before this process ends; None to call nothing.
+        may_end_process: whether an error may end this process. False in a user's own program with one process.
     """
 
     def __init__(self, context: Context, config: ProcessesConfig, device: str, screen: Screen) -> None:
         self.pulse = Pulse()
         self.when_known: Callable[[str], None] | None = None
+        self.may_end_process = True
         self._context, self._config, self._screen = context, config, screen
         self._identity = self._make_identity(device, "")
         self._folder: Path | None = None
@@ -92,11 +94,19 @@ class Supervisor:
         if self._context.world_size > 1:
             self.run(action)
             return
+        self.may_end_process = False
         try:
             action()
         except BaseException as error:
             self._tell_reason(_reason(error))
             raise
+
+    def end_stuck(self, error: BaseException) -> None:
+        """Report an error of a main thread that hangs, and end this process. Called in another thread."""
+        try:
+            self._end(error)
+        except SystemExit as end:
+            end_now(int(str(end.code)))
 
     @contextlib.contextmanager
     def watching(self, folder: Path, log: Path, attempt: int) -> Iterator[None]:
