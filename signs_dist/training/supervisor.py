@@ -21,6 +21,7 @@ from signs_dist.environment.context import Context
 from signs_dist.errors import (
     EXIT_PEER_LOST,
     CommandError,
+    LoadingError,
     PeerLostError,
     StoppedError,
     TrainingFailedError,
@@ -101,12 +102,9 @@ class Supervisor:
             self._tell_reason(_reason(error))
             raise
 
-    def end_stuck(self, error: BaseException) -> None:
-        """Report an error of a main thread that hangs, and end this process. Called in another thread."""
-        try:
-            self._end(error)
-        except SystemExit as end:
-            end_now(int(str(end.code)))
+    def end_stuck(self, error: LoadingError) -> None:
+        """Report the error of a main thread that hangs, and end this process. Called in another thread."""
+        self._end(error)
 
     @contextlib.contextmanager
     def watching(self, folder: Path, log: Path, attempt: int) -> Iterator[None]:
@@ -157,7 +155,8 @@ class Supervisor:
             if is_shown:
                 print(render(card), file=sys.stderr, flush=True)
         self._tell_reason(reason)
-        if self._context.world_size > 1:
+        # At a normal end, Python would wait without limit for loader workers that hang.
+        if self._context.world_size > 1 or isinstance(error, LoadingError):
             sys.stdout.flush()
             end_now(code)
         raise SystemExit(code)
