@@ -97,12 +97,15 @@ def test_a_read_that_hangs_in_this_process_is_reported_by_another_thread(told: l
 
     def end(error: LoadingError) -> None:
         stuck.append(error)
-        done.set()  # a run ends its process here
+        if "step 2" in str(error):  # on a busy machine the first batch is late too
+            done.set()  # a run ends its process here
 
     loader.on_stuck = end
     assert len(list(loader.epoch(0))) == 3
-    assert str(stuck[0]).startswith("rank 0 waited 0 s for the images of epoch 1, step 2: this process reads")
-    assert "larger data.timeout_seconds (it is 0.2)" in str(stuck[0])
+    text = next(str(error) for error in stuck if "step 2" in str(error))
+    assert text.startswith("rank 0 waited ")
+    assert "s for the images of epoch 1, step 2: this process reads and decodes them" in text
+    assert "larger data.timeout_seconds (it is 0.2)" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS])

@@ -98,16 +98,15 @@ def test_one_process_shows_a_card_for_anything_else(tmp_path: Path, capsys: pyte
     assert "ZeroDivisionError: a bug" in reasons[0]
 
 
-@pytest.mark.parametrize("in_another_thread", [False, True])
+@pytest.mark.parametrize("is_stuck", [False, True])
 def test_images_that_never_come_end_the_process_at_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], in_another_thread: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_stuck: bool
 ) -> None:
-    # At a normal end Python waits for workers that hang; and a main thread that hangs raises nothing.
+    # At a normal end Python waits for workers that hang; and a main thread that is stuck raises nothing itself.
     supervisor, error = make(), LoadingError("no batch came")
-    with pytest.raises(Ended) as caught, supervisor.watching(tmp_path, tmp_path / "rank0.log", 1):
-        if in_another_thread:
-            supervisor.end_stuck(error)
-        supervisor.run(failing(error))
+    run = in_run(supervisor, tmp_path, error)
+    with pytest.raises(Ended) as caught:
+        supervisor.end_stuck(error) if is_stuck else supervisor.run(run)
     assert caught.value.code == 1
     assert "error  LoadingError: no batch came" in capsys.readouterr().err
 
