@@ -175,7 +175,7 @@ def _unwrapped(results: Iterator[Any] | None, wait: BatchWait) -> Generator[Any,
                 explained = explain_failure(error, workers, wait.timeout_seconds)
                 if explained is None:
                     raise
-                raise explained from error
+                raise explained from error.with_traceback(None)  # its frames would keep the workers
             if isinstance(result, (UserError, LoadingError)):
                 raise result
             yield result
