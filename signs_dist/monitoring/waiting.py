@@ -59,7 +59,7 @@ class WaitWatcher:
         """Within the block this process waits.
 
         Args:
-            describe: says for what: subject and verb, without a period. It is called in the thread.
+            describe: says for what: subject and verb, without a period; "" says nothing. It is called in the thread.
             limit_seconds: `on_limit` is called once after this time; None: never.
             on_limit: is called in the thread with the seconds waited, such as to end a process that hangs in a read.
         """
@@ -88,7 +88,9 @@ class WaitWatcher:
             waited = now - wait.begun
             if now >= wait.next_notice:
                 wait.next_notice = now + REPEAT_SECONDS
-                self._tell(f"{wait.describe()} ({waited:.0f} s so far)")
+                what = wait.describe()
+                if what and wait is self._wait:  # it may be over meanwhile
+                    self._tell(f"{what} ({waited:.0f} s so far)")
             if wait.on_limit is not None and wait.limit_seconds is not None and waited > wait.limit_seconds:
                 on_limit, wait.on_limit = wait.on_limit, None
                 on_limit(waited)
