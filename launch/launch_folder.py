@@ -1,4 +1,4 @@
-"""The temporary folder of a launch, which its agent reads and writes. If a launch is killed, the next one removes it."""
+"""The temporary folder of a launch, which its agent reads and writes. What a killed launch leaves, the next removes."""
 
 from __future__ import annotations
 

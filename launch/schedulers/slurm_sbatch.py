@@ -10,11 +10,14 @@ from pathlib import Path
 
 from signs_dist.environment.slurm_job import job_variables
 from signs_dist.errors import UserError
+from signs_dist.monitoring.waiting import telling
 
 from ..job import Job
 from .base import Submission
 from .slurm_script import batch_script
 
+SUBMIT_SECONDS = 300.0
+"""How long sbatch may take to submit: it asks a busy controller again and again by itself."""
 TEST_SECONDS = 60.0
 """How long sbatch --test-only may take."""
 MAX_SUBMITIT_TIMEOUTS = 3
@@ -36,10 +39,10 @@ def outside_of_any_job() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def call_sbatch(*arguments: str, script: str | None = None, timeout: float | None = None) -> tuple[str, str]:
+def call_sbatch(*arguments: str, script: str | None = None, timeout: float = SUBMIT_SECONDS) -> tuple[str, str]:
     """(standard output, standard error) of sbatch; `script` is its standard input. Raises `UserError` if it refuses."""
     try:
-        with outside_of_any_job():
+        with outside_of_any_job(), telling(lambda: "sbatch has not answered yet"):
             ended = subprocess.run(
                 ["sbatch", *arguments], input=script, capture_output=True, text=True, timeout=timeout, check=False
             )
@@ -51,7 +54,7 @@ def call_sbatch(*arguments: str, script: str | None = None, timeout: float | Non
     except subprocess.TimeoutExpired:
         raise UserError(
             f"SLURM does not answer (sbatch {' '.join(arguments)}, within {timeout} s). Type the command again when it "
-            f"does."
+            f"does; if squeue --me shows the job then, it was taken after all."
         ) from None
     told = " ".join(ended.stderr.replace("sbatch:", "").split())
     if ended.returncode:

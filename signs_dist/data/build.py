@@ -25,6 +25,7 @@ from signs_dist.data.audit import (
     find_duplicates,
 )
 from signs_dist.data.images import BadImageError
+from signs_dist.data.locks import locked
 from signs_dist.data.photos.build_plan import (
     BuildRequest,
     PlannedImage,
@@ -84,19 +85,15 @@ def build(request: BuildRequest, *, screen: Screen | None = None) -> Path:
 @contextlib.contextmanager
 def _locked(out: Path, screen: Screen) -> Iterator[None]:
     """Let one process build a folder at a time. The system releases the lock of a process that is killed."""
-    from filelock import FileLock, Timeout
-
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out.parent / f".{out.name}.lock")
+    lock = locked(out.parent / f".{out.name}.lock", f"builds {out}", tell=screen.result)
+    with contextlib.ExitStack() as stack:
         try:
-            acquired = lock.acquire(timeout=0)
-        except Timeout:
-            screen.say(f"waiting until another build of {out} ends")
-            acquired = lock.acquire()
-    except OSError as error:
-        raise UserError(f"cannot write to {out.parent}: {error.strerror}. Choose another folder with --out.") from error
-    with acquired:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {out.parent}: {error.strerror}. Choose another folder with --out."
+            ) from error
         yield
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.data.locks import locked
 from signs_dist.data.photos.archive import list_zip, open_zip
 from signs_dist.data.photos.sources import arrange
 from signs_dist.errors import EXIT_OK, UserError
@@ -195,14 +196,12 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 @contextlib.contextmanager
 def _locked(aside: Path) -> Iterator[None]:
-    from filelock import FileLock
-
-    try:
-        aside.mkdir(parents=True, exist_ok=True)
-        acquired = FileLock(aside.parent / f"{aside.name}.lock").acquire()
-    except OSError as error:
-        raise explained(error, aside) from error
-    with acquired:
+    with contextlib.ExitStack() as stack:
+        try:
+            aside.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(aside.parent / f"{aside.name}.lock", "downloads the same file"))
+        except OSError as error:
+            raise explained(error, aside) from error
         try:
             yield
         finally:

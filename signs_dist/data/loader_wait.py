@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from signs_dist.environment.limits import read_limits
-from signs_dist.environment.process_table import describe_process
+from signs_dist.environment.process_table import describe_processes
 from signs_dist.errors import LoadingError, UserError
 from signs_dist.monitoring.waiting import WaitWatcher
 
@@ -91,8 +91,7 @@ def describe_workers(workers: Sequence[int | None]) -> str:
     """What the processes do that load."""
     if not workers:
         return "this process reads and decodes them"
-    shown = ", ".join(describe_process(pid) for pid in workers[:MOST_SHOWN] if pid is not None)
-    return f"loader workers: {shown}{' …' if len(workers) > MOST_SHOWN else ''}"
+    return f"loader workers: {describe_processes(workers, MOST_SHOWN)}"
 
 
 def explain_failure(error: RuntimeError, workers: Sequence[Worker], timeout_seconds: float) -> LoadingError | None:

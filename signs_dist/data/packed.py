@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from signs_dist.data.folder import ImageIndex
 from signs_dist.data.images import load_rgb
+from signs_dist.data.locks import locked
 from signs_dist.errors import UserError
 from signs_dist.files import explained, write_json
 
@@ -51,7 +51,13 @@ class PackedSplit:
 
 
 def open_packed(
-    index: ImageIndex, image_size: int, cache: Path, *, num_threads: int, on_progress: Progress | None = None
+    index: ImageIndex,
+    image_size: int,
+    cache: Path,
+    *,
+    num_threads: int,
+    on_progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> PackedSplit:
     """Open the packed form of `index`. If it is missing or damaged, make it first.
 
@@ -63,6 +69,7 @@ def open_packed(
         cache: folder for packed splits.
         num_threads: images decoded at once.
         on_progress: called with (images done, images in all) while packing.
+        tell: gets a line when this waits long for another process, or for storage; None: standard error.
 
     Raises:
         BadImageError: an image cannot be decoded. The error names it; no part of the pack is left.
@@ -73,7 +80,7 @@ def open_packed(
         raise UserError(f"data.cache={cache} is a file. Choose a folder; it is created if it is missing.")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f"{folder.name}.lock"):
+        with locked(cache / f"{folder.name}.lock", "packs these images", tell=tell):
             digest = _intact_digest(folder, len(index), image_size)
             if digest is None:
                 digest = _pack(index, image_size, folder, num_threads, on_progress)

@@ -95,6 +95,7 @@ def open_split(
     report: Report,
     augment: AugmentConfig | None = None,
     seed: int = 0,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[Dataset[Batch], str]:
     """The batches of a split, packed or from files, and its fingerprint.
 
@@ -105,6 +106,7 @@ def open_split(
         report: called with the progress.
         augment: for training images: its torchvision transforms are applied to each image. None: no transforms.
         seed: the run's seed, for these transforms.
+        tell: gets a line when this waits long for another process; None: standard error.
 
     Returns:
         (data set, fingerprint): the fingerprint is a SHA-256 over pixels, labels and names if packed, else over names,
@@ -122,6 +124,7 @@ def open_split(
         Path(config.cache),
         num_threads=num_threads,
         on_progress=lambda done, total: report(f"packing {index.split} images", done, total),
+        tell=tell,
     )
     return PackedBatches(packed, transform, seed), _fingerprint(index, [packed.digest])
 

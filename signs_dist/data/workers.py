@@ -15,7 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from signs_dist.environment.cores import read_usable_cores
+from signs_dist.environment.process_table import describe_processes
 from signs_dist.errors import UserError
+from signs_dist.monitoring.waiting import WaitWatcher
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,6 +25,8 @@ Resource = TypeVar("Resource")
 
 BATCH = 16
 """Items that a worker takes at once; large photos take a third of a second."""
+STUCK_SECONDS = 1800.0
+"""How long all workers together may take to finish one batch."""
 NUM_BATCHES_AHEAD = 2
 """Batches queued per worker: few, so that an interrupt takes effect at once."""
 
@@ -45,7 +49,7 @@ def run_batches(
         batch: items that a worker takes at once.
 
     Raises:
-        UserError: the system killed a worker process.
+        UserError: the system killed a worker process, or none finished a batch within `STUCK_SECONDS`.
     """
     batches = [items[start : start + batch] for start in range(0, len(items), batch)]
     num_processes = min(processes or read_usable_cores(os.environ), len(batches))
@@ -59,6 +63,7 @@ def run_batches(
     task = functools.partial(_work_in_worker, work, resource)
     pending: set[concurrent.futures.Future[list[Result]]] = set()
     waiting = iter(batches)
+    watcher = WaitWatcher()
     try:
         while True:
             for one in waiting:
@@ -67,7 +72,12 @@ def run_batches(
                     break
             if not pending:
                 return
-            done, pending = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+            with watcher.waiting(lambda: f"waits for images from {describe_processes(_ids(executor))}"):
+                done, pending = concurrent.futures.wait(
+                    pending, STUCK_SECONDS, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+            if not done:
+                raise _stuck(executor)
             for future in done:
                 yield future.result()
     except BrokenProcessPool as error:
@@ -76,7 +86,24 @@ def run_batches(
             "Repeat the command with fewer workers: --processes 1."
         ) from error
     finally:
+        watcher.close()
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _ids(executor: concurrent.futures.ProcessPoolExecutor) -> list[int]:
+    return list(getattr(executor, "_processes", None) or {})  # it has no public name for them
+
+
+def _stuck(executor: concurrent.futures.ProcessPoolExecutor) -> UserError:
+    """End the workers, and say what they did."""
+    what = describe_processes(_ids(executor))
+    for pid in _ids(executor):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return UserError(
+        f"no image came within {STUCK_SECONDS:g} s from {what}. Is the storage reachable? Repeat the command when it "
+        f"is."
+    )
 
 
 def _submit(

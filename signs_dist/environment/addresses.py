@@ -17,6 +17,8 @@ ANSWER_SECONDS = 5.0
 """How long loopback may take to answer."""
 RETRY_SECONDS = 1.0
 """The pause until a name is asked for again: a name server learns of a new machine while others wait for it."""
+LEAST_SECONDS = 1.0
+"""How long a name server may take at least, however short the limit is."""
 GLOO_INTERFACES = "GLOO_SOCKET_IFNAME"
 """Names of the interfaces that gloo uses, separated by commas (torch.distributed, "Choosing the network interface")."""
 
@@ -117,5 +119,5 @@ def _try_name(name: str, look_up: Callable[[str], object], seconds: float) -> st
 
     thread = threading.Thread(target=ask, name="name look-up", daemon=True)
     thread.start()
-    thread.join(max(0.0, seconds))
+    thread.join(max(LEAST_SECONDS, seconds))
     return reasons[-1]

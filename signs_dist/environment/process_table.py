@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -63,6 +64,12 @@ def describe_process(pid: int) -> str:
     except (OSError, IndexError):
         return f"process {pid} (gone)"
     return f"process {pid} ({_STATES.get(state, 'running')})"
+
+
+def describe_processes(pids: Sequence[int | None], most: int = 8) -> str:
+    """What several processes do: the first `most` of them."""
+    shown = ", ".join(describe_process(pid) for pid in pids[:most] if pid is not None)
+    return f"{shown}{' …' if len(pids) > most else ''}"
 
 
 _STATES = {

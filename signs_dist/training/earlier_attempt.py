@@ -21,7 +21,9 @@ from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpo
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import percent
 from signs_dist.errors import CheckpointError, UserError
+from signs_dist.monitoring.waiting import telling
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.lease import NAME as LEASE
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import SaveLine, of_kind
 from signs_dist.training.prepare import Prepared
@@ -37,14 +39,16 @@ def take_lease(
     if not folder.is_writer:
         return None
     context = process.context
-    lease = Lease.acquire(
-        folder.path,
-        host=context.host,
-        pid=context.process_id,
-        takeover_seconds=takeover_seconds,
-        job=context.job,
-        on_asked=lambda: os.kill(context.process_id, signal.SIGTERM),
-    )
+    waits = f"waits until the holder of {folder.path / LEASE} ends or gives no sign of life for {takeover_seconds:g} s"
+    with telling(lambda: waits, tell=process.screen.result):
+        lease = Lease.acquire(
+            folder.path,
+            host=context.host,
+            pid=context.process_id,
+            takeover_seconds=takeover_seconds,
+            job=context.job,
+            on_asked=lambda: os.kill(context.process_id, signal.SIGTERM),
+        )
     cleanup.callback(lease.release)
     return lease
 

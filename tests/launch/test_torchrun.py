@@ -99,7 +99,7 @@ def test_the_agent_gets_the_plan() -> None:
 
 def test_a_launch_on_one_machine_has_a_name_of_its_own() -> None:
     one, other = LaunchPlan(2, {}, ()).settings, LaunchPlan(2, {}, ()).settings
-    assert (one.num_nodes, one.endpoint, one.rendezvous) == (1, "localhost:0", {})
+    assert (one.num_nodes, one.endpoint, one.rendezvous) == (1, "127.0.0.1:0", {})
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", one.run_id)
     assert one.run_id != other.run_id
 
