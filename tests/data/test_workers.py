@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -57,3 +59,14 @@ def test_a_control_group_of_one_core_on_a_machine_of_two_gives_one_worker(monkey
     monkeypatch.setattr(cores, "read_cgroup_limit", lambda: 1.0)
     batches = workers.run_batches(_processes, list(range(100)), resource=_Nothing)
     assert {process for batch in batches for _, process in batch} == {os.getpid()}
+
+
+def _hang(_: object, items: object) -> list[int]:
+    time.sleep(60)
+    return []
+
+
+def test_workers_that_hang_end_the_wait_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.5)
+    with pytest.raises(UserError, match=r"no image came within 0.5 s from process \d+ \("):
+        list(workers.run_batches(_hang, range(4), resource=contextlib.nullcontext, processes=2, batch=1))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from launch.agent import choose_variables, main, plan_rendezvous, require_one_task_per_node
+from launch import agent
+from launch.agent import choose_variables, main, plan_rendezvous, require_address, require_one_task_per_node
 from launch.torchrun import Rendezvous
 from signs_dist.console.command import run_command
 from signs_dist.environment.context import Context
@@ -81,3 +82,11 @@ def test_what_does_not_fit_is_refused(
         monkeypatch.delenv(name, raising=False)
     assert run_command(main, arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_first_node_knows_its_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_address("127.0.0.1", "node1", seconds=1)
+    monkeypatch.setattr(agent, "await_name", lambda name, seconds: "Name or service not known")
+    told = "node1 found no address for nowhere, the first node of the job, within 1 s: Name or service not known"
+    with pytest.raises(UserError, match=told):
+        require_address("nowhere", "node1", seconds=1)

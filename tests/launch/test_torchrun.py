@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from launch.torchrun import (
     choose_exit_code,
     choose_log_level,
     choose_thread_variables,
+    describe_start,
     last_lines,
 )
 from signs_dist.environment.process_table import read_birth
@@ -119,6 +121,15 @@ def test_only_what_was_left_behind_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
         assert process.wait(timeout=5) == -signal.SIGKILL
 
 
+def test_what_a_launch_waits_for_before_its_processes_start() -> None:
+    alone = LaunchPlan(2, {}, ())
+    assert describe_start(alone, os.getpid()).startswith(
+        f"torch's agent has not started the 2 processes yet: process {os.getpid()} ("
+    )
+    several = LaunchPlan(2, {}, (), rendezvous=Rendezvous(3, "node1:29401", "job7"))
+    assert describe_start(several, os.getpid()).endswith("), which meets the agents of 3 nodes at node1:29401")
+
+
 def launch_command(code: str, plan: str = "") -> list[str]:
     """A launch of two workers that run `code`; `plan` changes the LaunchPlan."""
     start = (
@@ -164,7 +175,7 @@ def test_a_launch_ends_as_its_worker_and_says_so_once(tmp_path: Path, code: str,
 
 @pytest.mark.slow
 def test_what_torch_refuses_is_shown(tmp_path: Path) -> None:
-    ended = launch(tmp_path, "pass", "rendezvous=Rendezvous(1, 'localhost:x', 'a')", LOGLEVEL="verbose")
+    ended = launch(tmp_path, "pass", "rendezvous=Rendezvous(2, 'localhost:x', 'a')", LOGLEVEL="verbose")
     assert ended.code == 1
     assert "The port number of the rendezvous endpoint 'localhost:x' must be an integer" in ended.err.splitlines()[-1]
     assert ended.err.count("Traceback") == 1
