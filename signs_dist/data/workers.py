@@ -49,7 +49,8 @@ def run_batches(
         batch: items that a worker takes at once.
 
     Raises:
-        UserError: the system killed a worker process, or none finished a batch within `STUCK_SECONDS`.
+        UserError: the system killed a worker process, or did not start one; or none finished a batch within
+            `STUCK_SECONDS`.
     """
     batches = [items[start : start + batch] for start in range(0, len(items), batch)]
     num_processes = min(processes or read_usable_cores(os.environ), len(batches))
@@ -107,6 +108,18 @@ def _stuck(executor: concurrent.futures.ProcessPoolExecutor) -> UserError:
 
 
 def _submit(
+    executor: concurrent.futures.ProcessPoolExecutor, task: Callable[[], list[Result]]
+) -> concurrent.futures.Future[list[Result]]:
+    try:
+        return _submit_masked(executor, task)
+    except OSError as error:
+        raise UserError(
+            f"cannot start worker processes: {error.strerror}. Limits are shown by ulimit -a: open files -n, processes "
+            f"-u, memory -v. Raise the one that is too low, or repeat the command with --processes 1."
+        ) from error
+
+
+def _submit_masked(
     executor: concurrent.futures.ProcessPoolExecutor, task: Callable[[], list[Result]]
 ) -> concurrent.futures.Future[list[Result]]:
     # This starts processes, which inherit the mask. A terminal sends Ctrl-C to all; only the parent handles it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -44,7 +45,10 @@ def find_loopback() -> str:
 
 
 def listen(address: str, port: int = 0, *, backlog: int = 1024) -> socket.socket:
-    """A socket that listens at one address. Port 0 takes a free one. Raises OSError."""
+    """A socket that listens at one address, or with "" on all interfaces. Port 0 takes a free one. Raises OSError."""
+    if not address and socket.has_dualstack_ipv6():
+        with contextlib.suppress(OSError):  # IPv6 is compiled in and switched off, or the port is taken
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=backlog)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, backlog=backlog)
 

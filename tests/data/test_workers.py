@@ -70,3 +70,16 @@ def test_workers_that_hang_end_the_wait_and_are_named(monkeypatch: pytest.Monkey
     monkeypatch.setattr(workers, "STUCK_SECONDS", 0.5)
     with pytest.raises(UserError, match=r"no image came within 0.5 s from process \d+ \("):
         list(workers.run_batches(_hang, range(4), resource=contextlib.nullcontext, processes=2, batch=1))
+
+
+def _nothing(_: object, items: Sequence[int]) -> list[int]:
+    return list(items)
+
+
+def test_workers_that_the_system_does_not_start_name_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(workers, "_submit_masked", fail)
+    with pytest.raises(UserError, match=r"cannot start worker processes: Too many open files\. .* open files -n"):
+        list(workers.run_batches(_nothing, range(4), resource=contextlib.nullcontext, processes=2, batch=1))

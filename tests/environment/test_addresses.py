@@ -67,6 +67,25 @@ def test_a_listener_is_on_one_address_only() -> None:
         assert server.getsockname()[0] == "127.0.0.1"
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no IPv6")
+def test_all_interfaces_are_those_of_ipv6_too() -> None:
+    with listen("") as server:
+        for address in ("127.0.0.1", "::1"):
+            socket.create_connection((address, server.getsockname()[1]), timeout=5).close()
+
+
+def test_without_ipv6_all_interfaces_are_those_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with listen("") as server:
+        assert server.family == socket.AF_INET
+        socket.create_connection(("127.0.0.1", server.getsockname()[1]), timeout=5).close()
+
+
+def test_a_port_in_use_is_not_taken_twice() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(OSError, match="in use"):
+        listen("", server.getsockname()[1])
+
+
 @pytest.mark.parametrize("given", ["", "eth0", "lo", "eth0,lo", "eth0,"])
 def test_legal_interfaces(given: str) -> None:
     check_interfaces({"GLOO_SOCKET_IFNAME": given}, ("lo", "eth0"))
