@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from signs_dist import train
 from signs_dist.config.reading import accepted_names, read_config
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.screen import Screen
 from signs_dist.data.plan import cut_global_batch
 from signs_dist.environment.context import read_context
 from signs_dist.environment.devices import parse_gpus
 from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_OK, UserError
-from signs_dist.monitoring.waiting import tell_on_standard_error
 from signs_dist.run_folder.folder import RunFolder
 
 from .torchrun import LaunchPlan, choose_thread_variables, start
@@ -70,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_OK
     check_arguments(rest, plan.num_processes)
     if options.gpus is None and plan.num_processes > context.usable_cores:
-        tell_on_standard_error(describe_shared_cores(plan.num_processes, context.usable_cores))
+        screen = Screen(is_terminal=context.is_terminal, quiet="--quiet" in rest)
+        screen.say(describe_shared_cores(plan.num_processes, context.usable_cores))
     return start(plan)
 
 
