@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.config.reading import dump_config
 from signs_dist.errors import UserError
+from signs_dist.monitoring import waiting
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import SaveLine
 from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
 from signs_dist.training.run_state import Best, RunState
 from signs_dist.training.stepper import Stepper
-from tests.training.parts import Made, make_config, make_process, make_silent, make_stepper, make_trainer
+from tests.training.parts import Made, make_config, make_process, make_silent, make_stepper, make_trainer, shown
 
 
 @pytest.fixture
@@ -279,3 +282,19 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, cleanup: contex
     earlier = find(tmp_path, cleanup, "model.name=signs_net", accepted={"model"})
     with pytest.raises(UserError, match="of another model"):
         resume(earlier, tmp_path, "model.name=signs_net", accepted={"model"})
+
+
+def test_a_long_wait_for_the_lease_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleanup: contextlib.ExitStack
+) -> None:
+    monkeypatch.setattr(waiting, "NOTICE_SECONDS", 0.05)
+    acquire = Lease.acquire
+
+    def acquire_late(*arguments: Any, **options: Any) -> Lease:
+        time.sleep(0.4)
+        return acquire(*arguments, **options)
+
+    monkeypatch.setattr(Lease, "acquire", acquire_late)
+    folder, process = RunFolder(tmp_path), make_process()
+    assert take_lease(folder, process, 30.0, cleanup) is not None
+    assert f"waits until the holder of {tmp_path / 'lease.json'} ends" in shown(process)
