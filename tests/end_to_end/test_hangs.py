@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -59,3 +61,36 @@ def test_a_typo_is_one_line_however_many_processes(tmp_path: Path) -> None:
     assert ended.code == 2
     assert ended.err.startswith("error: train.epoch=3: unknown key train.epoch. Did you mean train.epochs?")
     assert len(ended.err.splitlines()) == 1
+
+
+STUCK = """
+import os, sys
+from signs_dist.console.command import run_command
+from signs_dist.data.batches import FileBatches
+from signs_dist.train import main
+
+reader, writer = os.pipe()
+decode, num_decoded = FileBatches._decode, 0
+
+def decode_or_hang(self, sample):
+    global num_decoded
+    num_decoded += 1
+    if num_decoded > 40:
+        os.read(reader, 1)  # as from a file server that does not answer
+    return decode(self, sample)
+
+FileBatches._decode = decode_or_hang
+sys.exit(run_command(main))
+"""
+
+
+@pytest.mark.slow
+def test_one_process_that_hangs_in_a_read_ends_with_a_card(tmp_path: Path) -> None:
+    settings = ("data.storage=files", "data.num_workers=0", "data.timeout_seconds=3", "--run-dir", "run", "--quiet")
+    ended = run([sys.executable, "-c", STUCK, *SMALL, *settings], tmp_path, {})
+    assert ended.code == 1, ended.last_lines
+    card = " ".join(ended.err.split())
+    assert re.search(r"error LoadingError: rank 0 waited \d+ s for the images of epoch 1, step 3: this process", card)
+    assert "set a larger data.timeout_seconds (it is 3)" in card
+    end = json.loads((tmp_path / "run" / "attempts.jsonl").read_text().splitlines()[-1])
+    assert end["reason"].startswith("LoadingError: rank 0 waited ")
