@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from signs_dist.data.loader import LoaderSettings
-from signs_dist.environment.limits import Limits
+from signs_dist.environment.worker_limits import Limits
 from signs_dist.errors import UserError
 
 LONGEST_SOCKET_PATH = 107

@@ -14,7 +14,7 @@ from signs_dist.data.loader import LoaderSettings, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.plan import BatchKey, EpochPlan, Shard
 from signs_dist.data.randomness import Stream, stream_key
-from signs_dist.environment.limits import read_limits
+from signs_dist.environment.worker_limits import read_limits
 from signs_dist.errors import UserError, require_kind
 
 Collate = Callable[[list[Any]], Any]

@@ -16,7 +16,7 @@ from signs_dist.data.loader_room import require_room
 from signs_dist.data.plan import BatchKey
 from signs_dist.distributed.exactness import require_same_bits
 from signs_dist.distributed.strategy import Wishes
-from signs_dist.environment.limits import read_limits
+from signs_dist.environment.worker_limits import read_limits
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import build_optimizer

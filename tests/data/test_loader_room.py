@@ -9,7 +9,7 @@ import pytest
 
 from signs_dist.data.loader import LoaderSettings
 from signs_dist.data.loader_room import LONGEST_SOCKET_PATH, SOCKET_NAME, require_room
-from signs_dist.environment.limits import Limits
+from signs_dist.environment.worker_limits import Limits
 from signs_dist.errors import UserError
 
 ENOUGH = Limits(

@@ -16,7 +16,7 @@ from torch.nn import functional
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.config.settings import ScheduleConfig
-from signs_dist.environment.limits import read_limits
+from signs_dist.environment.worker_limits import read_limits
 from signs_dist.errors import LoadingError, UserError
 from signs_dist.learning.metrics import RunningSums, Score, to_host
 from signs_dist.training import stepper as stepper_module

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.environment import limits
-from signs_dist.environment.limits import read_limits
+from signs_dist.environment import worker_limits
+from signs_dist.environment.worker_limits import read_limits
 
 
 def test_limits_are_those_of_the_system(tmp_path: Path) -> None:
@@ -26,15 +26,15 @@ def test_limits_are_those_of_the_system(tmp_path: Path) -> None:
 
 
 def test_shared_memory_of_a_machine(tmp_path: Path) -> None:
-    free, is_writable = limits._shared_memory(tmp_path)
+    free, is_writable = worker_limits._shared_memory(tmp_path)
     assert free is None or free > 0
     assert is_writable
-    assert limits._shared_memory(tmp_path / "missing") == (None, True)  # no such folder: another system
+    assert worker_limits._shared_memory(tmp_path / "missing") == (None, True)  # no such folder: another system
 
 
 def test_shared_memory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert limits._shared_memory(tmp_path)[1] is False
+    assert worker_limits._shared_memory(tmp_path)[1] is False
 
 
 def test_no_temporary_folder_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
