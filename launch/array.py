@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,15 +18,23 @@ from . import check
 from .claim import end_claim
 from .flags import read_request
 from .follow import follow_array
-from .handover import check_request, check_script, handed_over, make_folder, make_job, taken_back, tell
+from .handover import (
+    check_request,
+    check_script,
+    handed_over,
+    make_folder,
+    make_job,
+    taken_back,
+    tell,
+    tell_differences,
+)
 from .jobs import note_job
+from .program import typed
 from .request import Request
 from .schedulers import SCHEDULERS
 from .schedulers.base import Submission
 from .status import describe_array
 from .trials import Trial, make_trials, parse_grid, write_trials
-
-DEFAULT_PARALLEL = 8
 
 
 def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -38,25 +45,25 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     grid = parse_grid(options.array)
     first = read_request(options, [*arguments, *grid[0]])
     scheduler = SCHEDULERS[first.cluster.kind]
-    if not scheduler.takes_arrays:
-        raise UserError(f"--array is for SLURM, not for --cluster {first.cluster.kind}.")
+    _refuse_too_many(len(grid), first.cluster.kind)
+    parallel = scheduler.choose_parallel(first.cluster, options.parallel)
     folder = first.run_path
     array = dataclasses.replace(first, arguments=tuple(arguments), overrides=first.overrides[: -len(grid[0])])
     trials = make_trials(folder, grid)
     requests = make_requests(array, trials)
     missing = [trial for trial in trials if not trial.is_finished and not trial.is_alive]
-    parallel = DEFAULT_PARALLEL if options.parallel is None else options.parallel
     tell("array", [f"{len(trials)} trial{'' if len(trials) == 1 else 's'} in {folder}, {len(missing)} to submit"])
     if not missing:
         print(describe_array(folder))
         return EXIT_OK
     with taken_back(folder, *(trial.path for trial in missing)) as made:
-        doubt = check_request(requests[missing[0]])
+        findings = check_request(*(requests[trial] for trial in missing))
         submission = make_submission(array, {trial: requests[trial] for trial in missing}, made, parallel)
-        script = check_script(submission, doubt)
+        script = check_script(submission, findings)
         tell("model", check.check_training(requests[missing[0]]))
         if options.dry_run:
-            print(f"\n{script}\n\ndry run: everything is in order, nothing was submitted")
+            print(f"\n{script}\n\n" if script else "", end="")
+            print("dry run: everything is in order, nothing was submitted")
             return EXIT_OK
         write_trials(folder, trials)
         with handed_over(made, scheduler):
@@ -66,8 +73,18 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             note_job(folder, ids[0].partition("_")[0], submission.folder.name)
             end_claim(submission.folder)
     tell("job", [f"{ids[0]} to {ids[-1]}, at most {parallel} at once"])
-    tell("then", [f"{spell('submit')} status {shlex.quote(first.shown_path)}    (or wait, logs, cancel)"])
+    tell_differences(scheduler, submission, ids[0], first.shown_path)
+    tell("then", [f"{spell('submit')} status {typed(first.shown_path)}    (or wait, logs, cancel)"])
     return follow_array(folder) if options.wait else EXIT_OK
+
+
+def _refuse_too_many(count: int, kind: str) -> None:
+    """Raise `UserError` for more trials than a scheduler runs as one array."""
+    most = SCHEDULERS[kind].most_jobs
+    if SCHEDULERS[kind].is_this_process:
+        raise UserError(f"--array: --cluster {kind} is this process itself. Type --cluster local for several runs.")
+    if count > most:
+        raise UserError(f"--array: {count:,} trials; --cluster {kind} takes at most {most:,}. Type fewer values.")
 
 
 def make_requests(array: Request, trials: Sequence[Trial]) -> dict[Trial, Request]:
@@ -84,7 +101,6 @@ def make_requests(array: Request, trials: Sequence[Trial]) -> dict[Trial, Reques
     for trial in trials:
         overrides = (*array.overrides, *trial.settings)
         config = load_config(array.config_path, overrides)
-        check.check_batches(config.train, array.cluster.world_sizes)
         requests[trial] = dataclasses.replace(array, overrides=overrides, config=config, run_path=trial.path)
     return requests
 

@@ -178,6 +178,11 @@ def _refuse_owned(name: str, value: object) -> None:
     """Raise ValueError for a parameter of sbatch that `extra` must not set: a flag or the batch script sets it."""
     plain = name.lstrip("-").replace("_", "-").lower()
     is_gpu = plain == "gres" and str(value).startswith("gpu")
+    if plain in ("cluster", "clusters"):
+        raise ValueError(
+            f"extra {name}={value}: sbatch alone would submit there, and SLURM's other commands ask another cluster. "
+            f"Type SLURM_CLUSTERS={value} before this command, which they all read"
+        )
     if plain in _OTHER_FLAGS or is_gpu:
         flag = "--gpus-per-node" if is_gpu else _OTHER_FLAGS[plain]
         raise ValueError(f"extra {name}={value}: a flag sets this parameter. Type {flag}")

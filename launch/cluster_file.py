@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ FOLDER = Path("configs") / "cluster"
 
 
 def load_cluster(name: str, flags: Mapping[str, Any]) -> ClusterConfig:
-    """The settings of a cluster, with flags that win over them.
+    """The settings of a cluster: a person's variables for its scheduler, a file, and flags; the later win.
 
     Args:
         name: a scheduler's name; a file; or the name of a file in configs/cluster/.
@@ -32,6 +33,10 @@ def load_cluster(name: str, flags: Mapping[str, Any]) -> ClusterConfig:
         UserError: no such cluster, an unknown setting, or a value that is not legal.
     """
     values, origins = _read_file(name)
+    if (scheduler := SCHEDULERS.get(str(values.get("kind", "slurm")))) is not None:
+        for setting, (value, variable) in scheduler.read_defaults(os.environ).items():
+            values.setdefault(setting, value)
+            origins.setdefault(setting, variable)
     given = {key: value for key, value in flags.items() if value is not None}
     if "extra" in given and isinstance(values.get("extra"), dict):
         given["extra"] = values["extra"] | given["extra"]

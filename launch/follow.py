@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from signs_dist.console.screen import Screen
 from signs_dist.environment.context import is_watched
 from signs_dist.environment.installation import spell
-from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, UserError
 from signs_dist.monitoring.beats import Work, read_beats
 from signs_dist.run_folder.folder import RunFolder
 
+from .jobs import jobs_of
 from .logs import cards_of, explain_end
+from .program import typed
 from .requeue import read_own_code
 from .schedulers import ask_state
 from .schedulers.base import WAITING, JobState
 from .status import describe_array
-from .trials import count_alive, read_trials
+from .trials import Trial, count_alive, read_trials
 
 POLL_SECONDS = 0.5
 ARRAY_POLL_SECONDS = 3.0
@@ -73,7 +75,7 @@ def follow(run_path: Path, job: str) -> int:
                     break
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        shown = shlex.quote(str(run_path))
+        shown = typed(run_path)
         print(f"\nthe job continues. To follow it again: {spell('submit')} wait {shown}", file=sys.stderr)
         raise
     _show_new(log, position, screen)
@@ -86,7 +88,7 @@ def follow(run_path: Path, job: str) -> int:
 
 
 def follow_array(folder: Path) -> int:
-    """Wait until no trial waits or runs, and print the table. Returns 0 if all are finished, else 1."""
+    """Wait until no trial waits or runs, and print the table. Returns the worst of the trials' exit codes."""
     told = ""
     while True:
         trials = read_trials(folder)
@@ -102,7 +104,27 @@ def follow_array(folder: Path) -> int:
             break
         time.sleep(ARRAY_POLL_SECONDS)
     print(describe_array(folder))
-    return EXIT_OK if all(trial.is_finished for trial in trials) else EXIT_FAILED
+    return worst_code([_trial_code(trial) for trial in trials])
+
+
+def worst_code(codes: Collection[int]) -> int:
+    """The exit code of several runs: 0 if all have it, else the highest; a run that failed is worse than a stopped one.
+
+    Only a failure needs more than the same command again.
+    """
+    failed = [code for code in codes if code not in (EXIT_OK, EXIT_STOPPED, EXIT_INTERRUPTED)]
+    return max(failed or codes, default=EXIT_OK)
+
+
+def _trial_code(trial: Trial) -> int:
+    """The exit code of a trial whose job has ended."""
+    if trial.is_finished:
+        return EXIT_OK
+    jobs = jobs_of(trial.path)
+    if not jobs:
+        return EXIT_FAILED
+    code = ask_state(jobs[-1]).exit_code
+    return code or read_own_code(RunFolder(trial.path), jobs[-1], cards_of(trial.path, jobs[-1])) or EXIT_FAILED
 
 
 def find_work(logs: Path) -> Work | None:

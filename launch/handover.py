@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,10 @@ from . import check
 from .claim import SUBMISSION, claim_folder
 from .job import Job
 from .jobs import SUBMIT, jobs_of
+from .program import typed
 from .request import Request
 from .schedulers import SCHEDULERS, ask_state
-from .schedulers.base import Scheduler, Submission
+from .schedulers.base import Findings, Scheduler, Submission, UncertainError
 from .snapshot import Snapshot, take_snapshot, without_snapshot
 
 
@@ -35,39 +35,50 @@ def refuse_busy(run_path: Path) -> None:
         if state.is_alive:
             raise UserError(
                 f"{run_path} has a job already: {job} is {state.describe()}. To end it: "
-                f"{spell('submit')} cancel {shlex.quote(str(run_path))}. Another --run-dir begins another run."
+                f"{spell('submit')} cancel {typed(run_path)}. Another --run-dir begins another run."
             )
 
 
-def check_request(request: Request) -> UserError | None:
+def check_request(request: Request, *others: Request) -> Findings:
     """Look for what would end the job in its first minute, except for the model, and print what was found.
 
+    Args:
+        request: of the job.
+        others: of the other jobs of its array, of which only the batch is looked at.
+
     Returns:
-        Why the scheduler may refuse the job, if that is not certain.
+        What the scheduler knows of the job.
 
     Raises:
         UserError: the job would fail.
     """
     findings = SCHEDULERS[request.cluster.kind].check(request)
-    tell("batch", check.check_batches(request.config.train, request.cluster.world_sizes))
+    try:
+        batches, *_ = [check.check_batches(each.config.train, each.cluster.world_sizes) for each in (request, *others)]
+    except UserError as error:
+        # More processes than the nodes have: the number is what to change, and not the batch.
+        raise findings.doubt or error from error
+    tell("batch", batches)
     tell("run", [str(request.run_path), *check.check_run_folder(request)])
     for what, lines in findings.lines.items():
         tell(what, lines)
-    return findings.doubt
+    return findings
 
 
-def check_script(submission: Submission, doubt: UserError | None) -> str:
+def check_script(submission: Submission, findings: Findings) -> str:
     """The batch script, once the scheduler has been asked whether it would take it; "" where there is none.
 
     Raises:
-        UserError: the scheduler would refuse it. If there is a `doubt`, it is raised: it explains more than the answer.
+        UserError: the scheduler would refuse it. If there is a doubt, it is raised: it explains more than the answer.
     """
     scheduler = SCHEDULERS[submission.cluster.kind]
     script = scheduler.script(submission)
     try:
-        answer = scheduler.test_only(script)
+        answer = scheduler.test_only(script, submission.cluster)
     except UserError as error:
-        raise doubt or error from error
+        if findings.doubt is not None or not findings.lacks_nodes:
+            raise findings.doubt or error from error
+        answer = ""
     tell(submission.cluster.kind, [answer] if answer else [])
     return script
 
@@ -101,11 +112,14 @@ def handed_over(made: list[Path], scheduler: Scheduler) -> Iterator[None]:
 
     Raises:
         UserError: refused; or Ctrl-C, after which it is not known whether the scheduler has the job.
+        UncertainError: that is not known either.
     """
     kept = list(made)
     made.clear()
     try:
         yield
+    except UncertainError:
+        raise
     except UserError:
         made.extend(kept)
         raise
@@ -113,6 +127,21 @@ def handed_over(made: list[Path], scheduler: Scheduler) -> Iterator[None]:
         raise UserError(
             f"interrupted while the job was handed over: it may have started. Type {scheduler.look_command} to see."
         ) from None
+
+
+def tell_differences(scheduler: Scheduler, submission: Submission, job: str, shown_path: str) -> None:
+    """Print what the scheduler has made of a job, where that is not what was asked for, and what to type then.
+
+    Args:
+        scheduler: that has the job.
+        submission: what was handed over.
+        job: its id.
+        shown_path: the run folder, for people.
+    """
+    differences = scheduler.find_differences(submission, job)
+    tell("differs", [difference.line for difference in differences])
+    if any(difference.is_harmful for difference in differences):
+        tell("differs", [f"to take the job back: {spell('submit')} cancel {typed(shown_path)}"])
 
 
 def typed_command(arguments: Sequence[str]) -> list[str]:
@@ -138,6 +167,7 @@ def make_folder(request: Request, made: list[Path]) -> tuple[Path, Snapshot]:
     made.append(folder)
     here = Path.cwd()
     snapshot = take_snapshot(here, folder / "code") if request.is_snapshot else without_snapshot(here)
+    tell("code", snapshot.lines)
     about = {
         "command": typed_command(sys.argv[1:]),
         "arguments": list(request.arguments),

@@ -12,7 +12,7 @@ from signs_dist.errors import EXIT_OK, UserError
 
 from .follow import follow, follow_array
 from .jobs import JOBS, SUBMIT, jobs_of
-from .logs import print_logs
+from .logs import print_array_logs, print_logs
 from .schedulers import ask_state, cancel, scheduler_of
 from .status import describe_array, describe_runs, describe_submitted_run
 from .trials import Trial, read_trials
@@ -62,9 +62,8 @@ def _look_after_array(folder: Path, trials: Sequence[Trial], options: argparse.N
     if options.command == "wait":
         return follow_array(folder)
     if options.command == "logs":
-        names = "\n".join(f"  {trial.path}" for trial in trials)
-        raise UserError(f"{folder} is an array. Name one of its runs:\n{names}")
-    if options.command == "cancel":
+        print_array_logs(trials, str(folder), rank=options.rank, is_all=options.all)
+    elif options.command == "cancel":
         print(cancel_alive(folder, [job for trial in trials for job in jobs_of(trial.path)[-1:]]))
     else:
         print(describe_array(folder))
@@ -94,7 +93,8 @@ def find_run(name: str) -> Path:
         return path
     for run_path in find_runs(RUNS):
         if name in jobs_of(run_path):
-            return run_path
+            # On this machine an array has the id of its first run.
+            return next((trial.path for trial in read_trials(run_path) if name in jobs_of(trial.path)), run_path)
     if (told := scheduler_of(name).find_run(name)) is not None:
         return next((trial.path for trial in read_trials(told) if name in jobs_of(trial.path)), told)
     if path.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 
 from signs_dist import train
@@ -24,8 +23,10 @@ from .handover import (
     refuse_busy,
     taken_back,
     tell,
+    tell_differences,
 )
 from .jobs import note_job
+from .program import typed
 from .rank_logs import log_stem
 from .schedulers import SCHEDULERS
 from .schedulers.base import Submission
@@ -44,11 +45,11 @@ def submit_run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return EXIT_OK
     refuse_busy(run_path)
     with taken_back(run_path) as made:
-        doubt = check_request(request)
+        findings = check_request(request)
         folder, snapshot = make_folder(request, made)
         refuse_busy(run_path)  # again, now that the folder is claimed
         submission = Submission(request.cluster, (make_job(request, folder, snapshot),), folder, run_path.name)
-        script = check_script(submission, doubt)
+        script = check_script(submission, findings)
         tell("model", check.check_training(request))  # takes longest, so it comes after what SLURM may refuse
         if options.dry_run:
             print(f"\n{script}\n" if script else "", end="")
@@ -64,5 +65,6 @@ def submit_run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             end_claim(folder)
     tell("job", [job])
     tell("logs", [f"{run_path}/logs/{log_stem(job)}.*, {submission.files}/*_log.out"])
-    tell("then", [f"{spell('submit')} wait {shlex.quote(request.shown_path)}    (or status, logs, cancel)"])
+    tell_differences(scheduler, submission, job, request.shown_path)
+    tell("then", [f"{spell('submit')} wait {typed(request.shown_path)}    (or status, logs, cancel)"])
     return follow(run_path, job) if options.wait else EXIT_OK

@@ -14,6 +14,8 @@ from typing import Any
 import signs_dist
 from signs_dist.errors import UserError
 
+from .secret_files import describe_secrets, looks_secret
+
 PACKAGES = tuple(dict.fromkeys(("signs_dist", __name__.partition(".")[0])))
 """The packages of this toolkit that a job imports: in a wheel, signs_dist holds launch."""
 MOST_BYTES = 200 * 2**20
@@ -31,11 +33,13 @@ class Snapshot:
         import_folders: folders for Python's path; the job's Python starts in the first.
         about: commit, whether there were changes, number of files and bytes; for people.
         diff: the changes that were not committed, from git diff.
+        lines: what was done with files that look like secrets, for people.
     """
 
     import_folders: tuple[Path, ...]
     about: dict[str, Any]
     diff: bytes = b""
+    lines: tuple[str, ...] = ()
 
 
 def toolkit_folder() -> Path:
@@ -51,8 +55,8 @@ def without_snapshot(working_folder: Path) -> Snapshot:
 def take_snapshot(working_folder: Path, target: Path) -> Snapshot:
     """Copy the working tree of `working_folder`, and this toolkit if it is elsewhere.
 
-    Files that git ignores and submodules are not copied: the job imports them from the working folder. Outside of git
-    only Python, YAML and TOML files are copied.
+    Files that git ignores, submodules, and files that git does not track and that look like secrets are not copied: the
+    job reads them from the working folder. Outside of git only Python, YAML and TOML files are copied.
 
     Args:
         working_folder: where the job was submitted, from which the user's modules are imported.
@@ -62,7 +66,10 @@ def take_snapshot(working_folder: Path, target: Path) -> Snapshot:
         UserError: the files are larger than MOST_BYTES in all.
     """
     root = _git_root(working_folder) or working_folder
-    files = {target / "tree" / path: root / path for path in _list_files(root)}
+    tracked, untracked = _list_files(root)
+    left_out = [path for path in untracked if looks_secret(path)]
+    paths = dict.fromkeys([*tracked, *untracked])
+    files = {target / "tree" / path: root / path for path in paths if path not in set(left_out)}
     toolkit = toolkit_folder()
     if toolkit / "signs_dist" / "__init__.py" in files.values():
         imported = target / "tree" / toolkit.relative_to(root)
@@ -87,20 +94,24 @@ def take_snapshot(working_folder: Path, target: Path) -> Snapshot:
     about, diff = _describe(working_folder)
     here = target / "tree" / working_folder.relative_to(root)
     here.mkdir(parents=True, exist_ok=True)
-    counts = {"snapshot": True, "files": len(files), "bytes": num_bytes}
-    return Snapshot(tuple(dict.fromkeys((imported, here))), counts | about, diff)
+    counts = {"snapshot": True, "files": len(files), "bytes": num_bytes, "left_out": sorted(map(str, left_out))}
+    secrets = describe_secrets(sorted(map(str, left_out)), sorted(str(path) for path in tracked if looks_secret(path)))
+    return Snapshot(tuple(dict.fromkeys((imported, here))), counts | about, diff, tuple(secrets))
 
 
-def _list_files(root: Path) -> Iterator[Path]:
-    """The files of a working tree, relative to it: those that git tracks, or would track after `git add`."""
-    listed = _git(root, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    if listed is None:
-        yield from _list_plain(root, SUFFIXES, SKIPPED)
-        return
-    for name in listed.split(b"\0"):
-        path = Path(os.fsdecode(name))
-        if name and ((root / path).is_symlink() or (root / path).is_file()):  # without deleted files and submodules
-            yield path
+def _list_files(root: Path) -> tuple[list[Path], list[Path]]:
+    """The files of a working tree, relative to it: those that git tracks, and those that it would after `git add`."""
+    tracked = _git(root, "ls-files", "--cached", "-z")
+    others = _git(root, "ls-files", "--others", "--exclude-standard", "-z")
+    if tracked is None or others is None:
+        return [], list(_list_plain(root, SUFFIXES, SKIPPED))
+    return _existing(root, tracked), _existing(root, others)
+
+
+def _existing(root: Path, listed: bytes) -> list[Path]:
+    """The paths of a list of git's, without deleted files and submodules."""
+    paths = [Path(os.fsdecode(name)) for name in listed.split(b"\0") if name]
+    return [path for path in paths if (root / path).is_symlink() or (root / path).is_file()]
 
 
 def _list_plain(root: Path, suffixes: tuple[str, ...], skipped: tuple[str, ...]) -> Iterator[Path]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,12 @@ from .jobs import jobs_of
 from .logs import explain_end, last_error
 from .schedulers import ask_state
 from .trials import Trial, read_trials
+
+WIDTH = 80
+"""Of a table where there is no terminal."""
+STATE_WIDTH = 24
+"""Of the column with the states: `not finished (failed)` fits."""
+LEAST_WIDTH = 16
 
 
 def describe_state(folder: RunFolder, job: str) -> str:
@@ -82,15 +91,35 @@ def describe_runs(paths: Sequence[Path]) -> str:
 
 
 def describe_array(folder: Path) -> str:
-    """The table of an array's trials: state, accuracies, and why a trial is not finished."""
-    rows = [("trial", "state", "val", "test", "")]
+    """The table of an array's trials: state, accuracies, and why a trial is not finished. As wide as the terminal."""
+    rows = [("trial", "state", "val", "test", "why not finished")]
     for trial in read_trials(folder):
         run, jobs = RunFolder(trial.path), jobs_of(trial.path)
         state = describe_state(run, jobs[-1]) if jobs else "not submitted"
         numbers = _read_result(run)
         why = "" if trial.is_finished else _explain_trial(trial, jobs)
         rows.append((" ".join(trial.settings), state, _accuracy(numbers, "val"), _accuracy(numbers, "test"), why))
-    return f"{folder}\n{columns(rows)}"
+    width = shutil.get_terminal_size((WIDTH, 24)).columns
+    return f"{folder}\n{columns(wrap_rows(rows, width))}"
+
+
+def wrap_rows(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Rows whose cells go on in further rows, so that `columns` makes no line of more than `width`.
+
+    Args:
+        rows: of a trial, its state, short cells, and a text: as many in each.
+        width: in characters. The text has LEAST_WIDTH of it at least.
+    """
+    most = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
+    most[1] = min(most[1], STATE_WIDTH)
+    others = sum(most[1:-1]) + 2 * (len(most) - 1)
+    most[0] = max(min(most[0], width - others - LEAST_WIDTH), LEAST_WIDTH)
+    most[-1] = max(width - others - most[0], LEAST_WIDTH)
+    wrapped = []
+    for row in rows:
+        cells = [textwrap.wrap(cell, each) for cell, each in zip(row, (max(each, 1) for each in most), strict=True)]
+        wrapped += [list(line) for line in itertools.zip_longest(*cells, fillvalue="")]
+    return wrapped
 
 
 def _explain_trial(trial: Trial, jobs: Sequence[str]) -> str:

@@ -65,7 +65,12 @@ def build_parser() -> CommandParser:
         metavar="NAME=V1,V2",
         help="a run for each combination, such as seeds=0,1,2 optim.lr=0.1,0.03",
     )
-    parser.add_argument("--parallel", type=int, metavar="N", help="runs of an array at once (default: 8)")
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        metavar="N",
+        help="runs of an array at once (default: 8; on this machine as many as it has cores or GPUs for)",
+    )
     parser.add_argument("--wait", action="store_true", help="follow the run to its end, and exit with its exit code")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="for signs_dist.train")
     parser.passes_on = train.build_parser()

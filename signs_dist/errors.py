@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 EXIT_OK = 0
@@ -84,6 +87,28 @@ def require_kind(name: str, value: object, kind: type | tuple[type, ...], exampl
         shown = repr(value)
         short = shown if len(shown) <= 60 else f"{shown[:57]}..."
         raise UserError(f"{name}={short} is of type {type(value).__name__}. Type {example}")
+
+
+_FLAGS = (
+    (re.compile(r"--config (?=\S)"), ""),
+    (re.compile(r"--accept-change ([\w.,]+)"), r'accept_change="\1"'),
+    (re.compile(r"--(device|split|weights) ([\w:.,]*\w)"), r'\1="\2"'),
+    (re.compile(r"--(run-dir|accept-change|device|split|weights)\b"), lambda found: found[1].replace("-", "_")),
+)
+
+
+@contextlib.contextmanager
+def in_python_words() -> Iterator[None]:
+    """In a public function, a `UserError` names its arguments (`run_dir`), not a command's flags (`--run-dir`)."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for flag, words in _FLAGS:
+            message = flag.sub(words, message)
+        if message == str(error):
+            raise
+        raise UserError(message) from error
 
 
 class CheckpointError(ValueError):

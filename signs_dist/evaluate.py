@@ -43,11 +43,13 @@ def main(arguments: Sequence[str]) -> int:
 
     from signs_dist.files import write_json
     from signs_dist.inference.scoring import open_scored_split, score_split
-    from signs_dist.inference.trained_model import load_model, use_threads
+    from signs_dist.inference.trained_model import read_trained_model, use_threads
     from signs_dist.training.score_table import score_fields, show_score
 
-    model = load_model(options.run_dir, weights=options.weights, device=options.device)
+    model = read_trained_model(options.run_dir, weights=options.weights, device=options.device)
     use_threads(model, context)
+    for note in model.notes:
+        screen.result(note)
     cores = context.usable_cores
     with screen.preparing() as report:
         opened = open_scored_split(model, options.data, options.split, num_cores=cores, report=report)

@@ -52,10 +52,12 @@ def main(arguments: Sequence[str]) -> int:
     paths = find_images(options.images)
 
     from signs_dist.inference.predicting import predict
-    from signs_dist.inference.trained_model import load_model, use_threads
+    from signs_dist.inference.trained_model import read_trained_model, use_threads
 
-    trained = load_model(options.run_dir, weights=options.weights, device=options.device)
+    trained = read_trained_model(options.run_dir, weights=options.weights, device=options.device)
     use_threads(trained, context)
+    for note in trained.notes:
+        screen.result(note)
     if trained.data["name"] == "synthetic":
         screen.say("this model was trained on synthetic images")
     predictions: list[Prediction] = []

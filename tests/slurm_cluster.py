@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,14 @@ class Site:
             *("train.micro_batch=8", f"train.epochs={EPOCHS}", "log.every_steps=1", *more),
         ]
 
-    def type_in(self, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
-        """As a person would, in this folder."""
+    def type_in(
+        self, *arguments: str, timeout: float = PATIENCE, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """As a person would, in this folder; with further variables in the environment."""
         return subprocess.run(
             [sys.executable, str(REPOSITORY / "launch" / "submit.py"), *arguments],
             cwd=self.folder,
-            env=environment(**self.cluster.environment) | {"PYTHONPATH": ""},
+            env=environment(**self.cluster.environment) | {"PYTHONPATH": ""} | dict(variables or {}),
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -15,6 +15,7 @@ from signs_dist.errors import (
     StoppedError,
     TrainingFailedError,
     UserError,
+    in_python_words,
     require_kind,
 )
 
@@ -64,3 +65,23 @@ def test_an_argument_of_another_type_is_refused() -> None:
         require_kind("step", True, int, "step=3")
     with pytest.raises(UserError, match=r"^text='a{56}\.\.\. is of type str"):
         require_kind("text", "a" * 99, int, "a number")
+
+
+@pytest.mark.parametrize(
+    ("message", "spelled"),
+    [
+        ("type --accept-change train.epochs,data", 'type accept_change="train.epochs,data"'),
+        ("choose another --run-dir, or", "choose another run_dir, or"),
+        ("--run-dir runs/a is not a folder", "run_dir runs/a is not a folder"),
+        ("--device cuda:9: no such GPU. Type --device auto", 'device="cuda:9": no such GPU. Type device="auto"'),
+        ("Omit --device; it is chosen", "Omit device; it is chosen"),
+        ("--config nope.yaml: no such file", "nope.yaml: no such file"),
+        ("type --split val or --weights best", 'type split="val" or weights="best"'),
+        ("python -m signs_dist.data.build --source a", "python -m signs_dist.data.build --source a"),
+        ("--deviceless stays", "--deviceless stays"),
+    ],
+)
+def test_python_callers_read_their_arguments_and_not_flags(message: str, spelled: str) -> None:
+    with pytest.raises(UserError) as caught, in_python_words():
+        raise UserError(message)
+    assert str(caught.value) == spelled

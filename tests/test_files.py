@@ -16,6 +16,7 @@ import pytest
 
 from signs_dist.errors import UserError
 from signs_dist.files import explained, write_json, write_text, written_aside
+from tests.users import NOBODY, acting_as, folder_for_all, needs_root
 
 
 def names_in(folder: Path) -> list[str]:
@@ -66,7 +67,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: no space left while writing {path}: ")
-    assert "Free some space there, or choose another folder." in done.stderr
+    assert "This session limits a file to 4,096 bytes (ulimit -f)" in done.stderr
     assert path.read_text() == "old"
     assert names_in(tmp_path) == ["a.txt"]
 
@@ -156,3 +157,33 @@ def test_errors_that_a_user_can_fix_are_explained(number: int, told: str | None)
     else:
         assert isinstance(answer, UserError)
         assert told in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "bytes are free there: free some space. Or choose another folder."),
+        (errno.EDQUOT, "Your quota on this file system is used up: remove files of yours, or ask for more."),
+        (errno.EFBIG, "The file system takes no larger file."),
+        (errno.EROFS, "cannot write"),
+    ],
+)
+def test_what_is_used_up_is_told(tmp_path: Path, number: int, told: str) -> None:
+    error = OSError(number, os.strerror(number))
+    assert told in str(explained(error, tmp_path / "new" / "a.txt"))
+
+
+def test_a_file_system_without_inodes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = os.statvfs(tmp_path)
+    full = os.statvfs_result([*system[:6], 0, 0, *system[8:]])
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    assert "has no inode left for another file" in str(explained(OSError(errno.ENOSPC, "No space"), tmp_path / "a"))
+
+
+@needs_root
+def test_whose_folder_it_is() -> None:
+    with folder_for_all() as folder:
+        told = f"Permission denied, and {folder} belongs to root. Choose a path that you may"
+        with acting_as(NOBODY), pytest.raises(UserError, match=told):
+            write_text(folder / "new" / "a.txt", "x")
+        assert names_in(folder) == []

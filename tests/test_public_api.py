@@ -103,3 +103,23 @@ def test_an_argument_of_another_type_is_refused(call: Callable[[], object], told
 
 def test_only_public_names_are_listed() -> None:
     assert dir(signs_dist) == sorted(["__version__", *signs_dist.__all__])
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda folder: sd.load_config(folder / "nope.yaml"), r"^/.*nope.yaml: no such file"),
+        (lambda folder: sd.fit(sd.load_config(), run_dir=folder / "file"), "^run_dir .* is not a folder"),
+        (
+            lambda folder: sd.fit(sd.load_config(), folder / "new", accept_change="nope"),
+            '^accept_change="nope": no such',
+        ),
+        (lambda folder: sd.fit(sd.load_config(), folder / "new", device="tpu"), '^device="tpu": it must be auto'),
+        (lambda folder: sd.connect(device="tpu").__enter__(), '^device="tpu": it must be auto'),
+    ],
+)
+def test_messages_name_arguments_and_not_flags(tmp_path: Path, call: Callable[[Path], object], told: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=told) as caught:
+        call(tmp_path)
+    assert "--" not in str(caught.value)

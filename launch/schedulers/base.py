@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +17,8 @@ from ..job import Job
 from ..jobs import SUBMIT
 from ..request import Request
 
+DEFAULT_PARALLEL = 8
+"""How many jobs of an array run at once."""
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
 RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT")
 ENDED = (
@@ -99,6 +101,23 @@ class Submission:
         return self.folder / "submitit"
 
 
+class UncertainError(UserError):
+    """A job was handed over, and it is not known whether the scheduler has it: what it needs stays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """What a scheduler has made of a job, where that is not what was asked for.
+
+    Attributes:
+        line: what was asked for, and what it has become.
+        is_harmful: whether the run may fail by it, or last much longer.
+    """
+
+    line: str
+    is_harmful: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Findings:
     """What a scheduler knows of a job before it is submitted.
@@ -106,30 +125,42 @@ class Findings:
     Attributes:
         lines: what to show, by its name.
         doubt: why the scheduler may refuse the job, if that is not certain.
+        lacks_nodes: whether the job waits for nodes that are out of service: the scheduler cannot tell when it would
+            start, and takes it all the same.
     """
 
     lines: dict[str, list[str]]
     doubt: UserError | None = None
+    lacks_nodes: bool = False
 
 
+# Many members: what is asked of a scheduler before, at and after a submission.
 class Scheduler(abc.ABC):
     """A scheduler: submits jobs, and tells about submitted jobs.
 
     Attributes:
         job_prefix: the ids of its jobs begin with it; "" for the one scheduler that has all other ids.
-        takes_arrays: whether it runs several jobs as one array.
+        most_jobs: how many jobs it runs as one array.
         is_this_process: whether the submitting process trains, so that there is no job.
         look_command: what to type to see whether a job has begun.
     """
 
     job_prefix: ClassVar[str]
-    takes_arrays: ClassVar[bool] = False
+    most_jobs: ClassVar[int] = 1
     is_this_process: ClassVar[bool] = False
     look_command: ClassVar[str]
 
     @abc.abstractmethod
     def check_settings(self, cluster: ClusterConfig) -> None:
         """Raise ValueError for settings that this scheduler cannot follow; the message begins with `name=value`."""
+
+    def choose_parallel(self, cluster: ClusterConfig, asked: int | None) -> int:
+        """How many jobs of an array run at once; `asked` is --parallel. Raises `UserError` if it cannot run so many."""
+        return DEFAULT_PARALLEL if asked is None else asked
+
+    def read_defaults(self, environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+        """Settings that a person's environment gives, under flags and files: setting → (value, variable)."""
+        return {}
 
     @abc.abstractmethod
     def check(self, request: Request) -> Findings:
@@ -143,7 +174,7 @@ class Scheduler(abc.ABC):
         """The batch script, exactly as it is submitted; "" for a scheduler that takes none. Raises `UserError`."""
         return ""
 
-    def test_only(self, script: str) -> str:
+    def test_only(self, script: str, cluster: ClusterConfig) -> str:
         """The scheduler's answer on whether it would take the script, in one line; "" if it cannot be asked.
 
         Raises:
@@ -154,6 +185,10 @@ class Scheduler(abc.ABC):
     @abc.abstractmethod
     def submit(self, submission: Submission) -> list[str]:
         """Hand over, and return the id of each job. Raises `UserError` if the scheduler refuses."""
+
+    def find_differences(self, submission: Submission, job: str) -> list[Difference]:
+        """What is asked for, compared with what the scheduler has noted of the job; empty where it cannot be asked."""
+        return []
 
     @abc.abstractmethod
     def state(self, job: str) -> JobState:
@@ -174,6 +209,25 @@ class Scheduler(abc.ABC):
     def find_run(self, job: str) -> Path | None:
         """The run folder of a job that the scheduler still knows; None if it does not know it."""
         return None
+
+
+def refuse_characters(run_folder: str, files: Path, unsafe: Collection[str], reader: str) -> None:
+    """Refuse the name of a run folder that would not be taken as it is.
+
+    Args:
+        run_folder: for the message.
+        files: the folder of the submission's files, which is in it.
+        unsafe: characters that `reader`, a shell or Python would expand, or split a path at.
+        reader: such as SLURM, for the message.
+
+    Raises:
+        UserError: the folder's name holds one of them.
+    """
+    if wrong := sorted(set(unsafe) & set(str(files))):
+        raise UserError(
+            f"--run-dir {run_folder!r}: {reader} or Python would not take {' '.join(map(repr, wrong))} "
+            f"as it is. Use letters, digits, spaces, and . _ - + , ; = ( )"
+        )
 
 
 def submission_folders(run_path: Path) -> tuple[Path, Path]:

@@ -19,19 +19,31 @@ from signs_dist.environment.process_table import find_descendants, process_state
 from signs_dist.errors import UserError
 
 from ..cluster import ClusterConfig
-from ..jobs import SUBMIT
 from ..request import Request
-from .base import Findings, JobState, Scheduler, Submission, submission_folders
+from .base import (
+    DEFAULT_PARALLEL,
+    Findings,
+    JobState,
+    Scheduler,
+    Submission,
+    refuse_characters,
+    submission_folders,
+)
 
 CONTROLLER = "submitit.local._local"
 """What submitit's local executor starts as `python -m`: it starts the tasks and ends them."""
 CONTROLLER_LOG = "controller.log"
+UNSAFE = frozenset("%" + os.pathsep)
+"""Characters of a folder's name that submitit would expand in the name of a file, or Python split its path at."""
+WAIT_FOR_LANE = "import fcntl; fcntl.flock(9, fcntl.LOCK_EX)"
+"""Python that waits until no other process has the file that is open as 9: see `lane_lines`."""
 
 
 class ThisMachine(Scheduler):
     """--cluster local: a job is a process of this machine, in a session of its own, which starts the tasks."""
 
     job_prefix: ClassVar[str] = "local"
+    most_jobs: ClassVar[int] = 100  # each that waits is a small process
     look_command: ClassVar[str] = "ps aux | grep submitit"
 
     def check_settings(self, cluster: ClusterConfig) -> None:
@@ -39,8 +51,20 @@ class ThisMachine(Scheduler):
         if cluster.nodes != "1":
             raise ValueError(f"nodes={cluster.nodes}: --cluster {cluster.kind} is this machine alone. Type --nodes 1")
 
+    def choose_parallel(self, cluster: ClusterConfig, asked: int | None) -> int:
+        """As many as this machine has cores and GPUs for."""
+        num_gpus = 0
+        if cluster.gpus_per_node:
+            import torch
+
+            num_gpus = torch.cuda.device_count()
+            check_gpus_here(cluster, num_gpus)
+        return choose_lanes(cluster, asked, read_context().usable_cores, num_gpus)
+
     def check(self, request: Request) -> Findings:
         """Count this machine's GPUs."""
+        if not self.is_this_process:
+            refuse_characters(str(request.run_path), request.run_path, UNSAFE, "submitit")
         if request.cluster.gpus_per_node:
             import torch
 
@@ -52,41 +76,49 @@ class ThisMachine(Scheduler):
         return find_free_port() if cluster.num_local_processes > 1 else None
 
     def submit(self, submission: Submission) -> list[str]:
-        """Start the job in the background; its id is `local` and a process id.
+        """Start the jobs in the background; their ids are `local` and a process id. Those of an array take turns.
 
-        It has a session of its own: neither Ctrl-C in this terminal nor the end of the terminal reaches it.
+        Each has a session of its own: neither Ctrl-C in this terminal nor the end of the terminal reaches it.
         """
         import submitit
 
-        cluster = submission.cluster
-        (job,) = submission.jobs
+        cluster, visible = submission.cluster, read_context().visible_devices
         executor = submitit.LocalExecutor(folder=submission.files)
-        executor.update_parameters(
-            tasks_per_node=cluster.num_local_processes,
-            gpus_per_node=cluster.gpus_per_node,
-            timeout_min=cluster.minutes,
-            signal_delay_s=cluster.signal_seconds,
-            stderr_to_stdout=True,
-            setup=[in_own_session(setup_lines(submission, read_context().visible_devices), submission.files)],
-        )
-        return [f"{self.job_prefix}{executor.submit(job).job_id}"]
+        ids = []
+        for number, job in enumerate(submission.jobs):
+            lane = number % submission.num_parallel if len(submission.jobs) > 1 else None
+            lines = [*lane_lines(submission.files, lane), *setup_lines(submission, visible, lane or 0)]
+            executor.update_parameters(
+                tasks_per_node=cluster.num_local_processes,
+                gpus_per_node=cluster.gpus_per_node,
+                timeout_min=cluster.minutes,
+                signal_delay_s=cluster.signal_seconds,
+                stderr_to_stdout=True,
+                setup=[in_own_session(lines, submission.files)],
+            )
+            ids.append(f"{self.job_prefix}{executor.submit(job).job_id}")
+        return ids
 
     def state(self, job: str) -> JobState:
-        """RUNNING while one of its processes lives, else ENDED."""
-        return JobState(job, "RUNNING" if find_processes(self._number(job)) else "ENDED")
+        """RUNNING while one of its processes lives, PENDING while another run of its array has its turn, else ENDED."""
+        found = find_processes(self._number(job))
+        if any(WAIT_FOR_LANE.encode() in read_command(pid) for pid in found[1:]):
+            return JobState(job, "PENDING", "other runs of the array")
+        return JobState(job, "RUNNING" if found else "ENDED")
 
     def cancel(self, jobs: Sequence[str]) -> None:
-        """Send SIGTERM to all processes of the jobs."""
-        for job in jobs:
+        """Send SIGTERM to all processes of the jobs. The last job is the first, so that none begins its turn."""
+        for job in reversed(jobs):
             for pid in find_processes(self._number(job)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
 
     def logs(self, run_path: Path, job: str) -> list[Path]:
         """The log of the controller, and the log of the first task."""
-        controllers = sorted((run_path / SUBMIT).glob(f"*/submitit/{CONTROLLER_LOG}"))
+        folders = submission_folders(run_path)
+        controllers = sorted(path for folder in folders for path in folder.glob(f"*/submitit/{CONTROLLER_LOG}"))
         name = f"*/submitit/{self._number(job)}_0_log.out"
-        return [*controllers[-1:], *(path for folder in submission_folders(run_path) for path in folder.glob(name))]
+        return [*controllers[-1:], *(path for folder in folders for path in folder.glob(name))]
 
     def _number(self, job: str) -> int:
         return int(job.removeprefix(self.job_prefix))
@@ -96,6 +128,7 @@ class ThisProcess(ThisMachine):
     """--cluster debug: the submitting process trains, so that a debugger sees it. There is no job to look after."""
 
     is_this_process: ClassVar[bool] = True
+    most_jobs: ClassVar[int] = 1
 
     def check_settings(self, cluster: ClusterConfig) -> None:
         """Only one process is legal."""
@@ -125,11 +158,56 @@ def describe_devices_here(cluster: ClusterConfig) -> str:
     return f"this machine, {count} process{'es' if count > 1 else ''}{on}"
 
 
-def setup_lines(submission: Submission, visible: str | None) -> list[str]:
-    """Shell before the tasks; `visible` is CUDA_VISIBLE_DEVICES here, which submitit overwrites."""
+def choose_lanes(cluster: ClusterConfig, asked: int | None, usable_cores: int, num_gpus: int) -> int:
+    """How many runs of an array there are at once on this machine.
+
+    Args:
+        cluster: what each run asks for.
+        asked: --parallel, or None.
+        usable_cores: of this machine.
+        num_gpus: of this machine.
+
+    Raises:
+        UserError: there are not enough GPUs for so many.
+    """
+    fitting = num_gpus // cluster.gpus_per_node if cluster.gpus_per_node else None
+    if asked is None:
+        by_cores = usable_cores // (cluster.num_local_processes * (cluster.cpus_per_task or 1))
+        return max(1, min(DEFAULT_PARALLEL, by_cores if fitting is None else fitting))
+    if fitting is not None and asked > fitting:
+        raise UserError(
+            f"--parallel {asked} runs of {cluster.gpus_per_node} GPUs each: this machine shows {num_gpus}. Type "
+            f"--parallel {fitting}."
+        )
+    return asked
+
+
+def lane_lines(folder: Path, lane: int | None) -> list[str]:
+    """Shell with which the runs of an array that share a lane take turns: each holds its file until it has ended.
+
+    The file stays open as 9 in the shell and in submitit's controller, so a killed run ends its turn as well.
+    """
+    if lane is None:
+        return []
+    wait = shlex.join([sys.executable, "-I", "-S", "-c", WAIT_FOR_LANE])
+    return [f"exec 9>> {shlex.quote(str(folder / f'lane{lane}'))}", wait]
+
+
+def setup_lines(submission: Submission, visible: str | None, lane: int = 0) -> list[str]:
+    """Shell before the tasks.
+
+    Args:
+        submission: that the job belongs to.
+        visible: CUDA_VISIBLE_DEVICES here, which submitit overwrites.
+        lane: of an array's lanes, each of which has GPUs of its own.
+    """
     cluster, folders = submission.cluster, submission.jobs[0].import_folders
+    count = cluster.gpus_per_node
     names = parse_visible(visible)
-    gpus = [f"export CUDA_VISIBLE_DEVICES={','.join(names[: cluster.gpus_per_node])}"] if names else []
+    if names is None and lane:
+        names = tuple(str(number) for number in range((lane + 1) * count))
+    own = names[lane * count : (lane + 1) * count] if names else ()
+    gpus = [f"export CUDA_VISIBLE_DEVICES={','.join(own)}"] if names else []
     return [
         f"cd {shlex.quote(folders[0])}",
         f"export PYTHONPATH={shlex.quote(os.pathsep.join(folders))}",
@@ -165,7 +243,13 @@ def find_processes(number: int) -> list[int]:
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
-    with contextlib.suppress(OSError):
-        if not found and b"submitit.local" in Path(f"/proc/{number}/cmdline").read_bytes():
-            found = [number, *find_descendants(number)]
+    if not found and b"submitit.local" in read_command(number):
+        found = [number, *find_descendants(number)]
     return [pid for pid in found if process_state(pid) != "gone"]
+
+
+def read_command(pid: int) -> bytes:
+    """The command line of a process; empty where it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from signs_dist.environment.slurm_job import find_default_partition
+from signs_dist.environment.slurm_job import find_default_partition, job_variables
+from signs_dist.environment.slurm_variables import (
+    acting_variables,
+    foreign_cluster,
+    ignored_variables,
+    read_job_defaults,
+)
 from signs_dist.errors import UserError
 
 from ..check import check_signal
@@ -17,17 +23,18 @@ from ..durations import describe_minutes
 from ..jobs import SUBMIT
 from ..request import Request
 from . import slurm_questions as questions
-from .base import Findings, JobState, Scheduler, Submission, submission_folders
-from .slurm_nodes import choose_fitting, choose_partitions
+from .base import Difference, Findings, JobState, Scheduler, Submission, submission_folders
+from .slurm_nodes import choose_fitting, choose_partitions, describe_unavailable
+from .slurm_promises import compare
 from .slurm_sbatch import estimate_start, hand_over
-from .slurm_script import batch_script
+from .slurm_script import batch_script, cluster_parameters
 
 
 class Slurm(Scheduler):
     """--cluster slurm, and every site of configs/cluster/: sbatch, srun, scontrol, squeue, sacct, scancel."""
 
     job_prefix: ClassVar[str] = ""
-    takes_arrays: ClassVar[bool] = True
+    most_jobs: ClassVar[int] = 1000
     look_command: ClassVar[str] = "squeue --me"
 
     def check_settings(self, cluster: ClusterConfig) -> None:
@@ -42,26 +49,43 @@ class Slurm(Scheduler):
                 "no SLURM answers on this machine (scontrol show config). Submit from a login node; or type "
                 "--cluster local, which starts the same job on this machine."
             )
-        partition, doubt = _find_partition(cluster)
+        if elsewhere := foreign_cluster(os.environ):
+            raise UserError(
+                f"SBATCH_CLUSTERS={elsewhere}: sbatch would submit there, and SLURM's other commands ask another "
+                f"cluster. Type SLURM_CLUSTERS={elsewhere} before this command, which they all read, and unset "
+                f"SBATCH_CLUSTERS."
+            )
+        nodes = questions.read_nodes()
+        partition, doubt = _find_partition(cluster, nodes)
         kill = config.get("KillWait", "").split(" ")[0]
         lines = {"devices": [describe_nodes(cluster)], "time": [describe_minutes(cluster.time)]}
         if cluster.memory is not None:
             lines["memory"] = [describe_memory(cluster.memory)]
+        lines["waits"] = describe_unavailable(cluster, partition, nodes)
+        lines["env"] = describe_variables(cluster, os.environ)
         lines["signal"] = check_signal(request, float(kill) if kill.isdigit() else None)
         lines["requeue"] = describe_requeue(config, partition, cluster)
-        return Findings(lines, doubt)
+        return Findings(lines, doubt, lacks_nodes=bool(lines["waits"]))
 
     def script(self, submission: Submission) -> str:
         """The whole script that sbatch gets."""
         return batch_script(submission)
 
-    def test_only(self, script: str) -> str:
+    def read_defaults(self, environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+        """SBATCH_PARTITION and the like."""
+        return read_job_defaults(environment)
+
+    def test_only(self, script: str, cluster: ClusterConfig) -> str:
         """sbatch's estimate of when the job would start."""
-        return estimate_start(script)
+        return estimate_start(script, cluster)
 
     def submit(self, submission: Submission) -> list[str]:
         """Call sbatch once: for one job, or for an array of them."""
         return hand_over(submission)
+
+    def find_differences(self, submission: Submission, job: str) -> list[Difference]:
+        """From `scontrol show job`."""
+        return compare(submission, questions.show_job(job.partition("_")[0]))
 
     def state(self, job: str) -> JobState:
         """From the controller; for a job that the controller has forgotten, from the accounting if there is one."""
@@ -90,17 +114,39 @@ class Slurm(Scheduler):
         return Path(found[1]) if found else None
 
 
-def _find_partition(cluster: ClusterConfig) -> tuple[Mapping[str, str], UserError | None]:
+def _find_partition(
+    cluster: ClusterConfig, nodes: Sequence[Mapping[str, str]]
+) -> tuple[Mapping[str, str], UserError | None]:
     """(the settings of the partition that the job fits on, why SLURM may still refuse it). Raises `UserError`."""
     wanted = cluster.partition or find_default_partition(os.environ)
     partitions = choose_partitions(wanted, questions.read_partitions())
     try:
-        return choose_fitting(cluster, partitions, questions.read_nodes()), None
+        return choose_fitting(cluster, partitions, nodes), None
     except UserError as error:
         if wanted:
             raise
         # A site may route jobs to other partitions than the default one: SLURM decides.
         return partitions[0], error
+
+
+def describe_variables(cluster: ClusterConfig, environment: Mapping[str, str]) -> list[str]:
+    """Which variables of a person's environment act on the job, and which would and are ignored; for people.
+
+    Args:
+        cluster: what the job asks for.
+        environment: of this process.
+    """
+    options = set(cluster_parameters(cluster))
+    defaults = read_job_defaults(environment)
+    taken = [name for setting, (value, name) in defaults.items() if getattr(cluster, setting) == value]
+    own = {*taken, *job_variables(environment)}
+    acting = [*taken, *acting_variables(environment, options)]
+    ignored = [name for name in ignored_variables(environment, options) if name not in own]
+    lines = [f"acts on the job: {name}={environment[name]}" for name in acting]
+    if ignored:
+        shown = ", ".join(f"{name}={environment[name]}" for name in ignored)
+        lines.append(f"ignored, since the job's settings say otherwise: {shown}")
+    return lines
 
 
 def describe_nodes(cluster: ClusterConfig) -> str:

@@ -12,6 +12,16 @@ from signs_dist.errors import UserError
 from ..cluster import ClusterConfig
 from ..durations import parse_duration
 
+OUT_OF_SERVICE = frozenset(
+    {
+        *("DOWN", "DRAIN", "DRAINED", "DRAINING", "ERROR", "FAIL", "FAILING", "FUTURE", "INVAL", "INVALID_REG"),
+        *("MAINT", "MAINTENANCE", "NOT_RESPONDING", "NO_RESPOND", "UNKNOWN"),
+    }
+)
+"""States of a node on which SLURM starts no job (sinfo(1), NODE STATE CODES); a * at the end: it does not answer."""
+MOST_NAMED = 5
+"""Nodes in a line."""
+
 
 def choose_partitions(text: str | None, partitions: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
     """The settings of the partitions that may run the job: the default one, or those of a list such as `gpu,long`.
@@ -66,8 +76,11 @@ def check_partition(cluster: ClusterConfig, partition: Mapping[str, str]) -> Non
         partition: of `scontrol show partition`.
 
     Raises:
-        UserError: it is too long.
+        UserError: it is too long, or the partition takes no jobs.
     """
+    if partition.get("State") in ("DRAIN", "INACTIVE"):
+        name, state = partition["PartitionName"], partition["State"]
+        raise UserError(f"partition {name} takes no jobs now (State={state}). Type another --partition, or ask later.")
     allowed = parse_duration(partition.get("MaxTime", ""))
     if allowed is not None and cluster.minutes * 60 > allowed:
         minutes = int(allowed // 60)
@@ -79,8 +92,10 @@ def check_partition(cluster: ClusterConfig, partition: Mapping[str, str]) -> Non
 
 @dataclasses.dataclass(frozen=True)
 class _Node:
-    """What a node has: cores, memory in MiB, GPUs by their kind ("" where SLURM does not tell it)."""
+    """What a node has: cores, memory in MiB, GPUs by their kind ("" where SLURM does not tell it), and its state."""
 
+    name: str
+    state: str
     cores: int
     megabytes: int
     gpus: Mapping[str, int]
@@ -91,7 +106,21 @@ class _Node:
         gpus: dict[str, int] = {}
         for kind, count in re.findall(r"(?:^|,)gpu:(?:([^:,(]+):)?(\d+)", fields.get("Gres", "")):
             gpus[kind] = gpus.get(kind, 0) + int(count)
-        return cls(int(fields.get("CPUTot", 0)), int(fields.get("RealMemory", 0)), gpus)
+        name, state = fields.get("NodeName", ""), fields.get("State", "")
+        return cls(name, state, int(fields.get("CPUTot", 0)), int(fields.get("RealMemory", 0)), gpus)
+
+    @property
+    def is_in_service(self) -> bool:
+        """Whether SLURM starts jobs on it: it may be busy, or powered down until a job needs it."""
+        return not self.state.endswith("*") and OUT_OF_SERVICE.isdisjoint(self.state.split("+"))
+
+    def fits(self, cluster: ClusterConfig) -> bool:
+        """Whether it has what a job asks of each node."""
+        return (
+            self.num_gpus(cluster.gpu_type) >= cluster.gpus_per_node
+            and self.cores >= cluster.num_local_processes * (cluster.cpus_per_task or 1)
+            and self.megabytes >= cluster.megabytes
+        )
 
     def num_gpus(self, kind: str | None) -> int:
         """Its GPUs of a kind, or all of them."""
@@ -110,7 +139,7 @@ def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Seq
         UserError: no node has so many cores, so much memory or such GPUs, or too few nodes have all of it.
     """
     name = partition.get("PartitionName", "")
-    own = [_Node.from_fields(node) for node in nodes if name in node.get("Partitions", "").split(",")]
+    own = _nodes_of(name, nodes)
     if not own:
         return
     where, kind = f"the nodes of partition {name}", cluster.gpu_type
@@ -134,11 +163,7 @@ def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Seq
         raise UserError(
             f"--memory {cluster.memory}: {where} have {most_megabytes}M at most. Type --memory {most_megabytes}M."
         )
-    fitting = [
-        node
-        for node in own
-        if node.num_gpus(kind) >= cluster.gpus_per_node and node.cores >= tasks * cores and node.megabytes >= wanted
-    ]
+    fitting = [node for node in own if node.fits(cluster)]
     limit = partition.get("MaxNodes", "")
     most_nodes = min(len(fitting), int(limit)) if limit.isdigit() else len(fitting)
     if not fitting:
@@ -148,3 +173,25 @@ def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Seq
         raise UserError(
             f"--nodes {cluster.nodes}: partition {name} gives at most {most_nodes} {such}. Type --nodes {most_nodes}."
         )
+
+
+def describe_unavailable(
+    cluster: ClusterConfig, partition: Mapping[str, str], nodes: Sequence[Mapping[str, str]]
+) -> list[str]:
+    """What a job waits for, beside other jobs: nodes out of service without which it cannot start, or its partition."""
+    name = partition.get("PartitionName", "")
+    lines = [f"partition {name} is down: the job waits until it is up"] if partition.get("State") == "DOWN" else []
+    fitting = [node for node in _nodes_of(name, nodes) if node.fits(cluster)]
+    out = [f"{node.name} is {node.state.lower()}" for node in fitting if not node.is_in_service]
+    least = cluster.num_nodes[0]
+    if out and len(fitting) - len(out) < least:
+        lines.append(
+            f"{len(fitting) - len(out)} of {len(fitting)} nodes of partition {name} that fit are in service, and the "
+            f"job needs {least}: {', '.join(out[:MOST_NAMED])}{', …' if len(out) > MOST_NAMED else ''}. It waits; "
+            f"sinfo --list-reasons tells why"
+        )
+    return lines
+
+
+def _nodes_of(partition: str, nodes: Sequence[Mapping[str, str]]) -> list[_Node]:
+    return [_Node.from_fields(node) for node in nodes if partition in node.get("Partitions", "").split(",")]

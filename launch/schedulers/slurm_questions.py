@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
+from signs_dist.environment.slurm_variables import question_environment
 from signs_dist.errors import UserError
 
 from .base import ENDED, JobState
@@ -23,8 +26,7 @@ def ask_state(job: str) -> JobState:
     ended, problem = _ask("scontrol", "--oneliner", "show", "job", job)
     if ended is not None:
         return parse_job(job, ended)
-    # "not found": an array's element that the controller has forgotten, while it still knows others.
-    if "Invalid job id" not in problem and "not found" not in problem:
+    if not _is_unknown(problem):
         raise UserError(f"SLURM does not answer about job {job}: {problem}. Type the command again when it does.")
     ended = _run("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", job, "--format", "State")
     state = ended.split("\n")[0].split(" ")[0] if ended else ""
@@ -60,6 +62,45 @@ def parse_job(job: str, text: str) -> JobState:
 def show_job(job: str) -> str:
     """What `scontrol show job` says, a line for a job or an array's element; "" where SLURM does not tell."""
     return _run("scontrol", "--oneliner", "show", "job", job) or ""
+
+
+def is_of_script(shown: str, script: Path) -> bool:
+    """Whether a line of `scontrol --oneliner show job` is about the job of a batch script, or of a copy of it.
+
+    A site's own sbatch may submit a copy. The job's output still goes to the folder of the script.
+    """
+    return f" Command={script} " in shown or f" StdOut={script.parent}/" in shown
+
+
+def find_number(script: Path, printed: Sequence[str]) -> tuple[str | None, bool]:
+    """The number of the job of a batch script that was submitted just now.
+
+    Args:
+        script: its file; its job writes to the same folder.
+        printed: what sbatch printed and may be the number, the likeliest first.
+
+    Returns:
+        The number, or None without such a job; and whether SLURM has answered. Where it has not, the number is the
+        likeliest.
+    """
+    for number in printed:
+        told, problem = _ask("scontrol", "--oneliner", "show", "job", number)
+        if told is None and not _is_unknown(problem):
+            return number, False
+        if any(is_of_script(line, script) for line in (told or "").split("\n")):
+            return number, True
+    told = _run("scontrol", "--oneliner", "show", "job")
+    own = [line for line in (told or "").split("\n") if is_of_script(line, script)]
+    # An element of an array has a number of its own, beside the array's.
+    found = [re.search(r"ArrayJobId=(\d+)", line) or re.search(r"JobId=(\d+)", line) for line in own]
+    if found and found[0] is not None:
+        return found[0][1], True
+    return None, told is not None
+
+
+def _is_unknown(problem: str) -> bool:
+    """Whether SLURM answers that there is no such job. "not found": an array's element, while it still knows others."""
+    return "Invalid job id" in problem or "not found" in problem
 
 
 def parse_config(text: str) -> dict[str, str]:
@@ -109,7 +150,14 @@ def _run(*command: str) -> str | None:
 def _ask(*command: str) -> tuple[str | None, str]:
     """(what a command of SLURM's says, or None; what is wrong)."""
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+        ended = subprocess.run(
+            command,
+            env=question_environment(os.environ),
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return None, f"{command[0]} found no controller within {ANSWER_SECONDS:g} s"
     except OSError as error:

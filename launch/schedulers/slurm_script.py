@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 
 from signs_dist.environment.launchers import LAUNCHER_VARIABLES
-from signs_dist.errors import UserError
 
 from ..cluster import ClusterConfig
 from ..program import program
-from .base import Submission
+from .base import Submission, refuse_characters
 
 UNSAFE = frozenset("%\\\"'`$\n\r\t" + os.pathsep)
 """Characters of a folder's name that SLURM would expand in the name of a log file, or Python split its path at."""
@@ -23,11 +23,7 @@ def batch_script(submission: Submission) -> str:
     Raises:
         UserError: the run folder's name holds a character that SLURM or Python would not take as it is.
     """
-    if wrong := sorted(UNSAFE & set(str(submission.files))):
-        raise UserError(
-            f"--run-dir {submission.jobs[0].run_folder!r}: SLURM or Python would not take {' '.join(map(repr, wrong))} "
-            f"as it is. Use letters, digits, spaces, and . _ - + , ; = ( )"
-        )
+    refuse_characters(submission.jobs[0].run_folder, submission.files, UNSAFE, "SLURM")
     parts = {
         "Parameters": [sbatch_line(name, value) for name, value in sorted(sbatch_parameters(submission).items())],
         "setup": setup_lines(submission),
@@ -44,13 +40,20 @@ def sbatch_line(name: str, value: str | int) -> str:
 
 def sbatch_parameters(submission: Submission) -> dict[str, str | int]:
     """The parameters of sbatch by their long names; True is a flag without a value (sbatch(1), OPTIONS)."""
-    cluster = submission.cluster
-    least, most = cluster.num_nodes
-    array: dict[str, str | int] = {}
-    if (count := len(submission.jobs)) > 1:
-        array = {"array": f"0-{count - 1}%{min(count, submission.num_parallel)}"}
-    given: Mapping[str, str | int | None] = {
+    given: dict[str, str | int] = {
         "job-name": submission.name,
+        "output": str(submission.files / f"{_job_pattern(submission)}_0_log.out"),
+        "wckey": "submitit",  # as in the scripts that submitit writes: accounting finds them by it
+    }
+    if (count := len(submission.jobs)) > 1:
+        given["array"] = f"0-{count - 1}%{min(count, submission.num_parallel)}"
+    return {**given, **cluster_parameters(submission.cluster)}
+
+
+def cluster_parameters(cluster: ClusterConfig) -> dict[str, str | int]:
+    """The parameters of sbatch that do not depend on the run."""
+    least, most = cluster.num_nodes
+    given: Mapping[str, str | int | None] = {
         "partition": cluster.partition,
         "account": cluster.account,
         "qos": cluster.qos,
@@ -61,12 +64,18 @@ def sbatch_parameters(submission: Submission) -> dict[str, str | int]:
         "signal": f"USR2@{cluster.signal_seconds}",
         "requeue": True,
         "open-mode": "append",  # a requeued job appends to the file of its first attempt
-        "output": str(submission.files / f"{_job_pattern(submission)}_0_log.out"),
-        "wckey": "submitit",  # as in the scripts that submitit writes: accounting finds them by it
     }
     set_here = {name: value for name, value in given.items() if value is not None}
     extra = {name.lstrip("-").replace("_", "-"): value for name, value in cluster.extra.items()}
-    return {**set_here, **_task_parameters(cluster), **_gpu_parameters(cluster), **array, **extra}
+    return {**set_here, **_task_parameters(cluster), **_gpu_parameters(cluster), **extra}
+
+
+def sbatch_options(script: str) -> set[str]:
+    """The options that a batch script has lines for, and that no variable of a person's shall outrank.
+
+    The wckey is omitted: nothing depends on it, and a site may ask for one.
+    """
+    return set(re.findall(r"^#SBATCH --([\w-]+)", script, re.MULTILINE)) - {"wckey"}
 
 
 def _gpu_parameters(cluster: ClusterConfig) -> dict[str, str | int]:
@@ -106,7 +115,8 @@ def srun_line(submission: Submission) -> str:
     least, most = cluster.num_nodes
     output = submission.files / f"{_job_pattern(submission)}_%t_log.out"
     srun = [
-        *("srun", "--unbuffered", "--output", str(output)),
+        # Also where the job itself was submitted with --export=NONE, as by hand: the tasks need what is set above.
+        *("srun", "--export=ALL", "--unbuffered", "--output", str(output)),
         "--kill-on-bad-exit=1",  # a task that fails ends the others
         # srun does not inherit --cpus-per-task from sbatch.
         *([f"--cpus-per-task={cores or 1}"] if cores or most > least else []),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import os
 import re
 import shutil
@@ -20,14 +19,13 @@ from typing import Any
 
 from signs_dist.checkpointing.tensors import Written, find_other_values, num_tensor_bytes, write_to
 from signs_dist.errors import CheckpointError, SaveError, UserError, require_kind
-from signs_dist.files import flush_to_disk, written_aside
+from signs_dist.files import NO_SPACE, explain_no_space, flush_to_disk, written_aside
 from signs_dist.models.weights import read_plain
 from signs_dist.run_folder.digest import digest_path, find_damage
 
 BROKEN = ".broken"
 """The suffix of a file that was renamed because it is broken."""
 _NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})\.pt")
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def ignore_stage(stage: str) -> None:
@@ -225,11 +223,10 @@ class CheckpointStore:
         return written
 
     def _describe(self, error: OSError, path: Path, num_bytes: int) -> str:
-        if error.errno in _NO_SPACE:
-            free = shutil.disk_usage(self.folder).free
+        if error.errno in NO_SPACE:
             return (
-                f"no space left for {path}: {error.strerror}. A checkpoint needs {num_bytes:,} bytes and {free:,} are "
-                f"free. Free some space and repeat the command: it resumes from the checkpoint before."
+                f"{explain_no_space(error, path)} A checkpoint needs {num_bytes:,} bytes. Then repeat the command: it "
+                f"resumes from the checkpoint before."
             )
         return f"cannot write {path}: {error.strerror or error}. Fix this and repeat the command."
 

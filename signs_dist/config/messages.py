@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import types
 import typing
 from collections.abc import Iterable
@@ -71,6 +72,18 @@ def _nearest(word: str, legal: Iterable[str], cutoff: float = 0.6) -> str:
     return next(iter(difflib.get_close_matches(word, list(legal), n=1, cutoff=cutoff)), "")
 
 
+def explain_malformed(word: str) -> str:
+    """The end of the message about a word of the command line that is no `section.key=value`."""
+    if word.endswith((".yaml", ".yml")) and "=" not in word:
+        return f"a config file is given with its flag: --config {shlex.quote(word)}"
+    key, sign, value = re.match(r"([^=:]*)([=:]?)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
+    near = find_setting(key.strip(), cutoff=0.9)
+    if not near or not all(key.split(".")):
+        return "a setting is written section.key=value, such as optim.lr=0.05."
+    value = value.strip() or "…"
+    return f"a setting is one word with an equals sign and without blanks: {near}={shlex.quote(value) if sign else '…'}"
+
+
 def is_dict(annotation: Any) -> bool:
     """Whether a field holds a mapping with any keys."""
     return annotation is dict or typing.get_origin(annotation) is dict
@@ -97,6 +110,8 @@ def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
         hint = (
             f""" For text, quote the value; on the command line, quote it twice: "{dotted}='{format_value(given)}'"."""
         )
+    if (size := re.match(r"a list of (\d+)", legal)) and isinstance(given, int | float):
+        hint = f" For all {size[1]}: {dotted}=[{', '.join([format_value(given)] * int(size[1]))}]"
     entry = next((f" entry {part + 1}:" for part in item["loc"] if isinstance(part, int)), "")
     named = where if where.startswith((f"{dotted}=", f"{dotted}.")) or where == dotted else f"{where}: {dotted}"
     return f"{named}:{entry} {shortened(format_value(given))} is not legal. It takes {legal}.{hint}"
@@ -126,6 +141,14 @@ def _choices(annotation: Any) -> list[str]:
     if typing.get_origin(annotation) is typing.Literal:
         return [str(value) for value in typing.get_args(annotation)]
     return [choice for part in typing.get_args(annotation) if not isinstance(part, str) for choice in _choices(part)]
+
+
+def describe_setting(dotted: str) -> str:
+    """What the setting of a dotted key takes, in words. Entries of a mapping take any value."""
+    found, field = _locate(dotted.split("."))
+    if field is None or found != dotted:
+        return "any value; null means none, and '' empty text"
+    return describe_field(field)
 
 
 def describe_field(field: Any) -> str:

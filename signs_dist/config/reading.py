@@ -12,7 +12,14 @@ import yaml
 from pydantic import ValidationError
 
 from signs_dist.config.explaining import explain_settings
-from signs_dist.config.messages import explain_error, is_dict, shortened, suggest_key
+from signs_dist.config.messages import (
+    describe_setting,
+    explain_error,
+    explain_malformed,
+    is_dict,
+    shortened,
+    suggest_key,
+)
 from signs_dist.config.section import Section, flatten, section_of
 from signs_dist.config.settings import Config
 from signs_dist.config.yaml_text import (
@@ -25,7 +32,7 @@ from signs_dist.config.yaml_text import (
     read_key,
     read_tree,
 )
-from signs_dist.errors import UserError, require_kind
+from signs_dist.errors import UserError, in_python_words, require_kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +47,7 @@ class LoadedConfig:
         return explain_settings(self.config, self.origins)
 
 
+@in_python_words()
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a config: defaults < `path` (YAML) < `overrides` (each `section.key=value`, the value in YAML).
 
@@ -183,8 +191,8 @@ def _read_key(node: yaml.Node, seen: dict[str, int], prefix: str, path: Path) ->
 def _apply_override(override: str, values: dict[str, Any], origins: dict[str, str]) -> None:
     """Put the value of `section.key=value` into `values`, and the argument into `origins`."""
     dotted, equals, text = override.partition("=")
-    if not equals or not all(dotted.split(".")):
-        raise UserError(f"{shortened(override)}: a setting is written section.key=value, such as optim.lr=0.05.")
+    if not equals or not all(dotted.split(".")) or dotted != dotted.strip():
+        raise UserError(f"{shortened(override)}: {explain_malformed(override)}")
     override = shortened(override)
     target, key = _find_target(dotted, values, override)
     target[key] = _read_value(text, dotted, override)
@@ -217,7 +225,7 @@ def _read_value(text: str, dotted: str, override: str) -> Any:
     """The value of an override. Raises `UserError` if it is empty, or if YAML would ignore a part of it."""
     node = read_tree(text, override)
     if node is None:
-        raise UserError(f"{override}: there is no value. Type {dotted}=null for none, or {dotted}='' for empty text.")
+        raise UserError(f"{override}: there is no value. It takes {describe_setting(dotted)}.")
     kept = kept_part(node, text)
     if kept is not None:
         raise UserError(f"{override}: YAML reads only {kept!r} of it. Quote it for the shell and for YAML.")

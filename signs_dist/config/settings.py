@@ -49,7 +49,7 @@ class DataConfig(Section):
     pin_memory: bool | Literal["auto"] = "auto"
     """Use page-locked host memory for faster copies to a GPU. auto: true on a GPU, else false."""
     order: Literal["shuffled", "balanced"] = "shuffled"
-    """Order of the training images. balanced: every class equally often; images of small classes repeat."""
+    """Order of the training images. balanced, against class imbalance: every class equally often; images repeat."""
     synthetic: SyntheticConfig = SyntheticConfig()
 
 

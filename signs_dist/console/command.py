@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from signs_dist.environment.core_use import let_threads_sleep
+from signs_dist.environment.limits import explain_limit
 from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, CommandError, UserError
 from signs_dist.files import explained
 from signs_dist.monitoring.endings import exit_code, final_line
@@ -147,8 +149,19 @@ def _write_torchrun_error(line: str, code: int) -> None:
             write_error_line(path, line, code)
 
 
+def _describe_limit(error: OSError | ImportError | MemoryError) -> UserError | None:
+    """What to print for an error that a limit, a full disk or missing permission explains; None for another error."""
+    if limit := explain_limit(error):
+        return UserError(f"{str(error) or 'out of memory'}. {limit}")
+    if isinstance(error, OSError):
+        described = explained(error, Path(str(error.filename or "the output")), "open" if error.filename else "write")
+        return described if isinstance(described, UserError) else None
+    return None
+
+
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. A `CommandError` is printed on standard error, without a traceback."""
+    let_threads_sleep(os.environ)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Characters that the terminal's encoding lacks, and file names that are not UTF-8, must not end a run.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -167,9 +180,9 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         # The reader of the output, such as `head`, has closed it: print nothing, and keep Python's exit silent too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except OSError as error:
-        described = explained(error, Path(str(error.filename or "the output")))
-        if not isinstance(described, UserError):
+    except (OSError, ImportError, MemoryError) as error:
+        described = _describe_limit(error)
+        if described is None:
             raise
         print(final_line(described), file=sys.stderr)
         return exit_code(described)

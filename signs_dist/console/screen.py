@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -123,26 +123,30 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Print a line, unless quiet."""
-        self._show(_plain_text(line), seen=not self.quiet)
+        self._show(plain_text(line), seen=not self.quiet)
 
     def result(self, line: str) -> None:
         """Print a line, even if quiet."""
-        self._show(_plain_text(line), seen=True)
+        self._show(plain_text(line), seen=True)
 
     def log_only(self, text: str) -> None:
         """Write to the log only, if there is one."""
         if self._log is not None:
-            self._log.print(_plain_text(text))
+            self._log.print(plain_text(text))
 
-    def table(self, table: Table) -> None:
-        """Print a table, unless quiet."""
-        self._show(table, seen=not self.quiet)
+    def tables(self, fit: Callable[[int], Iterable[Table]]) -> None:
+        """Print the tables that `fit` makes for a number of columns, unless quiet."""
+        for console in self._consoles(seen=not self.quiet):
+            for table in fit(console.width):
+                console.print(table)
 
-    def _show(self, what: Text | Table, *, seen: bool) -> None:
-        if seen and not self._is_silent:
-            self._console.print(what)
-        if self._log is not None:
-            self._log.print(what)
+    def _show(self, text: Text, *, seen: bool) -> None:
+        for console in self._consoles(seen=seen):
+            console.print(text)
+
+    def _consoles(self, *, seen: bool) -> list[Console]:
+        shown = [self._console] if seen and not self._is_silent else []
+        return shown if self._log is None else [*shown, self._log]
 
     def banner(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print rows of (name, text), the names in a column."""
@@ -187,7 +191,7 @@ class Screen:
         seen = not self.quiet and (self._shows_every_epoch or self._is_due("training", epoch, num_epochs))
         if seen:
             self._let_steps_wait()
-        self._show(_plain_text(line), seen=seen)
+        self._show(plain_text(line), seen=seen)
 
     def _let_steps_wait(self) -> None:
         """Without a terminal, print no line for a step until 30 s have passed without a line for an epoch."""
@@ -259,7 +263,7 @@ def is_in_notebook() -> bool:
     return type(sys.stdout).__module__.startswith("ipykernel.")
 
 
-def _plain_text(text: str) -> Text:
+def plain_text(text: str) -> Text:
     """Text without markup. Control characters, which a file's name may hold, are shown as escapes."""
     return Text("".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text))
 
@@ -267,29 +271,6 @@ def _plain_text(text: str) -> Text:
 def percent(share: float) -> str:
     """A share as `98.1 %`, or `-` for NaN."""
     return "-" if math.isnan(share) else f"{100 * share:.1f} %"
-
-
-def class_table(
-    title: str, classes: Sequence[str], confusion: Sequence[Sequence[int]], accuracies: Sequence[float]
-) -> Table:
-    """A confusion matrix as a table: rows are true classes, columns are predicted classes."""
-    # Plain texts: rich would read brackets in a name as markup.
-    names = [_plain_text(name) for name in classes]
-    table = Table(
-        title=_plain_text(title), title_justify="left", caption="rows: true class, columns: predicted", box=None
-    )
-    table.add_column("class", justify="right")
-    for name in names:
-        table.add_column(name, justify="right")
-    table.add_column("images", justify="right")
-    table.add_column("right", justify="right")
-    for row, (name, counts, accuracy) in enumerate(zip(names, confusion, accuracies, strict=True)):
-        cells = [
-            Text(str(count) if count else "·", style="bold" if column == row else "red" if count else "dim")
-            for column, count in enumerate(counts)
-        ]
-        table.add_row(name, *cells, str(sum(counts)), percent(accuracy))
-    return table
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -23,8 +23,6 @@ from signs_dist.data.workers import run_batches
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from signs_dist.console.screen import Screen
 
 _DIGEST_SIZE = 64
@@ -160,21 +158,6 @@ def shown_list(lines: Sequence[str], num_shown: int | None) -> list[str]:
     return shown if len(shown) == len(lines) else [*shown, f"  and {len(lines) - len(shown)} more"]
 
 
-def counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """Images of each class (columns) in each split (rows)."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None)
-    table.add_column("images")
-    for name in next(iter(counts.values()), {}):
-        table.add_column(Text(name), justify="right")  # Text: rich reads brackets in a string as markup
-    table.add_column("all", justify="right")
-    for split, row in counts.items():
-        table.add_row(split, *(f"{count:,}" for count in row.values()), f"{sum(row.values()):,}")
-    return table
-
-
 def _digest_batch(reader: SourceReader, names: Sequence[str]) -> list[tuple[str, str, str | None]]:
     """In a worker: for each image (name, digest of the pixels, None), or (name, "", why it is bad)."""
     results: list[tuple[str, str, str | None]] = []
@@ -202,11 +185,12 @@ def _parser() -> CommandParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
     options = _parser().parse_args(arguments)
+    from signs_dist.console.class_tables import count_table
     from signs_dist.console.screen import Screen
 
     screen = Screen(is_terminal=sys.stdout.isatty(), quiet=options.quiet)
     found = audit(options.source, processes=options.processes, screen=screen)
-    screen.table(counts_table(found.counts))
+    screen.tables(lambda width: [count_table(found.counts, width)])
     for line in duplicate_lines(found.duplicates):
         screen.result(line)
     for split, name in found.missing:

@@ -20,7 +20,6 @@ from signs_dist.data.audit import (
     BadFile,
     Duplicates,
     bad_lines,
-    counts_table,
     duplicate_lines,
     find_duplicates,
 )
@@ -172,7 +171,9 @@ def _show_result(
     arrangement: Arrangement,
     quarantine: Path | None,
 ) -> None:
-    screen.table(counts_table(counts))
+    from signs_dist.console.class_tables import count_table
+
+    screen.tables(lambda width: [count_table(counts, width)])
     if arrangement.outside:
         screen.say(f"{_images(len(arrangement.outside))} outside the split folders not used:")
         for line in arrangement.outside[:3]:

@@ -8,8 +8,8 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from signs_dist.environment.worker_limits import read_limits
 from signs_dist.environment.process_table import describe_processes
+from signs_dist.environment.worker_limits import read_limits
 from signs_dist.errors import LoadingError, UserError
 from signs_dist.monitoring.waiting import WaitWatcher
 

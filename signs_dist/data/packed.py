@@ -25,7 +25,7 @@ from signs_dist.data.folder import ImageIndex
 from signs_dist.data.images import load_rgb
 from signs_dist.data.locks import locked
 from signs_dist.errors import UserError
-from signs_dist.files import explained, write_json
+from signs_dist.files import explained, umask, write_json
 
 PACKED_VERSION = 1
 """Raise it when the same files would give other pixels."""
@@ -61,7 +61,8 @@ def open_packed(
 ) -> PackedSplit:
     """Open the packed form of `index`. If it is missing or damaged, make it first.
 
-    Several processes may call this at once: one packs under a lock, and the others wait and then open the result.
+    Several processes may call this at once: one packs under a lock, and the others wait and then open the result. A
+    whole pack is opened without a lock, and needs no permission to write.
 
     Args:
         index: the images of one split.
@@ -78,16 +79,33 @@ def open_packed(
     folder = cache / f"{index.split}-{image_size}-{cache_key(index)[:16]}"
     if cache.exists() and not cache.is_dir():
         raise UserError(f"data.cache={cache} is a file. Choose a folder; it is created if it is missing.")
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with locked(cache / f"{folder.name}.lock", "packs these images", tell=tell):
-            digest = _intact_digest(folder, len(index), image_size)
-            if digest is None:
-                digest = _pack(index, image_size, folder, num_threads, on_progress)
-    except OSError as error:
-        raise explained(error, folder) from error
+    # A whole pack needs no lock, which a cache of another user may not let this process take.
+    digest = _intact_digest(folder, len(index), image_size)
+    if digest is None:
+        digest = _pack_locked(index, image_size, folder, num_threads, on_progress, tell)
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     return PackedSplit(pixels, index.labels, index.classes, digest)
+
+
+def _pack_locked(
+    index: ImageIndex,
+    image_size: int,
+    folder: Path,
+    num_threads: int,
+    on_progress: Progress | None,
+    tell: Callable[[str], None] | None,
+) -> str:
+    """Pack under a lock, unless another process has done so meanwhile. Returns the digest of the pixels."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.parent / f"{folder.name}.lock", "packs these images", tell=tell):
+            digest = _intact_digest(folder, len(index), image_size)
+            return digest if digest is not None else _pack(index, image_size, folder, num_threads, on_progress)
+    except OSError as error:
+        described = explained(error, folder)
+        if isinstance(described, UserError):
+            raise UserError(f"{described} Such as: data.cache=FOLDER") from error
+        raise
 
 
 def cache_key(index: ImageIndex) -> str:
@@ -167,7 +185,7 @@ def _pack(index: ImageIndex, image_size: int, folder: Path, num_threads: int, on
         target.flush()
         digest = pixel_digest(target)
         write_json(aside / "packed.json", {"version": PACKED_VERSION, "sha256": digest, "num_images": len(index)})
-        aside.chmod(0o755)
+        aside.chmod(0o777 & ~umask())  # mkdtemp's folders are private
         shutil.rmtree(folder, ignore_errors=True)  # damaged, if it exists
         aside.rename(folder)
     finally:

@@ -69,22 +69,35 @@ def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:
     return DEFAULT_ROOT if default_exists else None
 
 
+def will_draw(config: DataConfig) -> bool:
+    """Whether `open_data_set` would draw the synthetic set, which takes minutes, because it does not exist yet."""
+    root = choose_data_root(config.root, default_exists=DEFAULT_ROOT.is_dir())
+    return root is None and not _synthetic_root(config)[0].exists()
+
+
 def prepare_synthetic(config: DataConfig, *, num_processes: int, report: Report) -> Path:
     """The folder of the synthetic set of `config`, drawn if it is missing."""
-    from signs_dist.data.synthetic import default_root, write_synthetic_set
+    from signs_dist.data.synthetic import write_synthetic_set
 
-    drawing = config.synthetic
-    counts = {"train": drawing.train, "val": drawing.val, "test": drawing.test}
-    root = default_root(config.image_size, counts, drawing.seed)
+    root, counts = _synthetic_root(config)
     write_synthetic_set(
         root,
         image_size=config.image_size,
         counts=counts,
-        seed=drawing.seed,
+        seed=config.synthetic.seed,
         num_processes=num_processes,
         on_progress=lambda done, total: report("drawing synthetic hands", done, total),
     )
     return root
+
+
+def _synthetic_root(config: DataConfig) -> tuple[Path, dict[str, int]]:
+    """The folder of the synthetic set of `config`, and the number of images of each split."""
+    from signs_dist.data.synthetic import default_root
+
+    drawing = config.synthetic
+    counts = {"train": drawing.train, "val": drawing.val, "test": drawing.test}
+    return default_root(config.image_size, counts, drawing.seed), counts
 
 
 def open_split(

@@ -15,7 +15,7 @@ from signs_dist.distributed.exactness import exact_arithmetic, threads_kept
 from signs_dist.distributed.group import Group
 from signs_dist.distributed.rendezvous import join
 from signs_dist.environment.context import Context, read_context
-from signs_dist.errors import UserError, require_kind
+from signs_dist.errors import UserError, in_python_words, require_kind
 from signs_dist.monitoring.pulse import Pulse
 
 
@@ -96,7 +96,8 @@ def connect(
     if num_threads is not None and num_threads < 1:
         raise UserError(f"num_threads={num_threads}: type 1 or more, or None.")
     context = read_context()
-    plan = plan_process(context, device=device)
+    with in_python_words():
+        plan = plan_process(context, device=device)
     if len(plan.indices) > 1:
         raise UserError(
             f"device={device!r} is {len(plan.indices)} devices, and a process uses one. Type device='cuda:N'."

@@ -15,7 +15,7 @@ from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
 from signs_dist.data.plan import Shard
 from signs_dist.data.sets import Report, open_split, prepare_synthetic
 from signs_dist.environment.context import read_context
-from signs_dist.errors import UserError, require_kind
+from signs_dist.errors import UserError, in_python_words, require_kind
 from signs_dist.inference.trained_model import TrainedModel
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import Score, to_host
@@ -41,6 +41,7 @@ class OpenedSplit:
     fingerprint: str
 
 
+@in_python_words()
 def score(model: TrainedModel, data: str | Path | None = None, *, split: str = "val") -> Score:
     """Score a trained model on a split.
 

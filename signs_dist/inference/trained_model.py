@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,12 @@ from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
 from signs_dist.distributed.device_choice import choose_device
 from signs_dist.environment.context import Context, read_context
-from signs_dist.errors import UserError
+from signs_dist.errors import UserError, in_python_words
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.weights import read_weights
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.manifest import changed_files, imported_files
 from signs_dist.training.loop import ImagePreparer, predict_logits
 
 
@@ -38,6 +42,7 @@ class TrainedModel:
         network: the network on its device, in eval mode.
         prepare: makes the network's input from batches.
         precision: the arithmetic of the forward pass.
+        notes: what a person should know, such as a file of code that has changed since the training.
     """
 
     folder: RunFolder
@@ -48,6 +53,7 @@ class TrainedModel:
     network: nn.Module
     prepare: ImagePreparer
     precision: Precision
+    notes: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -82,6 +88,7 @@ class TrainedModel:
         return predict_logits(self.network, inputs, self.precision, flip_average=flips)
 
 
+@in_python_words()
 def load_model(run_dir: str | Path, *, weights: str = "final", device: str | torch.device = "auto") -> TrainedModel:
     """Read a trained model from its run folder.
 
@@ -104,8 +111,16 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
         >>> list(logits.shape), model.classes
         ([2, 6], ('0', '1', '2', '3', '4', '5'))
     """
+    trained = read_trained_model(Path(run_dir), weights=weights, device=device)
+    for note in trained.notes:
+        warnings.warn(note, stacklevel=3)  # past the frame of `in_python_words`
+    return trained
+
+
+def read_trained_model(run_dir: Path, *, weights: str, device: str | torch.device) -> TrainedModel:
+    """As `load_model`, for a command, which prints the notes itself."""
     place = device if isinstance(device, torch.device) else choose_device(read_context(), device)
-    folder = RunFolder.open(Path(run_dir))
+    folder = RunFolder.open(run_dir)
     config = load_config(folder.config)
     manifest = _read_manifest(folder)
     classes = tuple(manifest["data"]["classes"])
@@ -127,7 +142,15 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
         network=network.eval(),
         prepare=ImagePreparer.create(config.data, place, channels_last=config.train.channels_last),
         precision=choose_precision(config.train.precision, find_capability(place)),
+        notes=_code_notes(manifest),
     )
+
+
+def _code_notes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """What to say about the files that define the network, after the network was made."""
+    changed = changed_files(manifest.get("code", {}), {"files": imported_files(sys.modules)})
+    what = "which defines" if len(changed) == 1 else "which define"
+    return (f"changed since the training: {', '.join(changed)}, {what} what the network computes",) if changed else ()
 
 
 def use_threads(trained: TrainedModel, context: Context) -> None:

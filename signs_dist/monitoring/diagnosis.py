@@ -6,6 +6,8 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from signs_dist.environment.limits import explain_limit
+
 PACKAGE = Path(__file__).resolve().parent.parent
 
 _LOST_PEER_WORDS = (
@@ -40,6 +42,8 @@ def find_place(error: BaseException) -> str:
 def hints(error: BaseException) -> tuple[str, ...]:
     """What to do about an error; empty for an unknown error."""
     text = f"{type(error).__name__}: {error}"
+    if limit := explain_limit(error):
+        return (limit,)
     if "OutOfMemoryError" in text or "out of memory" in text:
         return ("A smaller train.micro_batch needs less memory and keeps the global batch.",)
     if "does not have a deterministic implementation" in text:

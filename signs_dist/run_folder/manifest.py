@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import sysconfig
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from signs_dist.run_folder.digest import file_sha256
 from signs_dist.run_folder.folder import timestamp
 
 
@@ -29,14 +33,82 @@ def describe_invocation(command: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def describe_code(folder: Path) -> dict[str, Any]:
-    """The commit of the git checkout around `folder`, and whether it has uncommitted changes; None outside one."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    status = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
-    return {"commit": commit or None, "dirty": bool(status) if status is not None else None}
+def describe_code(folder: Path, modules: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The git checkout around `folder`, and the files that were imported and belong to no installed package.
+
+    Args:
+        folder: within the checkout.
+        modules: name → module; None for `sys.modules`.
+
+    Returns:
+        `commit` (None outside a checkout), `dirty` (whether a tracked file has changed, or a file that was imported is
+        not tracked; None without a commit), `why` (why git gave no commit, "" if there is nothing to tell) and `files`
+        (see `imported_files`).
+    """
+    files = imported_files(sys.modules if modules is None else modules)
+    commit, trouble = _git(folder, "rev-parse", "HEAD")
+    status, _ = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else (None, "")
+    is_dirty = bool(status) or _has_untracked(folder, [file["path"] for file in files.values()])
+    return {
+        "commit": commit or None,
+        "dirty": is_dirty if status is not None else None,
+        "why": explain_no_commit(trouble),
+        "files": files,
+    }
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def imported_files(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Module → `path` and `sha256` of its source, for modules that belong to no installed package.
+
+    These are the user's own files, such as the one that `model.name=mynet:Net` names, and the networks of signs_dist.
+    The rest of signs_dist is described by its commit and version.
+    """
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    found: dict[str, dict[str, str]] = {}
+    for name, module in sorted(modules.items()):
+        source = getattr(module, "__file__", None)
+        if not isinstance(source, str) or not source.endswith(".py") or _is_of_toolkit(name):
+            continue
+        path = Path(source).resolve()
+        if installed.isdisjoint(path.parents):
+            with contextlib.suppress(OSError):  # removed since it was imported
+                found[name] = {"path": str(path), "sha256": file_sha256(path)}
+    return found
+
+
+def changed_files(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The paths of imported files that differ from before. Both are from `describe_code`.
+
+    A file that only one of the two has imported is not compared: training and evaluation import different files.
+    """
+    earlier, later = before.get("files", {}), now["files"]
+    names = [name for name in later if name in earlier and name != "__main__"]
+    return [later[name]["path"] for name in names if later[name]["sha256"] != earlier[name]["sha256"]]
+
+
+def explain_no_commit(trouble: str) -> str:
+    """What to type when git refuses to read a checkout, from what it printed; "" if there is no checkout."""
+    if "dubious ownership" not in trouble:
+        return ""
+    advice = re.search(r"git config --global --add safe\.directory \S+", trouble)
+    named = f" Type: {advice[0]}" if advice else ""
+    return f"no commit is recorded: the checkout belongs to another user, and git does not read it.{named}"
+
+
+def _is_of_toolkit(module: str) -> bool:
+    return module.split(".")[0] in ("signs_dist", "launch", "slurm") and not module.startswith("signs_dist.models.")
+
+
+def _has_untracked(folder: Path, paths: Sequence[str]) -> bool:
+    """Whether one of `paths` lies in the checkout around `folder` and is not tracked."""
+    top, _ = _git(folder, "rev-parse", "--show-toplevel")
+    inside = [path for path in paths if top and Path(top) in Path(path).parents]
+    listed, _ = _git(folder, "ls-files", "--others", "--", *inside) if inside else ("", "")
+    return bool(listed)
+
+
+def _git(folder: Path, *arguments: str) -> tuple[str | None, str]:
+    """(standard output, "") of git, or (None, its standard error)."""
     try:
         done = subprocess.run(
             ["git", *arguments],
@@ -49,8 +121,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        return None, ""
+    return (done.stdout.strip(), "") if done.returncode == 0 else (None, done.stderr)
 
 
 def _version(package: str) -> str | None:

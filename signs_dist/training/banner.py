@@ -9,6 +9,9 @@ from signs_dist.models.trainable import count_parameters
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
 
+IMBALANCED = 3
+"""The banner tells that the largest class has at least this many times the training images of the smallest."""
+
 BannerLine = tuple[str, str]
 """(word, text beside it)"""
 
@@ -28,6 +31,7 @@ def banner_lines(
         ("run", str(run_path)),
         *again,
         ("data", _about_data(prepared)),
+        *_about_classes(prepared),
         ("model", _about_model(prepared)),
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}"),
         *([("by", sharing)] if sharing else []),
@@ -49,6 +53,19 @@ def _about_data(prepared: Prepared) -> str:
     plural = "s" if num_workers > 1 else ""
     workers = f"{num_workers} loader worker{plural}" if num_workers else "loaded in this process"
     return f"{data.name}: {counts} images of {side} x {side}, {len(data.classes)} classes; {workers}"
+
+
+def _about_classes(prepared: Prepared) -> list[BannerLine]:
+    """A line about class imbalance: that the order makes up for it, or that it could. None if there is little."""
+    counts = prepared.data.splits["train"].count_per_class()
+    largest, smallest = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
+    if prepared.config.data.order == "balanced":
+        sizes = f"{counts[smallest]:,} to {counts[largest]:,} images a class"
+        return [("order", f"balanced: each class equally often, from {sizes}")]
+    if counts[largest] < IMBALANCED * counts[smallest]:
+        return []
+    sizes = f"{largest} has {counts[largest]:,} training images, {smallest} has {counts[smallest]:,}"
+    return [("order", f"class imbalance: {sizes}; data.order=balanced draws each class equally often")]
 
 
 def _about_model(prepared: Prepared) -> str:

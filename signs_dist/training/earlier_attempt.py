@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from signs_dist.monitoring.waiting import telling
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import NAME as LEASE
 from signs_dist.run_folder.lease import Lease
+from signs_dist.run_folder.manifest import changed_files, imported_files
 from signs_dist.run_folder.records import SaveLine, of_kind
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
@@ -185,6 +187,8 @@ def resume_from(
         return earlier
     assert earlier.path is not None
     notes = _compare_images(content["run"]["data"]["fingerprints"], prepared, accepted)
+    if changed := changed_files(content["run"].get("code", {}), {"files": imported_files(sys.modules)}):
+        notes.append(f"changed since: the code in {', '.join(changed)}")
     if content["precision"] != prepared.precision.name and "train.precision" not in accepted:
         raise UserError(
             f"this run computed in {content['precision']} so far, and this machine chooses {prepared.precision.name}. "

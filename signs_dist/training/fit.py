@@ -18,11 +18,12 @@ from signs_dist.config.settings import Config
 from signs_dist.console.screen import Screen, is_in_notebook
 from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.environment.context import read_context
-from signs_dist.errors import require_kind
+from signs_dist.errors import in_python_words, require_kind
 from signs_dist.run_folder.folder import RunFolder, default_run_path
 from signs_dist.training.start import start_run
 
 
+@in_python_words()
 def fit(
     config: Config,
     run_dir: str | Path | None = None,

@@ -16,7 +16,8 @@ from signs_dist.data.loader import LoaderSettings, choose_loader_settings
 from signs_dist.data.order import BalancedOrder
 from signs_dist.data.plan import EpochPlan, cut_global_batch, require_full_step
 from signs_dist.data.randomness import Stream, stream_key
-from signs_dist.data.sets import DataSet, open_data_set, open_split
+from signs_dist.data.sets import DataSet, open_data_set, open_split, will_draw
+from signs_dist.data.synthetic import NUM_CLASSES
 from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_kernels, require_deterministic_kernels
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
@@ -86,6 +87,8 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         num_replicas=strategy.num_replicas,
     )
     precision = choose_precision(config.train.precision, find_capability(strategy.device))
+    if will_draw(config.data):
+        _require_usable(config)
     with process.screen.preparing() as report:
         data = open_data_set(config.data, num_processes=context.cores_per_process, report=report)
         labels = data.splits["train"].labels
@@ -132,6 +135,12 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         precision=precision,
         num_threads=num_threads,
     )
+
+
+def _require_usable(config: Config) -> None:
+    """Refuse a batch or a model that the synthetic set cannot be used with, before minutes of drawing."""
+    require_full_step(config.train.global_batch, config.data.synthetic.train)
+    require_trainable(build_model(config, NUM_CLASSES, torch.device("cpu")))
 
 
 def choose_num_threads(wanted: int | Literal["auto"], automatic: int, *, exact: bool) -> int:

@@ -113,7 +113,7 @@ def train(
         with process.screen.logging_to(log), supervisor.watching(folder.logs, log, attempt):
             again = earlier.banner_lines(run.run_state, run.stepper, attempt)
             process.screen.banner(banner_lines(prepared, process, run_path, again))
-            for note in earlier.notes:
+            for note in (*earlier.notes, *filter(None, [run.saver.about.get("code", {}).get("why")])):
                 process.screen.result(note)
             trainer = Trainer(run.stepper, run.run_state, run.saver, process, folder, stop=run.stop, lease=lease)
             return _train(run, trainer, attempt, started, supervisor)

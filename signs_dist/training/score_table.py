@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from signs_dist.console.screen import Screen, class_table, percent
+from signs_dist.console.class_tables import class_tables
+from signs_dist.console.screen import Screen, percent
 from signs_dist.learning.metrics import Score
 
 
@@ -25,9 +26,9 @@ def score_fields(split: str, score: Score, *, in_full: bool = False) -> dict[str
 
 
 def show_score(screen: Screen, split: str, score: Score, classes: Sequence[str], data_name: str) -> None:
-    """Print the table of classes unless quiet, and always the accuracy with its interval."""
-    title = f"\n{split} of {data_name}"
-    screen.table(class_table(title, classes, score.confusion.tolist(), score.class_accuracies()))
+    """Print the confusion matrix or its main parts unless quiet, and always the accuracy with its interval."""
+    title, accuracies = f"\n{split} of {data_name}", score.class_accuracies()
+    screen.tables(lambda width: class_tables(title, classes, score.confusion.tolist(), accuracies, width))
     low, high = score.accuracy_interval()
     screen.result(
         f"{split} accuracy {percent(score.accuracy)} ({score.num_correct}/{score.num_images} {data_name} images, "

@@ -249,7 +249,7 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
         path = tmp_path / "epoch0003-step000000.pt"
         with pytest.raises(SaveError) as caught:
             CheckpointStore(tmp_path, 2).write(Cursor(3, 0), made, Cursor(1, 0))
-        assert str(caught.value).startswith(f"no space left for {path}: File too large.")
+        assert str(caught.value).startswith(f"no space left while writing {path}: File too large.")
         assert "A checkpoint needs 401," in str(caught.value)
 
     assert in_child(limited(50_000, save)) == 0

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.console.screen import Screen, Throttle, class_table, percent
+from signs_dist.console.class_tables import class_tables
+from signs_dist.console.screen import Screen, Throttle, percent
 from signs_dist.monitoring.beats import Work
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -87,7 +88,7 @@ def everything(screen: Screen, title: str = "val") -> None:
             progress(step, "loss 1.0", "9 s")
             if step % 100 == 0:
                 screen.epoch(step // 100, 10, f"epoch {step // 100}/10")
-    screen.table(class_table(title, ["0", "1"], [[3, 1], [0, 0]], [0.75, float("nan")]))
+    screen.tables(lambda width: class_tables(title, ["0", "1"], [[3, 1], [0, 0]], [0.75, float("nan")], width))
     screen.result("val accuracy 75.0 %")
 
 
@@ -131,7 +132,7 @@ def test_names_are_not_read_as_markup(name: str) -> None:
         screen, stream = lines_of(is_terminal=is_terminal)
         screen.say(name)
         screen.banner([(name, name)])
-        screen.table(class_table(name, [name, "b"], [[1, 0], [0, 1]], [1.0, 1.0]))
+        screen.tables(lambda width: class_tables(name, [name, "b"], [[1, 0], [0, 1]], [1.0, 1.0], width))
         with screen.preparing() as report:
             report(name, 1, 1)
         assert stream.getvalue().count(name) >= 4
@@ -142,7 +143,7 @@ def test_control_characters_in_names_are_escaped() -> None:
     screen.say("\x1b[31mred\x07.jpg\r")
     screen.result("\x9b2J")
     screen.epoch(1, 1, "\x1b[2J")
-    screen.table(class_table("\x1b[1m", ["\x1b[0m"], [[1]], [1.0]))
+    screen.tables(lambda width: class_tables("\x1b[1m", ["\x1b[0m"], [[1]], [1.0], width))
     assert not CONTROL.search(stream.getvalue())
     assert stream.getvalue().splitlines()[0] == "\\x1b[31mred\\x07.jpg\\x0d"
 
@@ -177,18 +178,10 @@ def test_percent(share: float, text: str) -> None:
     assert percent(share) == text
 
 
-def test_the_confusion_table_names_its_classes() -> None:
-    screen, stream = lines_of()
-    screen.table(class_table("val", ["cat", "dog"], [[5, 2], [0, 9]], [5 / 7, 1.0]))
-    rows = [line.split() for line in stream.getvalue().splitlines()]
-    assert ["class", "cat", "dog", "images", "right"] in rows
-    assert ["cat", "5", "2", "7", "71.4", "%"] in rows
-    assert ["dog", "·", "9", "9", "100.0", "%"] in rows
-
-
 DRIVER = """
 import time
-from signs_dist.console.screen import Screen, class_table
+from signs_dist.console.class_tables import class_tables
+from signs_dist.console.screen import Screen
 from signs_dist.environment.context import read_context
 screen = Screen(is_terminal=read_context().is_terminal)
 with screen.training(10) as progress:
@@ -196,7 +189,7 @@ with screen.training(10) as progress:
         progress(step, "loss 0.5", "9 s")
         time.sleep(0.03)
     screen.epoch(1, 1, "epoch 1/1 done")
-screen.table(class_table("val", ["0", "1"], [[3, 1], [0, 4]], [0.75, 1.0]))
+screen.tables(lambda width: class_tables("val", ["0", "1"], [[3, 1], [0, 4]], [0.75, 1.0], width))
 screen.result("the end")
 """
 

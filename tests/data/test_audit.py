@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from signs_dist.console.command import run_command
-from signs_dist.data.audit import audit, counts_table, find_duplicates, main, missing_classes
+from signs_dist.data.audit import audit, find_duplicates, main, missing_classes
 from tests.data.photo_files import encoded, jpeg, photo, signs_files, write_files, write_zip
 
 
@@ -75,10 +73,3 @@ def test_find_duplicates_as_a_table() -> None:
     assert find_duplicates(pictures).across == (("t/1", "v/1"),)
     assert find_duplicates(pictures).within == (("t/2", "t/3"),)
     assert missing_classes({"train": {"a": 1, "b": 2}, "val": {"a": 0, "b": 1}}) == (("val", "a"),)
-
-
-def test_the_table_of_counts_shows_a_class_name_as_it_is() -> None:
-    stream = io.StringIO()
-    Console(file=stream, width=80).print(counts_table({"train": {"x[y]": 3, "[red]": 4}}))
-    assert "x[y]  [red]  all" in stream.getvalue()
-    assert stream.getvalue().split("\n")[1].split() == ["train", "3", "4", "7"]

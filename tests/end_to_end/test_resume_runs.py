@@ -273,13 +273,15 @@ def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path
     assert find_damage(newest) == ""  # the old file is as it was
     if on_error == "stop":
         assert ended.code == 74
-        assert "error: no space left for run/checkpoints/epoch00" in ended.err
+        assert "error: no space left while writing run/checkpoints/epoch00" in ended.err
         assert "free. Free some space and repeat the command: it resumes from the checkpoint before." in ended.err
-        assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("SaveError: no space left for")
+        assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith(
+            "SaveError: no space left while writing"
+        )
     else:
         # It trains to its end; the weights themselves are too large for that disk as well.
         assert ended.code == 2
-        assert "warning: no space left for run/checkpoints/" in ended.out
+        assert "warning: no space left while writing run/checkpoints/" in ended.out
         assert "Training continues without this checkpoint (checkpoint.on_error=warn)." in ended.out
         assert "no space left while writing run/model.pt" in ended.err
     assert run(launch(1, *arguments), tmp_path).code == 0

@@ -65,7 +65,7 @@ def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None
             [],
             "partition short allows at most 00:30:00. Type --time 30",
         ),
-        (["--nodes", "9"], ["train.micro_batch=2"], "--nodes 9: partition main gives at most 4 nodes. Type --nodes 4"),
+        (["--nodes", "9"], [], "--nodes 9: partition main gives at most 4 nodes. Type --nodes 4"),
         (["--constraint", "fast"], [], "SLURM does not take this job: .*Invalid feature specification"),
         (["--nodes", "3"], ["train.global_batch=32", "train.micro_batch=16"], "too few for 3 processes"),
         (
@@ -91,6 +91,47 @@ def test_a_bad_request_is_answered_before_the_queue(
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
     assert not (site.folder / "run").exists()
     assert site.cluster.run("squeue", "--noheader", "--states=all", "--format=%i") == before
+
+
+def test_what_submit_says_is_what_slurm_does_whatever_the_environment(site: Site) -> None:
+    variables = {"SBATCH_TIMELIMIT": "3", "SBATCH_EXPORT": "NONE", "SBATCH_NO_REQUEUE": "1", "SBATCH_PARTITION": "low"}
+    variables |= {"SBATCH_WAIT": "1", "SBATCH_ARRAY_INX": "0-3", "SLURM_TIMELIMIT": "1", "SLURM_EXPORT_ENV": "NONE"}
+    arguments = ["--", "--run-dir", "run", *site.settings(*TRIVIAL)]
+    ended = site.type_in("--time", "2:00:00", "--wait", *arguments, variables=variables)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.search(r"^ +time  2 h$", ended.stdout, re.MULTILINE)
+    assert re.search(r"^ +env  acts on the job: SBATCH_PARTITION=low$", ended.stdout, re.MULTILINE)
+    assert "ignored, since the job's settings say otherwise: SBATCH_ARRAY_INX=0-3, SBATCH_EXPORT=NONE" in ended.stdout
+    assert "differs" not in ended.stdout
+    job = re.search(r"^ +job  (\d+)$", ended.stdout, re.MULTILINE)
+    assert job is not None
+    shown = site.show(job[1])
+    assert (shown["TimeLimit"], shown["Partition"], shown["Requeue"]) == ("02:00:00", "low", "1")
+
+
+def test_what_a_sites_sbatch_makes_of_a_job_is_told(site: Site) -> None:
+    wrapper = site.folder / "bin" / "sbatch"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        '#!/bin/bash\necho "Checking job 17 of 50"\nPATH="${PATH#*:}"\n'
+        'sbatch --time=3 --nodes=1 --ntasks=1 "$@"\ncode=$?\necho "Thank you. 17 jobs wait."; exit $code\n'
+    )
+    wrapper.chmod(0o755)
+    path = {"PATH": f"{wrapper.parent}{os.pathsep}{site.cluster.environment['PATH']}"}
+    flags = ["--nodes", "2", "--time", "2:00:00", "--extra", "hold"]
+    ended = site.type_in(*flags, "--", "--run-dir", "run", *site.settings(*TRIVIAL), variables=path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    job = re.search(r"^ +job  (\d+)$", ended.stdout, re.MULTILINE)
+    assert job is not None
+    assert site.show(job[1])["JobName"] == "run"
+    told = [line.strip() for line in ended.stdout.splitlines() if line.startswith("  differs")]
+    assert told == [
+        "differs  --time 2:00:00: SLURM gives 3 min: the run is saved and requeued that often",
+        "differs  --nodes 2: SLURM gives 1",
+        "differs  2 tasks in all: SLURM starts 1",
+        "differs  to take the job back: python launch/submit.py cancel run",
+    ]
+    assert f"cancelled {job[1]}" in site.type_in("cancel", "run").stdout
 
 
 def test_a_run_folder_in_use_is_refused(site: Site) -> None:
@@ -124,9 +165,12 @@ def test_an_array_reruns_what_has_failed_and_nothing_else(site: Site) -> None:
     arguments = ["--", "--run-dir", "grid", *settings]
     ended = site.type_in(*flags, *arguments)
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    table = ended.stdout[ended.stdout.rfind("trial  ") :].splitlines()[1:]
-    assert ["not finished" in line for line in table] == [False, False, False, False, True, False]
-    assert "ValueError: this trial is broken" in table[4]
+    table = ended.stdout[ended.stdout.rfind("trial  ") :].splitlines()
+    rows = [line for line in table if line.startswith("model.args")]
+    assert ["not finished" in line for line in rows] == [False, False, False, False, True, False]
+    why = " ".join(line[table[0].index("why") :].strip() for line in table[1:])
+    assert "ValueError: this trial is broken" in " ".join(why.split())
+    assert max(map(len, table)) <= 80
     assert len(list(site.folder.glob("grid/*/result.json"))) == 5
 
     def submitted() -> dict[str, str]:
@@ -304,7 +348,7 @@ def test_awkward_names_are_quoted_right_or_refused(site: Site) -> None:
             continue
         assert await_end(site, answer) == "COMPLETED", name
         said = "".join(path.read_text() for path in (site.folder / name / "logs").glob("*.txt"))
-        assert re.search(r"^seed += 3 ", said, re.MULTILINE), (name, said)
+        assert re.search(r"^seed += 3\b", said, re.MULTILINE), (name, said)
     assert sum(not answer.startswith("refused") for answer in told) >= 3
     assert not list(site.folder.rglob("pwned"))
     assert not (REPOSITORY / "pwned").exists()

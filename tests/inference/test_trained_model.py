@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.data.batches import Batch
 from signs_dist.errors import UserError
+from signs_dist.evaluate import main as evaluate
 from signs_dist.inference.trained_model import TrainedModel, find_weights, load_model, use_threads
 from signs_dist.run_folder.folder import RunFolder
 from tests.inference.runs import make_run
@@ -198,3 +200,41 @@ def test_the_commands_use_the_threads_of_the_config(tmp_path: Path, setting: str
         assert torch.get_num_threads() == num_threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_own_code_that_has_changed_since_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "net_that_changes.py"
+    source.write_text(NET, encoding="utf-8")
+    settings = ("model.name=net_that_changes:Net", "model.args={}", "train.epochs=1")
+    run = make_run(tmp_path, *settings)
+    written = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["code"]["files"]["net_that_changes"]
+    assert written["path"] == str(source)
+    load_model(run)  # a warning would fail the test
+
+    source.write_text(NET.replace("x.flatten(1)", "-x.flatten(1)"), encoding="utf-8")
+    told = f"changed since the training: {source}, which defines what the network computes"
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        load_model(run)
+    capsys.readouterr()
+    assert evaluate([str(run), "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == told
+
+    (run / "result.json").unlink()  # a run that was stopped
+    make_run(tmp_path, *settings)
+    assert f"changed since: the code in {source}" in capsys.readouterr().out
+
+
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, image_size):
+        super().__init__()
+        self.layer = nn.Linear(3 * image_size * image_size, num_classes)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+"""

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from launch import check
 from launch.array import make_requests
 from launch.cluster import ClusterConfig
+from launch.jobs import jobs_of
 from launch.request import Request
+from launch.schedulers import SCHEDULERS
+from launch.schedulers.base import Submission
 from launch.submit import main
 from launch.trials import Trial
 from signs_dist.config.reading import load_config
@@ -39,16 +43,76 @@ def test_a_setting_in_both_places_and_a_trial_that_is_not_legal_are_refused() ->
     wrong = [*TRIALS, dataclasses.replace(TRIALS[0], settings=("seed=many",))]
     with pytest.raises(UserError, match="seed=many"):
         make_requests(make_array(), wrong)
-    batch = [dataclasses.replace(TRIALS[0], settings=("train.micro_batch=7",))]
-    with pytest.raises(UserError, match="does not divide into micro-batches"):
-        make_requests(make_array("train.global_batch=32"), batch)
 
 
-@pytest.mark.parametrize("kind", ["local", "debug"])
-def test_an_array_is_for_slurm(
-    kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_batch_of_each_trial_is_checked_before_the_queue(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run_command(main, ["--cluster", kind, "--array", "seeds=0,1"]) == 2
-    assert f"--array is for SLURM, not for --cluster {kind}." in capsys.readouterr().err
+    settings = ["train.global_batch=32", "exact=false"]
+    grid = ["--array", "train.micro_batch=8,7"]
+    assert run_command(main, ["--cluster", "local", *grid, "--", "--run-dir", "grid", *settings]) == 2
+    assert "does not divide into micro-batches" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[Submission]:
+    """What is handed over to this machine, where nothing is started and the check of the model takes no time."""
+    found: list[Submission] = []
+
+    def submit(submission: Submission) -> list[str]:
+        found.append(submission)
+        return [f"local{4_000_010 + number}" for number in range(len(submission.jobs))]
+
+    monkeypatch.setattr(check, "check_training", lambda request: ["a model: one step tried"])
+    monkeypatch.setattr(SCHEDULERS["local"], "submit", submit)
+    return found
+
+
+def test_an_array_runs_on_this_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, submitted: list[Submission]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = ["--cluster", "local", "--no-snapshot", "--array", "seeds=0,1,2", "--parallel", "2"]
+    assert run_command(main, [*here, "--", "--run-dir", "grid"]) == 0
+    assert [(each.num_parallel, len(each.jobs)) for each in submitted] == [(2, 3)]
+    told = capsys.readouterr().out
+    assert "      job  local4000010 to local4000012, at most 2 at once\n" in told
+    assert told.endswith("     then  python launch/submit.py status grid    (or wait, logs, cancel)\n")
+    assert [jobs_of(tmp_path / "grid" / f"{number:03d}-seed={number}") for number in range(3)] == [
+        [f"local{4_000_010 + number}"] for number in range(3)
+    ]
+
+
+def test_a_dry_run_of_an_array_on_this_machine_has_no_script(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, submitted: list[Submission]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["--cluster", "local", "--no-snapshot", "--dry-run", "--array", "seeds=0,1", "--", "--run-dir", "grid"]
+    assert run_command(main, command) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("one step tried\ndry run: everything is in order, nothing was submitted\n")
+    assert submitted == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "told"),
+    [
+        ("debug", "0,1", "--array: --cluster debug is this process itself. Type --cluster local for several runs."),
+        ("local", ",".join(map(str, range(101))), "--array: 101 trials; --cluster local takes at most 100. Type fewer"),
+    ],
+)
+def test_an_array_that_cannot_run_here_is_refused(
+    kind: str,
+    values: str,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(main, ["--cluster", kind, "--array", f"seeds={values}"]) == 2
+    assert told in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

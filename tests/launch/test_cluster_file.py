@@ -28,6 +28,7 @@ from tests.processes import REPOSITORY
         ({"signal_seconds": 0}, "--signal-seconds: 0 is not legal. It takes a whole number, at least 1 and at most"),
         ({"extra": {"time": "5"}}, "extra time=5: a flag sets this parameter. Type --time."),
         ({"extra": {"ntasks_per_node": 5}}, "a flag sets this parameter. Type --tasks-per-node."),
+        ({"extra": {"clusters": "other"}}, "Type SLURM_CLUSTERS=other before this command, which they all read."),
         ({"extra": {"gres": "gpu:2"}}, "extra gres=gpu:2: a flag sets this parameter. Type --gpus-per-node."),
         (
             {"extra": {"no-requeue": True}},
@@ -48,6 +49,49 @@ from tests.processes import REPOSITORY
 def test_what_is_not_legal_is_told(flags: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError) as caught:
         load_cluster("slurm", flags)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "file", "values"),
+    [
+        ({}, "", ("course", 3, "guest", "2G")),
+        ({"time": "2:00:00"}, "", ("course", 120, "guest", "2G")),
+        ({"partition": "gpu", "memory": "8G"}, "", ("gpu", 3, "guest", "8G")),
+        ({"account": "mine"}, "account: site\ntime: 600\npartition: gpu", ("gpu", 600, "mine", "2G")),
+        ({}, "kind: local", (None, 60, None, None)),
+    ],
+)
+def test_a_persons_variables_for_sbatch_give_what_neither_file_nor_flag_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: dict[str, Any],
+    file: str,
+    values: tuple[str | None, int, str | None, str | None],
+) -> None:
+    variables = {"PARTITION": "course", "TIMELIMIT": "3", "ACCOUNT": "guest", "MEM_PER_NODE": "2G", "QOS": ""}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SBATCH_{name}", value)
+    (tmp_path / "site.yaml").write_text(f"{file}\n" if file else "{}\n")
+    cluster = load_cluster(str(tmp_path / "site.yaml"), flags)
+    assert (cluster.partition, cluster.minutes, cluster.account, cluster.memory) == values
+    assert cluster.qos is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("TIMELIMIT", "UNLIMITED", "SBATCH_TIMELIMIT: time=UNLIMITED: type minutes, hours:minutes:seconds or"),
+        ("TIMELIMIT", "0", "SBATCH_TIMELIMIT: time=0: at least one minute."),
+        ("MEM_PER_NODE", "lots", "SBATCH_MEM_PER_NODE: memory=lots: type a number with K, M, G or T, such as 64G."),
+    ],
+)
+def test_a_variable_that_is_not_legal_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(f"SBATCH_{name}", value)
+    with pytest.raises(UserError) as caught:
+        load_cluster("slurm", {})
     assert told in str(caught.value)
 
 

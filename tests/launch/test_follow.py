@@ -8,6 +8,7 @@ import pytest
 
 from launch import follow
 from launch.jobs import note_job
+from launch.notices import leave_notice
 from launch.trials import make_trials, write_trials
 from signs_dist.run_folder.folder import RunFolder
 from tests.slurm_cluster import answer_with, put_scontrol
@@ -84,3 +85,37 @@ def test_one_who_waits_for_an_array_goes_on_when_the_controller_answers_again(
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("SLURM does not answer about job 7")
     assert said[1] == "0 of 1 trials finished, 0 wait or run"
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"),
+    [
+        ([], 0),
+        ([0, 0], 0),
+        ([0, 75], 75),
+        ([75, 2, 0], 2),
+        ([130, 1], 1),
+        ([137, 2], 137),
+        ([75, 130], 130),
+        ([3, 74, 75], 74),
+    ],
+)
+def test_the_worst_exit_code_of_several_runs(codes: list[int], worst: int) -> None:
+    assert follow.worst_code(codes) == worst
+
+
+def test_an_array_ends_with_the_code_of_its_worst_run(
+    some_slurm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = make_trials(tmp_path, [("seed=0",), ("seed=1",), ("seed=2",)])
+    write_trials(tmp_path, trials)
+    for number, trial in enumerate(trials):
+        note_job(RunFolder(trial.path).create().path, f"7_{number}", "001")
+    RunFolder(trials[0].path).write_result({"finished": True})
+    job = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7"}
+    for number, code in ((1, 75), (2, 2)):
+        leave_notice(trials[number].path, {**job, "SLURM_ARRAY_TASK_ID": str(number)}, 0, f"code{code}")
+    put_scontrol(some_slurm, "echo 'JobId=7 JobState=FAILED'")
+    answer_with(some_slurm, "squeue", "7_0 COMPLETED\n7_1 FAILED\n7_2 FAILED")
+    assert follow.follow_array(tmp_path) == 2
+    assert "1 of 3 trials finished, 0 wait or run" in capsys.readouterr().out

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from launch.cluster import ClusterConfig
-from launch.handover import check_script, handed_over, make_job, refuse_busy, taken_back, typed_command
+from launch.handover import (
+    check_request,
+    check_script,
+    handed_over,
+    make_job,
+    refuse_busy,
+    taken_back,
+    tell_differences,
+    typed_command,
+)
 from launch.job import Job
 from launch.jobs import note_job
 from launch.request import Request
 from launch.schedulers import SCHEDULERS
-from launch.schedulers.base import Submission
+from launch.schedulers.base import Difference, Findings, Submission, UncertainError
 from launch.snapshot import Snapshot
 from signs_dist.config.reading import load_config
 from signs_dist.errors import UserError
@@ -47,7 +57,12 @@ def test_what_a_submission_made_is_taken_back_and_nothing_else(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("error", "stays"), [(KeyboardInterrupt(), True), (UserError("SLURM does not take this job"), False)]
+    ("error", "stays"),
+    [
+        (KeyboardInterrupt(), True),
+        (UserError("SLURM does not take this job"), False),
+        (UncertainError("SLURM does not answer"), True),
+    ],
 )
 def test_the_folder_of_a_job_that_slurm_may_have_taken_stays(tmp_path: Path, error: BaseException, stays: bool) -> None:
     with pytest.raises(UserError, match=r"SLURM|squeue --me"):
@@ -114,20 +129,49 @@ def test_a_doubt_is_told_only_if_slurm_refuses(
 ) -> None:
     job = Job((), run_folder=str(tmp_path), working_folder="/work", import_folders=("/code",))
     submission = Submission(ClusterConfig(), (job,), tmp_path, "name")
-    doubt = UserError("the nodes have 2 cores at most")
+    doubt = Findings({}, UserError("the nodes have 2 cores at most"))
     answer_with(some_slurm, "sbatch", "", code=1)
     with pytest.raises(UserError, match="2 cores at most"):
         check_script(submission, doubt)
     with pytest.raises(UserError, match="SLURM does not take this job"):
-        check_script(submission, None)
+        check_script(submission, Findings({}))
+    # SLURM cannot tell when a job would start whose nodes are out of service. It takes the job all the same.
+    assert check_script(submission, Findings({}, lacks_nodes=True)).startswith("#!/bin/bash\n")
+    with pytest.raises(UserError, match="2 cores at most"):
+        check_script(submission, dataclasses.replace(doubt, lacks_nodes=True))
     (some_slurm / "sbatch").write_text("#!/bin/sh\ncat > /dev/null; echo 'sbatch: Job 7 to start now' >&2\n")
     assert check_script(submission, doubt).startswith("#!/bin/bash\n")
     assert capsys.readouterr().out == "    slurm  Job 7 to start now\n"
     # Where there is no batch script, there is nothing to ask.
-    assert check_script(Submission(ClusterConfig(kind="local"), (job,), tmp_path, "name"), None) == ""
+    assert check_script(Submission(ClusterConfig(kind="local"), (job,), tmp_path, "name"), Findings({})) == ""
     assert capsys.readouterr().out == ""
 
 
 def test_the_command_is_written_down_as_it_was_typed() -> None:
     assert typed_command(["--nodes", "2"]) == ["python", "launch/submit.py", "--nodes", "2"]
     assert typed_command(["submit", "--nodes", "2"]) == ["signs-dist", "submit", "--nodes", "2"]
+
+
+def test_too_many_nodes_are_told_before_the_batch_that_they_would_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(tmp_path / "run", nodes="9")
+    monkeypatch.setattr(SCHEDULERS["slurm"], "check", lambda _: Findings({}, UserError("gives at most 3 nodes")))
+    with pytest.raises(UserError, match="gives at most 3 nodes"):
+        check_request(request)
+    monkeypatch.setattr(SCHEDULERS["slurm"], "check", lambda _: Findings({}))
+    with pytest.raises(UserError, match="9 processes"):
+        check_request(request)
+
+
+@pytest.mark.parametrize("is_harmful", [True, False])
+def test_what_slurm_has_changed_is_told_with_what_to_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_harmful: bool
+) -> None:
+    scheduler = SCHEDULERS["slurm"]
+    found = [Difference("--nodes 2: SLURM gives 1", is_harmful)]
+    monkeypatch.setattr(scheduler, "find_differences", lambda submission, job: found)
+    submission = Submission(ClusterConfig(), (), tmp_path, "name")
+    tell_differences(scheduler, submission, "7", "my run")
+    advice = ["  differs  to take the job back: python launch/submit.py cancel 'my run'"] if is_harmful else []
+    assert capsys.readouterr().out.splitlines() == ["  differs  --nodes 2: SLURM gives 1", *advice]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.logs import explain_end
+from launch.logs import explain_end, last_error
 from launch.notices import leave_notice
 from launch.submit import main
 from signs_dist.console.command import run_command
@@ -43,3 +43,20 @@ def test_the_card_of_an_earlier_job_is_not_this_ones(a_run: Path) -> None:
     assert explain_end(a_run, "7") == "said by 0"
     (a_run / "logs" / "failure-rank0.json").write_text(dataclasses.replace(old, time=time.time()).to_json())
     assert "an old error" in explain_end(a_run, "7")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("well\nerror: no data\n", "no data"),
+        (
+            " error  ValueError: words that\n        do not fit\n    at  mine.py:7\n",
+            "ValueError: words that do not fit",
+        ),
+        ("error: old\nerror: new\n", "new"),
+        ("an error\n", ""),
+    ],
+)
+def test_the_newest_error_is_found_whole(a_run: Path, text: str, told: str) -> None:
+    (a_run / "logs" / "job7.0.rank0.txt").write_text(text)
+    assert last_error(a_run, "7") == told

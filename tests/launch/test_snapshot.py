@@ -63,6 +63,27 @@ def test_a_snapshot_of_a_working_tree(tmp_path: Path) -> None:
     assert all(path.startswith(str(target)) for path in told.stdout.splitlines())
 
 
+def test_untracked_files_that_look_like_secrets_are_left_out_and_said(tmp_path: Path) -> None:
+    tree, target = tmp_path / "tree", tmp_path / "copy"
+    (tree / ".ssh").mkdir(parents=True)
+    git(tree, "init", "-q")
+    (tree / "tests.pem").write_text("a certificate for tests\n")
+    git(tree, "add", ".")
+    git(tree, "commit", "-q", "-m", "first")
+    for name in (".env", "id_rsa", "prod.key", ".ssh/config", "mine.py", "secrets.py"):
+        (tree / name).write_text("x = 1\n")
+    (tree / "link.pem").symlink_to("/etc/hostname")
+    snapshot = take_snapshot(tree, target)
+    copied = {str(path.relative_to(target / "tree")) for path in (target / "tree").rglob("*") if not path.is_dir()}
+    assert copied == {"tests.pem", "mine.py", "secrets.py"}
+    assert snapshot.about["left_out"] == [".env", ".ssh/config", "id_rsa", "link.pem", "prod.key"]
+    assert snapshot.lines == (
+        "not copied, since they look like secrets: .env, .ssh/config, id_rsa, link.pem, prod.key. The job finds them "
+        "where they are",
+        "copied although they look like secrets, since git tracks them: tests.pem",
+    )
+
+
 def test_a_snapshot_without_git_and_one_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tmp_path / "tree"
     for name in (
@@ -74,6 +95,7 @@ def test_a_snapshot_without_git_and_one_that_is_too_large(tmp_path: Path, monkey
         "venv/pyvenv.cfg",
         "venv/d.py",
         "sub/e.py",
+        "secrets.yaml",
     ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text("x = 1\n")

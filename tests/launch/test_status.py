@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from launch.jobs import note_job
-from launch.status import describe_array, describe_progress, describe_runs, describe_submitted_run
+from launch.status import describe_array, describe_progress, describe_runs, describe_submitted_run, wrap_rows
 from launch.trials import make_trials, write_trials
+from signs_dist.console.screen import columns
 from signs_dist.monitoring.failure_card import FailureCard
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import RequeueLine
@@ -65,6 +66,15 @@ def test_the_table_of_an_array(some_slurm: Path, tmp_path: Path) -> None:
     (folders[1].logs / "failure-rank0.json").write_text(card.to_json())
     folders[2].add(end_line(reason="stopped by SIGTERM"))
     (folders[3].logs / "job7_3.0.rank0.txt").write_text("well\nerror: no data\n")
+    assert describe_array(tmp_path).splitlines()[1].split() == [
+        "trial",
+        "state",
+        "val",
+        "test",
+        "why",
+        "not",
+        "finished",
+    ]
     assert [line.split("  ", 1)[0] for line in describe_array(tmp_path).splitlines()[2:]] == [
         f"seed={seed}" for seed in range(5)
     ]
@@ -78,3 +88,26 @@ def test_the_table_of_an_array(some_slurm: Path, tmp_path: Path) -> None:
     ]
     note_job(tmp_path, "7", "001")
     assert "array: 1 of 5 finished" in describe_runs([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("trial", "state", "why"),
+    [
+        ("seed=3", "not finished (failed)", ""),
+        ("seed=3", "not finished (failed)", "ValueError: " + "many words " * 12),
+        ("optim.lr=0.1 seed=3 model.args={width: 3}", "not finished (failed)", "ValueError: " + "many words " * 12),
+        ("model.args={a:" + "x" * 90 + "}", "running on gpu[001-128,140-150], requeued 7 times", "x" * 90),
+    ],
+)
+def test_the_table_of_an_array_fits_80_columns(trial: str, state: str, why: str) -> None:
+    head = ("trial", "state", "val", "test", "why not finished")
+    rows = [head, (trial, state, "100.0 %", "100.0 %", why), ("seed=4", "finished", "", "", "")]
+    table = columns(wrap_rows(rows, 80)).splitlines()
+    assert max(map(len, table)) <= 80
+    place = table[0].index("why not finished")
+    assert "".join(line[place:] for line in table[1:]).replace(" ", "") == why.replace(" ", "")
+    width = table[0].index("state")
+    assert "".join(line[:width] for line in table[1:-1]).replace(" ", "") == trial.replace(" ", "")
+    end = table[0].index("val")
+    assert "".join(line[width:end] for line in table[1:-1]).replace(" ", "") == state.replace(" ", "")
+    assert table[-1].startswith("seed=4")

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
-from signs_dist.run_folder.manifest import describe_code, describe_invocation
+import numpy
+import pytest
+import torch
+
+from signs_dist.run_folder.manifest import (
+    changed_files,
+    describe_code,
+    describe_invocation,
+    explain_no_commit,
+    imported_files,
+)
 
 
 def test_the_command_versions_and_machine_are_described(tmp_path: Path) -> None:
@@ -15,20 +30,130 @@ def test_the_command_versions_and_machine_are_described(tmp_path: Path) -> None:
     assert about["started"].endswith("+00:00")
     assert set(about["versions"]) >= {"signs_dist", "torch", "torchvision", "numpy"}
     json.dumps(about)
-    assert describe_code(tmp_path) == {"commit": None, "dirty": None}
+    assert describe_code(tmp_path, {}) == {"commit": None, "dirty": None, "why": "", "files": {}}
 
 
-def test_the_commit_and_whether_it_is_dirty(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
-        subprocess.run(["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True)
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A git checkout with the tracked file tracked.py."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    (folder / "tracked.py").write_text("1")
+    git(folder, "add", "tracked.py")
+    git(folder, "commit", "-q", "-m", "one")
+    return folder
 
-    git("init", "-q")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-q", "-m", "one")
-    clean = describe_code(tmp_path)
-    (tmp_path / "a").write_text("2")
+
+def git(folder: Path, *arguments: str) -> None:
+    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", *author, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def module(path: Path, text: str = "") -> types.ModuleType:
+    """A module that was imported from `path`."""
+    if text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    made = types.ModuleType(path.stem)
+    made.__file__ = str(path)
+    return made
+
+
+def test_the_commit_and_whether_it_is_dirty(checkout: Path) -> None:
+    clean = describe_code(checkout, {})
+    (checkout / "tracked.py").write_text("2")
     assert len(clean["commit"]) == 40
     assert clean["dirty"] is False
-    assert describe_code(tmp_path) == {"commit": clean["commit"], "dirty": True}
+    assert describe_code(checkout, {}) == {**clean, "dirty": True}
+
+
+def test_an_imported_file_that_git_does_not_track_makes_the_checkout_dirty(checkout: Path) -> None:
+    (checkout / "notes.py").write_text("not imported")
+    tracked = {"tracked": module(checkout / "tracked.py")}
+    assert describe_code(checkout, tracked)["dirty"] is False
+    mine = {**tracked, "mynet": module(checkout / "deep" / "mynet.py", "x = 1")}
+    assert describe_code(checkout, mine)["dirty"] is True
+    elsewhere = {**tracked, "mynet": module(checkout.parent / "elsewhere.py", "x = 1")}
+    assert describe_code(checkout, elsewhere)["dirty"] is False
+    assert list(describe_code(checkout, elsewhere)["files"]) == ["mynet", "tracked"]
+
+
+def test_an_ignored_file_counts_too(checkout: Path) -> None:
+    (checkout / ".git" / "info" / "exclude").write_text("mynet.py\n")
+    assert describe_code(checkout, {"mynet": module(checkout / "mynet.py", "x = 1")})["dirty"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "is_recorded"),
+    [
+        ("mynet", "mynet.py", True),
+        ("my.package.net", "my/package/net.py", True),
+        ("__main__", "script.py", True),
+        ("signs_dist.models.mine", "mine.py", True),
+        ("signs_dist.training.run", "run.py", False),
+        ("launch.local", "local.py", False),
+        ("slurm.dev_cluster", "dev.py", False),
+        ("compiled", "compiled.so", False),
+        ("gone", None, False),
+    ],
+)
+def test_which_imported_files_are_recorded(tmp_path: Path, name: str, source: str | None, is_recorded: bool) -> None:
+    path = tmp_path / (source or "never-written.py")
+    found = imported_files({name: module(path, "x = 1" if source else "")})
+    digest = hashlib.sha256(b"x = 1").hexdigest()
+    assert found == ({name: {"path": str(path), "sha256": digest}} if is_recorded else {})
+
+
+def test_installed_packages_and_the_standard_library_are_not_recorded() -> None:
+    assert imported_files({"json": json, "numpy": numpy, "torch": torch, "sys": sys, "nothing": None}) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        ({"a": "1"}, {"a": "1"}, []),
+        ({"a": "1"}, {"a": "2"}, ["/x/a.py"]),
+        ({"a": "1", "b": "1"}, {"a": "2", "b": "2"}, ["/x/a.py", "/x/b.py"]),
+        ({}, {"a": "2"}, []),
+        ({"a": "1"}, {}, []),
+        ({"__main__": "1"}, {"__main__": "2"}, []),
+    ],
+)
+def test_files_that_both_have_imported_are_compared(
+    before: dict[str, str], now: dict[str, str], changed: list[str]
+) -> None:
+    def described(digests: dict[str, str]) -> dict[str, Any]:
+        return {"files": {name: {"path": f"/x/{name}.py", "sha256": digest} for name, digest in digests.items()}}
+
+    assert changed_files(described(before), described(now)) == changed
+    assert changed_files({}, described(now)) == []  # a run of an earlier release
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        ("", ""),
+        ("fatal: not a git repository (or any of the parent directories): .git", ""),
+        (
+            "fatal: detected dubious ownership in repository at '/home/b/code'\nTo add an exception for this "
+            "directory, call:\n\n\tgit config --global --add safe.directory /home/b/code\n",
+            "no commit is recorded: the checkout belongs to another user, and git does not read it. "
+            "Type: git config --global --add safe.directory /home/b/code",
+        ),
+    ],
+)
+def test_why_there_is_no_commit(trouble: str, told: str) -> None:
+    assert explain_no_commit(trouble) == told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another user")
+def test_git_really_refuses_a_checkout_of_another_user(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(checkout.parent))  # without a safe.directory
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    for path in (checkout, checkout / ".git"):
+        os.chown(path, 12345, 12345)
+    found = describe_code(checkout, {})
+    assert (found["commit"], found["dirty"]) == (None, None)
+    assert found["why"].endswith(f"Type: git config --global --add safe.directory {checkout}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.training.banner import banner_lines
+from tests.sets import write_colour_set
 from tests.training.parts import make_prepared, make_process
 
 
@@ -76,3 +77,26 @@ def test_frozen_parameters_are_told(tmp_path: Path) -> None:
     text = dict(banner_lines(prepared, process, Path("a")))["model"]
     assert text.startswith("mlp, 106,883 parameters, ")
     assert text.endswith(" of them trainable")
+
+
+@pytest.mark.parametrize(
+    ("num_of_class_0", "settings", "text"),
+    [
+        (12, (), None),
+        (5, (), None),
+        (
+            4,
+            (),
+            "class imbalance: 1 has 12 training images, 0 has 4; data.order=balanced draws each class equally often",
+        ),
+        (4, ("data.order=balanced",), "balanced: each class equally often, from 4 to 12 images a class"),
+        (12, ("data.order=balanced",), "balanced: each class equally often, from 12 to 12 images a class"),
+    ],
+)
+def test_class_imbalance_is_told(
+    tmp_path: Path, num_of_class_0: int, settings: tuple[str, ...], text: str | None
+) -> None:
+    root = write_colour_set(tmp_path / "colours", counts={"train": 12, "val": 4})
+    for path in sorted((root / "train_signs").glob("0_*"))[num_of_class_0:]:
+        path.unlink()
+    assert lines(tmp_path, *settings).get("order") == text

@@ -118,7 +118,7 @@ def test_a_run_of_other_settings_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_setting_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"optim\.speed: no such setting"):
+    with pytest.raises(UserError, match=r'accept_change="optim\.speed": no such setting'):
         fit(make_config(tmp_path), tmp_path / "run", accept_change=["optim.speed"])
 
 

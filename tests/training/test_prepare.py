@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from signs_dist.checkpointing.tensors import weights_sha256
+from signs_dist.config.reading import load_config
 from signs_dist.errors import UserError
 from signs_dist.models.weights import named_weights
 from signs_dist.training.prepare import build_model, choose_num_threads, prepare
@@ -119,3 +121,23 @@ def test_workers_are_started_where_images_are_decoded(
 ) -> None:
     process = make_process(usable_cores=4, num_sharing_cores=1)
     assert make_prepared(tmp_path, *settings, process=process).loading.num_workers == num_workers
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("model.name=resnt18", "model.name=resnt18 is not a network"),
+        ("model.args.chanels=3", "chanels"),
+        ("model.weights=nope.pt", "nope.pt"),
+        ("train.global_batch=64", "train.global_batch=64 is more than the 32 training images"),
+        ("train.micro_batch=3", "does not divide into micro-batches of 3"),
+    ],
+)
+def test_what_needs_no_image_is_refused_before_hands_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None, ["data.synthetic.train=32", "train.global_batch=8", setting])
+    with pytest.raises(UserError, match=re.escape(told)):
+        prepare(config, make_process())
+    assert not (tmp_path / "data").exists()

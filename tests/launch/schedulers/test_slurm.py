@@ -9,7 +9,7 @@ import pytest
 
 from launch.cluster import ClusterConfig
 from launch.request import Request
-from launch.schedulers.slurm import Slurm, describe_nodes, describe_requeue
+from launch.schedulers.slurm import Slurm, describe_nodes, describe_requeue, describe_variables
 from launch.schedulers.slurm_questions import parse_config
 from signs_dist.config.reading import load_config
 from signs_dist.errors import UserError
@@ -109,7 +109,7 @@ def test_what_is_found_out_before_the_queue(some_slurm: Path) -> None:
     findings = Slurm().check(make_request(memory="400"))
     assert findings.doubt is None
     assert findings.lines["memory"] == ["400 of each node (SLURM reads 400 as megabytes; as gigabytes it is 400G)"]
-    assert list(findings.lines) == ["devices", "time", "memory", "signal", "requeue"]
+    assert list(findings.lines) == ["devices", "time", "memory", "waits", "env", "signal", "requeue"]
 
 
 def test_a_job_that_does_not_fit_is_refused_if_its_partition_was_named(
@@ -129,3 +129,35 @@ def test_where_no_slurm_answers_it_says_what_to_type(some_slurm: Path) -> None:
     put_scontrol(some_slurm, "exit 1")
     with pytest.raises(UserError, match=r"no SLURM answers on this machine .* type --cluster local"):
         Slurm().check(make_request())
+
+
+def test_the_variables_that_act_and_those_that_do_not_are_told() -> None:
+    environment = {
+        "SBATCH_PARTITION": "gpu",
+        "SBATCH_TIMELIMIT": "3",
+        "SBATCH_EXPORT": "NONE",
+        "SBATCH_RESERVATION": "x",
+    }
+    cluster = ClusterConfig(time="2:00:00", partition="gpu")
+    assert describe_variables(cluster, environment) == [
+        "acts on the job: SBATCH_PARTITION=gpu",
+        "acts on the job: SBATCH_RESERVATION=x",
+        "ignored, since the job's settings say otherwise: SBATCH_EXPORT=NONE, SBATCH_TIMELIMIT=3",
+    ]
+    assert describe_variables(cluster, {"PATH": "/bin"}) == []
+    # In a job SLURM's own variables are no news.
+    assert describe_variables(cluster, {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}) == []
+
+
+def test_a_cluster_that_sbatch_alone_would_take_is_refused(some_slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_answers(some_slurm)
+    monkeypatch.setenv("SBATCH_CLUSTERS", "other")
+    with pytest.raises(UserError, match=r"SBATCH_CLUSTERS=other: .* Type SLURM_CLUSTERS=other before this command"):
+        Slurm().check(make_request())
+
+
+def test_a_filter_of_squeue_does_not_hide_a_job(some_slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    (some_slurm / "squeue").write_text('#!/bin/sh\n[ -n "$SQUEUE_PARTITION" ] || echo "7_0 RUNNING"\n')
+    (some_slurm / "squeue").chmod(0o755)
+    assert Slurm().find_alive(["7_0"]) == {"7_0"}

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from launch.cluster import ClusterConfig
-from launch.schedulers.slurm_nodes import check_partition, choose_fitting, choose_partitions
+from launch.schedulers.slurm_nodes import (
+    check_partition,
+    choose_fitting,
+    choose_partitions,
+    describe_unavailable,
+)
 from launch.schedulers.slurm_questions import parse_lines
 from signs_dist.errors import UserError
 
@@ -83,3 +88,45 @@ def test_without_a_word_from_slurm_nothing_is_refused() -> None:
     assert choose_fitting(ClusterConfig(gpus_per_node=4), [], []) == {}
     assert choose_fitting(ClusterConfig(gpus_per_node=4), PARTITIONS[:1], []) == PARTITIONS[0]
     assert choose_partitions(None, PARTITIONS[1:]) == []  # a site may choose by other means
+
+
+@pytest.mark.parametrize("state", ["DRAIN", "INACTIVE"])
+def test_a_partition_that_takes_no_jobs(state: str) -> None:
+    with pytest.raises(UserError, match=rf"partition gpu takes no jobs now \(State={state}\)"):
+        check_partition(ClusterConfig(), {"PartitionName": "gpu", "State": state})
+
+
+@pytest.mark.parametrize(
+    ("states", "nodes", "told"),
+    [
+        (["IDLE", "ALLOCATED", "MIXED"], "3", None),
+        (["IDLE", "IDLE+CLOUD+POWERED_DOWN", "MIXED+PLANNED"], "3", None),
+        (["DOWN", "IDLE", "IDLE"], "2", None),
+        (["DOWN", "IDLE", "IDLE"], "2-3", None),
+        (
+            ["DOWN", "IDLE", "IDLE"],
+            "3",
+            "2 of 3 nodes of partition gpu that fit are in service, and the job needs 3: n1",
+        ),
+        (
+            ["DOWN*", "IDLE+DRAIN", "MIXED+DRAIN"],
+            "1",
+            "0 of 3 nodes of partition gpu that fit are in service, and",
+        ),
+        (
+            ["IDLE*", "IDLE", "IDLE+MAINTENANCE"],
+            "2",
+            "n1 is idle*, n3 is idle+maintenance. It waits; sinfo",
+        ),
+        (["IDLE+NOT_RESPONDING", "IDLE", "IDLE"], "3", "n1 is idle+not_responding"),
+    ],
+)
+def test_nodes_out_of_service_are_told_if_the_job_needs_them(states: list[str], nodes: str, told: str | None) -> None:
+    fields = [{**node, "State": state} for node, state in zip(NODES, states, strict=False)]
+    lines = describe_unavailable(ClusterConfig(nodes=nodes), PARTITIONS[0], fields)
+    assert (lines == []) if told is None else (told in lines[0])
+
+
+def test_a_partition_that_is_down_is_told() -> None:
+    lines = describe_unavailable(ClusterConfig(), {"PartitionName": "gpu", "State": "DOWN"}, [])
+    assert lines == ["partition gpu is down: the job waits until it is up"]

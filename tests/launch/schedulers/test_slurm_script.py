@@ -59,8 +59,8 @@ module load cuda
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output '/home/someone/my runs/signs-1/submit/001/submitit/%j_%t_log.out' --kill-on-bad-exit=1 \
---cpus-per-task=8 --cpu-bind=cores apptainer exec --nv image.sif /opt/python -u -m launch.task \
+srun --export=ALL --unbuffered --output '/home/someone/my runs/signs-1/submit/001/submitit/%j_%t_log.out' \
+--kill-on-bad-exit=1 --cpus-per-task=8 --cpu-bind=cores apptainer exec --nv image.sif /opt/python -u -m launch.task \
 '/home/someone/my runs/signs-1/submit/001/submitit'
 
 # teardown

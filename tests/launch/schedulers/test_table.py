@@ -24,8 +24,10 @@ def test_a_job_belongs_to_the_scheduler_whose_prefix_its_id_has(job: str, kind: 
     assert scheduler_of(job) is SCHEDULERS[kind]
 
 
-def test_only_slurm_takes_arrays_and_only_debug_is_this_process() -> None:
-    assert [kind for kind, each in SCHEDULERS.items() if each.takes_arrays] == ["slurm"]
+def test_how_many_jobs_an_array_has_and_that_only_debug_is_this_process() -> None:
+    assert {kind: each.most_jobs for kind, each in SCHEDULERS.items()} == {"slurm": 1000, "local": 100, "debug": 1}
+    assert SCHEDULERS["slurm"].choose_parallel(ClusterConfig(), None) == 8
+    assert SCHEDULERS["slurm"].choose_parallel(ClusterConfig(), 3) == 3
     assert [kind for kind, each in SCHEDULERS.items() if each.is_this_process] == ["debug"]
 
 
@@ -69,7 +71,9 @@ def test_another_scheduler_is_a_class_and_a_row(monkeypatch: pytest.MonkeyPatch)
     assert find_alive(["7", "bench1", "8_0"]) == {"7", "bench1", "8_0"}
     cancel(["bench1"])
     assert find_alive(["bench1"]) == set()
-    assert (bench.script(None), bench.test_only(""), bench.find_run("bench1")) == ("", "", None)  # type: ignore[arg-type]
+    assert (bench.script(None), bench.test_only("", ClusterConfig())) == ("", "")  # type: ignore[arg-type]
+    assert (bench.find_run("bench1"), bench.find_differences(None, "bench1")) == (None, [])  # type: ignore[arg-type]
+    assert bench.read_defaults({"SBATCH_TIMELIMIT": "3"}) == {}
     assert schedulers.ask_state("bench1").state == "ENDED"
 
 

@@ -1,0 +1,87 @@
+"""How busy other programs keep the cores that this process may use, and how its threads wait beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Collection, Mapping, MutableMapping
+from pathlib import Path
+
+from signs_dist.environment.cores import read_affinity
+
+_SHORTEST_SECONDS = 0.05
+"""The system counts time on cores in ticks of 0.01 s: a shorter time between two readings says nothing."""
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables by which a person chooses how the threads of OpenMP wait."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CoreUse:
+    """Seconds on cores since the machine and this process were started.
+
+    Attributes:
+        time: of the reading, in seconds.
+        all_seconds: of all programs, on the cores that this process may use.
+        own_seconds: of this process and of its children that have ended.
+    """
+
+    time: float
+    all_seconds: float
+    own_seconds: float
+
+    @classmethod
+    def read(cls) -> CoreUse | None:
+        """The use until now; None on a system without /proc."""
+        try:
+            text = Path("/proc/stat").read_text(encoding="ascii")
+            all_seconds = parse_busy_ticks(text, os.sched_getaffinity(0)) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return cls(time.monotonic(), all_seconds, sum(os.times()[:4]))
+
+    def others_since(self, earlier: CoreUse) -> float | None:
+        """Cores that other programs kept busy since `earlier`, on average; None after too short a time."""
+        elapsed = self.time - earlier.time
+        if elapsed < _SHORTEST_SECONDS:
+            return None
+        others = (self.all_seconds - earlier.all_seconds) - (self.own_seconds - earlier.own_seconds)
+        return max(0.0, others / elapsed)
+
+
+def parse_busy_ticks(stat: str, cores: Collection[int]) -> int:
+    """Ticks that `cores` spent on programs, from the text of /proc/stat (see proc(5)): user, nice and system."""
+    rows = [line.split() for line in stat.splitlines()]
+    of_core = {row[0]: row[1:4] for row in rows if row and row[0].startswith("cpu")}
+    return sum(int(ticks) for core in cores for ticks in of_core.get(f"cpu{core}", ()))
+
+
+def describe_busy_cores(others: float | None, num_cores: int, num_threads: int) -> str:
+    """What to tell about the cores that other programs keep busy; "" if enough are free for `num_threads` threads."""
+    if others is None or num_cores - others > num_threads - 0.5:
+        return ""
+    return f"other programs keep {min(others, num_cores):.1f} of the {num_cores} cores busy: training is slower for it"
+
+
+def told_busy_cores(earlier: CoreUse | None, num_threads: int) -> str:
+    """`describe_busy_cores` for the time since `earlier`; "" where that is not known."""
+    now = CoreUse.read()
+    if earlier is None or now is None:
+        return ""
+    return describe_busy_cores(now.others_since(earlier), read_affinity(), num_threads)
+
+
+def let_threads_sleep(environment: MutableMapping[str, str], modules: Mapping[str, object] = sys.modules) -> None:
+    """Let OpenMP's threads sleep while they wait for each other, unless the environment says how they wait.
+
+    By default they keep their cores busy while they wait. Beside another busy program they then wait most of the time
+    for a thread that has no core: docs/performance.md has figures. The bits of the results do not depend on it. Without
+    effect once torch is imported, because OpenMP reads the variable when it is loaded.
+
+    Args:
+        environment: such as `os.environ`.
+        modules: the modules that are imported.
+    """
+    if "torch" not in modules and not any(name in environment for name in _WAITING):
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
