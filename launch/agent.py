@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.environment.addresses import await_name
 from signs_dist.environment.context import Context, read_context
 from signs_dist.environment.installation import spell
 from signs_dist.environment.port_exchange import ask, find_free_port, hosted
 from signs_dist.errors import UserError
+from signs_dist.monitoring.waiting import telling
 
 from .local import split_arguments
 from .notices import note_signal
@@ -56,10 +58,13 @@ def start_agent(
     name, address = f"agents {context.meeting_name}", context.master_address or "localhost"
     with contextlib.ExitStack() as stack:
         if context.rank == 0:
+            require_address(address, context.host)
             port = find_free_port()
             stack.enter_context(hosted(name, port))  # until the end: an agent may come late
         else:
-            port = ask(name, address, context.rank, MEETING_SECONDS)
+            looks = f"the agent on {context.host} looks for the first node's agent at {address}"
+            with telling(lambda: f"{looks}; after {MEETING_SECONDS:g} s it ends"):
+                port = ask(name, address, context.rank, MEETING_SECONDS)
         plan = LaunchPlan(
             num_processes,
             choose_variables(os.environ, context, num_processes),
@@ -77,6 +82,21 @@ def note_stop(run_path: Path, rank: int, number: int) -> None:
     """Record a signal for the decision on a requeue, unless SLURM sends it for a person only, as it does SIGHUP."""
     if number not in (signal.SIGHUP, signal.SIGXCPU):
         note_signal(run_path, rank, number)
+
+
+def require_address(address: str, host: str, seconds: float = MEETING_SECONDS) -> None:
+    """Raise unless the name of the first node resolves on it: its agent connects to itself by this name.
+
+    Raises:
+        UserError: saying what the name server answers.
+    """
+    with telling(lambda: f"the agent on {host} looks up the address of {address}"):
+        reason = await_name(address, seconds)
+    if reason:
+        raise UserError(
+            f"{host} found no address for {address}, the first node of the job, within {seconds:g} s: {reason}. Set "
+            f"MASTER_ADDR to a name or an address of this machine that all nodes know."
+        )
 
 
 def require_one_task_per_node(context: Context) -> None:

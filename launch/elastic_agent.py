@@ -19,15 +19,19 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from signs_dist.environment.addresses import find_loopback, listen
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
+    from torch._C._distributed_c10d import TCPStore
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig
 
 SETTINGS = "settings.json"
 FAILURE = "failure.json"
 WORKERS = "workers"
+LOOPBACK_BACKEND = "c10d-loopback"
+"""The name of the rendezvous on one machine among torch's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +116,9 @@ def build_config(settings: AgentSettings, folder: Path) -> LaunchConfig:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 
+    on_one_machine: dict[str, str] = {}
+    if settings.num_nodes == 1:
+        on_one_machine = {"rdzv_backend": register_loopback(), "local_addr": find_loopback()}
     return LaunchConfig(
         min_nodes=settings.num_nodes,
         max_nodes=settings.num_nodes,
@@ -119,10 +126,10 @@ def build_config(settings: AgentSettings, folder: Path) -> LaunchConfig:
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / WORKERS), redirects=Std.ERR),
         run_id=settings.run_id,
         role="default",  # torchrun's name for the workers
-        rdzv_backend="c10d",
         rdzv_endpoint=settings.endpoint,
         rdzv_configs=dict(settings.rendezvous),
         max_restarts=settings.max_restarts,
+        **{"rdzv_backend": "c10d"} | on_one_machine,  # type: ignore[arg-type]
     )
 
 
@@ -135,6 +142,44 @@ def honour_nohup(config: LaunchConfig) -> LaunchConfig:
         names = [name for name in config.signals_to_handle.split(",") if name != signal.SIGHUP.name]
         config.signals_to_handle = ",".join(names)
     return config
+
+
+def register_loopback() -> str:
+    """Register torch's c10d rendezvous with stores that listen on loopback only, and return its name.
+
+    torch's own stores listen on all interfaces, to whoever connects, and unpickle what they get.
+    """
+    from torch.distributed.elastic.rendezvous import RendezvousParameters, rendezvous_handler_registry
+    from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
+    from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler, create_handler
+
+    class Backend(C10dRendezvousBackend):
+        @property
+        def name(self) -> str:
+            return LOOPBACK_BACKEND
+
+    def create(parameters: RendezvousParameters) -> DynamicRendezvousHandler:
+        store = serve_on_loopback()
+        handler = create_handler(store, Backend(store, parameters.run_id), parameters)
+        # The agent makes a second store by this method, for its workers: MASTER_ADDR and MASTER_PORT.
+        handler._create_tcp_store_server = (  # type: ignore[method-assign]
+            lambda master_addr, master_port: serve_on_loopback()
+        )
+        return handler
+
+    if LOOPBACK_BACKEND not in rendezvous_handler_registry._registry:
+        rendezvous_handler_registry.register(LOOPBACK_BACKEND, create)
+    return LOOPBACK_BACKEND
+
+
+def serve_on_loopback() -> TCPStore:
+    """A store on a free port that only processes of this machine reach."""
+    from torch._C._distributed_c10d import TCPStore
+
+    address = find_loopback()
+    listener = listen(address)
+    port = listener.getsockname()[1]
+    return TCPStore(address, port, is_master=True, multi_tenant=True, master_listen_fd=listener.detach())
 
 
 def choose_shutdown_variables(seconds: int | None, fields: Collection[str]) -> dict[str, str]:

@@ -13,11 +13,15 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from signs_dist import train
+from signs_dist.config.reading import accepted_names, read_config
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.screen import Screen
+from signs_dist.data.plan import cut_global_batch
 from signs_dist.environment.context import read_context
 from signs_dist.environment.devices import parse_gpus
 from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_OK, UserError
+from signs_dist.run_folder.folder import RunFolder
 
 from .torchrun import LaunchPlan, choose_thread_variables, start
 
@@ -64,7 +68,38 @@ def main(arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(describe_launch(plan))
         return EXIT_OK
+    check_arguments(rest, plan.num_processes)
+    if options.gpus is None and plan.num_processes > context.usable_cores:
+        screen = Screen(is_terminal=context.is_terminal, quiet="--quiet" in rest)
+        screen.say(describe_shared_cores(plan.num_processes, context.usable_cores))
     return start(plan)
+
+
+def check_arguments(arguments: Sequence[str], num_processes: int) -> None:
+    """Refuse at once, and once, what each process would refuse after its start.
+
+    Args:
+        arguments: of signs_dist.train.
+        num_processes: that share the batch.
+
+    Raises:
+        UserError: a setting is wrong, or the batch cannot be cut for so many processes.
+    """
+    options = train.build_parser().parse_intermixed_args(arguments)
+    config = read_config(options.config, options.overrides).config
+    accepted_names(options.accept_change)
+    if options.run_dir is not None and RunFolder(options.run_dir).is_begun:
+        return  # it may be finished, and its micro-batch is kept: the processes look into it
+    cut_global_batch(config.train.global_batch, config.train.micro_batch, num_processes)
+
+
+def describe_shared_cores(num_processes: int, num_cores: int) -> str:
+    """The note that there are more processes than cores."""
+    cores = "core" if num_cores == 1 else "cores"
+    return (
+        f"note: {num_processes} processes on {num_cores} usable {cores} take turns; more than {num_cores} are slower, "
+        f"and each holds its own copy of PyTorch and the model in memory"
+    )
 
 
 def describe_launch(plan: LaunchPlan) -> str:

@@ -141,7 +141,15 @@ def _describe(folder: Path) -> tuple[dict[str, Any], bytes]:
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        ended = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=60, check=False)
+        ended = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+        )
         if ended.returncode == 0:
             return ended.stdout
     return None

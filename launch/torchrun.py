@@ -6,22 +6,30 @@ import contextlib
 import ctypes
 import dataclasses
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from signs_dist.environment.addresses import find_loopback
 from signs_dist.environment.cores import share_of_cores
-from signs_dist.environment.process_table import find_descendants, is_alive, kill_tree, process_state, read_birth
+from signs_dist.environment.process_table import (
+    describe_process,
+    find_descendants,
+    is_alive,
+    kill_tree,
+    process_state,
+    read_birth,
+)
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from signs_dist.monitoring.heartbeat import ORPHAN_SECONDS
+from signs_dist.monitoring.waiting import telling
 
 from .elastic_agent import WORKERS, AgentSettings, WorkerFailure
+from .launch_folder import launch_folder, note_owner
 from .passing_signals import passing_signals
 from .program import program
 from .worker_files import copying_standard_error, has_begun, has_standard_error, has_stopped
@@ -55,8 +63,12 @@ class Rendezvous:
 
 
 def meet_on_this_machine() -> Rendezvous:
-    """The rendezvous of one agent alone, as `torchrun --standalone` makes it: a free port, and a UUID as name."""
-    return Rendezvous(1, "localhost:0", str(uuid.uuid4()))
+    """The rendezvous of one agent alone, as `torchrun --standalone` makes it: a free port, and a UUID as name.
+
+    Raises:
+        UserError: loopback is down.
+    """
+    return Rendezvous(1, f"{find_loopback()}:0", str(uuid.uuid4()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,13 +157,13 @@ def start(plan: LaunchPlan, on_signal: Callable[[int], None] = lambda number: No
     Returns:
         The exit code of the worker that failed first, or the code for a signal (`choose_exit_code`).
     """
-    folder = Path(tempfile.mkdtemp(prefix="signs_dist-launch-"))
-    workers = folder / WORKERS
-    try:
+    with launch_folder() as folder:
+        workers = folder / WORKERS
         plan.settings.write(folder)
         process = _start_agent(plan, folder)
+        note_owner(folder, process.pid)
         with passing_signals(process, on_signal) as signals, copying_standard_error(workers):
-            agent_code = _wait(process)
+            agent_code = _wait(process, plan)
         failure = None if agent_code < 0 else WorkerFailure.read(folder)
         if agent_code < 0 and not signals:
             print(
@@ -171,8 +183,6 @@ def start(plan: LaunchPlan, on_signal: Callable[[int], None] = lambda number: No
             has_stopped=has_stopped(workers),
             failure=failure,
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe_early_stop(number: int) -> str:
@@ -204,19 +214,32 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def _wait(process: subprocess.Popen[bytes], plan: LaunchPlan) -> int:
     """Wait for the agent and return its exit code. No process that it started outlives this call."""
     workers: list[tuple[int, str]] = []
     try:
-        while process.poll() is None:
-            # Listed while the agent lives: afterwards the system does not know whose children they were.
-            workers = [(pid, read_birth(pid)) for pid in find_descendants(process.pid)] or workers
-            time.sleep(POLL_SECONDS)
+        with telling(lambda: "" if workers else describe_start(plan, process.pid)):
+            while process.poll() is None:
+                # Listed while the agent lives: afterwards the system does not know whose children they were.
+                workers = [(pid, read_birth(pid)) for pid in find_descendants(process.pid)] or workers
+                time.sleep(POLL_SECONDS)
         return process.returncode
     finally:
         kill_tree(process.pid)
         process.wait()
         _end_orphans(workers)
+
+
+def describe_start(plan: LaunchPlan, agent: int) -> str:
+    """What a launch waits for before its processes have started.
+
+    Args:
+        plan: what is started.
+        agent: process id of torch's agent.
+    """
+    nodes = plan.rendezvous.num_nodes
+    others = f", which meets the agents of {nodes} nodes at {plan.rendezvous.endpoint}" if nodes > 1 else ""
+    return f"torch's agent has not started the {plan.num_processes} processes yet: {describe_process(agent)}{others}"
 
 
 def _end_orphans(workers: Sequence[tuple[int, str]]) -> None:

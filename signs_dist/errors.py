@@ -121,6 +121,10 @@ class CheckpointError(ValueError):
     """A file is a broken checkpoint, or no checkpoint. The message names the file."""
 
 
+class LoadingError(RuntimeError):
+    """No batch comes from the storage or from the loader's worker processes. The message says which and why."""
+
+
 class NonFiniteLossError(RuntimeError):
     """The loss of a step is infinite or not a number.
 

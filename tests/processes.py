@@ -150,3 +150,27 @@ def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def listening_addresses(*pids: int) -> set[tuple[str, int]]:
+    """(address, port) of the TCP sockets on which processes listen, from /proc (proc_pid_net(5))."""
+    own = {link for pid in pids for link in _links(pid)}
+    found = set()
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in own:  # TCP_LISTEN
+                digits, _, port = words[1].partition(":")
+                # 32-bit words in the order of this machine's bytes
+                packed = b"".join(bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8))
+                found.add((socket.inet_ntop(family, packed), int(port, 16)))
+    return found
+
+
+def _links(pid: int) -> list[str]:
+    links = []
+    with contextlib.suppress(OSError):  # it has ended
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it is closed meanwhile, as the one that lists the others
+                links.append(str(path.readlink()))
+    return links

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from signs_dist.environment.slurm_variables import sbatch_environment
 from signs_dist.errors import UserError
+from signs_dist.monitoring.waiting import telling
 
 from ..cluster import ClusterConfig
 from ..job import Job
@@ -19,6 +20,8 @@ from .slurm_questions import find_number
 from .slurm_refusals import refusal
 from .slurm_script import batch_script, sbatch_options
 
+SUBMIT_SECONDS = 300.0
+"""How long sbatch may take to submit: it asks a busy controller again and again by itself."""
 TEST_SECONDS = 60.0
 """How long sbatch --test-only may take."""
 MOST_CHARACTERS = 400
@@ -28,7 +31,7 @@ MAX_SUBMITIT_TIMEOUTS = 3
 
 
 def call_sbatch(
-    *arguments: str, options: Collection[str], script: str | None = None, timeout: float | None = None
+    *arguments: str, options: Collection[str], script: str | None = None, timeout: float = SUBMIT_SECONDS
 ) -> tuple[int, str, str]:
     """(exit code, standard output, standard error) of sbatch.
 
@@ -39,27 +42,31 @@ def call_sbatch(
         timeout: in seconds.
 
     Raises:
-        UserError: there is no sbatch, or it does not end in time.
+        UserError: there is no sbatch, or a test does not end in time.
+        UncertainError: a submission does not end in time.
     """
     try:
-        ended = subprocess.run(
-            ["sbatch", *arguments],
-            input=script,
-            env=sbatch_environment(os.environ, options),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        with telling(lambda: "sbatch has not answered yet"):
+            ended = subprocess.run(
+                ["sbatch", *arguments],
+                input=script,
+                env=sbatch_environment(os.environ, options),
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
     except OSError:
         raise UserError(
             "there is no SLURM on this machine (no sbatch in PATH; an alias of the shell is none). Submit from a login "
             "node; or type --cluster local, which starts the same job on this machine."
         ) from None
     except subprocess.TimeoutExpired:
-        raise UserError(
-            f"SLURM does not answer (sbatch {' '.join(arguments)}, within {timeout} s). Type the command again when it "
-            f"does."
+        late = f"SLURM does not answer (sbatch {' '.join(arguments)}, within {timeout} s)."
+        if "--test-only" in arguments:
+            raise UserError(f"{late} Type the command again when it does.") from None
+        raise UncertainError(
+            f"{late} Type squeue --me when it does: if the job is there, cancel it, and submit again."
         ) from None
     return ended.returncode, ended.stdout, ended.stderr.replace("sbatch:", "")
 

@@ -42,6 +42,11 @@ class BackgroundWriter:
         )
         self._thread.start()
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a save is in progress."""
+        return self._thread is not None and self._thread.is_alive()
+
     def wait(self) -> None:
         """Wait for the running save. Raises SaveError if it failed."""
         if self._thread is not None:

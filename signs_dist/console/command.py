@@ -181,7 +181,9 @@ def _describe_limit(error: OSError | ImportError | MemoryError) -> UserError | N
         return None
     if error.filename is None:  # no file: standard output
         full = f"no space left while writing the output: {error.strerror}."
-        return UserError(f"{full} Free some space there, or choose another folder.") if error.errno in NO_SPACE else None
+        return (
+            UserError(f"{full} Free some space there, or choose another folder.") if error.errno in NO_SPACE else None
+        )
     described = explained(error, Path(str(error.filename)), "open")
     return described if isinstance(described, UserError) else None
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from signs_dist.console.command import CommandParser, add_max_megapixels, checked_megapixels, run_command
 from signs_dist.data.audit import Duplicates, duplicate_lines, find_duplicates, outside_lines
 from signs_dist.data.images import MAX_MEGAPIXELS, BadImageError
+from signs_dist.data.locks import locked
 from signs_dist.data.next_step import next_lines
 from signs_dist.data.photos.build_plan import (
     BuildRequest,
@@ -104,19 +105,15 @@ def _find_copies(request: BuildRequest, arrangement: Arrangement, screen: Screen
 @contextlib.contextmanager
 def _locked(out: Path, screen: Screen) -> Iterator[None]:
     """Let one process build a folder at a time. The system releases the lock of a process that is killed."""
-    from filelock import FileLock, Timeout
-
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out.parent / f".{out.name}.lock")
+    lock = locked(out.parent / f".{out.name}.lock", f"builds {out}", tell=screen.result)
+    with contextlib.ExitStack() as stack:
         try:
-            acquired = lock.acquire(timeout=0)
-        except Timeout:
-            screen.say(f"waiting until another build of {out} ends")
-            acquired = lock.acquire()
-    except OSError as error:
-        raise UserError(f"cannot write to {out.parent}: {error.strerror}. Choose another folder with --out.") from error
-    with acquired:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {out.parent}: {error.strerror}. Choose another folder with --out."
+            ) from error
         yield
 
 

@@ -15,9 +15,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from signs_dist.console.command import CommandParser, run_command
+from signs_dist.data.locks import locked
 from signs_dist.data.photos.archive import list_zip, open_zip
 from signs_dist.data.photos.sources import arrange
 from signs_dist.errors import EXIT_OK, UserError
@@ -30,6 +31,8 @@ PUBLISHED_FILE_ID = "1ufiR6hUKhXoAyiBNsySPkUwlvE_wfEHC"
 """The zip on Google Drive, as the CS230 course published it."""
 PUBLISHED_COUNTS = {"train": 1080, "test": 120}
 ZIP_NAME = "SIGNS.zip"
+SILENT_SECONDS = 60.0
+"""A connection on which nothing comes for so long is given up; the next try continues from there."""
 _READ_BYTES = 2**20
 
 
@@ -106,10 +109,30 @@ def fetch(file_id: str, folder: Path) -> None:
     parts = sorted((path for path in folder.iterdir() if path.name != ZIP_NAME), key=lambda path: path.stat().st_size)
     for smaller in parts[:-1]:
         smaller.unlink()  # gdown refuses to resume if there are two parts
-    with _gdown_errors_converted():
+    with _gdown_errors_converted(), _silence_limited():
         if parts:
             gdown.download(id=file_id, output=str(folder / ZIP_NAME), user_agent=utils.USER_AGENT, resume=True)
         utils.download_file_from_google_drive(file_id, str(folder), ZIP_NAME)
+
+
+@contextlib.contextmanager
+def _silence_limited() -> Iterator[None]:
+    """Within the block, requests gives up a connection on which nothing comes. gdown, which calls it, sets no limit."""
+    if importlib.util.find_spec("requests") is None:
+        yield
+        return
+    from requests.adapters import HTTPAdapter  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+    send = HTTPAdapter.send
+
+    def send_with_limit(self: Any, request: Any, **options: Any) -> Any:
+        return send(self, request, **{**options, "timeout": options.get("timeout") or SILENT_SECONDS})
+
+    HTTPAdapter.send = send_with_limit
+    try:
+        yield
+    finally:
+        HTTPAdapter.send = send
 
 
 @contextlib.contextmanager
@@ -195,14 +218,12 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 @contextlib.contextmanager
 def _locked(aside: Path) -> Iterator[None]:
-    from filelock import FileLock
-
-    try:
-        aside.mkdir(parents=True, exist_ok=True)
-        acquired = FileLock(aside.parent / f"{aside.name}.lock").acquire()
-    except OSError as error:
-        raise explained(error, aside) from error
-    with acquired:
+    with contextlib.ExitStack() as stack:
+        try:
+            aside.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(aside.parent / f"{aside.name}.lock", "downloads the same file"))
+        except OSError as error:
+            raise explained(error, aside) from error
         try:
             yield
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import torch
@@ -12,10 +12,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from signs_dist.config.settings import DataConfig
 from signs_dist.data.batches import Batch
+from signs_dist.data.loader_wait import BatchWait, explain_failure, explain_start, send_errors
 from signs_dist.data.plan import BatchKey, EpochPlan, Shard
 from signs_dist.data.samplers import EvaluationSampler, PlanBatchSampler, PlanSampler
-from signs_dist.errors import UserError
+from signs_dist.errors import LoadingError, UserError
 from signs_dist.monitoring.signals import end_for_parent_only
+
+OnStuck = Callable[[LoadingError], None]
+"""Called in another thread when the main thread hangs in a read, which nothing can interrupt."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +30,13 @@ class LoaderSettings:
         num_workers: worker processes; 0: the main process loads.
         prefetch: batches that each worker loads ahead.
         pin_memory: whether batches are copied to page-locked memory, for a GPU.
+        timeout_seconds: how long a batch may take until the loader gives up.
     """
 
     num_workers: int
     prefetch: int
     pin_memory: bool
+    timeout_seconds: float = DataConfig.model_fields["timeout_seconds"].default
 
 
 def choose_loader_settings(
@@ -51,7 +57,7 @@ def choose_loader_settings(
         spare = usable_cores if on_gpu else max(1, usable_cores - 1)
         num_workers = min(spare, 16) if per_sample_work else 0
     pin_memory = on_gpu and config.pin_memory is not False  # without a GPU it has no use, and torch warns
-    return LoaderSettings(num_workers, config.prefetch, pin_memory)
+    return LoaderSettings(num_workers, config.prefetch, pin_memory, config.timeout_seconds)
 
 
 class TrainLoader:
@@ -62,19 +68,31 @@ class TrainLoader:
         plan: which samples at which step.
         shard: which of them this process loads.
         settings: how to load.
+
+    Attributes:
+        on_stuck: called when this process itself loads and a batch takes longer than the limit. With worker processes
+            the loader raises `LoadingError` instead.
     """
 
     def __init__(self, dataset: Dataset[Any], plan: EpochPlan, shard: Shard, settings: LoaderSettings) -> None:
         self.plan = plan
+        self.on_stuck: OnStuck | None = None
+        self._settings, self._rank = settings, shard.index
         self._sampler = PlanSampler(dataset, plan, shard)
         self._loader: DataLoader[Any] | None = _data_loader(dataset, PlanBatchSampler(self._sampler), settings)
-        self._pass = _unwrapped(iter(()))
+        self._pass = _no_batches()
 
     def epoch(self, epoch: int, start_step: int = 0) -> Generator[Any, None, None]:
         """The batches of an epoch, one a step, from `start_step` on. No batch before it is loaded."""
         assert self._loader is not None, "the loader is closed"
         self._sampler.set_epoch(epoch, start_step)
-        self._pass = _unwrapped(iter(self._loader))
+        wait = BatchWait(
+            lambda number: f"epoch {epoch + 1}, step {start_step + number}",
+            rank=self._rank,
+            timeout_seconds=self._settings.timeout_seconds,
+            on_stuck=self.on_stuck,
+        )
+        self._pass = _unwrapped(_begin(self._loader), wait)
         return self._pass
 
     def close(self) -> None:
@@ -90,12 +108,20 @@ class EvaluationLoader:
         self, dataset: Dataset[Batch], num_samples: int, batch: int, shard: Shard, settings: LoaderSettings
     ) -> None:
         sampler = EvaluationSampler(num_samples, batch, shard)
+        self.on_stuck: OnStuck | None = None  # as in TrainLoader
+        self._settings, self._rank = settings, shard.index
         self._loader: DataLoader[Any] | None = _data_loader(dataset, sampler, settings)
-        self._pass = _unwrapped(iter(()))
+        self._pass = _no_batches()
 
     def __iter__(self) -> Iterator[Batch]:
         assert self._loader is not None, "the loader is closed"
-        self._pass = _unwrapped(iter(self._loader))
+        wait = BatchWait(
+            lambda number: f"batch {number} of the evaluation",
+            rank=self._rank,
+            timeout_seconds=self._settings.timeout_seconds,
+            on_stuck=self.on_stuck,
+        )
+        self._pass = _unwrapped(_begin(self._loader), wait)
         return self._pass
 
     def close(self) -> None:
@@ -121,18 +147,43 @@ class _ErrorsAsValues(Dataset[Any]):
             return error
 
 
-def _unwrapped(results: Iterator[Any] | None) -> Generator[Any, None, None]:
+def _no_batches() -> Generator[Any, None, None]:
+    yield from ()
+
+
+def _begin(loader: DataLoader[Any]) -> Iterator[Any]:
+    """A pass over the data. The first one starts the worker processes."""
+    try:
+        return iter(loader)
+    except OSError as error:
+        raise explain_start(error, loader.num_workers) from error
+
+
+def _unwrapped(results: Iterator[Any] | None, wait: BatchWait) -> Generator[Any, None, None]:
     assert results is not None
     result: Any = None
+    workers = getattr(results, "_workers", [])  # torch has no public name for them
     try:
-        for result in results:
-            if isinstance(result, UserError):
+        while True:
+            try:
+                with wait.waiting([worker.pid for worker in workers]):
+                    result = next(results)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                explained = explain_failure(error, workers, wait.timeout_seconds)
+                if explained is None:
+                    raise
+                raise explained from error.with_traceback(None)  # its frames would keep the workers
+            if isinstance(result, (UserError, LoadingError)):
                 raise result
             yield result
     finally:
+        wait.close()
         # The traceback of an error keeps this frame. If the frame kept the error, or the workers, they would end by
         # garbage collection only, and slowly: five seconds each.
         result = results = None
+        workers = []
 
 
 def _data_loader(
@@ -146,6 +197,7 @@ def _data_loader(
         prefetch_factor=settings.prefetch if settings.num_workers else None,
         persistent_workers=settings.num_workers > 0,
         pin_memory=settings.pin_memory,
+        timeout=settings.timeout_seconds if settings.num_workers else 0,
         worker_init_fn=_start_worker if settings.num_workers else None,
         generator=torch.Generator(),  # without it, a pass over the data would draw from the caller's generator
         collate_fn=_as_is,
@@ -165,4 +217,5 @@ def _start_worker(worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU):
         signal.signal(number, signal.SIG_IGN)
     end_for_parent_only()
+    send_errors()
     torch.set_num_threads(1)

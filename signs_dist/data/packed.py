@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from signs_dist.data.folder import ImageIndex
 from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
+from signs_dist.data.locks import locked
 from signs_dist.errors import UserError
 from signs_dist.files import explained, umask, write_json
 
@@ -58,6 +58,7 @@ def open_packed(
     num_threads: int,
     on_progress: Progress | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
+    tell: Callable[[str], None] | None = None,
 ) -> PackedSplit:
     """Open the packed form of `index`. If it is missing or damaged, make it first.
 
@@ -71,6 +72,7 @@ def open_packed(
         num_threads: images decoded at once.
         on_progress: called with (images done, images in all) while packing.
         max_megapixels: larger images are refused.
+        tell: gets a line when this waits long for another process, or for storage; None: standard error.
 
     Raises:
         BadImageError: an image cannot be decoded. The error names it; no part of the pack is left.
@@ -82,7 +84,7 @@ def open_packed(
     # A whole pack needs no lock, which a cache of another user may not let this process take.
     digest = _intact_digest(folder, len(index), image_size)
     if digest is None:
-        digest = _pack_locked(index, image_size, folder, num_threads, on_progress, max_megapixels)
+        digest = _pack_locked(index, image_size, folder, num_threads, on_progress, max_megapixels, tell)
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     return PackedSplit(pixels, index.labels, index.classes, digest)
 
@@ -94,11 +96,12 @@ def _pack_locked(
     num_threads: int,
     on_progress: Progress | None,
     max_megapixels: float,
+    tell: Callable[[str], None] | None,
 ) -> str:
     """Pack under a lock, unless another process has done so meanwhile. Returns the digest of the pixels."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f"{folder.name}.lock"):
+        with locked(folder.parent / f"{folder.name}.lock", "packs these images", tell=tell):
             digest = _intact_digest(folder, len(index), image_size)
             if digest is not None:
                 return digest

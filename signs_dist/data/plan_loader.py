@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, Protocol, cast
 
@@ -10,8 +11,10 @@ from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from signs_dist.data.generators import all_generators_kept, seed_all
 from signs_dist.data.loader import LoaderSettings, TrainLoader
+from signs_dist.data.loader_room import require_room
 from signs_dist.data.plan import BatchKey, EpochPlan, Shard
 from signs_dist.data.randomness import Stream, stream_key
+from signs_dist.environment.worker_limits import read_limits
 from signs_dist.errors import UserError, require_kind
 
 Collate = Callable[[list[Any]], Any]
@@ -41,6 +44,7 @@ def plan_loader(
     *,
     num_workers: int = 0,
     prefetch: int = 2,
+    timeout_seconds: float = 1800.0,
     collate_fn: Collate = default_collate,
 ) -> Iterator[Any]:
     """Iterate over one epoch: one batch a step, with this process's samples of that step.
@@ -57,11 +61,14 @@ def plan_loader(
         first_step: the step to begin with; no batch before it is loaded.
         num_workers: processes that load. 0: this process loads.
         prefetch: batches that each worker loads ahead.
+        timeout_seconds: how long the workers may take for a batch. A wait of 10 seconds is told on standard error.
         collate_fn: makes one batch of a list of samples, as in torch's DataLoader. It must keep their order, along the
             first dimension of each tensor.
 
     Raises:
-        UserError: the data set has no length, or its length is not the plan's; or a process would have no micro-batch.
+        UserError: the data set has no length, or its length is not the plan's; or a process would have no micro-batch;
+            or a limit of this machine is too low for the workers.
+        LoadingError: a worker ended, or gave no batch within `timeout_seconds`.
         ValueError: the epoch has no step `first_step`.
 
     Example:
@@ -88,7 +95,10 @@ def plan_loader(
         if number < 0:
             raise UserError(f"{name}={number}: type 0 or more.")
     samples = _SeededSamples(dataset, plan.seed, collate_fn)
-    settings = LoaderSettings(num_workers, prefetch, pin_memory=processes.device.type == "cuda")
+    if not 0 < timeout_seconds < math.inf:
+        raise UserError(f"timeout_seconds={timeout_seconds}: type a number of seconds above 0.")
+    settings = LoaderSettings(num_workers, prefetch, processes.device.type == "cuda", timeout_seconds)
+    require_room(settings, read_limits(), num_loaders=1)
     return TrainLoader(samples, plan, processes.shard, settings).epoch(epoch, first_step)
 
 

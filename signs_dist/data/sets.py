@@ -115,6 +115,7 @@ def open_split(
     report: Report,
     augment: AugmentConfig | None = None,
     seed: int = 0,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[Dataset[Batch], str]:
     """The batches of a split, packed or from files, and its fingerprint.
 
@@ -125,6 +126,7 @@ def open_split(
         report: called with the progress.
         augment: for training images: its torchvision transforms are applied to each image. None: no transforms.
         seed: the run's seed, for these transforms.
+        tell: gets a line when this waits long for another process; None: standard error.
 
     Returns:
         (data set, fingerprint): the fingerprint is a SHA-256 over pixels, labels and names if packed, else over names,
@@ -144,6 +146,7 @@ def open_split(
         num_threads=num_threads,
         on_progress=lambda done, total: report(f"packing {index.split} images", done, total),
         max_megapixels=config.max_megapixels,
+        tell=tell,
     )
     return PackedBatches(packed, transform, seed), _fingerprint(index, [packed.digest])
 

@@ -15,8 +15,10 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from signs_dist.environment.cores import read_usable_cores
+from signs_dist.environment.process_table import describe_processes
 from signs_dist.errors import UserError
 from signs_dist.monitoring.signals import STOP_SIGNALS, end_for_parent_only
+from signs_dist.monitoring.waiting import WaitWatcher
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,6 +28,8 @@ BATCH = 16
 """Items that a worker takes at once; large photos take a third of a second."""
 FOR_PARENT = {signal.SIGINT, *STOP_SIGNALS} - {signal.SIGTERM}
 """Signals that are blocked in workers. SIGTERM is not: the executor ends workers with it."""
+STUCK_SECONDS = 1800.0
+"""How long all workers together may take to finish one batch."""
 NUM_BATCHES_AHEAD = 2
 """Batches queued per worker: few, so that an interrupt takes effect at once."""
 
@@ -48,7 +52,8 @@ def run_batches(
         batch: items that a worker takes at once.
 
     Raises:
-        UserError: the system killed a worker process.
+        UserError: the system killed a worker process, or did not start one; or none finished a batch within
+            `STUCK_SECONDS`.
     """
     batches = [items[start : start + batch] for start in range(0, len(items), batch)]
     num_processes = min(processes or read_usable_cores(os.environ), len(batches))
@@ -63,6 +68,7 @@ def run_batches(
     task = functools.partial(_work_in_worker, work, resource)
     pending: set[concurrent.futures.Future[list[Result]]] = set()
     waiting = iter(batches)
+    watcher = WaitWatcher()
     try:
         while True:
             for one in waiting:
@@ -71,7 +77,12 @@ def run_batches(
                     break
             if not pending:
                 return
-            done, pending = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+            with watcher.waiting(lambda: f"waits for images from {describe_processes(_ids(executor))}"):
+                done, pending = concurrent.futures.wait(
+                    pending, STUCK_SECONDS, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+            if not done:
+                raise _stuck(executor)
             for future in done:
                 yield future.result()
     except BrokenProcessPool as error:
@@ -84,14 +95,37 @@ def run_batches(
         _kill_workers(executor)
         raise
     finally:
+        watcher.close()
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _ids(executor: concurrent.futures.ProcessPoolExecutor) -> list[int]:
+    return list(getattr(executor, "_processes", None) or {})  # it has no public name for them
+
+
+def _stuck(executor: concurrent.futures.ProcessPoolExecutor) -> UserError:
+    """End the workers, and say what they did."""
+    what = describe_processes(_ids(executor))
+    for pid in _ids(executor):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return UserError(
+        f"no image came within {STUCK_SECONDS:g} s from {what}. Is the storage reachable? Repeat the command when it "
+        f"is."
+    )
 
 
 def _submit(
     executor: concurrent.futures.ProcessPoolExecutor, task: Callable[[], list[Result]]
 ) -> concurrent.futures.Future[list[Result]]:
-    with _signals_blocked():
-        return executor.submit(task)
+    try:
+        with _signals_blocked():
+            return executor.submit(task)
+    except OSError as error:
+        raise UserError(
+            f"cannot start worker processes: {error.strerror}. Limits are shown by ulimit -a: open files -n, processes "
+            f"-u, memory -v. Raise the one that is too low, or repeat the command with --processes 1."
+        ) from error
 
 
 @contextlib.contextmanager

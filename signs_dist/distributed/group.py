@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime
 import gc
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,9 +21,11 @@ import torch.distributed as dist
 # `Group.close`.
 import torch.distributed.nn.functional
 from torch import Tensor
+from torch._C._distributed_c10d import Store
 
 from signs_dist.errors import UserError
 from signs_dist.monitoring.pulse import Pulse
+from signs_dist.monitoring.waiting import WaitWatcher
 
 Result = TypeVar("Result")
 
@@ -30,6 +33,8 @@ Result = TypeVar("Result")
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _LONG_TIMEOUT = datetime.timedelta(days=1)
 """How long a process may prepare data while the others wait. If it ends, they notice at once."""
+MARK_SECONDS = 2.0
+"""How long a process that has waited long looks for others that wait too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +60,12 @@ class Group:
         pulse: set to the collective that this process waits for.
     """
 
-    def __init__(self, rank: int, world_size: int, device: torch.device, pulse: Pulse) -> None:
+    def __init__(
+        self, rank: int, world_size: int, device: torch.device, pulse: Pulse, store: Store | None = None
+    ) -> None:
         self.rank, self.world_size = rank, world_size
         self.device, self.pulse = device, pulse
+        self._store, self._num_waits, self._watcher = store, 0, WaitWatcher()
         # A second group with a long timeout: one process may prepare data for an hour while the others wait.
         self._patient_group: Any = dist.new_group(backend="gloo", timeout=_LONG_TIMEOUT)
 
@@ -130,8 +138,28 @@ class Group:
     def _waiting(self, phase: str) -> Iterator[None]:
         before = self.pulse.phase
         self.pulse.enter(phase, collective=True)
-        yield
+        self._num_waits += 1
+        number = self._num_waits
+        self.pulse.is_told = True
+        try:
+            with self._watcher.waiting(lambda: self._describe(number, phase)):
+                yield
+        finally:
+            self.pulse.is_told = False
         self.pulse.enter(before)
+
+    def _describe(self, number: int, phase: str) -> str:
+        """For whom this process waits, from the marks that waiting processes leave; "" if a lower rank tells it."""
+        store = self._store
+        if store is None:
+            return f"rank {self.rank} of {self.world_size} waits for the others ({phase})"
+        try:
+            store.set(f"{number}/{self.rank}", "")
+            time.sleep(MARK_SECONDS)  # processes that came at the same time leave their marks as well
+            absent = [rank for rank in range(self.world_size) if not store.check([f"{number}/{rank}"])]
+        except RuntimeError:  # the store went with the process that served it: the collective fails too
+            return ""
+        return describe_wait(self.rank, absent, self.world_size, phase)
 
     def close(self) -> None:
         """Leave the group. All processes must call it.
@@ -139,9 +167,26 @@ class Group:
         The threads of a group end with the last reference to it. If Python ends while a thread still stores a
         result, the process aborts, though its run has done all its work.
         """
-        self._patient_group = None
+        self._watcher.close()
+        self._store = self._patient_group = None
         dist.destroy_process_group()
         gc.collect()
+
+
+def describe_wait(rank: int, absent: Sequence[int], world_size: int, phase: str) -> str:
+    """For whom a process waits; "" if another process tells it: of those that wait, the lowest rank.
+
+    Args:
+        rank: of this process.
+        absent: the ranks that do not wait.
+        world_size: number of processes.
+        phase: what they wait for.
+    """
+    if any(other not in absent for other in range(rank)):
+        return ""
+    shown = ", ".join(map(str, absent[:20])) + (" …" if len(absent) > 20 else "")
+    others = f"rank{'s' if len(absent) > 1 else ''} {shown}" if absent else "the network: all ranks are there"
+    return f"rank {rank} of {world_size} waits for {others} ({phase})"
 
 
 def describe_messages(messages: Sequence[str | None]) -> str:

@@ -18,10 +18,10 @@ def explain_limit(error: BaseException, limits: Mapping[str, tuple[int, int]] | 
 
     Args:
         error: what was raised.
-        limits: from `read_limits`; None for those of this process.
+        limits: from `session_limits`; None for those of this process.
     """
     name = _name_limit(error)
-    soft, hard = (read_limits() if limits is None else limits).get(name, (UNLIMITED, UNLIMITED))
+    soft, hard = (session_limits() if limits is None else limits).get(name, (UNLIMITED, UNLIMITED))
     if soft == UNLIMITED:
         return ""
     letter, unit, what = {
@@ -37,7 +37,7 @@ def explain_limit(error: BaseException, limits: Mapping[str, tuple[int, int]] | 
     return f"This session limits {what} to {amount} (ulimit -{letter}). To raise it, type: ulimit -{letter} {wanted}"
 
 
-def read_limits() -> dict[str, tuple[int, int]]:
+def session_limits() -> dict[str, tuple[int, int]]:
     """(soft limit, hard limit) of this process for `memory` (bytes), `files` and `processes`; -1 for none."""
     try:
         import resource

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from signs_dist.environment.addresses import await_name, listen
 from signs_dist.errors import PeerLostError, UserError
 
 PORTS = range(20000, 32768)
@@ -64,7 +65,7 @@ class PortServer:
     def close(self) -> None:
         """Stop answering."""
         self._done.set()
-        self._thread.join()
+        self._thread.join(ANSWER_SECONDS)
         self._listener.close()
 
     def _serve(self) -> None:
@@ -85,17 +86,18 @@ class PortServer:
 
 
 @contextlib.contextmanager
-def hosted(name: str, port: int) -> Iterator[PortServer]:
+def hosted(name: str, port: int, address: str = "") -> Iterator[PortServer]:
     """Within the block, answer every process that sends the name of the launch with the run's port.
 
     Args:
         name: of the launch.
         port: which the run uses.
+        address: where to listen, such as 127.0.0.1 if all processes are on this machine; "": all interfaces.
 
     Raises:
         UserError: all candidate ports are in use.
     """
-    listener = _listen(candidate_ports(name))
+    listener = _listen(address, candidate_ports(name))
     if listener is None:
         ports = ", ".join(map(str, candidate_ports(name)))
         raise UserError(
@@ -122,21 +124,29 @@ def ask(name: str, address: str, rank: int, seconds: float) -> int:
         PeerLostError: rank 0 did not answer within `seconds`.
     """
     deadline = time.monotonic() + seconds
+    if reason := await_name(address, seconds):
+        raise PeerLostError(
+            f"rank {rank} on {socket.gethostname()} found no address for {address}, the machine of rank 0, within "
+            f"{seconds:g} s: {reason}. Set MASTER_ADDR to a name or an address that every machine of the run knows."
+        )
     while True:
+        reasons: list[str] = []
         for port in candidate_ports(name):
-            answer = _ask_at(name, address, port, rank)
+            answer = _ask_at(name, address, port, rank, reasons)
             if answer is not None:
                 return answer
         if time.monotonic() > deadline:
             ports = ", ".join(map(str, candidate_ports(name)))
+            why = f" ({', '.join(sorted(set(reasons)))})" if reasons else ""
             raise PeerLostError(
-                f"rank {rank} found no rank 0 at {address} within {seconds:g} s on the ports {ports}. Check that rank "
-                f"0 runs and that this machine can reach these ports."
+                f"rank {rank} found no rank 0 at {address} within {seconds:g} s on the ports {ports}{why}. Check that "
+                f"rank 0 runs and that this machine can reach these ports."
             )
         time.sleep(PAUSE_SECONDS)
 
 
-def _ask_at(name: str, address: str, port: int, rank: int) -> int | None:
+def _ask_at(name: str, address: str, port: int, rank: int, reasons: list[str]) -> int | None:
+    """The port that rank 0 answers, or None; a reason why nobody answered is added to `reasons`."""
     token = _token(name)
     try:
         with socket.create_connection((address, port), timeout=ANSWER_SECONDS) as connection:
@@ -144,15 +154,18 @@ def _ask_at(name: str, address: str, port: int, rank: int) -> int | None:
             connection.sendall(f"{token} {rank}\n".encode())
             answered_token, answer = _read_line(connection).split()
             return int(answer) if answered_token == token else None
-    except (OSError, ValueError):
-        return None
+    except OSError as error:
+        reasons.append((error.strerror or str(error)).lower())
+    except ValueError:
+        reasons.append("another program answers")
+    return None
 
 
-def _listen(ports: list[int]) -> socket.socket | None:
+def _listen(address: str, ports: list[int]) -> socket.socket | None:
     for port in ports:
         # SO_REUSEADDR: connections of the previous attempt may still be closing.
         with contextlib.suppress(OSError):
-            return socket.create_server(("", port), backlog=1024)
+            return listen(address, port)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -57,3 +58,29 @@ def find_descendants(pid: int) -> list[int]:
             for child in map(int, path.read_text().split()):
                 found += [child, *find_descendants(child)]
     return found
+
+
+def describe_process(pid: int) -> str:
+    """What a process of this machine does, for messages: `process 12 (asleep)`."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return f"process {pid} (gone)"
+    return f"process {pid} ({_STATES.get(state, 'running')})"
+
+
+def describe_processes(pids: Sequence[int | None], most: int = 8) -> str:
+    """What several processes do: the first `most` of them."""
+    shown = ", ".join(describe_process(pid) for pid in pids[:most] if pid is not None)
+    return f"{shown}{' …' if len(pids) > most else ''}"
+
+
+_STATES = {
+    "S": "asleep",
+    "D": "waits for storage",
+    "T": "stopped by SIGSTOP; kill -CONT lets it go on",
+    "t": "stopped by a debugger",
+    "Z": "ended",
+    "X": "ended",
+}
+"""The states of proc(5), in words."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from signs_dist.environment.addresses import find_loopback
 from signs_dist.environment.process_table import kill_tree
 from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, TrainingFailedError, UserError
 
@@ -24,9 +25,17 @@ def count_processes(number: int) -> str:
 
 
 def launch_command(module: str, world_size: int, arguments: Sequence[str]) -> list[str]:
-    """The command line: plain python for one process, torchrun for more."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world_size}"]
-    return [sys.executable, *(torchrun if world_size > 1 else []), "-m", module, *arguments]
+    """The command line: plain python for one process, torchrun for more.
+
+    Without an address torchrun looks up this machine's name, and waits for minutes where it resolves nowhere.
+
+    Raises:
+        UserError: loopback is down.
+    """
+    if world_size == 1:
+        return [sys.executable, "-m", module, *arguments]
+    torchrun = ["--standalone", f"--local-addr={find_loopback()}", f"--nproc-per-node={world_size}"]
+    return [sys.executable, "-m", "torch.distributed.run", *torchrun, "-m", module, *arguments]
 
 
 @contextlib.contextmanager

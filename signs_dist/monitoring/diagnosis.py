@@ -50,6 +50,10 @@ def hints(error: BaseException) -> tuple[str, ...]:
         return ("exact=true allows deterministic operations only: use another layer, or exact=false.",)
     if "Expected to have finished reduction in the prior iteration" in text:
         return ("The loss does not depend on some of the model's parameters: remove or freeze them.",)
+    if "AF_UNIX path too long" in text:
+        return ("The sockets of worker processes lie in the temporary directory: set TMPDIR=/tmp, which is short.",)
+    if "DataLoader worker" in text and "killed by signal" in text:
+        return ("Most often memory ran out: fewer data.num_workers or a smaller data.prefetch need less.",)
     if "Expected more than 1 value per channel" in text:
         return ("BatchNorm cannot normalise over a single value: use a larger train.micro_batch.",)
     return ()

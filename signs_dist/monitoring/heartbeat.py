@@ -11,14 +11,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from signs_dist.monitoring.beats import Beat, Identity, Work, beat_path, failed_path
+from signs_dist.monitoring.beats import Beat, Identity, Work, beat_path, failed_path, read_beats
 from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.signals import end_now
+from signs_dist.monitoring.standings import describe_wait, judge_processes
+from signs_dist.monitoring.waiting import NOTICE_SECONDS, tell_on_standard_error
 
 ORPHAN_SECONDS = 30.0
 """How long a process has to save and end after its launcher is gone: as long as torchrun waits after a stop signal."""
 STOPPED_SECONDS = 5.0
 """A process that has made no beat for so long was stopped. A busy machine delays a beat by less."""
+JOIN_SECONDS = 10.0
+"""How long the end of the thread is waited for."""
 
 
 class Heartbeat:
@@ -41,6 +45,8 @@ class Heartbeat:
         interval_seconds: time between two beats.
         on_beat: called at each beat.
         find_work: returns what the progress bar shows.
+        notice_seconds: a wait for other processes that takes longer is told.
+        tell: gets a line about such a wait.
 
     Attributes:
         last_error: why the last beat could not be written, or None if every beat was.
@@ -61,18 +67,21 @@ class Heartbeat:
         interval_seconds: float = 0.5,
         on_beat: Callable[[], None] | None = None,
         find_work: Callable[[], Work | None] = lambda: None,
+        notice_seconds: float = NOTICE_SECONDS,
+        tell: Callable[[str], None] = tell_on_standard_error,
     ) -> None:
         self._folder, self._identity, self._pulse = folder, identity, pulse
         self._stall_seconds, self._end_with, self._grace_seconds = stall_seconds, end_with, grace_seconds
         self._launcher_pid, self._orphan_seconds = launcher_pid, orphan_seconds
         self._interval_seconds, self._on_beat = interval_seconds, on_beat
         self._find_work = find_work
+        self._notice_seconds, self._tell = notice_seconds, tell
         self._path, self._failed = beat_path(folder, identity.rank), failed_path(folder, attempt)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._seen_beats = -1
         self._beat_time = self._progress_time = time.time()
-        self._has_logged_stall = False
+        self._has_logged_stall = self._has_told_wait = False
         self._failed_since: float | None = None
         self._orphaned_since: float | None = None
         self.last_error: OSError | None = None
@@ -84,7 +93,7 @@ class Heartbeat:
     def stop(self, *, keep_beat: bool = False) -> None:
         """End the thread. With `keep_beat` the last beat stays, to show other processes how this process ended."""
         self._done.set()
-        self._thread.join()
+        self._thread.join(JOIN_SECONDS)  # it may hang in a write to a file system that does not answer
         if not keep_beat:
             self._path.unlink(missing_ok=True)
 
@@ -104,10 +113,12 @@ class Heartbeat:
         self._beat_time = now
         self._end_with_launcher(now)
         if self._pulse.beats != self._seen_beats:
-            self._seen_beats, self._progress_time, self._has_logged_stall = self._pulse.beats, now, False
+            self._seen_beats, self._progress_time = self._pulse.beats, now
+            self._has_logged_stall = self._has_told_wait = False
         elif now - self._progress_time > self._stall_seconds and not self._has_logged_stall:
             self._has_logged_stall = True
             self._write_stacks(f"no progress for {now - self._progress_time:.0f} s")
+        self._tell_wait(now)
         self._end_with_others(now)
         pulse = self._pulse
         beat = Beat(
@@ -125,6 +136,19 @@ class Heartbeat:
         aside.replace(self._path)
         if self._on_beat is not None:
             self._on_beat()
+
+    def _tell_wait(self, now: float) -> None:
+        """Say for whom the processes of the run wait, once per wait, on one of them."""
+        waits = self._pulse.collective and not self._pulse.is_told and now - self._progress_time > self._notice_seconds
+        if not waits or self._has_told_wait:
+            return
+        self._has_told_wait = True
+        identity = self._identity
+        standings = judge_processes(
+            read_beats(self._path.parent), world_size=identity.world_size, now=now, host=identity.host
+        )
+        if line := describe_wait(standings, identity.rank):
+            self._tell(line)
 
     def _end_with_others(self, now: float) -> None:
         if self._failed_since is None:

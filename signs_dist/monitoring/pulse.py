@@ -10,13 +10,14 @@ class Pulse:
         phase: such as `forward`.
         epoch, step: counted from 1; 0 before the first.
         collective: whether the phase waits for other processes.
+        is_told: whether the code that waits says so itself, and for whom.
         beats: how many times the pulse was set.
     """
 
     def __init__(self) -> None:
         self.phase = "start"
         self.epoch = self.step = self.beats = 0
-        self.collective = False
+        self.collective = self.is_told = False
 
     def enter(self, phase: str, *, epoch: int | None = None, step: int | None = None, collective: bool = False) -> None:
         """Begin a phase. `epoch` and `step` keep their values if they are omitted."""

@@ -110,3 +110,16 @@ def describe_standings(standings: Sequence[Standing], most: int = 8) -> list[str
             f"and {len(rest)} more, of which {sum(one.kind == 'waiting' for one in rest)} wait in a collective"
         )
     return lines
+
+
+def describe_wait(standings: Sequence[Standing], rank: int) -> str:
+    """One line on the processes for which the others wait; "" if a lower rank that waits says it.
+
+    Args:
+        standings: from `judge_processes`.
+        rank: of this process, which waits.
+    """
+    if any(standing.kind == "waiting" and standing.rank < rank for standing in standings):
+        return ""
+    lines = [standing.line for standing in standings if standing.kind != "waiting"]
+    return f"rank {rank} waits for other processes: {'; '.join(lines[:4])}" if lines else ""

@@ -38,6 +38,8 @@ TRIES = 10
 """How many times `acquire` finds the lease free but loses it to a faster process before it gives up."""
 WATCH_SECONDS = 0.2
 """The interval at which a process that waits for a lease reads it."""
+JOIN_SECONDS = 10.0
+"""How long the end of the thread is waited for."""
 PATIENCE = 4
 """A holder that was asked for the lease has this many times `takeover_seconds` to save and end."""
 
@@ -143,7 +145,7 @@ class Lease:
     def release(self) -> None:
         """Release the lease."""
         self._done.set()
-        self._thread.join()
+        self._thread.join(JOIN_SECONDS)  # it may hang in a file system that does not answer
         self.abandon()
         self._place.close()
 

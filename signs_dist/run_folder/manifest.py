@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 import re
 import subprocess
@@ -109,7 +110,16 @@ def _has_untracked(folder: Path, paths: Sequence[str]) -> bool:
 def _git(folder: Path, *arguments: str) -> tuple[str | None, str]:
     """(standard output, "") of git, or (None, its standard error)."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None, ""
     return (done.stdout.strip(), "") if done.returncode == 0 else (None, done.stderr)

@@ -28,7 +28,9 @@ from signs_dist.console.screen import percent
 from signs_dist.distributed.exactness import require_same_as_before
 from signs_dist.errors import CheckpointError, UserError
 from signs_dist.monitoring.signals import call_at_end, no_call_at_end
+from signs_dist.monitoring.waiting import telling
 from signs_dist.run_folder.folder import RunFolder, make_new_folder, missing_folders, remove_empty
+from signs_dist.run_folder.lease import NAME as LEASE
 from signs_dist.run_folder.lease import TRIES, Lease
 from signs_dist.run_folder.lines import describe_damage
 from signs_dist.run_folder.manifest import changed_files, imported_files
@@ -82,14 +84,16 @@ def take_lease(
             remove_empty(folders)
 
     cleanup.callback(remove, made)
-    lease = _acquire(
-        folder,
-        host=context.host,
-        pid=context.process_id,
-        takeover_seconds=takeover_seconds,
-        job=context.job,
-        on_asked=lambda: os.kill(context.process_id, signal.SIGTERM),
-    )
+    waits = f"waits until the holder of {folder.path / LEASE} ends or gives no sign of life for {takeover_seconds:g} s"
+    with telling(lambda: waits, tell=process.screen.result):
+        lease = _acquire(
+            folder,
+            host=context.host,
+            pid=context.process_id,
+            takeover_seconds=takeover_seconds,
+            job=context.job,
+            on_asked=lambda: os.kill(context.process_id, signal.SIGTERM),
+        )
     folder.require_held = lease.require_held
 
     def abandon(code: int) -> None:

@@ -115,6 +115,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
                 report=report,
                 augment=config.augment if name == "train" else None,
                 seed=config.seed,
+                tell=process.screen.result,
             )
             for name, index in data.splits.items()
         }

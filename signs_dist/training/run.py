@@ -15,7 +15,7 @@ from signs_dist.checkpointing.resume_rules import finished_line
 from signs_dist.config.reading import dump_config
 from signs_dist.config.settings import Config
 from signs_dist.environment.core_use import CoreUse, told_busy_cores
-from signs_dist.errors import CommandError, StoppedError
+from signs_dist.errors import CommandError, LoadingError, StoppedError
 from signs_dist.monitoring.signals import StopRequest
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
@@ -179,6 +179,12 @@ def _train(
         with contextlib.suppress(CommandError, OSError):  # a full disk or a lost folder must not hide the error
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
 
+    def end_stuck(error: LoadingError) -> None:
+        write_end(f"{type(error).__name__}: {error}")
+        supervisor.end_stuck(error)
+
+    if supervisor.may_end_process:
+        run.stepper.when_loading_is_stuck(end_stuck)
     try:
         result = trainer.train(started)
     except BaseException as error:

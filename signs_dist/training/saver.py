@@ -17,6 +17,7 @@ from signs_dist.checkpointing.store import CheckpointStore, Cursor
 from signs_dist.checkpointing.tensors import Copier
 from signs_dist.config.settings import CheckpointConfig
 from signs_dist.console.screen import Screen
+from signs_dist.monitoring.waiting import telling
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine
 from signs_dist.training.process import Process
@@ -112,7 +113,7 @@ class Saver:
         if not self._folder.is_writer:
             return
         started = time.perf_counter()
-        self._writer.wait()
+        self.wait()
         self._tell_notes()
         self._warn_of_slow_saves()
         content = run_state.to_content(stepper, self._copier, totals, self._about)
@@ -130,7 +131,11 @@ class Saver:
 
     def wait(self) -> None:
         """Wait until the save in progress is written. Raises SaveError if it fails."""
-        self._writer.wait()
+        if self._writer.is_writing:
+            with telling(lambda: f"waits until a checkpoint is written to {self._folder.checkpoints}"):
+                self._writer.wait()
+        else:
+            self._writer.wait()
 
     def check(self) -> None:
         """Raise SaveError if a save has failed. Does not wait."""

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.settings import Config, ScheduleConfig
 from signs_dist.data.augment import BatchAugmenter
-from signs_dist.data.loader import EvaluationLoader, TrainLoader
+from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
+from signs_dist.data.loader_room import require_room
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.distributed.strategy import Wishes
+from signs_dist.environment.worker_limits import read_limits
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import build_optimizer
@@ -56,11 +58,25 @@ class Stepper:
         )
         augment = BatchAugmenter(config.augment, config.seed) if config.augment.backend == "batch" else None
         self.prepare_train, self.prepare_evaluation = prepare(augment=augment), prepare()
+        self._require_room_for_workers()
         self.train_loader = TrainLoader(prepared.sources["train"], prepared.plan, strategy.shard, prepared.loading)
         self.evaluation_loaders = self._make_evaluation_loaders()
         self.state = self._make_state(process, wishes)
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
+
+    def _require_room_for_workers(self) -> None:
+        prepared, config = self.prepared, self.prepared.config
+        side = config.data.image_size
+        pixel_bytes = 1 if config.augment.backend == "batch" else 4  # torchvision's transforms may give float32
+        num_images = max(prepared.plan.num_own(self._strategy.shard), config.evaluate.batch)
+        decodes = config.data.storage == "files"
+        require_room(
+            prepared.loading,
+            read_limits(),
+            num_loaders=len(prepared.data.splits) if decodes else 1,
+            batch_bytes=num_images * 3 * side * side * pixel_bytes,
+        )
 
     def _make_evaluation_loaders(self) -> dict[str, EvaluationLoader]:
         prepared, config = self.prepared, self.prepared.config
@@ -139,6 +155,12 @@ class Stepper:
         return loop.evaluate(
             self._evaluation_forward, self.evaluation_loaders[split], self.prepare_evaluation, self.state.num_classes
         )
+
+    def when_loading_is_stuck(self, action: OnStuck) -> None:
+        """Call `action` in another thread if this process itself reads images and hangs longer than the limit."""
+        self.train_loader.on_stuck = action
+        for loader in self.evaluation_loaders.values():
+            loader.on_stuck = action
 
     def close(self) -> None:
         """End the worker processes of the loaders. After this, no step and no evaluation is possible."""

@@ -22,6 +22,7 @@ from signs_dist.environment.context import Context
 from signs_dist.errors import (
     EXIT_PEER_LOST,
     CommandError,
+    LoadingError,
     PeerLostError,
     StoppedError,
     TrainingFailedError,
@@ -62,11 +63,13 @@ class Supervisor:
     Attributes:
         pulse: the phase of training, set by the training loop.
         when_known: called with one line on why the run failed, before this process ends; None to call nothing.
+        may_end_process: whether an error may end this process. False in a user's own program with one process.
     """
 
     def __init__(self, context: Context, config: ProcessesConfig, device: str, screen: Screen) -> None:
         self.pulse = Pulse()
         self.when_known: Callable[[str], None] | None = None
+        self.may_end_process = True
         self._context, self._config, self._screen = context, config, screen
         self._identity = self._make_identity(device, "")
         self._folder: Path | None = None
@@ -93,11 +96,16 @@ class Supervisor:
         if self._context.world_size > 1:
             self.run(action)
             return
+        self.may_end_process = False
         try:
             action()
         except BaseException as error:
             self._tell_reason(_reason(error))
             raise
+
+    def end_stuck(self, error: LoadingError) -> None:
+        """Report the error of a main thread that hangs, and end this process. Called in another thread."""
+        self._end(error)
 
     @contextlib.contextmanager
     def watching(self, folder: Path, log: Path, attempt: int) -> Iterator[None]:
@@ -148,7 +156,8 @@ class Supervisor:
             if is_shown:
                 print(render(card), file=sys.stderr, flush=True)
         self._tell_reason(reason)
-        if self._context.world_size > 1:
+        # At a normal end, Python would wait without limit for loader workers that hang.
+        if self._context.world_size > 1 or isinstance(error, LoadingError):
             finish_output()
             end_now(code)
         raise SystemExit(code)

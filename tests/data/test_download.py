@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import io
 import sys
@@ -152,3 +153,22 @@ def test_command_prints_the_build_command(
     monkeypatch.setattr(download_module, "PUBLISHED_COUNTS", COUNTS)
     assert run_command(main, ["--out", str(tmp_path / "data")]) == 0
     assert "python -m signs_dist.data.build --source" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, download_module.SILENT_SECONDS), (5, 5)])
+def test_a_connection_on_which_nothing_comes_is_given_up(
+    given: float | None, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HTTPAdapter:
+        def send(self, request: str, *, stream: bool, timeout: float | None) -> tuple[str, bool, float | None]:
+            return request, stream, timeout
+
+    before = HTTPAdapter.send
+    requests, adapters = types.ModuleType("requests"), types.ModuleType("requests.adapters")
+    requests.__spec__ = importlib.machinery.ModuleSpec("requests", None)
+    adapters.HTTPAdapter = HTTPAdapter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "requests", requests)
+    monkeypatch.setitem(sys.modules, "requests.adapters", adapters)
+    with download_module._silence_limited():
+        assert HTTPAdapter().send("GET", stream=True, timeout=given) == ("GET", True, expected)
+    assert HTTPAdapter.send is before

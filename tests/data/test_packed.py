@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from signs_dist.data.folder import ImageIndex, index_split
 from signs_dist.data.images import BadImageError, load_rgb
 from signs_dist.data.packed import PackedSplit, cache_key, open_packed, pixel_digest
 from signs_dist.errors import UserError
+from signs_dist.monitoring import waiting
 from tests.sets import write_colour_set
 from tests.users import NOBODY, acting_as, folder_for_all, needs_root
 
@@ -337,6 +339,25 @@ def test_a_limit_on_file_sizes_is_said_like_a_full_disk(photos: Path, cache: Pat
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert folders(cache) == []
+
+
+def test_a_lock_that_another_process_holds_is_waited_for_aloud(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "NOTICE_SECONDS", 0.05)
+    index, told = index_split(photos, "train"), []
+    pack(photos, cache)
+    shutil.rmtree(folders(cache)[0])  # a whole pack needs no lock
+    lock = FileLock(next(cache.glob("*.lock")), thread_local=False)
+    lock.acquire()
+
+    def release(line: str) -> None:
+        told.append(line)
+        lock.release()
+
+    split = open_packed(index, 16, cache, num_threads=1, tell=release)
+    assert len(split.labels) == 12
+    assert "packs these images" in told[0]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -129,6 +130,19 @@ def test_what_a_plan_cannot_serve_is_refused() -> None:
         plan_loader(Endless(), PLAN, processes(), 0)
     with pytest.raises(UserError, match="4 micro-batches of 2 cannot be shared by 5 processes"):
         plan_loader(Drawn(), PLAN, processes(0, 5), 0)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+def test_a_time_without_an_end_is_refused(seconds: float) -> None:
+    with pytest.raises(UserError, match="type a number of seconds above 0"):
+        plan_loader(Drawn(), PLAN, processes(), 0, timeout_seconds=seconds)
+
+
+def test_workers_for_which_there_is_no_room_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 120)
+    plan_loader(Drawn(), PLAN, processes(), 0)  # no workers, no sockets
+    with pytest.raises(UserError, match="the path of the temporary directory has 121 bytes"):
+        plan_loader(Drawn(), PLAN, processes(), 0, num_workers=1)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import os
@@ -93,3 +94,27 @@ def test_a_control_group_of_one_core_on_a_machine_of_two_gives_one_worker(monkey
     monkeypatch.setattr(cores, "read_cgroup_limit", lambda: 1.0)
     batches = workers.run_batches(_processes, list(range(100)), resource=_Nothing)
     assert {process for batch in batches for _, process in batch} == {os.getpid()}
+
+
+def _hang(_: object, items: object) -> list[int]:
+    time.sleep(60)
+    return []
+
+
+def test_workers_that_hang_end_the_wait_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 0.5)
+    with pytest.raises(UserError, match=r"no image came within 0.5 s from process \d+ \("):
+        list(workers.run_batches(_hang, range(4), resource=contextlib.nullcontext, processes=2, batch=1))
+
+
+def _nothing(_: object, items: Sequence[int]) -> list[int]:
+    return list(items)
+
+
+def test_workers_that_the_system_does_not_start_name_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "submit", fail)
+    with pytest.raises(UserError, match=r"cannot start worker processes: Too many open files\. .* open files -n"):
+        list(workers.run_batches(_nothing, range(4), resource=contextlib.nullcontext, processes=2, batch=1))

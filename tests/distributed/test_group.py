@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from signs_dist.distributed.group import describe_messages, total
+from signs_dist.distributed.group import describe_messages, describe_wait, total
 from tests.processes import run_ranks
 
 COLLECTIVES = """
@@ -82,3 +82,49 @@ def test_one_process_sums_nothing() -> None:
 )
 def test_messages_of_several_processes_are_said_once(messages: list[str | None], text: str) -> None:
     assert describe_messages(messages) == text
+
+
+@pytest.mark.parametrize(
+    ("rank", "absent", "expected"),
+    [
+        (0, [1], "rank 0 of 4 waits for rank 1 (prepare)"),
+        (0, [1, 3], "rank 0 of 4 waits for ranks 1, 3 (prepare)"),
+        (1, [0], "rank 1 of 4 waits for rank 0 (prepare)"),
+        (2, [0], ""),  # rank 1 says it
+        (2, [0, 1], "rank 2 of 4 waits for ranks 0, 1 (prepare)"),
+        (0, [], "rank 0 of 4 waits for the network: all ranks are there (prepare)"),
+    ],
+)
+def test_one_process_says_for_whom_all_wait(rank: int, absent: list[int], expected: str) -> None:
+    assert describe_wait(rank, absent, 4, "prepare") == expected
+
+
+def test_many_absent_ranks_are_cut_short() -> None:
+    assert "18, 19, 20 … (prepare)" in describe_wait(0, range(1, 64), 64, "prepare")
+
+
+SLOW = """
+import time
+import torch
+from signs_dist.distributed import group as module
+from signs_dist.distributed.rendezvous import join
+from signs_dist.environment.context import read_context
+from signs_dist.monitoring.pulse import Pulse
+from signs_dist.monitoring.waiting import WaitWatcher
+
+module.MARK_SECONDS = 0.2
+group = join(read_context(), torch.device("cpu"), rendezvous_seconds=60, timeout_seconds=60, pulse=Pulse())
+group._watcher = WaitWatcher(print, notice_seconds=0.3)
+if group.rank == 1:
+    time.sleep(2)  # it draws images
+assert group.gather_values(group.rank, "wait for all to prepare") == [0, 1]
+group.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_slow_process_is_named_and_not_punished(tmp_path: Path) -> None:
+    ended = run_ranks(2, [sys.executable, "-c", SLOW], tmp_path)
+    assert [each.code for each in ended] == [0, 0], ended
+    assert "rank 0 of 2 waits for rank 1 (wait for all to prepare) (" in ended[0].out
+    assert ended[1].out == ""

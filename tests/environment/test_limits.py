@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from signs_dist.environment.limits import explain_limit, read_limits
+from signs_dist.environment.limits import explain_limit, session_limits
 
 LIMITS = {"memory": (2**30, -1), "files": (256, 4096), "processes": (100, 100)}
 NONE = {"memory": (-1, -1), "files": (-1, -1), "processes": (-1, -1)}
@@ -49,8 +49,8 @@ def test_which_limit_and_who_can_raise_it(error: BaseException, told: str) -> No
 
 
 def test_the_limits_of_this_process_are_read() -> None:
-    assert read_limits()["files"] == resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert set(read_limits()) == set(LIMITS)
+    assert session_limits()["files"] == resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert set(session_limits()) == set(LIMITS)
 
 
 @pytest.mark.parametrize(

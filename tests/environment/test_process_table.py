@@ -8,7 +8,14 @@ import subprocess
 
 import pytest
 
-from signs_dist.environment.process_table import find_descendants, is_alive, kill_tree, process_state, read_birth
+from signs_dist.environment.process_table import (
+    describe_process,
+    find_descendants,
+    is_alive,
+    kill_tree,
+    process_state,
+    read_birth,
+)
 from tests.processes import wait_until
 
 
@@ -18,11 +25,16 @@ def test_states_of_processes() -> None:
         assert process_state(process.pid) == "running"
         os.kill(process.pid, signal.SIGSTOP)
         wait_until(lambda: process_state(process.pid) == "stopped")
+        assert describe_process(process.pid) == (
+            f"process {process.pid} (stopped by SIGSTOP; kill -CONT lets it go on)"
+        )
     finally:
         process.kill()
         wait_until(lambda: process_state(process.pid) == "gone")  # a zombie is gone too
+        assert describe_process(process.pid) == f"process {process.pid} (ended)"
         process.wait()
     assert process_state(process.pid) == "gone"
+    assert describe_process(process.pid) == f"process {process.pid} (gone)"
 
 
 def test_a_process_is_known_by_its_number_and_its_birth() -> None:

@@ -19,7 +19,8 @@ from signs_dist.errors import TrainingFailedError, UserError
 
 def test_plain_python_for_one_process_and_torchrun_for_more() -> None:
     assert launch_command("package.module", 1, ["--flag"]) == [sys.executable, "-m", "package.module", "--flag"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
+    # Without an address torchrun would look up this machine's name, which may resolve nowhere.
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=3"]
     assert launch_command("package.module", 3, []) == [sys.executable, *torchrun, "-m", "package.module"]
 
 

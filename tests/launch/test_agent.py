@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from launch.agent import choose_variables, main, note_stop, plan_rendezvous, require_one_task_per_node
+from launch import agent
+from launch.agent import (
+    choose_variables,
+    main,
+    note_stop,
+    plan_rendezvous,
+    require_address,
+    require_one_task_per_node,
+)
 from launch.torchrun import Rendezvous
 from signs_dist.console.command import run_command
 from signs_dist.environment.context import Context
@@ -92,3 +100,11 @@ def test_a_signal_that_only_a_person_sends_does_not_requeue_a_job(
     for number in (signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR2):
         note_stop(tmp_path, 0, number)
     assert [path.name for path in (tmp_path / "submit" / "notices").iterdir()] == ["7.0.0.SIGUSR2"]
+
+
+def test_the_first_node_knows_its_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_address("127.0.0.1", "node1", seconds=1)
+    monkeypatch.setattr(agent, "await_name", lambda name, seconds: "Name or service not known")
+    told = "node1 found no address for nowhere, the first node of the job, within 1 s: Name or service not known"
+    with pytest.raises(UserError, match=told):
+        require_address("nowhere", "node1", seconds=1)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 from torch.distributed.launcher.api import LaunchConfig
 
 from launch.elastic_agent import (
@@ -21,6 +24,7 @@ from launch.elastic_agent import (
     honour_nohup,
     make_handler,
 )
+from tests.processes import listening_addresses
 
 SETTINGS = AgentSettings(
     num_nodes=2,
@@ -90,6 +94,23 @@ def test_torch_gets_the_settings(tmp_path: Path) -> None:
     assert config.role == "default"
     assert config.logs_specs is not None
     assert config.logs_specs.root_log_dir == str(tmp_path / "workers")
+
+
+def test_on_one_machine_the_agent_and_its_workers_meet_on_loopback(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, num_nodes=1, endpoint="127.0.0.1:0", rendezvous={})
+    config = build_config(settings, tmp_path)
+    assert (config.rdzv_backend, config.local_addr) == ("c10d-loopback", "127.0.0.1")
+    parameters = RendezvousParameters(config.rdzv_backend, config.rdzv_endpoint, config.run_id, 1, 1, config.local_addr)
+    handler = get_rendezvous_handler(parameters)
+    assert handler.get_backend() == "c10d-loopback"
+    found = handler.next_rendezvous()
+    # The first is where agents meet, the second is MASTER_ADDR and MASTER_PORT of the workers.
+    ports = {handler._store.port, found.bootstrap_store_info.master_port}  # type: ignore[union-attr]
+    assert len(ports) == 2
+    assert found.bootstrap_store_info.master_addr == "127.0.0.1"
+    listening = listening_addresses(os.getpid())
+    assert {address for address, port in listening if port in ports} == {"127.0.0.1"}
+    handler.shutdown()
 
 
 def test_all_releases_of_torch_that_are_supported_have_the_fields(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launch.local import main, plan_launch, split_arguments
+from launch.local import check_arguments, describe_shared_cores, main, plan_launch, split_arguments
 from signs_dist.console.command import run_command
 from signs_dist.errors import UserError
 
@@ -75,3 +75,35 @@ def test_it_needs_no_torch() -> None:
     for name in ("local.py", "torchrun.py", "passing_signals.py", "worker_files.py"):
         source = Path(__file__).parents[2] / "launch" / name
         assert not re.search(r"^\s*(import|from) torch\b", source.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "num_processes", "message"),
+    [
+        (["train.epoch=3"], 2, "unknown key train.epoch. Did you mean train.epochs"),
+        (["train.global_batch=100"], 99, "train.global_batch=100 does not divide over 99 processes"),
+        (["train.global_batch=64", "train.micro_batch=32"], 3, "too few for 3 processes"),
+        (["exact=true"], 2, "exact=true needs train.micro_batch"),
+        (["--config", "missing.yaml"], 2, "missing.yaml"),
+        (["--accept-change", "train.epoch"], 2, "train.epoch"),
+    ],
+)
+def test_what_every_process_would_refuse_is_refused_before_they_start(
+    arguments: list[str], num_processes: int, message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_arguments(arguments, num_processes)
+
+
+def test_what_the_processes_can_do_is_not_refused(tmp_path: Path) -> None:
+    check_arguments(["--quiet", "train.global_batch=96", "train.micro_batch=32"], 3)
+    # This run may be finished, or its micro-batch may be kept: the processes see it.
+    (tmp_path / "config.yaml").write_text("{}")
+    check_arguments(["train.global_batch=100", "--run-dir", str(tmp_path)], 99)
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "expected"), [(1, "99 processes on 1 usable core take"), (2, "on 2 usable cores")]
+)
+def test_more_processes_than_cores_are_told(num_cores: int, expected: str) -> None:
+    assert expected in describe_shared_cores(99, num_cores)

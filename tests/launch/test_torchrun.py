@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from launch.torchrun import (
     choose_log_level,
     choose_thread_variables,
     describe_early_stop,
+    describe_start,
     last_lines,
 )
 from signs_dist.environment.process_table import read_birth
@@ -104,7 +107,7 @@ def test_the_agent_gets_the_plan() -> None:
 
 def test_a_launch_on_one_machine_has_a_name_of_its_own() -> None:
     one, other = LaunchPlan(2, {}, ()).settings, LaunchPlan(2, {}, ()).settings
-    assert (one.num_nodes, one.endpoint, one.rendezvous) == (1, "localhost:0", {})
+    assert (one.num_nodes, one.endpoint, one.rendezvous) == (1, "127.0.0.1:0", {})
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", one.run_id)
     assert one.run_id != other.run_id
 
@@ -122,6 +125,15 @@ def test_only_what_was_left_behind_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
         assert process.poll() is None
         _end_orphans([(process.pid, birth)])
         assert process.wait(timeout=5) == -signal.SIGKILL
+
+
+def test_what_a_launch_waits_for_before_its_processes_start() -> None:
+    alone = LaunchPlan(2, {}, ())
+    assert describe_start(alone, os.getpid()).startswith(
+        f"torch's agent has not started the 2 processes yet: process {os.getpid()} ("
+    )
+    several = LaunchPlan(2, {}, (), rendezvous=Rendezvous(3, "node1:29401", "job7"))
+    assert describe_start(several, os.getpid()).endswith("), which meets the agents of 3 nodes at node1:29401")
 
 
 def launch_command(code: str, plan: str = "") -> list[str]:
@@ -169,7 +181,7 @@ def test_a_launch_ends_as_its_worker_and_says_so_once(tmp_path: Path, code: str,
 
 @pytest.mark.slow
 def test_what_torch_refuses_is_shown(tmp_path: Path) -> None:
-    ended = launch(tmp_path, "pass", "rendezvous=Rendezvous(1, 'localhost:x', 'a')", LOGLEVEL="verbose")
+    ended = launch(tmp_path, "pass", "rendezvous=Rendezvous(2, 'localhost:x', 'a')", LOGLEVEL="verbose")
     assert ended.code == 1
     assert "The port number of the rendezvous endpoint 'localhost:x' must be an integer" in ended.err.splitlines()[-1]
     assert ended.err.count("Traceback") == 1
@@ -240,8 +252,8 @@ def test_a_signal_before_a_worker_runs_is_told_once(
     def received(*_: Any) -> Iterator[list[int]]:
         yield [signal.SIGTERM]
 
-    monkeypatch.setattr(torchrun, "_start_agent", lambda plan, folder: None)
-    monkeypatch.setattr(torchrun, "_wait", lambda process: -signal.SIGTERM)
+    monkeypatch.setattr(torchrun, "_start_agent", lambda plan, folder: types.SimpleNamespace(pid=os.getpid()))
+    monkeypatch.setattr(torchrun, "_wait", lambda *_: -signal.SIGTERM)
     monkeypatch.setattr(torchrun, "passing_signals", received)
     assert torchrun.start(LaunchPlan(2, {}, ())) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM before training began: repeat the command\n"

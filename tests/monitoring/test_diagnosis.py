@@ -47,4 +47,8 @@ def test_known_errors_come_with_what_to_do() -> None:
     assert "exact=false" in hints(RuntimeError("x does not have a deterministic implementation"))[0]
     assert "remove or freeze" in hints(RuntimeError("Expected to have finished reduction in the prior iteration"))[0]
     assert "train.micro_batch" in hints(ValueError("Expected more than 1 value per channel when training"))[0]
+    assert "TMPDIR=/tmp" in hints(OSError("AF_UNIX path too long"))[0]
+    assert "open files of a process" in hints(OSError(24, "Too many open files"))[0]
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    assert "data.num_workers" in hints(killed)[0]
     assert hints(ValueError("else")) == ()

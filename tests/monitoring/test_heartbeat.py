@@ -159,3 +159,33 @@ def test_a_stuck_process_ends_when_another_has_failed(tmp_path: Path) -> None:
     wait_until(lambda: process_state(child) == "gone")
     assert "another process failed, and this process did not end" in (tmp_path / "rank0.log").read_text()
     process.stdout.close()
+
+
+def test_a_long_wait_for_another_process_is_told_once(tmp_path: Path) -> None:
+    pulse, told = Pulse(), []
+    heartbeat = Heartbeat(
+        tmp_path,
+        identity(0),
+        pulse,
+        stall_seconds=60,
+        end_with=3,
+        interval_seconds=0.02,
+        notice_seconds=0.1,
+        tell=told.append,
+    )
+    pulse.enter("load")
+    heartbeat.start()
+    time.sleep(0.3)
+    assert told == []  # it works itself
+    pulse.enter("backward", epoch=1, step=3, collective=True)
+    pulse.is_told = True
+    time.sleep(0.3)
+    assert told == []  # the code that waits says it
+    pulse.is_told = False
+    wait_until(lambda: len(told) == 1)
+    assert told[0].startswith("rank 0 waits for other processes: rank 1 has no heartbeat")
+    time.sleep(0.2)
+    assert len(told) == 1
+    pulse.enter("backward", epoch=1, step=4, collective=True)
+    wait_until(lambda: len(told) == 2)
+    heartbeat.stop()

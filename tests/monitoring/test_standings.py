@@ -10,7 +10,7 @@ import pytest
 
 from signs_dist.environment.process_table import process_state
 from signs_dist.monitoring.beats import Beat, Identity
-from signs_dist.monitoring.standings import describe_standings, end_stopped, judge_processes
+from signs_dist.monitoring.standings import Standing, describe_standings, describe_wait, end_stopped, judge_processes
 from tests.processes import environment, wait_until
 
 
@@ -136,3 +136,17 @@ def test_a_stopped_process_of_the_same_program_is_killed() -> None:
         [sys.executable, "-c", STOPS_ITS_TWIN], capture_output=True, text=True, timeout=60, env=environment()
     )
     assert ended.stdout == f"True {signal.SIGKILL.value}\n", ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("kinds", "rank", "expected"),
+    [
+        (["busy", "waiting", "waiting"], 1, "rank 1 waits for other processes: rank 0 busy"),
+        (["busy", "waiting", "waiting"], 2, ""),  # rank 1 says it
+        (["waiting", "gone", "silent"], 0, "rank 0 waits for other processes: rank 1 gone; rank 2 silent"),
+        (["waiting", "waiting", "waiting"], 0, ""),
+    ],
+)
+def test_one_process_says_for_whom_all_wait(kinds: list[str], rank: int, expected: str) -> None:
+    standings = [Standing(number, kind, f"rank {number} {kind}") for number, kind in enumerate(kinds)]
+    assert describe_wait(standings, rank) == expected

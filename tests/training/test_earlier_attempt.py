@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.config.reading import dump_config
 from signs_dist.errors import UserError
 from signs_dist.models.trial import TrialDigest
-from signs_dist.monitoring import signals
+from signs_dist.monitoring import signals, waiting
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import SaveLine
 from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
 from signs_dist.training.run_state import Best, RunState
 from signs_dist.training.stepper import Stepper
-from tests.training.parts import Made, make_config, make_process, make_silent, make_stepper, make_trainer
+from tests.training.parts import Made, make_config, make_process, make_silent, make_stepper, make_trainer, shown
 
 
 @pytest.fixture
@@ -386,3 +388,19 @@ def test_a_model_that_need_not_compute_the_same_is_accepted(
 def test_other_settings_of_the_optimizer_do_not_excuse_other_bits(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="computes other bits than when this run was saved"):
         resume_tried(tmp_path, FIRST_TRIAL, OTHER_BITS, "optim.lr=0.5", accepted={"optim.lr"})
+
+
+def test_a_long_wait_for_the_lease_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleanup: contextlib.ExitStack
+) -> None:
+    monkeypatch.setattr(waiting, "NOTICE_SECONDS", 0.05)
+    acquire = Lease.acquire
+
+    def acquire_late(*arguments: Any, **options: Any) -> Lease:
+        time.sleep(0.4)
+        return acquire(*arguments, **options)
+
+    monkeypatch.setattr(Lease, "acquire", acquire_late)
+    folder, process = RunFolder(tmp_path), make_process()
+    assert take_lease(folder, process, 30.0, cleanup) is not None
+    assert f"waits until the holder of {tmp_path / 'lease.json'} ends" in shown(process)

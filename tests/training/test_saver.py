@@ -14,6 +14,7 @@ import pytest
 
 from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.errors import SaveError
+from signs_dist.monitoring import waiting
 from signs_dist.run_folder.records import SaveLine, of_kind
 from signs_dist.training.run_state import Best
 from signs_dist.training.saver import SaveTimer
@@ -177,3 +178,20 @@ def test_the_error_of_a_failed_save_is_freed_with_its_last_reference(
         assert watched() is None  # else it would keep the whole run by its traceback
     finally:
         gc.enable()
+
+
+def test_a_long_write_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "NOTICE_SECONDS", 0.05)
+    made = make_trainer(tmp_path)
+    write = made.saver._writer._store.write
+
+    def write_slowly(*arguments: Any) -> None:
+        time.sleep(0.5)
+        write(*arguments)
+
+    monkeypatch.setattr(made.saver._writer._store, "write", write_slowly)
+    save(made)
+    told = f"waits until a checkpoint is written to {made.folder.checkpoints} (0 s so far)"
+    assert capsys.readouterr().err.splitlines() == [told]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -13,7 +14,10 @@ from torch.nn import functional
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.config.settings import ScheduleConfig
+from signs_dist.environment.worker_limits import read_limits
+from signs_dist.errors import LoadingError, UserError
 from signs_dist.learning.metrics import RunningSums, Score, to_host
+from signs_dist.training import stepper as stepper_module
 from signs_dist.training.stepper import Stepper, make_learning_rate
 from tests.training.parts import make_config, make_stepper
 
@@ -143,3 +147,31 @@ def test_settings_of_the_config_reach_the_state(tmp_path: Path) -> None:
     assert (state.clip_norm, state.seed, state.num_classes, state.average) == (2.0, 5, 3, None)
     assert state.pulse is process.pulse
     assert state.learning_rate(0) == pytest.approx(0.1 * make_config(tmp_path).schedule.start_factor)
+
+
+def test_workers_for_which_there_is_no_room_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = dataclasses.replace(read_limits(), open_files=20, open_files_ceiling=20)
+    monkeypatch.setattr(stepper_module, "read_limits", lambda: few)
+    make_stepper(tmp_path)  # no workers
+    # Each of the three splits is decoded by workers of its own, packed images by those of training only.
+    with pytest.raises(UserError, match=r"6 loader workers need about \d+ open files, and this process may have 20"):
+        make_stepper(tmp_path, "data.storage=files", "data.num_workers=2")
+    with pytest.raises(UserError, match="2 loader workers need about"):
+        make_stepper(tmp_path, "data.num_workers=2")
+
+
+def test_images_that_do_not_fit_into_shared_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = dataclasses.replace(read_limits(), shared_bytes=64 * 2**20)
+    monkeypatch.setattr(stepper_module, "read_limits", lambda: small)
+    # evaluate.batch=4096 images of 3 x 64 x 64 bytes, twice
+    settings = ("data.storage=files", "data.num_workers=1", "data.image_size=64", "evaluate.batch=4096")
+    with pytest.raises(UserError, match=r"hold up to 96 MiB of images in shared memory, and /dev/shm has 64 MiB free"):
+        make_stepper(tmp_path, *settings)
+
+
+def test_all_loaders_report_a_read_that_hangs(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path)
+    stuck: list[LoadingError] = []
+    stepper.when_loading_is_stuck(stuck.append)
+    loaders = [stepper.train_loader, *stepper.evaluation_loaders.values()]
+    assert [loader.on_stuck for loader in loaders] == [stuck.append] * 3

@@ -16,7 +16,7 @@ import pytest
 from signs_dist.config.settings import ProcessesConfig
 from signs_dist.console.screen import Screen
 from signs_dist.environment.context import read_context
-from signs_dist.errors import PeerLostError, SaveError, StoppedError, TrainingFailedError, UserError
+from signs_dist.errors import LoadingError, PeerLostError, SaveError, StoppedError, TrainingFailedError, UserError
 from signs_dist.monitoring.beats import read_beats
 from signs_dist.monitoring.failure_card import FailureCard, read_failures, write_failure
 from signs_dist.training import supervisor as module
@@ -96,6 +96,19 @@ def test_one_process_shows_a_card_for_anything_else(tmp_path: Path, capsys: pyte
     assert f"   log  {tmp_path / 'rank0.log'}" in text
     assert len(reasons) == 1
     assert "ZeroDivisionError: a bug" in reasons[0]
+
+
+@pytest.mark.parametrize("is_stuck", [False, True])
+def test_images_that_never_come_end_the_process_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_stuck: bool
+) -> None:
+    # At a normal end Python waits for workers that hang; and a main thread that is stuck raises nothing itself.
+    supervisor, error = make(), LoadingError("no batch came")
+    run = in_run(supervisor, tmp_path, error)
+    with pytest.raises(Ended) as caught:
+        supervisor.end_stuck(error) if is_stuck else supervisor.run(run)
+    assert caught.value.code == 1
+    assert "error  LoadingError: no batch came" in capsys.readouterr().err
 
 
 def test_an_action_that_ends_well_is_only_done() -> None:

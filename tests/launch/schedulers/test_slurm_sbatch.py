@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from launch.schedulers.base import Submission, UncertainError
 from launch.schedulers.slurm_sbatch import estimate_start, hand_over, parse_numbers
 from launch.schedulers.slurm_script import batch_script
 from signs_dist.errors import UserError
+from signs_dist.monitoring import waiting
 
 JOB = Job(("--config", "c.yaml"), run_folder="/runs/a", working_folder="/work", import_folders=("/code",))
 CLUSTER = ClusterConfig()
@@ -78,6 +80,18 @@ def test_a_controller_that_does_not_answer_is_told(some_slurm: Path, monkeypatch
     monkeypatch.setattr(slurm_sbatch, "TEST_SECONDS", 0.2)
     with pytest.raises(UserError, match=r"SLURM does not answer \(sbatch --test-only, within 0.2 s\)"):
         estimate_start("#!/bin/bash\n", CLUSTER)
+
+
+def test_a_submission_has_an_end_too(
+    some_slurm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_sbatch(some_slurm, "exec sleep 20")
+    monkeypatch.setattr(waiting, "NOTICE_SECONDS", 0.05)
+    with pytest.raises(UncertainError, match="Type squeue --me when it does: if the job is there, cancel it"):
+        slurm_sbatch.call_sbatch("script.sh", options=(), timeout=1)
+    assert "sbatch has not answered yet (0 s so far)" in capsys.readouterr().err
+    limit = inspect.signature(slurm_sbatch.call_sbatch).parameters["timeout"].default
+    assert limit == slurm_sbatch.SUBMIT_SECONDS < float("inf")
 
 
 def test_banners_of_a_sites_sbatch_are_not_the_answer(some_slurm: Path) -> None:
