@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from signs_dist.files import find_other_kind
+
 BLOCK_BYTES = 2**20
+DIGEST_BYTES = 2**16
+"""How much of a digest's file is read: its line has 64 hexadecimal digits and a file name."""
 
 
 def digest_path(path: Path) -> Path:
@@ -15,10 +19,17 @@ def digest_path(path: Path) -> Path:
 
 def find_damage(path: Path) -> str:
     """What is wrong with a checkpoint's bytes, or "" if they match the SHA-256 beside it."""
+    beside = digest_path(path)
+    for file, name in ((path, "it"), (beside, beside.name)):
+        if kind := find_other_kind(file):
+            return f"{name} is {kind}, not a file"
     try:
-        words = digest_path(path).read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return f"{digest_path(path).name} does not exist"
+        with beside.open(encoding="utf-8", errors="replace") as stream:
+            words = stream.read(DIGEST_BYTES).split()
+    except FileNotFoundError:
+        return f"{beside.name} does not exist"
+    except OSError as error:
+        return f"{beside.name} cannot be read: {error.strerror or error}"
     try:
         digest = file_sha256(path)
     except OSError as error:
