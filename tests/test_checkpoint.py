@@ -29,7 +29,7 @@ def test_show_tells_what_made_it(finished: Path, capsys: pytest.CaptureFixture[s
     assert run_command(checkpoint, ["show", str(finished)]) == 0
     told = capsys.readouterr().out
     for words in (
-        f"file  {finished / 'checkpoints' / 'epoch0002-step000000.pt'}",
+        f"file  {finished / 'checkpoints' / 'epoch-0002.pt'}",
         "its SHA-256 matches the SHA-256 beside it",
         "place  end of epoch 2; 48 images seen",
         "and their average",
@@ -45,7 +45,7 @@ def test_show_tells_what_made_it(finished: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_show_as_json(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = finished / "checkpoints" / "epoch0001-step000000.pt"
+    path = finished / "checkpoints" / "epoch-0001.pt"
     assert run_command(checkpoint, ["show", str(path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["cursor"] == {"epoch": 1, "step": 0}
@@ -54,7 +54,7 @@ def test_show_as_json(finished: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_verify_names_each_file_and_what_is_wrong(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, bad = (finished / "checkpoints" / f"epoch000{epoch}-step000000.pt" for epoch in (1, 2))
+    good, bad = (finished / "checkpoints" / f"epoch-000{epoch}.pt" for epoch in (1, 2))
     assert run_command(checkpoint, ["verify", str(finished)]) == 0
     assert capsys.readouterr().out == f"{good}: OK\n{bad}: OK\n"
     content = bad.read_bytes()

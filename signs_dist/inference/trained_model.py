@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.checkpointing import tensors
+from signs_dist.checkpointing.content import require_whole
 from signs_dist.checkpointing.store import CheckpointStore
 from signs_dist.config.reading import load_config
 from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
 from signs_dist.distributed.device_choice import choose_device
 from signs_dist.environment.context import Context, read_context
-from signs_dist.errors import UserError
+from signs_dist.errors import CheckpointError, UserError
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
-from signs_dist.models.weights import read_weights
+from signs_dist.models.weights import read_plain, weights_in
+from signs_dist.run_folder.digest import digest_path, find_damage
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.training.loop import ImagePreparer, predict_logits
 
@@ -110,7 +112,7 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
     manifest = _read_manifest(folder)
     classes = tuple(manifest["data"]["classes"])
     source = find_weights(folder, weights)
-    values = read_weights(source)
+    values = read_trained_weights(source)
     # `source` holds all weights: the file of `model.weights`, which may be gone, is not read.
     settings = config.model.model_copy(update={"weights": None})
     with torch.random.fork_rng(devices=()):  # initial weights are random; the caller's generator is restored
@@ -128,6 +130,23 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
         prepare=ImagePreparer.create(config.data, place, channels_last=config.train.channels_last),
         precision=choose_precision(config.train.precision, find_capability(place)),
     )
+
+
+def read_trained_weights(source: Path) -> dict[str, Tensor]:
+    """The weights in a file, under plain names. A checkpoint is verified first.
+
+    Raises:
+        UserError: the file is broken, has no weights, or is a checkpoint that no run could have saved.
+    """
+    if digest_path(source).is_file() and (damage := find_damage(source)):
+        raise UserError(f"{source} is broken: {damage}. Choose the weights of another file.")
+    content = read_plain(source)
+    if {"format", "cursor", "optimizer"} <= content.keys():
+        try:
+            require_whole(content, source)
+        except CheckpointError as error:
+            raise UserError(f"{error} Choose the weights of another file.") from error
+    return weights_in(content, source)
 
 
 def use_threads(trained: TrainedModel, context: Context) -> None:

@@ -50,8 +50,8 @@ def describe_other_file(path: Path) -> str:
 
 
 _WHOLE_MODULE = (
-    "it holds Python objects, such as a whole model, and to load them would run code from the file. Where the model was "
-    f"made, save its weights alone: {_SAVE_WEIGHTS}"
+    "it holds Python objects, such as a whole model, and to load them would run code from the file. Where the model "
+    f"was made, save its weights alone: {_SAVE_WEIGHTS}"
 )
 
 

@@ -64,7 +64,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: as `read_plain`; also if the file has no weights, two tensors for one plain name, or a tensor that
             holds no values in plain memory (sparse, quantized, on the meta device).
     """
-    value = read_plain(path)
+    return weights_in(read_plain(path), path)
+
+
+def weights_in(value: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights in the content of the file `path`, as `read_weights`."""
     average = value.get("ema")
     inner = value.get("model", value.get("state_dict", value))
     weights: Any = average.get("weights") if isinstance(average, dict) else inner
@@ -141,8 +145,8 @@ def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
 def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor], ignored: Sequence[str] = ()) -> str:
     """The names, shapes and types in which `given` differs from a model's `own` weights; empty if it fits.
 
-    A type differs if values would change their meaning: whole numbers for weights, complex for real ones. Floating types
-    are converted.
+    A type differs if values would change their meaning: whole numbers for weights, complex for real ones. Floating
+    types are converted.
     """
     # Files older than torch 0.4.1 lack BatchNorm's counter, which is not used here.
     missing = [

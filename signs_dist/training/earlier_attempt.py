@@ -10,23 +10,27 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from signs_dist.checkpointing.fitting import find_misfits, resumes_optimizer
 from signs_dist.checkpointing.resume_rules import (
+    Found,
     changed_settings,
     describe_changes,
     find_checkpoint,
     refuse_changes,
     refuse_other_batch,
+    set_aside,
 )
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import percent
+from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.errors import CheckpointError, UserError
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import SaveLine, of_kind
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
-from signs_dist.training.run_state import RunState
+from signs_dist.training.run_state import RunState, expected_of
 from signs_dist.training.stepper import Stepper
 
 
@@ -57,6 +61,7 @@ class EarlierAttempt:
         is_begun: whether there was an earlier attempt.
         path: the checkpoint from which the run resumes; None to start from the beginning.
         content: what the checkpoint holds.
+        broken: newer checkpoints that are broken or do not fit the run, each with a message.
         notes: messages for the screen.
         lease: the lease of the run folder; None in processes that do not write, and for a new folder.
         last_write_seconds: how long the newest save took, in seconds; 0 if that is not known, and in processes that do
@@ -66,6 +71,7 @@ class EarlierAttempt:
     is_begun: bool = False
     path: Path | None = None
     content: dict[str, Any] | None = None
+    broken: tuple[tuple[Path, str], ...] = ()
     notes: tuple[str, ...] = ()
     lease: Lease | None = None
     last_write_seconds: float = 0.0
@@ -95,10 +101,10 @@ class EarlierAttempt:
         if self.content is None:
             return [("again", f"attempt {attempt}, from the beginning: nothing was saved")]
         best = f", best {percent(run_state.best.accuracy)}" if run_state.best is not None else ""
+        place = f"attempt {attempt} resumes after {run_state.cursor}"
         rates = f"{self.content['learning_rate']:.4g} → {stepper.state.learning_rate(run_state.images):.4g}"
-        place = f"epoch {run_state.cursor.epoch + 1} step {run_state.cursor.step}"
         return [
-            ("again", f"attempt {attempt} resumes at {place}, images {run_state.images:,}, lr {rates}{best}"),
+            ("again", f"{place}, images {run_state.images:,}, lr {rates}{best}"),
             ("from", str(self.path)),
         ]
 
@@ -123,42 +129,101 @@ def find_earlier_attempt(
     lease: Lease | None = None
     last_write_seconds = 0.0
 
-    def look() -> tuple[bool, str | None, list[str]]:
+    def look() -> tuple[bool, Found]:
         nonlocal lease, last_write_seconds
         if not strategy.is_main or not folder.is_begun:
-            return False, None, []
+            return False, Found(None)
         lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
         saves = of_kind(folder.read_metrics(), SaveLine)
         last_write_seconds = next((line.last_write_seconds for line in reversed(saves) if line.last_write_seconds), 0.0)
         # A save writes its line before its file, so a single line may be of a save that was killed before its file.
-        found = find_checkpoint(CheckpointStore(folder.checkpoints, config.checkpoint.keep), has_saved=len(saves) > 1)
-        return True, None if found.path is None else str(found.path), list(found.notes)
+        return True, find_checkpoint(_store_of(folder, config), has_saved=len(saves) > 1)
 
     seen = strategy.all_succeed(look, "look for a checkpoint")
-    is_begun, path, notes = strategy.share_value(seen, "agree on the checkpoint")
-    content: dict[str, Any] | None = None
-    if path is not None:
-        content = strategy.all_succeed(lambda: _read(Path(path)), "read the checkpoint")
-        differences = changed_settings(content["config"], config)
-        # Checked before the data are opened, which may take long.
-        with naming(notes):
-            strategy.all_succeed(lambda: refuse_changes(differences, accepted, data=None), "compare settings")
-        notes += [f"changed since: {line}" for line in describe_changes(differences)]
-    return EarlierAttempt(
-        is_begun, Path(path) if path is not None else None, content, tuple(notes), lease, last_write_seconds
-    )
+    is_begun, found = strategy.share_value(seen, "agree on the checkpoint")
+    earlier = EarlierAttempt(is_begun, lease=lease, last_write_seconds=last_write_seconds)
+    if found.path is None:
+        return earlier
+    # Its settings are checked before the data are opened, which may take long.
+    return _take_up(found, earlier, config, accepted, strategy)
+
+
+def fall_back(
+    earlier: EarlierAttempt,
+    config: Config,
+    folder: RunFolder,
+    stepper: Stepper,
+    accepted: Collection[str],
+    process: Process,
+) -> EarlierAttempt:
+    """`earlier`, or the attempt that resumes from the newest checkpoint that fits the run, if that is another one.
+
+    If no checkpoint fits, the run is another one than the folder's: `resume_from` refuses it then.
+
+    Raises:
+        UserError: the checkpoint that fits was made with settings that differ.
+    """
+    strategy, newest, content = process.strategy, earlier.path, earlier.content
+    if newest is None or content is None:
+        return earlier
+
+    def look() -> Found:
+        expected = expected_of(stepper)
+        if not strategy.is_main or not find_misfits(content, expected):
+            return Found(newest, earlier.broken)
+        broken = list(earlier.broken)
+        files = [path for _, path in _store_of(folder, config).files()]
+        for path in files[files.index(newest) :]:
+            try:
+                misfits = find_misfits(read_checkpoint(path), expected)
+            except CheckpointError as error:
+                broken.append((path, str(error)))
+                continue
+            if not misfits:
+                return Found(path, tuple(broken))
+            broken.append((path, f"{path} is broken: {misfits[0]}."))
+        return Found(newest, earlier.broken)
+
+    found = strategy.share_value(strategy.all_succeed(look, "look for a checkpoint that fits"), "agree on it")
+    return earlier if found.path == newest else _take_up(found, earlier, config, accepted, strategy)
+
+
+def _take_up(
+    found: Found, earlier: EarlierAttempt, config: Config, accepted: Collection[str], strategy: SingleProcess
+) -> EarlierAttempt:
+    """`earlier` with the content of the checkpoint that was found. Raises `UserError` for settings that differ."""
+    path = found.path
+    assert path is not None
+    content = strategy.all_succeed(lambda: _read(path), "read the checkpoint")
+    differences = changed_settings(content["config"], config)
+    with naming(found.notes):
+        strategy.all_succeed(lambda: refuse_changes(differences, accepted, data=None), "compare settings")
+    notes = (*found.notes, *(f"changed since: {line}" for line in describe_changes(differences)))
+    return dataclasses.replace(earlier, path=path, content=content, broken=found.broken, notes=notes)
+
+
+def set_broken_aside(earlier: EarlierAttempt, config: Config, folder: RunFolder) -> EarlierAttempt:
+    """Rename the broken checkpoints of a run that now resumes. Returns `earlier` with a note about each."""
+    if not folder.is_writer or not earlier.broken:
+        return earlier
+    renamed = set_aside(_store_of(folder, config), [path for path, _ in earlier.broken])
+    return dataclasses.replace(earlier, notes=(*earlier.notes, *renamed))
+
+
+def _store_of(folder: RunFolder, config: Config) -> CheckpointStore:
+    return CheckpointStore(folder.checkpoints, config.checkpoint.keep)
 
 
 @contextlib.contextmanager
 def naming(notes: Sequence[str]) -> Iterator[None]:
-    """Within the block, a refusal begins with `notes`, such as a damaged checkpoint that was set aside.
+    """Within the block, a refusal begins with `notes`, such as on a damaged checkpoint.
 
     The notes are printed below the banner, which a refused command does not reach.
     """
     try:
         yield
     except UserError as error:
-        raise UserError("\n".join([*notes, str(error)])) from error
+        raise UserError("\n".join([*(note for note in notes if note not in str(error)), str(error)])) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -180,7 +245,7 @@ def resume_from(
     if content is None:
         return earlier
     assert earlier.path is not None
-    notes = _compare_images(content["run"]["data"]["fingerprints"], prepared, accepted)
+    notes = _compare_images(content["run"].get("data", {}).get("fingerprints", {}), prepared, accepted)
     if content["precision"] != prepared.precision.name and "train.precision" not in accepted:
         raise UserError(
             f"this run computed in {content['precision']} so far, and this machine chooses {prepared.precision.name}. "
@@ -192,7 +257,15 @@ def resume_from(
             f"changed since: micro-batches of {content['micro_batch']} → {micro_batch}, so that each process gets one; "
             f"to choose the size, set train.micro_batch"
         )
-    refuse_other_batch(Cursor(**content["cursor"]), content["global_batch"], prepared.plan.global_batch)
+    cursor, num_steps = Cursor(**content["cursor"]), prepared.plan.num_steps
+    refuse_other_batch(cursor, content["global_batch"], prepared.plan.global_batch)
+    if cursor.step > num_steps:
+        raise UserError(
+            f"{earlier.path} is at {cursor}, and with these images and settings an epoch has {num_steps} steps. "
+            f"Restore the images and train.epoch_steps, or choose another --run-dir."
+        )
+    if not resumes_optimizer(content["config"], prepared.config):
+        notes.append("changed since: the optimizer, which begins without the state of the optimizer before")
     run_state.restore(content, stepper, earlier.path)
     return earlier.without_tensors(notes)
 

@@ -21,7 +21,15 @@ from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
-from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
+from signs_dist.training.earlier_attempt import (
+    EarlierAttempt,
+    fall_back,
+    find_earlier_attempt,
+    naming,
+    resume_from,
+    set_broken_aside,
+    take_lease,
+)
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState
@@ -96,10 +104,12 @@ def train(
                 require_same_start(
                     prepared.model, lambda digest: strategy.gather_values(digest, "compare initial weights")
                 )
+            earlier = fall_back(earlier, config, folder, run.stepper, accepted, process)
             earlier = strategy.all_succeed(
                 lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
                 "load the checkpoint",
             )
+        earlier = strategy.all_succeed(lambda: set_broken_aside(earlier, config, folder), "set broken files aside")
         # At a SIGTERM before the first save of this attempt, the trainer needs to know how long a save takes.
         run.saver.last_write_seconds = earlier.last_write_seconds
         strategy.all_succeed(folder.create if strategy.is_main else lambda: None, "make the run folder")

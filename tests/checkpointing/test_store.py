@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 import torch
 
-from signs_dist.checkpointing.resume_rules import find_checkpoint
+from signs_dist.checkpointing.resume_rules import find_checkpoint, set_aside
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.errors import CheckpointError, SaveError, UserError
 from signs_dist.rehearsal.save_stages import STAGES, watching_saves
 from signs_dist.run_folder.digest import digest_path, find_damage
+from tests.checkpointing.contents import make_content
 from tests.checkpointing.test_tensors import Evil
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 def content(number: int, num_values: int = 500) -> dict[str, Any]:
-    weights = torch.full((num_values,), float(number))
-    return {"format": 2, "model": {"w": weights}, "optimizer": {}, "cursor": {"epoch": number, "step": 0}, "config": {}}
+    return make_content(number, num_values=num_values)
 
 
 def number_in(path: Path) -> int:
@@ -65,7 +65,7 @@ def names(folder: Path) -> set[str]:
 
 def test_the_newest_and_the_best_are_kept_each_with_its_digest(tmp_path: Path) -> None:
     write(tmp_path, range(1, 6), keep=2, best=2)
-    assert names(tmp_path) == {"epoch0002-step000000.pt", "epoch0004-step000000.pt", "epoch0005-step000000.pt"} | {
+    assert names(tmp_path) == {"epoch-0002.pt", "epoch-0004.pt", "epoch-0005.pt"} | {
         "best.pt",
         "last.pt",
     }
@@ -86,7 +86,7 @@ def test_a_saved_place_is_not_written_again(tmp_path: Path) -> None:
     store = write(tmp_path, range(1, 3))
     assert store.write(Cursor(2, 0), content(9), Cursor(1, 0)) == 0
     assert number_in(tmp_path / "last.pt") == 2
-    (tmp_path / "epoch0002-step000000.pt").write_bytes(b"broken")
+    (tmp_path / "epoch-0002.pt").write_bytes(b"broken")
     assert store.write(Cursor(2, 0), content(9), Cursor(1, 0)) > 0
     assert number_in(tmp_path / "last.pt") == 9
 
@@ -120,7 +120,7 @@ def test_a_kill_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
     # And the run resumes from there.
     store.write(Cursor(6, 0), content(6), Cursor(1, 0))
     assert number_in(tmp_path / "last.pt") == 6
-    assert "epoch0001-step000000.pt" in names(tmp_path)
+    assert "epoch-0001.pt" in names(tmp_path)
 
 
 def test_a_kill_while_the_second_names_are_written(tmp_path: Path) -> None:
@@ -128,31 +128,33 @@ def test_a_kill_while_the_second_names_are_written(tmp_path: Path) -> None:
     write(tmp_path, range(1, 3))
     digest_path(tmp_path / "last.pt").write_text("0" * 64 + "  last.pt\n")
     found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
-    assert found.path == tmp_path / "epoch0002-step000000.pt"
+    assert found.path == tmp_path / "epoch-0002.pt"
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Path, bytes]:
     """A folder with checkpoints 1 and 2, and the bytes of 2."""
     write(tmp_path, range(1, 3))
-    return tmp_path, (tmp_path / "epoch0002-step000000.pt").read_bytes()
+    return tmp_path, (tmp_path / "epoch-0002.pt").read_bytes()
 
 
 def assert_falls_back(folder: Path, damaged: bytes) -> None:
-    newest = folder / "epoch0002-step000000.pt"
+    newest = folder / "epoch-0002.pt"
     good_digest = digest_path(newest).read_text()
     newest.unlink(missing_ok=True)  # last.pt is the same file by another name
     newest.write_bytes(damaged)
-    found = find_checkpoint(CheckpointStore(folder, 2), has_saved=True)
-    assert found.path == folder / "epoch0001-step000000.pt"
+    store = CheckpointStore(folder, 2)
+    found = find_checkpoint(store, has_saved=True)
+    assert found.path == folder / "epoch-0001.pt"
     assert found.notes == (
-        f"{newest} is broken: its SHA-256 differs from the SHA-256 beside it. It was renamed to "
-        "epoch0002-step000000.pt.broken.",
+        f"{newest} is broken: its SHA-256 differs from the SHA-256 beside it.",
         f"the checkpoint before it is whole: {found.path}",
     )
+    assert newest.exists()  # nothing is renamed before the run resumes
+    assert set_aside(store, [newest]) == ["epoch-0002.pt was renamed to epoch-0002.pt.broken"]
     assert not newest.exists()
-    (folder / "epoch0002-step000000.pt.broken").unlink()
-    digest_path(folder / "epoch0002-step000000.pt.broken").unlink()
+    (folder / "epoch-0002.pt.broken").unlink()
+    digest_path(folder / "epoch-0002.pt.broken").unlink()
     digest_path(newest).write_text(good_digest)
 
 
@@ -180,21 +182,21 @@ def test_missing_and_added_bytes_matter(two: tuple[Path, bytes]) -> None:
     assert_falls_back(folder, good + b"\0")
 
 
-@pytest.mark.parametrize("digest", [None, "", "nothing\n", "0" * 64 + "  epoch0002-step000000.pt\n"])
+@pytest.mark.parametrize("digest", [None, "", "nothing\n", "0" * 64 + "  epoch-0002.pt\n"])
 def test_a_digest_that_is_missing_or_wrong(two: tuple[Path, bytes], digest: str | None) -> None:
     folder, _ = two
-    path = digest_path(folder / "epoch0002-step000000.pt")
+    path = digest_path(folder / "epoch-0002.pt")
     path.unlink()
     if digest is not None:
         path.write_text(digest)
     found = find_checkpoint(CheckpointStore(folder, 2), has_saved=True)
-    assert found.path == folder / "epoch0001-step000000.pt"
-    assert "epoch0002-step000000.pt is broken: " in found.notes[0]
+    assert found.path == folder / "epoch-0001.pt"
+    assert "epoch-0002.pt is broken: " in found.notes[0]
 
 
 def put(folder: Path, data: bytes, number: int = 2) -> Path:
     """A file in a checkpoint's place, with the right digest."""
-    path = folder / f"epoch{number:04}-step000000.pt"
+    path = folder / f"epoch-{number:04}.pt"
     path.unlink(missing_ok=True)
     path.write_bytes(data)
     digest_path(path).write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
@@ -209,7 +211,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
         read_checkpoint(path)
     found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
-    assert found.path == tmp_path / "epoch0001-step000000.pt"
+    assert found.path == tmp_path / "epoch-0001.pt"
     assert not mark.exists()
 
 
@@ -246,7 +248,7 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
     made = content(3, 100_000)
 
     def save() -> None:
-        path = tmp_path / "epoch0003-step000000.pt"
+        path = tmp_path / "epoch-0003.pt"
         with pytest.raises(SaveError) as caught:
             CheckpointStore(tmp_path, 2).write(Cursor(3, 0), made, Cursor(1, 0))
         assert str(caught.value).startswith(f"no space left for {path}: File too large.")
@@ -264,7 +266,7 @@ def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path: Path) -> None:
 
     def spoil(stage: str) -> None:
         if stage == "after rename":
-            path = tmp_path / "epoch0003-step000000.pt"
+            path = tmp_path / "epoch-0003.pt"
             path.write_bytes(path.read_bytes()[:-1] + b"?")
 
     store = CheckpointStore(tmp_path, 2)
@@ -273,7 +275,7 @@ def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path: Path) -> None:
         pytest.raises(SaveError, match="differs when read back: its SHA-256 differs from the SHA-256 beside it"),
     ):
         store.write(Cursor(3, 0), content(3), Cursor(1, 0))
-    assert names(tmp_path) >= {f"epoch000{number}-step000000.pt" for number in (1, 2)}
+    assert names(tmp_path) >= {f"epoch-000{number}.pt" for number in (1, 2)}
 
 
 def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +298,7 @@ def test_any_plain_content_is_saved_and_loaded_in_a_loop_of_ones_own(tmp_path: P
         optimizer.step()
         saved = {"net": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "note": ("a", None)}
         path = store.save(saved, step=step, is_best=step == 2)
-        assert path == tmp_path / "own" / f"epoch0000-step00000{step}.pt"
+        assert path == tmp_path / "own" / f"epoch-0001-step-00000{step}.pt"
     content = CheckpointStore(tmp_path / "own").load()
     assert content is not None
     assert (content["step"], content["note"]) == (5, ("a", None))
@@ -312,7 +314,7 @@ def test_a_broken_checkpoint_is_passed_over_with_a_warning(tmp_path: Path) -> No
         store.save({"value": torch.tensor(step)}, epoch=3, step=step)
     newest, before = (path for _, path in store.files())
     newest.write_bytes(newest.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match=r"step000002.pt is broken: .*step000001.pt is loaded instead"):
+    with pytest.warns(UserWarning, match=r"step-000002.pt is broken: .*step-000001.pt is loaded instead"):
         content = store.load()
     assert content is not None
     assert content["value"].item() == 1

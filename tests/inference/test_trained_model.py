@@ -99,16 +99,14 @@ def test_flips_are_averaged_where_the_config_says_so(tmp_path: Path) -> None:
 def test_each_file_of_weights_has_a_name(run: Path, weights: str) -> None:
     model = load_model(run, weights=weights)
     store = run / "checkpoints"
-    expected = {"final": run / "model.pt", "best": store / "best.pt", "last": store / "epoch0003-step000000.pt"}[
-        weights
-    ]
+    expected = {"final": run / "model.pt", "best": store / "best.pt", "last": store / "epoch-0003.pt"}[weights]
     assert model.source == expected
     content = torch.load(expected, weights_only=True)
     assert digest(model) == weights_sha256(content if weights == "final" else content["model"])
 
 
 def test_weights_of_a_file(run: Path) -> None:
-    path = run / "checkpoints" / "epoch0001-step000000.pt"
+    path = run / "checkpoints" / "epoch-0001.pt"
     model = load_model(run, weights=str(path))
     assert model.source == path
     assert digest(model) != digest(load_model(run))
