@@ -65,8 +65,13 @@ def find_faults(content: Mapping[str, Any]) -> list[str]:
         if name not in content:
             faults.append(f"it has no {name}")
         elif fault := check(content[name]):
-            faults.append(f"{name}{fault}" if fault.startswith(("[", ".", " ")) else f"{name} {fault}")
+            faults.append(_join(name, fault))
     return faults or list(_find_contradictions(content))
+
+
+def _join(name: str, fault: str) -> str:
+    """A fault after the name of its entry; it may begin with a place within the entry."""
+    return f"{name}{fault}" if fault.startswith(("[", ".")) else f"{name} {fault}"
 
 
 def _name_release(content: Mapping[str, Any]) -> str:
@@ -142,7 +147,7 @@ def _check_average(value: Any) -> str:
 def _check_fields(value: Any, checks: Mapping[str, Callable[[Any], str]]) -> str:
     if not isinstance(value, dict) or value.keys() != checks.keys():
         return f"is {describe(value)}, and must hold {', '.join(checks)}"
-    return next((f".{name} {fault}" for name, check in checks.items() if (fault := check(value[name]))), "")
+    return next((f".{_join(name, fault)}" for name, check in checks.items() if (fault := check(value[name]))), "")
 
 
 def _check_cursor(value: Any) -> str:
@@ -200,14 +205,14 @@ def _check_config(value: Any) -> str:
         if section_of(field.annotation) is not None and not isinstance(value.get(name, {}), dict):
             return f".{name} is {describe(value[name])}, and must be a section"
     tensor = _find_tensor(value)
-    return f" holds a tensor at {tensor}" if tensor else ""
+    return f"holds a tensor at {tensor}" if tensor else ""
 
 
 def _check_run(value: Any) -> str:
     if not isinstance(value, dict):
         return f"is {describe(value)}, and must tell about the run"
     if tensor := _find_tensor(value):
-        return f" holds a tensor at {tensor}"
+        return f"holds a tensor at {tensor}"
     data = value.get("data", {})
     prints = data.get("fingerprints", {}) if isinstance(data, dict) else None
     if not isinstance(prints, dict) or not all(isinstance(text, str) for text in prints.values()):
