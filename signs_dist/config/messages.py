@@ -166,7 +166,7 @@ def _describe_bounds(metadata: list[Any]) -> str:
         for attribute, phrase in phrases.items():
             limit = getattr(constraint, attribute, None)
             if limit is not None:
-                bounds[attribute] = f"{phrase} {limit:g}" if limit < 1e9 else f"{phrase} {limit}"
+                bounds[attribute] = f"{phrase} {limit}" if isinstance(limit, int) else f"{phrase} {limit:g}"
     return f", {' and '.join(bounds.values())}" if bounds else ""
 
 

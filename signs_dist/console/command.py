@@ -115,7 +115,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def config_arguments(config: Path | None, overrides: Sequence[str]) -> list[str]:
-    """The arguments that `add_config_arguments` reads, to pass them on to another command."""
+    """The arguments that `add_config_arguments` reads, to pass them on to another command.
+
+    Raises:
+        UserError: the config is a pipe, which the other command cannot read.
+    """
+    from signs_dist.config.file_text import refuse_pipe
+
+    refuse_pipe(config)
     return [*(["--config", str(config)] if config else []), *overrides]
 
 
