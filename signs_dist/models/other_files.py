@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -21,12 +22,23 @@ _MAGIC = (
 """(first bytes, what it is, what to do)"""
 
 
-def describe_other_file(path: Path) -> str:
-    """What a file is, and what to do to get weights from it; "" if that is not known.
+def describe_other_file(path: Path, error: Exception) -> str:
+    """What a file is, and what to do to get weights from it.
 
     Args:
-        path: a regular file which torch.load(…, weights_only=True) refused.
+        path: a regular file.
+        error: what torch.load(…, weights_only=True) raised.
     """
+    known = _describe(path, holds_objects=isinstance(error, pickle.UnpicklingError))
+    if known:
+        return known
+    reason = str(error).strip().partition("\n")[0][:200]
+    # torch's advice about `weights_only` is to run the code in the file.
+    return reason if reason and "weights" not in reason.lower() else "torch.save did not write it, or it is damaged."
+
+
+def _describe(path: Path, *, holds_objects: bool) -> str:
+    """As `describe_other_file`; "" if that is not known. `holds_objects`: whether torch met objects of Python in it."""
     try:
         with path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
@@ -35,7 +47,7 @@ def describe_other_file(path: Path) -> str:
     if not head:
         return "it is empty. Copy or download it again."
     if head.startswith(b"PK\x03\x04"):
-        return _describe_zip(path)
+        return _describe_zip(path, holds_objects=holds_objects)
     if head.startswith(b"\x80") and len(head) > 1 and head[1] <= 5:
         return _WHOLE_MODULE
     if head[8:9] == b"{" and _is_safetensors(head, path.stat().st_size):
@@ -55,7 +67,7 @@ _WHOLE_MODULE = (
 )
 
 
-def _describe_zip(path: Path) -> str:
+def _describe_zip(path: Path, *, holds_objects: bool) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -64,7 +76,7 @@ def _describe_zip(path: Path) -> str:
     if any(name.endswith("/constants.pkl") for name in names):
         return f"it is a TorchScript archive. Save its weights alone: model = torch.jit.load(FILE); {_SAVE_WEIGHTS}"
     if any(name.endswith("/data.pkl") for name in names):
-        return _WHOLE_MODULE
+        return _WHOLE_MODULE if holds_objects else ""
     return "it is a zip archive that torch.save did not write. Unpack it, and give the file with the weights."
 
 

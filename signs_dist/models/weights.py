@@ -47,8 +47,7 @@ def read_plain(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except _BROKEN_FILE_ERRORS as error:
-        reason = describe_other_file(path) or str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        raise UserError(f"{path} cannot be read as a checkpoint: {describe_other_file(path, error)}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a {type(value).__name__}, not a checkpoint.")
     return value

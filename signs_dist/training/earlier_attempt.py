@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from signs_dist.checkpointing.fitting import find_misfits, resumes_optimizer
+from signs_dist.checkpointing.fitting import resumes_optimizer
 from signs_dist.checkpointing.resume_rules import (
     Found,
     changed_settings,
@@ -18,7 +18,6 @@ from signs_dist.checkpointing.resume_rules import (
     find_checkpoint,
     refuse_changes,
     refuse_other_batch,
-    set_aside,
 )
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.config.settings import Config
@@ -30,7 +29,7 @@ from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import SaveLine, of_kind
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
-from signs_dist.training.run_state import RunState, expected_of
+from signs_dist.training.run_state import RunState
 from signs_dist.training.stepper import Stepper
 
 
@@ -136,8 +135,9 @@ def find_earlier_attempt(
         lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
         saves = of_kind(folder.read_metrics(), SaveLine)
         last_write_seconds = next((line.last_write_seconds for line in reversed(saves) if line.last_write_seconds), 0.0)
+        store = CheckpointStore(folder.checkpoints, config.checkpoint.keep)
         # A save writes its line before its file, so a single line may be of a save that was killed before its file.
-        return True, find_checkpoint(_store_of(folder, config), has_saved=len(saves) > 1)
+        return True, find_checkpoint(store, has_saved=len(saves) > 1)
 
     seen = strategy.all_succeed(look, "look for a checkpoint")
     is_begun, found = strategy.share_value(seen, "agree on the checkpoint")
@@ -145,50 +145,10 @@ def find_earlier_attempt(
     if found.path is None:
         return earlier
     # Its settings are checked before the data are opened, which may take long.
-    return _take_up(found, earlier, config, accepted, strategy)
+    return take_up(found, earlier, config, accepted, strategy)
 
 
-def fall_back(
-    earlier: EarlierAttempt,
-    config: Config,
-    folder: RunFolder,
-    stepper: Stepper,
-    accepted: Collection[str],
-    process: Process,
-) -> EarlierAttempt:
-    """`earlier`, or the attempt that resumes from the newest checkpoint that fits the run, if that is another one.
-
-    If no checkpoint fits, the run is another one than the folder's: `resume_from` refuses it then.
-
-    Raises:
-        UserError: the checkpoint that fits was made with settings that differ.
-    """
-    strategy, newest, content = process.strategy, earlier.path, earlier.content
-    if newest is None or content is None:
-        return earlier
-
-    def look() -> Found:
-        expected = expected_of(stepper)
-        if not strategy.is_main or not find_misfits(content, expected):
-            return Found(newest, earlier.broken)
-        broken = list(earlier.broken)
-        files = [path for _, path in _store_of(folder, config).files()]
-        for path in files[files.index(newest) :]:
-            try:
-                misfits = find_misfits(read_checkpoint(path), expected)
-            except CheckpointError as error:
-                broken.append((path, str(error)))
-                continue
-            if not misfits:
-                return Found(path, tuple(broken))
-            broken.append((path, f"{path} is broken: {misfits[0]}."))
-        return Found(newest, earlier.broken)
-
-    found = strategy.share_value(strategy.all_succeed(look, "look for a checkpoint that fits"), "agree on it")
-    return earlier if found.path == newest else _take_up(found, earlier, config, accepted, strategy)
-
-
-def _take_up(
+def take_up(
     found: Found, earlier: EarlierAttempt, config: Config, accepted: Collection[str], strategy: SingleProcess
 ) -> EarlierAttempt:
     """`earlier` with the content of the checkpoint that was found. Raises `UserError` for settings that differ."""
@@ -200,18 +160,6 @@ def _take_up(
         strategy.all_succeed(lambda: refuse_changes(differences, accepted, data=None), "compare settings")
     notes = (*found.notes, *(f"changed since: {line}" for line in describe_changes(differences)))
     return dataclasses.replace(earlier, path=path, content=content, broken=found.broken, notes=notes)
-
-
-def set_broken_aside(earlier: EarlierAttempt, config: Config, folder: RunFolder) -> EarlierAttempt:
-    """Rename the broken checkpoints of a run that now resumes. Returns `earlier` with a note about each."""
-    if not folder.is_writer or not earlier.broken:
-        return earlier
-    renamed = set_aside(_store_of(folder, config), [path for path, _ in earlier.broken])
-    return dataclasses.replace(earlier, notes=(*earlier.notes, *renamed))
-
-
-def _store_of(folder: RunFolder, config: Config) -> CheckpointStore:
-    return CheckpointStore(folder.checkpoints, config.checkpoint.keep)
 
 
 @contextlib.contextmanager

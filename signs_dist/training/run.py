@@ -21,15 +21,8 @@ from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
-from signs_dist.training.earlier_attempt import (
-    EarlierAttempt,
-    fall_back,
-    find_earlier_attempt,
-    naming,
-    resume_from,
-    set_broken_aside,
-    take_lease,
-)
+from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
+from signs_dist.training.falling_back import fall_back, set_broken_aside
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState

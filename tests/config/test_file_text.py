@@ -111,7 +111,7 @@ def test_a_pipe_of_the_shell_is_read_to_its_end(pipe: tuple[int, int]) -> None:
     os.close(writer)
     path = Path(f"/dev/fd/{reader}")
     assert is_shell_pipe(path)
-    with pytest.raises(UserError, match="is a pipe, which one process can read once.*Write it to a file"):
+    with pytest.raises(UserError, match=r"is a pipe, which one process can read once.*Write it to a file"):
         refuse_pipe(path)
     assert load_config(path).train.epochs == 3
 
