@@ -21,6 +21,7 @@ from signs_dist.environment.context import Context, read_context
 from signs_dist.errors import CheckpointError, UserError
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
+from signs_dist.models.outputs import require_logits
 from signs_dist.models.weights import read_plain, weights_in
 from signs_dist.run_folder.digest import digest_path, find_damage
 from signs_dist.run_folder.folder import RunFolder
@@ -120,6 +121,14 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
     tensors.put_weights(network, values, source)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     network = network.to(device=place, memory_format=layout)  # type: ignore[call-overload]
+    precision = choose_precision(config.train.precision, find_capability(place))
+    require_logits(
+        network,
+        config.model.name,
+        num_classes=len(classes),
+        image_size=config.data.image_size,
+        autocast=precision.autocast(),
+    )
     return TrainedModel(
         folder=folder,
         config=config,
@@ -128,7 +137,7 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
         source=source,
         network=network.eval(),
         prepare=ImagePreparer.create(config.data, place, channels_last=config.train.channels_last),
-        precision=choose_precision(config.train.precision, find_capability(place)),
+        precision=precision,
     )
 
 

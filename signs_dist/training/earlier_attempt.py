@@ -24,6 +24,7 @@ from signs_dist.config.settings import Config
 from signs_dist.console.screen import percent
 from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.errors import CheckpointError, UserError
+from signs_dist.run_folder.file_kinds import require_run_files
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import SaveLine, of_kind
@@ -130,6 +131,8 @@ def find_earlier_attempt(
 
     def look() -> tuple[bool, Found]:
         nonlocal lease, last_write_seconds
+        if strategy.is_main:
+            require_run_files(folder.path)
         if not strategy.is_main or not folder.is_begun:
             return False, Found(None)
         lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
