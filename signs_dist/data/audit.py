@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.command import MOST_PROCESSES, CommandParser, run_command, whole_number
 from signs_dist.data.folder import SPLIT_FOLDERS, sorted_classes
 from signs_dist.data.images import BadImageError, load_rgb
 from signs_dist.data.photos.sources import SourceImage, SourceReader, arrange, list_source
@@ -194,7 +194,12 @@ def _parser() -> CommandParser:
         epilog="Exit codes: 0: no problems (duplicates are only a warning). 1: problems. 2: not a data set.",
     )
     parser.add_argument("source", type=Path, help="a data set, or photos not built yet: a folder or a zip")
-    parser.add_argument("--processes", type=int, metavar="N", help="worker processes (default: all usable cores)")
+    parser.add_argument(
+        "--processes",
+        type=whole_number(MOST_PROCESSES),
+        metavar="N",
+        help="worker processes (default: all usable cores)",
+    )
     parser.add_argument("--quiet", action="store_true", help="print problems only")
     return parser
 
