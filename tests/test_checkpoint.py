@@ -9,8 +9,10 @@ import pytest
 import torch
 import yaml
 
+from signs_dist.checkpoint import find_files
 from signs_dist.checkpoint import main as checkpoint
 from signs_dist.console.command import run_command
+from signs_dist.run_folder.digest import digest_path, file_sha256
 from signs_dist.train import main as train
 from tests.sets import write_colour_set
 
@@ -80,3 +82,36 @@ def test_what_is_no_checkpoint(finished: Path, tmp_path: Path, capsys: pytest.Ca
     ):
         assert run_command(checkpoint, arguments) == 2
         assert told in capsys.readouterr().err
+
+
+def test_what_no_run_can_have_saved(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = torch.load(finished / "checkpoints" / "epoch-0002.pt", weights_only=True)
+    for change, told in (
+        ({"cursor": {"epoch": 7, "step": 0}}, "48 images are not those of 7 epochs and 0 steps of 4, and 2 more"),
+        ({"optimizer": []}, "optimizer is a list of 0, and must hold state, param_groups"),
+        ({"format": 999}, "has format 999, and this release of signs_dist reads format 2. Resume with the release"),
+    ):
+        crafted = tmp_path / "crafted.pt"
+        torch.save({**content, **change}, crafted)
+        digest_path(crafted).write_text(f"{file_sha256(crafted)}  crafted.pt\n")
+        assert run_command(checkpoint, ["verify", str(crafted)]) == 1
+        assert f"{crafted}: BROKEN: {told}" in capsys.readouterr().out
+        assert run_command(checkpoint, ["show", str(crafted)]) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_notes_of_another_program_are_shown_as_far_as_they_go(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(finished / "checkpoints" / "epoch-0002.pt", weights_only=True)
+    for run in ({}, {"data": {}, "code": None, "versions": [1]}, {"world_sizes": 3, "command": "x"}):
+        torch.save({**content, "run": run}, tmp_path / "a.pt")
+        assert run_command(checkpoint, ["show", str(tmp_path / "a.pt")]) == 0
+        assert "place  end of epoch 2; 48 images seen" in capsys.readouterr().out
+
+
+def test_checkpoints_are_listed_by_their_place(tmp_path: Path) -> None:
+    names = ["epoch0001-step000000.pt", "epoch-0002-step-000003.pt", "epoch-0002.pt", "epoch0010-step000000.pt"]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [file.name for file in find_files(tmp_path)] == names

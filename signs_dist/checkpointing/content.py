@@ -25,7 +25,7 @@ MAX_DEPTH = 32
 MAX_VALUES = 1_000_000
 LATEST_SECONDS = 2.0**37
 """In seconds since 1970 more than 4,000 years; as a duration as well."""
-LARGEST_RATE = 1e12
+LARGEST_RATE = 1e30
 _LARGEST = 2**62
 """More than a run has steps or images; below it, sums of whole numbers fit in 64 bits."""
 

@@ -14,6 +14,7 @@ WEEK_SECONDS = 7 * 86_400
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+Rate = Annotated[float, Field(gt=0, le=1e30)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Pixel = Annotated[float, Field(ge=-1000, le=1000)]

@@ -17,6 +17,7 @@ from signs_dist.config.section import (
     Pair,
     Positive,
     Probability,
+    Rate,
     Seconds,
     Section,
     Triple,
@@ -155,7 +156,7 @@ class OptimConfig(Section):
 
     name: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """The optimizer of torch.optim with this name."""
-    lr: Positive = 0.1
+    lr: Rate = 0.1
     """Peak learning rate. It is used as written and never scaled by the batch or the number of processes."""
     weight_decay: NotNegative = 5e-4
     """Weight decay: an L2 term in the gradient; for adamw decoupled from the gradient."""

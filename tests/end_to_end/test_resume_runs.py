@@ -88,7 +88,7 @@ def test_killed_at_any_step_and_gone_on_with_on_other_numbers_of_processes(
     assert not (tmp_path / "run" / "result.json").exists()
     ended = run(launch(1, *arguments), tmp_path)
     assert ended.code == 0, ended.err
-    assert "attempt 5 resumes at epoch 4 step " in ended.out
+    assert "attempt 5 resumes after epoch 4, step " in ended.out
     assert_same(tmp_path / "run", whole)
     attempts = lines(tmp_path / "run" / "attempts.jsonl")
     assert [(line["attempt"], line["event"]) for line in attempts] == [

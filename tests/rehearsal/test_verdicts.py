@@ -38,6 +38,7 @@ def make_run(folder: Path, **changes: Any) -> RunFolder:
         ({"more_lines": [step_line(3)]}, "other metrics: 2 lines → 3"),
         ({"result": {"weights_sha256": "b" * 64}}, f"weights_sha256: {'a' * 64} → {'b' * 64}"),
         ({"files": ["epoch-0001.pt.broken"]}, "checkpoints that could not be read: epoch-0001"),
+        ({"files": ["epoch-0002.pt"]}, "epoch-0002.pt is broken: epoch-0002.pt.sha256 does not exist."),
     ],
 )
 def test_a_loss_is_seen(tmp_path: Path, changes: Any, told: str | None) -> None:
