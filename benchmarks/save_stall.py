@@ -53,7 +53,8 @@ def main() -> None:
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         # The first save of a process also allocates its memory, and the last one ends the epoch.
         stalls = [line["stall_seconds"] for line in lines if line["kind"] == "save"][1:-1]
-        newest = sorted((run / "checkpoints").glob("epoch*.pt"))[-1]
+        newest = CheckpointStore(run / "checkpoints").newest()
+        assert newest is not None
         content, num_bytes = read_checkpoint(newest), newest.stat().st_size
         ours, bare = [], []
         for number in range(options.repeats):

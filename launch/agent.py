@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.command import MOST_PROCESSES, CommandParser, run_command, whole_number
 from signs_dist.environment.addresses import await_name
 from signs_dist.environment.context import Context, read_context
 from signs_dist.environment.installation import spell
@@ -144,17 +144,23 @@ def build_parser() -> CommandParser:
         epilog="Arguments after `--` are for signs_dist.train, its --run-dir among them. Exit codes are those of "
         "signs_dist.train.",
     )
-    parser.add_argument("--nproc", type=int, required=True, metavar="N", help="number of processes on each node")
+    parser.add_argument(
+        "--nproc",
+        type=whole_number(MOST_PROCESSES),
+        required=True,
+        metavar="N",
+        help="number of processes on each node",
+    )
     parser.add_argument(
         "--max-restarts",
-        type=int,
+        type=whole_number(10_000),
         default=3,
         metavar="N",
         help="start all processes again when one fails, at most N times (default: 3)",
     )
     parser.add_argument(
         "--shutdown-seconds",
-        type=int,
+        type=whole_number(7 * 86_400),
         metavar="N",
         help="how long processes may save after a stop signal (default: torch's own 30)",
     )

@@ -13,8 +13,6 @@ from signs_dist.errors import UserError
 from .request import Request
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from signs_dist.config.settings import Config, TrainConfig
 
 TRIAL_IMAGES = 4
@@ -108,8 +106,6 @@ def check_training(request: Request) -> list[str]:
         prepared = prepare(config, process)
         require_full_step(request.config.train.global_batch, len(prepared.data.splits["train"]))
         stepper = Stepper(prepared, process)
-        pixels, _ = stepper.prepare_evaluation(next(iter(stepper.train_loader.epoch(0))))
-        _require_logits(prepared.model, pixels, len(prepared.data.classes), config.model.name)
         if config.exact:
             require_exact(stepper, process, second)
         steps = stepper.steps(Cursor(0, 0))
@@ -121,20 +117,6 @@ def check_training(request: Request) -> list[str]:
         f"{data.name}: {counts} images, fingerprint {fingerprint[:12]}",
         f"{config.model.name}: one step tried on this machine's CPU",
     ]
-
-
-def _require_logits(model: nn.Module, images: Tensor, num_classes: int, name: str) -> None:
-    """Raise `UserError` if the model does not return one logit for each class."""
-    import torch
-
-    model.eval()
-    with torch.inference_mode():
-        shape = tuple(model(images).shape)
-    if shape != (len(images), num_classes):
-        raise UserError(
-            f"model.name={name} gives {list(shape)} for {len(images)} images of {num_classes} classes: it must give "
-            f"[{len(images)}, {num_classes}], a logit for each class."
-        )
 
 
 def _try_model(config: Config) -> str:

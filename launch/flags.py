@@ -59,6 +59,7 @@ def read_request(options: argparse.Namespace, arguments: Sequence[str]) -> Reque
     Raises:
         UserError: a value that is not legal, or flags that make no sense in a job.
     """
+    from signs_dist.config.file_text import refuse_pipe
     from signs_dist.config.reading import accepted_names, load_config
     from signs_dist.run_folder.folder import default_run_path
 
@@ -70,6 +71,7 @@ def read_request(options: argparse.Namespace, arguments: Sequence[str]) -> Reque
         )
     given = train.build_parser().parse_intermixed_args(list(arguments))
     _refuse_for_jobs(given, cluster)
+    refuse_pipe(given.config)
     name = given.config.stem if given.config else "default"
     run_path = Path(given.run_dir or default_run_path(name, datetime.datetime.now())).absolute()
     if run_path.exists() and not run_path.is_dir():

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from signs_dist import train
 from signs_dist.config.reading import accepted_names, read_config
-from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.command import MOST_PROCESSES, CommandParser, run_command, whole_number
 from signs_dist.console.screen import Screen
 from signs_dist.data.plan import cut_global_batch
 from signs_dist.environment.context import read_context
@@ -34,13 +34,18 @@ def build_parser() -> CommandParser:
         "The command chooses a free port, and sets each process's device, threads and log.",
         epilog="Arguments after `--` are for signs_dist.train. Exit codes are those of signs_dist.train.",
     )
-    parser.add_argument("--nproc", type=int, metavar="N", help="number of processes (default: one per GPU of --gpus)")
+    parser.add_argument(
+        "--nproc",
+        type=whole_number(MOST_PROCESSES),
+        metavar="N",
+        help="number of processes (default: one per GPU of --gpus)",
+    )
     parser.add_argument(
         "--gpus", metavar="0,2,5,6", help="which GPUs: numbers as nvidia-smi shows them, or GPU-… names (default: all)"
     )
     parser.add_argument(
         "--max-restarts",
-        type=int,
+        type=whole_number(10_000),
         default=0,
         metavar="N",
         help="start all processes again when one fails, at most N times, from the newest checkpoint (default: 0)",

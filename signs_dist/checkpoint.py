@@ -6,7 +6,6 @@ python -m signs_dist.checkpoint verify runs/signs/checkpoints/*.pt      compare 
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,16 +50,17 @@ def find_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     folder = RunFolder(path).checkpoints if RunFolder(path).is_begun else path
-    # By their numbers: epoch10000 comes after epoch9999.
-    files = sorted(folder.glob("epoch*.pt"), key=lambda file: [int(digits) for digits in re.findall(r"\d+", file.name)])
+    from signs_dist.checkpointing.store import CheckpointStore
+
+    files = [file for _, file in CheckpointStore(folder).files()]
     if not files:
         raise UserError(f"{folder} holds no checkpoint.")
-    return files
+    return files[::-1]
 
 
 def verify(files: Sequence[Path]) -> int:
     """Print a line for each file. Returns the exit code: 1 if a file is broken."""
-    damages = {file: find_damage(file) for file in files}
+    damages = {file: find_damage(file) or _find_faults(file) for file in files}
     # A run that trains deletes old checkpoints meanwhile.
     damages = {file: damage for file, damage in damages.items() if file.exists() or not damage}
     for file, damage in damages.items():
@@ -68,17 +68,35 @@ def verify(files: Sequence[Path]) -> int:
     return EXIT_FAILED if any(damages.values()) else EXIT_OK
 
 
+def _find_faults(file: Path) -> str:
+    """What is wrong with the content of a checkpoint whose bytes are whole; "" if nothing is."""
+    from signs_dist.checkpointing.store import read_checkpoint
+    from signs_dist.errors import CheckpointError
+
+    try:
+        read_checkpoint(file)
+    except (CheckpointError, UserError) as error:
+        return str(error).removeprefix(f"{file} ").removeprefix("is broken: ").removesuffix(".")
+    return ""
+
+
 def show(file: Path, *, as_json: bool) -> None:
     """Print what made a checkpoint, and its config."""
+    from signs_dist.checkpointing.content import require_whole
+    from signs_dist.errors import CheckpointError
     from signs_dist.models.weights import read_plain
 
     content = read_plain(file)
     if not isinstance(content.get("run"), dict) or not isinstance(content.get("config"), dict):
-        keys = ", ".join(map(str, list(content)[:5]))
+        keys = ", ".join(str(key)[:40] for key in list(content)[:5] if isinstance(key, str))
         raise UserError(
             f"{file} is no checkpoint of a run: it holds {keys or 'nothing'}. Give a run folder, "
             f"or a file in its folder checkpoints/."
         )
+    try:
+        require_whole(content, file)
+    except CheckpointError as error:
+        raise UserError(f"{error} Show another one: {file.parent}") from error
     damage = find_damage(file)
     if as_json:
         import json
@@ -100,10 +118,10 @@ def show(file: Path, *, as_json: bool) -> None:
 def describe_checkpoint(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, text) rows on what made a checkpoint, without its config."""
     run, cursor, best = content["run"], content["cursor"], content["best"]
-    data, code = run["data"], run["code"]
-    changed = ", with uncommitted changes" if code["dirty"] else ""
-    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items() if version)
-    fingerprints = ", ".join(f"{split} {digest[:12]}" for split, digest in data["fingerprints"].items())
+    data, code = _part(run, "data"), _part(run, "code")
+    changed = ", with uncommitted changes" if code.get("dirty") else ""
+    versions = ", ".join(f"{name} {version}" for name, version in _part(run, "versions").items() if version)
+    fingerprints = ", ".join(f"{split} {digest[:12]}" for split, digest in _part(data, "fingerprints").items())
     epoch, step = cursor["epoch"], cursor["step"]
     place = f"epoch {epoch + 1}, step {step}" if step else f"end of epoch {epoch}"
     average = ", and their average" if content["ema"] else ""
@@ -114,15 +132,25 @@ def describe_checkpoint(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("next rate", f"{content['learning_rate']:.6g}"),
         ("best", f"epoch {best['epoch']}, {100 * best['accuracy']:.1f} %" if best else "no epoch scored yet"),
         ("weights", f"{len(content['model'])} tensors, {num_parameters:,} values{average}"),
-        ("command", " ".join(map(str, run["command"]))),
-        ("in", str(run["working_folder"])),
-        ("versions", f"Python {run['python']}, {versions}"),
-        ("commit", f"{code['commit']}{changed}" if code["commit"] else "not from a git checkout"),
-        ("data", f"{data['name']} in {data['root']}, {len(data['classes'])} classes; {fingerprints}"),
+        ("command", " ".join(_texts(run.get("command")))),
+        ("in", str(run.get("working_folder"))),
+        ("versions", f"Python {run.get('python')}, {versions}"),
+        ("commit", f"{code['commit']}{changed}" if code.get("commit") else "not from a git checkout"),
+        ("data", f"{data.get('name')} in {data.get('root')}, {len(content['classes'])} classes; {fingerprints}"),
         ("batch", f"{content['global_batch']}, micro-batches of {content['micro_batch']}, {content['precision']}"),
-        ("host", f"{run['host']}, {run['platform']}"),
-        ("attempts", f"{run['attempts']}; processes of each: {', '.join(map(str, run['world_sizes']))}"),
+        ("host", f"{run.get('host')}, {run.get('platform')}"),
+        ("attempts", f"{run.get('attempts')}; processes of each: {', '.join(_texts(run.get('world_sizes')))}"),
     ]
+
+
+def _part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A mapping within the notes about a run; empty where a file has none."""
+    part = values.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _texts(values: Any) -> list[str]:
+    return [str(value) for value in values] if isinstance(values, (list, tuple)) else []
 
 
 def _plain(value: Any) -> Any:

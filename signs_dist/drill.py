@@ -13,7 +13,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from signs_dist.console.command import CommandParser, add_config_arguments, config_arguments, run_command
+from signs_dist.console.command import (
+    MOST_PROCESSES,
+    MOST_SEED,
+    CommandParser,
+    add_config_arguments,
+    config_arguments,
+    run_command,
+    whole_number,
+)
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, TrainingFailedError, UserError
 from signs_dist.rehearsal.drill_settings import choose_sizes, short_run_settings
 from signs_dist.rehearsal.killing import Drill
@@ -33,13 +41,19 @@ def build_parser() -> CommandParser:
     add_config_arguments(parser)
     parser.add_argument(
         "--world-size",
-        type=int,
+        type=whole_number(MOST_PROCESSES),
         metavar="N",
         help="processes of the uninterrupted run (default: 2, or 1 where there is one GPU)",
     )
-    parser.add_argument("--kills", type=int, default=5, metavar="N", help="number of kills (default: 5)")
-    parser.add_argument("--runs", type=int, default=1, metavar="N", help="number of runs to kill (default: 1)")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of the drill's choices (default: random)")
+    parser.add_argument(
+        "--kills", type=whole_number(10_000), default=5, metavar="N", help="number of kills (default: 5)"
+    )
+    parser.add_argument(
+        "--runs", type=whole_number(10_000), default=1, metavar="N", help="number of runs to kill (default: 1)"
+    )
+    parser.add_argument(
+        "--seed", type=whole_number(MOST_SEED), metavar="N", help="seed of the drill's choices (default: random)"
+    )
     parser.add_argument("--dir", type=Path, metavar="DIR", help="keep the runs in this new folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the kills and verdicts to a file as well")
     return parser

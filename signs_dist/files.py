@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -166,6 +167,26 @@ def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # File names that are not UTF-8 hold lone surrogates, which JSON writes as escapes such as \udcff.
     write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def find_other_kind(path: Path) -> str:
+    """What `path` is if it is no regular file, such as "a folder"; "" for a regular file, and where nothing is.
+
+    To open a pipe without a writer waits for ever, so a path from outside is looked at before it is opened.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link to nothing" if path.is_symlink() else ""
+    except OSError as error:  # a loop of links, a parent that is a file or may not be read
+        return "a loop of links" if error.errno == errno.ELOOP else ""
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe (FIFO)"),
+        (stat.S_ISSOCK, "a socket"),
+        (lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode), "a device"),
+    )
+    return next((kind for is_kind, kind in kinds if is_kind(mode)), "")
 
 
 def flush_to_disk(path: Path) -> None:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from signs_dist.console.command import CommandParser, add_config_arguments, config_arguments, run_command
+from signs_dist.console.command import CommandParser, add_config_arguments, config_arguments, run_command, whole_number
 from signs_dist.environment.subprocesses import count_processes
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 from signs_dist.rehearsal.record_comparison import compare_records, describe_rows
@@ -31,7 +31,9 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--world-sizes", default="1,2,3,4", metavar="1,2,3", help="numbers of processes to compare (default: 1,2,3,4)"
     )
-    parser.add_argument("--steps", type=int, default=20, metavar="N", help="steps to train (default: 20)")
+    parser.add_argument(
+        "--steps", type=whole_number(1_000_000), default=20, metavar="N", help="steps to train (default: 20)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison to a file as well")
     return parser

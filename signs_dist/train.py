@@ -10,6 +10,7 @@ torchrun --nproc_per_node=4 -m signs_dist.train                         Distribu
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -69,8 +70,14 @@ def train(arguments: Sequence[str], output: TextIO) -> int:
     """Train as the arguments say, and write to `output` what a person sees."""
     options = build_parser().parse_intermixed_args(arguments)
 
+    from signs_dist.config.file_text import is_shell_pipe, refuse_pipe
     from signs_dist.config.reading import accepted_names, read_config
 
+    if options.config is not None and is_shell_pipe(options.config):
+        from signs_dist.environment.launchers import find_launch
+
+        if find_launch(os.environ).world_size > 1:
+            refuse_pipe(options.config)
     loaded = read_config(options.config, options.overrides)
     if options.explain:
         print(loaded.explain())

@@ -13,6 +13,7 @@ import yaml
 from signs_dist.checkpoint import find_files, verify
 from signs_dist.checkpoint import main as checkpoint
 from signs_dist.console.command import run_command
+from signs_dist.run_folder.digest import digest_path, file_sha256
 from signs_dist.train import main as train
 from tests.sets import write_colour_set
 
@@ -31,7 +32,7 @@ def test_show_tells_what_made_it(finished: Path, capsys: pytest.CaptureFixture[s
     assert run_command(checkpoint, ["show", str(finished)]) == 0
     told = capsys.readouterr().out
     for words in (
-        f"file  {finished / 'checkpoints' / 'epoch0002-step000000.pt'}",
+        f"file  {finished / 'checkpoints' / 'epoch-0002.pt'}",
         "its SHA-256 matches the SHA-256 beside it",
         "place  end of epoch 2; 48 images seen",
         "and their average",
@@ -47,7 +48,7 @@ def test_show_tells_what_made_it(finished: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_show_as_json(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = finished / "checkpoints" / "epoch0001-step000000.pt"
+    path = finished / "checkpoints" / "epoch-0001.pt"
     assert run_command(checkpoint, ["show", str(path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["cursor"] == {"epoch": 1, "step": 0}
@@ -56,7 +57,7 @@ def test_show_as_json(finished: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_verify_names_each_file_and_what_is_wrong(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, bad = (finished / "checkpoints" / f"epoch000{epoch}-step000000.pt" for epoch in (1, 2))
+    good, bad = (finished / "checkpoints" / f"epoch-000{epoch}.pt" for epoch in (1, 2))
     assert run_command(checkpoint, ["verify", str(finished)]) == 0
     assert capsys.readouterr().out == f"{good}: OK\n{bad}: OK\n"
     content = bad.read_bytes()
@@ -88,19 +89,13 @@ def test_names_are_printed_without_control_characters(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "a\x1b[2J\nb.pt"
-    path.write_bytes((finished / "checkpoints" / "epoch0001-step000000.pt").read_bytes())
+    path.write_bytes((finished / "checkpoints" / "epoch-0001.pt").read_bytes())
     assert run_command(checkpoint, ["verify", str(path)]) == 1
     out = capsys.readouterr().out
     assert "a\\x1b[2J\\nb.pt: BROKEN" in out
     assert len(out.splitlines()) == 1
     assert run_command(checkpoint, ["show", str(path)]) == 0
     assert "\x1b" not in capsys.readouterr().out
-
-
-def test_the_newest_is_the_one_with_the_highest_numbers(tmp_path: Path) -> None:
-    for name in ("epoch9999-step000000.pt", "epoch10000-step000000.pt", "epoch10000-step1000000.pt"):
-        (tmp_path / name).touch()
-    assert [path.name for path in find_files(tmp_path)][1:] == ["epoch10000-step000000.pt", "epoch10000-step1000000.pt"]
 
 
 def test_a_checkpoint_that_a_run_deletes_meanwhile_is_not_broken(
@@ -111,3 +106,37 @@ def test_a_checkpoint_that_a_run_deletes_meanwhile_is_not_broken(
     files[0].unlink()
     assert verify(files) == 0
     assert capsys.readouterr().out.count(": OK") == len(files) - 1
+
+
+def test_what_no_run_can_have_saved(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = torch.load(finished / "checkpoints" / "epoch-0002.pt", weights_only=True)
+    for change, told in (
+        ({"cursor": {"epoch": 7, "step": 0}}, "48 images are not those of 7 epochs and 0 steps of 4, and 1 more"),
+        ({"optimizer": []}, "optimizer is a list of 0, and must hold state, param_groups"),
+        ({"format": 999}, "has format 999, and this release of signs_dist reads format 2. Resume with the release"),
+    ):
+        crafted = tmp_path / "crafted.pt"
+        torch.save({**content, **change}, crafted)
+        digest_path(crafted).write_text(f"{file_sha256(crafted)}  crafted.pt\n")
+        assert run_command(checkpoint, ["verify", str(crafted)]) == 1
+        assert f"{crafted}: BROKEN: {told}" in capsys.readouterr().out
+        assert run_command(checkpoint, ["show", str(crafted)]) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_notes_of_another_program_are_shown_as_far_as_they_go(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(finished / "checkpoints" / "epoch-0002.pt", weights_only=True)
+    for run in ({}, {"data": {}, "code": None, "versions": [1]}, {"world_sizes": 3, "command": "x"}):
+        torch.save({**content, "run": run}, tmp_path / "a.pt")
+        assert run_command(checkpoint, ["show", str(tmp_path / "a.pt")]) == 0
+        assert "place  end of epoch 2; 48 images seen" in capsys.readouterr().out
+
+
+def test_checkpoints_are_listed_by_their_place(tmp_path: Path) -> None:
+    names = ["epoch0001-step000000.pt", "epoch-0002-step-000003.pt", "epoch-0002.pt", "epoch0010-step000000.pt"]
+    names += ["epoch-9999.pt", "epoch-10000.pt"]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [file.name for file in find_files(tmp_path)] == names

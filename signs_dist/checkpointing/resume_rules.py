@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,41 +33,51 @@ class Found:
 
     Attributes:
         path: the newest whole checkpoint, or None if the run has begun and never saved.
-        notes: messages about broken files.
+        broken: newer checkpoints that are broken, each with a message. `set_aside` renames them when the run resumes: a
+            command that is refused renames nothing.
     """
 
     path: Path | None
-    notes: tuple[str, ...]
+    broken: tuple[tuple[Path, str], ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Messages about the broken checkpoints."""
+        whole = [f"the checkpoint before it is whole: {self.path}"] if self.path is not None and self.broken else []
+        return (*(message for _, message in self.broken), *whole)
 
 
 def find_checkpoint(store: CheckpointStore, *, has_saved: bool) -> Found:
-    """The newest whole checkpoint. Newer broken checkpoints are renamed and noted.
+    """The newest whole checkpoint. Newer broken checkpoints are noted.
 
     Args:
         store: the run's checkpoints.
         has_saved: whether the run has saved before.
 
     Raises:
-        UserError: the run has saved checkpoints, and none is whole.
+        UserError: the run has saved checkpoints, and none is whole; or another release wrote the newest.
     """
     store.sweep()
-    notes = []
+    broken = []
     for _, path in store.files():
         try:
             read_checkpoint(path)
         except CheckpointError as error:
-            notes.append(f"{error} It was renamed to {store.set_aside(path).name}.")
+            broken.append((path, str(error)))
             continue
-        if notes:
-            notes.append(f"the checkpoint before it is whole: {path}")
-        return Found(path, tuple(notes))
-    if notes or has_saved:
-        found = " ".join(notes) or f"{store.folder} holds no checkpoint."
+        return Found(path, tuple(broken))
+    if broken or has_saved:
+        found = " ".join(message for _, message in broken) or f"{store.folder} holds no checkpoint."
         raise UserError(
             f"this run has saved checkpoints, but none is whole: {found} Restore one with its .sha256, or start again "
             f"in another --run-dir."
         )
-    return Found(None, ())
+    return Found(None)
+
+
+def set_aside(store: CheckpointStore, broken: Iterable[Path]) -> list[str]:
+    """Rename broken checkpoints, so that they are not read again. Returns a message for each."""
+    return [f"{path.name} was renamed to {store.set_aside(path).name}" for path in broken]
 
 
 def changed_settings(before: Mapping[str, Any], now: Config) -> dict[str, tuple[Any, Any]]:

@@ -1,8 +1,12 @@
 """The checkpoints of a run on disk: written aside, flushed, hashed and verified. The newest and the best stay.
 
-epoch0004-step000120.pt         4 epochs done, and 120 steps of the next one
-epoch0004-step000120.pt.sha256  its SHA-256, as `sha256sum -c` reads it
-last.pt, best.pt                second names of the newest checkpoint and of the best epoch's, each with its .sha256
+epoch-0005-step-000120.pt         within epoch 5, after its step 120
+epoch-0005.pt                     after epoch 5
+epoch-0005.pt.sha256              its SHA-256, as `sha256sum -c` reads it
+last.pt, best.pt                  second names of the newest checkpoint and of the best epoch's, each with its .sha256
+
+Epochs count from 1, as in all messages. Earlier releases counted finished epochs: epoch0004-step000120.pt is the place
+of epoch-0005-step-000120.pt. Both are read, and their order is by place.
 """
 
 from __future__ import annotations
@@ -12,11 +16,13 @@ import dataclasses
 import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from signs_dist.checkpointing.content import require_whole
 from signs_dist.checkpointing.tensors import Written, find_other_values, num_tensor_bytes, write_to
 from signs_dist.errors import CheckpointError, SaveError, UserError, require_kind
 from signs_dist.files import NO_SPACE, explain_no_space, flush_to_disk, written_aside
@@ -28,7 +34,8 @@ BROKEN = ".broken"
 """The suffix of a file that was renamed because it is broken."""
 FOREIGN = ".foreign"
 """The suffix of a checkpoint that was renamed because this run did not write it."""
-_NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})\.pt")
+_NAME = re.compile(r"epoch-(?P<epoch>[0-9]{4,9})(?:-step-(?P<step>[0-9]{6,12}))?\.pt")
+_OLD_NAME = re.compile(r"epoch(?P<epoch>[0-9]{4,9})-step(?P<step>[0-9]{6,12})\.pt")
 
 
 def ignore_stage(stage: str) -> None:
@@ -48,14 +55,25 @@ class Cursor:
 
     @property
     def file_name(self) -> str:
-        """The name of the checkpoint at this place."""
-        return f"epoch{self.epoch:04}-step{self.step:06}.pt"
+        """The name of the checkpoint at this place: epoch-0005-step-000120.pt, or epoch-0005.pt for an epoch's end."""
+        return f"epoch-{self.epoch + 1:04}-step-{self.step:06}.pt" if self.step else f"epoch-{self.epoch:04}.pt"
 
     @classmethod
     def of_file(cls, path: Path) -> Cursor | None:
-        """The place in the name of a checkpoint; None for other files."""
-        found = _NAME.fullmatch(path.name)
-        return cls(int(found[1]), int(found[2])) if found else None
+        """The place in the name of a checkpoint, also of an earlier release's; None for other files."""
+        if found := _NAME.fullmatch(path.name):
+            if found["step"] is None:
+                return cls(int(found["epoch"]), 0)
+            is_place = int(found["epoch"]) > 0 and int(found["step"]) > 0
+            return cls(int(found["epoch"]) - 1, int(found["step"])) if is_place else None
+        found = _OLD_NAME.fullmatch(path.name)
+        return cls(int(found["epoch"]), int(found["step"])) if found else None
+
+    def __str__(self) -> str:
+        """The place in words, with epochs from 1: `epoch 5, step 120`, `epoch 5` for its end, or `the beginning`."""
+        if self.step:
+            return f"epoch {self.epoch + 1}, step {self.step}"
+        return f"epoch {self.epoch}" if self.epoch else "the beginning"
 
 
 class CheckpointStore:
@@ -84,7 +102,7 @@ class CheckpointStore:
         ...     print(path.name)
         ...     saved = store.load()
         None
-        epoch0000-step000120.pt
+        epoch-0001-step-000120.pt
         >>> saved["steps_done"]
         120
         >>> net.load_state_dict(saved["net"])
@@ -105,7 +123,8 @@ class CheckpointStore:
     def files(self) -> list[tuple[Cursor, Path]]:
         """The place and path of all checkpoints, the newest first. No file is read."""
         found = [(cursor, path) for path in self.folder.glob("epoch*.pt") if (cursor := Cursor.of_file(path))]
-        return sorted(found, reverse=True)
+        # Of two files of one place, the file with this release's name was written later.
+        return sorted(found, key=lambda pair: (pair[0], pair[1].name == pair[0].file_name), reverse=True)
 
     def newest(self) -> Path | None:
         """The path of the newest checkpoint, or None. The file is not read."""
@@ -208,14 +227,20 @@ class CheckpointStore:
             self._own[path.name] = _digest_beside(path)
         self._name(path, self.folder / "last.pt")
         if best is not None:
-            self._name_best(self.folder / best.file_name, is_new=best == cursor)
+            named = dict(reversed(self.files()))  # an earlier release gave other names
+            self._name_best(named.get(best, self.folder / best.file_name), is_new=best == cursor)
         self._delete_old(best)
         return num_bytes
 
     def set_aside(self, path: Path, suffix: str = BROKEN) -> Path:
         """Rename a broken or foreign checkpoint, so that it is not read again. Returns its new path."""
         moved = path.with_name(path.name + suffix)
-        path.replace(moved)
+        if moved.is_dir() and not moved.is_symlink():  # nothing can be renamed to it
+            moved = path.with_name(f"{path.name}{suffix}-{time.time_ns()}")
+        try:
+            path.replace(moved)
+        except OSError as error:
+            raise UserError(f"{path} cannot be renamed: {error.strerror or error}. Remove it by hand.") from error
         with contextlib.suppress(FileNotFoundError):
             digest_path(path).replace(digest_path(moved))
         return moved
@@ -223,10 +248,12 @@ class CheckpointStore:
     def sweep(self) -> None:
         """Remove the remains of a killed save: temporary files, and digests without a checkpoint."""
         for path in self.folder.glob(".*.part"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # such as a folder, which no save has made
+                path.unlink()
         for path in self.folder.glob("*.sha256"):
-            if not path.with_suffix("").exists():
-                path.unlink(missing_ok=True)
+            if not os.path.lexists(path.with_suffix("")):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _take(self, is_own: Callable[[Cursor], bool]) -> None:
         """Take the files at some places for this run's own."""
@@ -242,7 +269,8 @@ class CheckpointStore:
                 self._note_foreign(path)
 
     def _note_foreign(self, path: Path) -> None:
-        with contextlib.suppress(OSError):  # it may be gone, and a disk that cannot be written is told by the save
+        # It may be gone, and a disk that cannot be written is told by the save.
+        with contextlib.suppress(UserError, OSError):
             name = self.set_aside(path, FOREIGN).name
             self._notes.append(f"{path} is a checkpoint that this run did not write. It was renamed to {name}.")
 
@@ -339,12 +367,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint that `signs_dist.train` or `fit` wrote, as `read_content`.
 
     Raises:
-        CheckpointError: it is broken, or is no checkpoint of a run.
+        CheckpointError: it is broken, is no checkpoint of a run, or has the name of another place of the run.
+        UserError: another release wrote it, which may be whole.
     """
     content = read_content(path)
-    missing = [name for name in ("format", "model", "optimizer", "cursor", "config") if name not in content]
-    if missing:
-        raise CheckpointError(f"{path} is no checkpoint of a run: it has no {', '.join(missing)}.")
+    require_whole(content, path)
+    named, cursor = Cursor.of_file(path), Cursor(**content["cursor"])
+    if named not in (None, cursor):
+        raise CheckpointError(f"{path} is broken: its name says {named}, and it holds {cursor}.")
     return content
 
 

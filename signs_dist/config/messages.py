@@ -110,9 +110,9 @@ def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
         hint = (
             f""" For text, quote the value; on the command line, quote it twice: "{dotted}='{format_value(given)}'"."""
         )
-    if (size := re.match(r"a list of (\d+)", legal)) and isinstance(given, int | float):
-        hint = f" For all {size[1]}: {dotted}=[{', '.join([format_value(given)] * int(size[1]))}]"
     entry = next((f" entry {part + 1}:" for part in item["loc"] if isinstance(part, int)), "")
+    if (size := re.match(r"a list of (\d+)", legal)) and isinstance(given, int | float) and not entry:
+        hint = f" For all {size[1]}: {dotted}=[{', '.join([format_value(given)] * int(size[1]))}]"
     named = where if where.startswith((f"{dotted}=", f"{dotted}.")) or where == dotted else f"{where}: {dotted}"
     return f"{named}:{entry} {shortened(format_value(given))} is not legal. It takes {legal}.{hint}"
 
@@ -189,7 +189,7 @@ def _describe_bounds(metadata: list[Any]) -> str:
         for attribute, phrase in phrases.items():
             limit = getattr(constraint, attribute, None)
             if limit is not None:
-                bounds[attribute] = f"{phrase} {limit:g}" if limit < 1e9 else f"{phrase} {limit}"
+                bounds[attribute] = f"{phrase} {limit}" if isinstance(limit, int) else f"{phrase} {limit:g}"
     return f", {' and '.join(bounds.values())}" if bounds else ""
 
 

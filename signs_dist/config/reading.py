@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from signs_dist.config.explaining import explain_settings
+from signs_dist.config.file_text import read_config_text
 from signs_dist.config.messages import (
     describe_setting,
     explain_error,
@@ -141,7 +142,7 @@ def read_flat(path: Path, flag: str) -> tuple[dict[str, Any], dict[str, str]]:
 def _read_file(path: Path, flag: str) -> yaml.MappingNode | None:
     """The mapping that a file holds; None for an empty file. Raises `UserError`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_config_text(path)
     except FileNotFoundError:
         nearest = _nearest_file(path)
         hint = f" Did you mean {nearest}?" if nearest else ""
@@ -149,8 +150,9 @@ def _read_file(path: Path, flag: str) -> yaml.MappingNode | None:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"{path}:{line}: not UTF-8 text ({error.reason}). Save the file as UTF-8.") from None
-    except OSError as error:
-        raise UserError(f"{flag} {path} cannot be read: {error.strerror}. Give a YAML file.") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{flag} {path} cannot be read: {reason}. Give a YAML file.") from None
     node = read_tree(text, str(path))
     if node is None or is_null(node):
         return None

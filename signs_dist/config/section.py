@@ -6,12 +6,22 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+LARGEST = 1e12
+"""Of numbers without a unit. Their products stay far below the largest float32."""
+YEAR_SECONDS = 365 * 86_400
+WEEK_SECONDS = 7 * 86_400
+"""Of waits: the system takes their milliseconds as 32-bit numbers."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Triple = Annotated[tuple[Finite, Finite, Finite], Field(strict=False)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+Rate = Annotated[float, Field(gt=0, le=1e30)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Pixel = Annotated[float, Field(ge=-1000, le=1000)]
+Deviation = Annotated[float, Field(ge=0.00001, le=1000)]
+Seconds = Annotated[float, Field(gt=0, le=YEAR_SECONDS)]
+WaitSeconds = Annotated[float, Field(gt=0, le=WEEK_SECONDS)]
+Triple = Annotated[tuple[Pixel, Pixel, Pixel], Field(strict=False)]
 Pair = Annotated[tuple[float, float], Field(strict=False)]
 
 

@@ -9,19 +9,34 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from signs_dist.config.section import Count, NotNegative, Pair, Positive, Probability, Section, Triple
+from signs_dist.config.section import (
+    WEEK_SECONDS,
+    Count,
+    Deviation,
+    NotNegative,
+    Pair,
+    Positive,
+    Probability,
+    Rate,
+    Seconds,
+    Section,
+    Triple,
+    WaitSeconds,
+)
+
+DrawnImages = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class SyntheticConfig(Section):
     """The drawn data set, used when there are no photos."""
 
-    train: Count = 1800
+    train: DrawnImages = 1800
     """Number of drawn training images."""
-    val: Count = 360
+    val: DrawnImages = 360
     """Number of drawn validation images."""
-    test: Count = 360
+    test: DrawnImages = 360
     """Number of drawn test images."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the drawing. It is not the run's seed, so runs with different seeds share one data set."""
 
 
@@ -40,11 +55,11 @@ class DataConfig(Section):
     """Largest width times height of an image, in millions; a larger image is refused. Phones reach 200."""
     mean: Triple = (0.5, 0.5, 0.5)
     """Subtracted from the pixels (scaled to 0..1), per channel. For ImageNet weights: 0.485, 0.456, 0.406."""
-    std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] = (0.5, 0.5, 0.5)
+    std: Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)] = (0.5, 0.5, 0.5)
     """Divides the pixels after mean is subtracted, per channel. For ImageNet weights: 0.229, 0.224, 0.225."""
-    num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    num_workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
     """DataLoader worker processes. auto: 0 for packed images, else the usable cores, minus 1 when training on a CPU."""
-    prefetch: Count = 2
+    prefetch: Annotated[int, Field(ge=1, le=1024)] = 2
     """Batches that each worker prepares ahead."""
     timeout_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = 1800.0
     """Seconds that one batch may take to be read and decoded before the run ends. A wait of 10 s is told."""
@@ -145,7 +160,7 @@ class OptimConfig(Section):
 
     name: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """The optimizer of torch.optim with this name."""
-    lr: Positive = 0.1
+    lr: Rate = 0.1
     """Peak learning rate. It is used as written and never scaled by the batch or the number of processes."""
     weight_decay: NotNegative = 5e-4
     """Weight decay: an L2 term in the gradient; for adamw decoupled from the gradient."""
@@ -189,7 +204,7 @@ class ScheduleConfig(Section):
     """step: times step_factor every step_epochs. cosine: falls to final_factor. one_cycle: rises, then falls."""
     warmup_epochs: NotNegative = 0.0
     """For constant, step and cosine: epochs of linear rise from 0 at the start."""
-    step_epochs: Positive = 10.0
+    step_epochs: Annotated[float, Field(ge=0.001, le=1e9)] = 10.0
     """For step: epochs between two drops."""
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """For step: factor of each drop."""
@@ -243,11 +258,11 @@ class EvaluateConfig(Section):
 class ProcessesConfig(Section):
     """How long the processes of a run wait for each other."""
 
-    rendezvous_seconds: Positive = 60.0
+    rendezvous_seconds: WaitSeconds = 60.0
     """Seconds in which all processes must arrive at the start."""
-    timeout_seconds: Positive = 120.0
+    timeout_seconds: WaitSeconds = 120.0
     """Seconds after which the run ends because a process does not answer."""
-    stall_seconds: Positive = 60.0
+    stall_seconds: WaitSeconds = 60.0
     """Seconds without progress after which each process writes its stack to its log."""
 
 
@@ -256,13 +271,13 @@ class CheckpointConfig(Section):
 
     every_steps: Count | None = None
     """Number of steps from one save to the next. null: no saves by steps."""
-    every_seconds: Positive | None = 300.0
+    every_seconds: Seconds | None = 300.0
     """Save when this many seconds have passed since the last save. null: no saves by time."""
     keep: Count = 3
     """How many of the newest checkpoints to keep, in addition to the best."""
     on_error: Literal["stop", "warn"] = "stop"
     """When a save fails, as on a full disk: stop ends the run with exit code 74, warn continues without the save."""
-    takeover_seconds: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
+    takeover_seconds: Annotated[float, Field(ge=2, le=WEEK_SECONDS)] = 30.0
     """Seconds without a sign of life after which a run on another machine counts as ended, and its folder as free."""
 
 

@@ -65,7 +65,17 @@ class ConfigDumper(yaml.SafeDumper):
 
 
 class _Loader(PlainLoader):
-    """PlainLoader that refuses merge keys and keys that are given twice, at every depth."""
+    """PlainLoader that refuses merge keys, keys that are given twice, at every depth, and too many values."""
+
+    _num_nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """As in SafeLoader. Counts, so that a file of too many values is refused before it is read to its end."""
+        self._num_nodes += 1
+        if self._num_nodes > MAX_VALUES:
+            raise yaml.composer.ComposerError(problem=f"too large; {MAX_VALUES:,} values are legal")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[str, int] = {}
@@ -157,7 +167,8 @@ def construct(node: yaml.Node, where: str) -> Any:
     except yaml.YAMLError as error:
         raise UserError(f"{where}: {getattr(error, 'problem', None) or error}.") from None
     except ValueError as error:  # `!!int x`, or a number of thousands of digits
-        raise UserError(f"{where}: {error}.") from None
+        problem = "a number of too many digits" if "digits" in str(error) else str(error)
+        raise UserError(f"{where}: {problem}.") from None
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

@@ -100,6 +100,26 @@ class CommandParser(argparse.ArgumentParser):
         return f" Settings are written without dashes: {name}={value or 'VALUE'}"
 
 
+MOST_PROCESSES = 1024
+"""Of one machine."""
+MOST_SEED = 2**63 - 1
+
+
+def whole_number(most: int) -> Callable[[str], int]:
+    """A type for `add_argument`: whole numbers of at most `most`. The command knows the least."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = most + 1
+        if abs(value) > most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not legal: type a whole number of at most {most}")
+        return value
+
+    return read
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--config FILE` and `section.key=value …`."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings; see configs/")
@@ -138,7 +158,14 @@ def checked_megapixels(given: float | None) -> float | None:
 
 
 def config_arguments(config: Path | None, overrides: Sequence[str]) -> list[str]:
-    """The arguments that `add_config_arguments` reads, to pass them on to another command."""
+    """The arguments that `add_config_arguments` reads, to pass them on to another command.
+
+    Raises:
+        UserError: the config is a pipe, which the other command cannot read.
+    """
+    from signs_dist.config.file_text import refuse_pipe
+
+    refuse_pipe(config)
     return [*(["--config", str(config)] if config else []), *overrides]
 
 

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.console.command import CommandParser, add_max_megapixels, checked_megapixels, run_command
+from signs_dist.console.command import (
+    MOST_PROCESSES,
+    CommandParser,
+    add_max_megapixels,
+    checked_megapixels,
+    run_command,
+    whole_number,
+)
 from signs_dist.data.folder import sorted_classes
 from signs_dist.data.images import MAX_MEGAPIXELS, BadImageError, load_rgb
 from signs_dist.data.names import SPLITS, printable
@@ -240,7 +247,12 @@ def _parser() -> CommandParser:
         "set.",
     )
     parser.add_argument("source", type=Path, help="a data set, or photos not built yet: a folder or a zip")
-    parser.add_argument("--processes", type=int, metavar="N", help="worker processes (default: all usable cores)")
+    parser.add_argument(
+        "--processes",
+        type=whole_number(MOST_PROCESSES),
+        metavar="N",
+        help="worker processes (default: all usable cores)",
+    )
     add_max_megapixels(parser)
     parser.add_argument("--all", action="store_true", help="name every file, however many have the same problem")
     parser.add_argument("--quiet", action="store_true", help="print problems only")

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from signs_dist.console.command import CommandParser, run_command
+from signs_dist.console.command import MOST_PROCESSES, MOST_SEED, CommandParser, run_command, whole_number
 from signs_dist.data.next_step import next_lines
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import explained, write_json
@@ -244,13 +244,25 @@ def _parser() -> CommandParser:
         description="Draw hands that show 0 to 5, in folders and with names like the real photos.",
     )
     parser.add_argument("--out", type=Path, help="folder to make (default: data/synthetic-SIZE-DIGEST)")
-    parser.add_argument("--size", type=int, help="side of the images in pixels (default: data.image_size)")
+    parser.add_argument(
+        "--size", type=whole_number(1024), help="side of the images in pixels (default: data.image_size)"
+    )
     for split in SPLITS:
         parser.add_argument(
-            f"--{split}", type=int, metavar="N", help=f"number of {split} images (default: data.synthetic.{split})"
+            f"--{split}",
+            type=whole_number(10_000_000),
+            metavar="N",
+            help=f"number of {split} images (default: data.synthetic.{split})",
         )
-    parser.add_argument("--seed", type=int, help="another seed draws other hands (default: data.synthetic.seed)")
-    parser.add_argument("--processes", type=int, metavar="N", help="worker processes (default: all usable cores)")
+    parser.add_argument(
+        "--seed", type=whole_number(MOST_SEED), help="another seed draws other hands (default: data.synthetic.seed)"
+    )
+    parser.add_argument(
+        "--processes",
+        type=whole_number(MOST_PROCESSES),
+        metavar="N",
+        help="worker processes (default: all usable cores)",
+    )
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
     return parser
 

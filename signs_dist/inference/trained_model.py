@@ -14,16 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.checkpointing import tensors
+from signs_dist.checkpointing.content import require_whole
 from signs_dist.checkpointing.store import CheckpointStore
 from signs_dist.config.reading import load_config
 from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
 from signs_dist.distributed.device_choice import choose_device
 from signs_dist.environment.context import Context, read_context
-from signs_dist.errors import UserError, in_python_words
+from signs_dist.errors import CheckpointError, UserError, in_python_words
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
-from signs_dist.models.weights import read_weights
+from signs_dist.models.outputs import require_logits
+from signs_dist.models.weights import read_plain, weights_in
+from signs_dist.run_folder.digest import digest_path, find_damage
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import changed_files, imported_files
 from signs_dist.training.loop import ImagePreparer, predict_logits
@@ -128,7 +131,7 @@ def read_trained_model(run_dir: Path, *, weights: str, device: str | torch.devic
     classes = tuple(manifest["data"]["classes"])
     working_folder = manifest.get("working_folder")
     source = find_weights(folder, weights)
-    values = read_weights(source)
+    values = read_trained_weights(source)
     # `source` holds all weights: the file of `model.weights`, which may be gone, is not read.
     settings = config.model.model_copy(update={"weights": None})
     with torch.random.fork_rng(devices=()):  # initial weights are random; the caller's generator is restored
@@ -136,6 +139,14 @@ def read_trained_model(run_dir: Path, *, weights: str, device: str | torch.devic
     tensors.put_weights(network, values, source)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     network = network.to(device=place, memory_format=layout)  # type: ignore[call-overload]
+    precision = choose_precision(config.train.precision, find_capability(place))
+    require_logits(
+        network,
+        config.model.name,
+        num_classes=len(classes),
+        image_size=config.data.image_size,
+        autocast=precision.autocast(),
+    )
     return TrainedModel(
         folder=folder,
         config=config,
@@ -145,7 +156,7 @@ def read_trained_model(run_dir: Path, *, weights: str, device: str | torch.devic
         source=source,
         network=network.eval(),
         prepare=ImagePreparer.create(config.data, place, channels_last=config.train.channels_last),
-        precision=choose_precision(config.train.precision, find_capability(place)),
+        precision=precision,
         notes=_code_notes(manifest),
     )
 
@@ -155,6 +166,23 @@ def _code_notes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     changed = changed_files(manifest.get("code", {}), {"files": imported_files(sys.modules)})
     what = "which defines" if len(changed) == 1 else "which define"
     return (f"changed since the training: {', '.join(changed)}, {what} what the network computes",) if changed else ()
+
+
+def read_trained_weights(source: Path) -> dict[str, Tensor]:
+    """The weights in a file, under plain names. A checkpoint is verified first.
+
+    Raises:
+        UserError: the file is broken, has no weights, or is a checkpoint that no run could have saved.
+    """
+    if digest_path(source).is_file() and (damage := find_damage(source)):
+        raise UserError(f"{source} is broken: {damage}. Choose the weights of another file.")
+    content = read_plain(source)
+    if {"format", "cursor", "optimizer"} <= content.keys():
+        try:
+            require_whole(content, source)
+        except CheckpointError as error:
+            raise UserError(f"{error} Choose the weights of another file.") from error
+    return weights_in(content, source)
 
 
 def use_threads(trained: TrainedModel, context: Context) -> None:

@@ -52,6 +52,25 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
+def state_names(name: Any, momentum: Any) -> frozenset[str]:
+    """What an optimizer keeps for each parameter after its first step, by the names of torch.optim.
+
+    Args:
+        name: optim.name.
+        momentum: optim.momentum; None for its default.
+    """
+    has_momentum = name == "sgd" if momentum is None else bool(momentum)
+    names = {
+        "sgd": (),
+        "adam": ("step", "exp_avg", "exp_avg_sq"),
+        "adamw": ("step", "exp_avg", "exp_avg_sq"),
+        "adagrad": ("step", "sum"),
+        "rmsprop": ("step", "square_avg"),
+    }
+    own = names.get(name, ()) if isinstance(name, str) else ()
+    return frozenset((*own, "momentum_buffer") if has_momentum and name in ("sgd", "rmsprop") else own)
+
+
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
     """Scale all gradients down so that their total 2-norm is at most `max_norm`.
 

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from signs_dist.errors import UserError
 from signs_dist.models.registry import argument_defaults, check_argument_names, describe_arguments
+from signs_dist.monitoring.diagnosis import find_place
 
 
 def is_dotted(name: str) -> bool:
@@ -32,7 +34,12 @@ def build_dotted(name: str, *, num_classes: int, image_size: int, args: dict[str
         UserError: it cannot be found or imported, does not take the arguments, or does not give an nn.Module.
     """
     builder = _find(name)
-    parameters = inspect.signature(builder).parameters
+    try:
+        parameters = inspect.signature(builder).parameters
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"model.name={name} is no class or function of Python: {error}. Name a class of torch.nn.Module."
+        ) from error
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if "num_classes" not in parameters and not takes_any:
         raise UserError(
@@ -50,11 +57,17 @@ def build_dotted(name: str, *, num_classes: int, image_size: int, args: dict[str
         model = builder(num_classes=num_classes, **sizes, **args)
     except SystemExit as error:
         raise UserError(f"model.name={name} calls sys.exit when it is built. Remove the call.") from error
-    except TypeError as error:
+    except (UserError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
         # A `**arguments` in the signature may pass an argument to a function that does not take it.
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise UserError(f"model.name={name} refuses an argument: {error}.") from error
+        if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+            raise UserError(f"model.name={name} refuses an argument: {error}.") from error
+        place = find_place(error)
+        raise UserError(
+            f"model.name={name} fails when it is built with num_classes={num_classes}: {type(error).__name__}: "
+            f"{error}{f' at {place}' if place else ''}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise UserError(f"model.name={name} returns a {type(model).__name__}, which is not a torch.nn.Module.")
     return model

@@ -11,7 +11,7 @@ from torch import nn
 
 from signs_dist.errors import UserError
 
-Channels = Annotated[int, Field(ge=1)]
+Channels = Annotated[int, Field(ge=1, le=65_536)]
 DropProbability = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from signs_dist.errors import UserError
 
@@ -64,7 +65,15 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 def require_trainable(model: nn.Module) -> None:
     """Raise `UserError` if no parameter of `model` is trainable. Call it before the first step."""
+    lazy = [name for name, value in model.named_parameters() if isinstance(value, UninitializedParameter)]
+    if lazy:
+        raise UserError(
+            f"the size of {lazy[0]} is not known before the first image (a lazy layer). Give the layer its input size, "
+            f"as in nn.Linear(64, 10)."
+        )
     total, trainable = count_parameters(model)
+    if total == 0:
+        raise UserError("the model has no parameters, so there is nothing to train. Give it layers with weights.")
     if trainable == 0:
         raise UserError(
             f"no parameter is trainable: all {total:,} parameters of the model are frozen. "

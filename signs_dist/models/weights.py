@@ -6,7 +6,7 @@ import logging
 import pickle
 import struct
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.errors import UserError
+from signs_dist.files import find_other_kind
+from signs_dist.models.other_files import describe_other_file
 from signs_dist.models.trainable import head_name
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ def read_plain(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, broken, or not a dictionary. The message begins with the path.
     """
+    if kind := find_other_kind(path):
+        raise UserError(f"{path} cannot be read as a checkpoint: it is {kind}, not a file.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles of another protocol, which are read or refused below
@@ -43,8 +47,7 @@ def read_plain(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except _BROKEN_FILE_ERRORS as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        raise UserError(f"{path} cannot be read as a checkpoint: {describe_other_file(path, error)}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a {type(value).__name__}, not a checkpoint.")
     return value
@@ -57,15 +60,46 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     dictionary with one under the key `state_dict` or `model`.
 
     Raises:
-        UserError: as `read_plain`; also if the file has no weights.
+        UserError: as `read_plain`; also if the file has no weights, two tensors for one plain name, or a tensor that
+            holds no values in plain memory (sparse, quantized, on the meta device).
     """
-    value = read_plain(path)
+    return weights_in(read_plain(path), path)
+
+
+def weights_in(value: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights in the content of the file `path`, as `read_weights`."""
     average = value.get("ema")
     inner = value.get("model", value.get("state_dict", value))
     weights: Any = average.get("weights") if isinstance(average, dict) else inner
     if not _is_state_dict(weights):
         raise UserError(f"{path} holds no weights. Give a model.pt or a file of checkpoints/.")
+    if problem := find_odd_tensor(weights):
+        raise UserError(f"{path} cannot be loaded: {problem}. Save the state dict of a plain model.")
+    if clash := find_name_clash(weights):
+        raise UserError(f"{path} holds {clash}: it is not known which one is meant. Delete one of them from the file.")
     return {plain_name(name): tensor for name, tensor in weights.items()}
+
+
+def find_odd_tensor(weights: Mapping[str, Tensor]) -> str:
+    """Text on the first tensor whose values are not in plain memory on the CPU; "" without one."""
+    for name, tensor in weights.items():
+        if tensor.device.type == "meta":
+            return f"{name} is on the meta device, without values"
+        if tensor.is_quantized:
+            return f"{name} is quantized"
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type != "cpu":
+            return f"{name} is not a dense tensor ({str(tensor.layout).removeprefix('torch.')})"
+    return ""
+
+
+def find_name_clash(names: Iterable[str]) -> str:
+    """Two names that are one name without the prefixes of wrappers, as `both x and module.x`; "" without such names."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(plain_name(name), name)
+        if other != name:
+            return f"both {other} and {name}"
+    return ""
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -90,7 +124,7 @@ def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     own = model.state_dict()
     head = head_name(model)
     head_names = [name for name in own if name.startswith(f"{head}.")]
-    kept_head = [name for name in head_names if name in state and state[name].shape != own[name].shape]
+    kept_head = [name for name in head_names if name in state and _is_for_other_classes(state[name], own[name])]
     if kept_head:
         other_classes = state[kept_head[-1]].shape[0]
         state = {name: tensor for name, tensor in state.items() if name not in head_names}
@@ -108,7 +142,11 @@ def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
 
 
 def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor], ignored: Sequence[str] = ()) -> str:
-    """The names and shapes in which `given` differs from a model's `own` weights; empty if it fits."""
+    """The names, shapes and types in which `given` differs from a model's `own` weights; empty if it fits.
+
+    A type differs if values would change their meaning: whole numbers for weights, complex for real ones. Floating
+    types are converted.
+    """
     # Files older than torch 0.4.1 lack BatchNorm's counter, which is not used here.
     missing = [
         name for name in own if name not in given and name not in ignored and not name.endswith("num_batches_tracked")
@@ -119,11 +157,34 @@ def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor], ignored:
         for name in own
         if name in given and given[name].shape != own[name].shape
     ]
+    types = [
+        f"{name} is {_short(given[name].dtype)}, the model's {_short(own[name].dtype)}"
+        for name in own
+        if name in given and _kind_of_numbers(given[name]) != _kind_of_numbers(own[name])
+    ]
     return "; ".join(
         f"{title} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
-        for title, found in (("missing:", missing), ("unexpected:", unexpected), ("other shapes:", shapes))
+        for title, found in (
+            *(("missing:", missing), ("unexpected:", unexpected)),
+            *(("other shapes:", shapes), ("other types:", types)),
+        )
         if found
     )
+
+
+def _is_for_other_classes(given: Tensor, own: Tensor) -> bool:
+    """Whether two tensors of a head differ in the number of classes, their first dimension, and in nothing else."""
+    return given.ndim == own.ndim > 0 and given.shape[0] != own.shape[0] and given.shape[1:] == own.shape[1:]
+
+
+def _kind_of_numbers(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "floating"
+    return "complex" if tensor.is_complex() else "whole"
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _is_state_dict(content: Any) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.console.command import CommandParser, add_config_arguments, run_command
+from signs_dist.console.command import MOST_SEED, CommandParser, add_config_arguments, run_command, whole_number
 from signs_dist.errors import EXIT_OK
 from signs_dist.rehearsal.records import Pass, write_passes, write_weights
 from signs_dist.rehearsal.rounding import NUDGE, nudge_weights
@@ -34,11 +34,11 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="an existing folder to write into")
     add_config_arguments(parser)
-    parser.add_argument("--steps", type=int, required=True, metavar="N", help="steps to train")
+    parser.add_argument("--steps", type=whole_number(1_000_000), required=True, metavar="N", help="steps to train")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
         "--nudge",
-        type=int,
+        type=whole_number(MOST_SEED),
         default=0,
         metavar="SEED",
         help=f"change the initial weights by {NUDGE:g}, at random by this seed (default: 0, no change)",

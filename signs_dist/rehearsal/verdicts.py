@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from signs_dist.errors import CheckpointError
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine, to_fields
 from signs_dist.run_folder.sample_log import find_repeated, read_samples
@@ -102,3 +103,11 @@ def _read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
 def _find_broken_checkpoints(killed: RunFolder) -> Iterator[str]:
     if broken := sorted(path.name for path in killed.checkpoints.glob("*.broken")):
         yield f"checkpoints that could not be read: {', '.join(broken)}"
+
+    from signs_dist.checkpointing.store import CheckpointStore, read_checkpoint  # torch: not for --help
+
+    for _, path in CheckpointStore(killed.checkpoints).files():
+        try:
+            read_checkpoint(path)
+        except CheckpointError as error:
+            yield str(error)

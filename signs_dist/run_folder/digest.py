@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from signs_dist.files import find_other_kind
+
 BLOCK_BYTES = 2**20
+DIGEST_BYTES = 2**16
+"""How much of a digest's file is read: its line has 64 hexadecimal digits and a file name."""
 
 
 def digest_path(path: Path) -> Path:
@@ -36,22 +40,27 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def read_digest(path: Path) -> str:
-    """The SHA-256 (hex) that stands beside a checkpoint; "" if there is none.
+    """The SHA-256 (hex) that stands beside a checkpoint; "" if its file is empty.
 
     Raises:
         OSError: the file of the digest cannot be read.
     """
-    words = digest_path(path).read_text(encoding="utf-8", errors="replace").split()
+    with digest_path(path).open(encoding="utf-8", errors="replace") as stream:
+        words = stream.read(DIGEST_BYTES).split()
     return words[0] if words else ""
 
 
 def _compare(path: Path) -> str:
+    beside = digest_path(path)
+    for file, name in ((path, "it"), (beside, beside.name)):
+        if kind := find_other_kind(file):  # to open a pipe would wait for a writer
+            return f"{name} is {kind}, not a file"
     try:
         stated = read_digest(path)
-    except OSError:
-        return f"{digest_path(path).name} does not exist"
-    if path.exists() and not path.is_file():  # to open a pipe would wait for a writer
-        return "it is not a file"
+    except FileNotFoundError:
+        return f"{beside.name} does not exist"
+    except OSError as error:
+        return f"{beside.name} cannot be read: {error.strerror or error}"
     try:
         digest = file_sha256(path)
     except OSError as error:

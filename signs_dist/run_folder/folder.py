@@ -23,6 +23,7 @@ from typing import Any
 
 from signs_dist.errors import UserError
 from signs_dist.files import cannot_make, flush_to_disk, write_json, write_text
+from signs_dist.run_folder.file_kinds import require_run_files
 from signs_dist.run_folder.lines import append_line, read_lines, to_line
 from signs_dist.run_folder.records import (
     ATTEMPT_KINDS,
@@ -140,8 +141,9 @@ class RunFolder:
         """Open a run folder for reading.
 
         Raises:
-            UserError: `path` is not a run folder.
+            UserError: `path` is not a run folder, or one of its files is none.
         """
+        require_run_files(path)
         folder = cls(path)
         if not folder.config.is_file():
             what = "is not a run folder: it has no config.yaml" if path.is_dir() else "does not exist"
@@ -196,8 +198,9 @@ def require_run_or_empty(path: Path) -> None:
     """Refuse to make a run at `path` if other files are there.
 
     Raises:
-        UserError: `path` is a file, or a folder with other files.
+        UserError: `path` is a file, or a folder with other files, or one of a run's files is none.
     """
+    require_run_files(path)
     if (path.exists() or path.is_symlink()) and not path.is_dir():
         raise UserError(
             f"--run-dir {path} is not a folder. Choose another name, or omit --run-dir for a new folder in runs/."

@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from signs_dist.checkpointing.fitting import resumes_optimizer
 from signs_dist.checkpointing.resume_rules import (
+    Found,
     changed_settings,
     describe_changes,
     find_checkpoint,
@@ -26,9 +28,11 @@ from signs_dist.config.reading import ARITHMETIC
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import percent
 from signs_dist.distributed.exactness import require_same_as_before
+from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.errors import CheckpointError, UserError
 from signs_dist.monitoring.signals import call_at_end, no_call_at_end
 from signs_dist.monitoring.waiting import telling
+from signs_dist.run_folder.file_kinds import require_run_files
 from signs_dist.run_folder.folder import RunFolder, make_new_folder, missing_folders, remove_empty
 from signs_dist.run_folder.lease import NAME as LEASE
 from signs_dist.run_folder.lease import TRIES, Lease
@@ -127,7 +131,9 @@ class EarlierAttempt:
         result: the contents of result.json if the run is finished and not to be trained further, else None.
         path: the checkpoint from which the run resumes; None to start from the beginning.
         content: what the checkpoint holds.
-        notes: messages for the screen.
+        broken: newer checkpoints that are broken or do not fit the run, each with a message.
+        damages: a message for each record of the run with lines that cannot be read.
+        notes: messages for the screen, those of `damages` among them.
         lease: the lease of the run folder; None in processes that do not write.
         last_write_seconds: how long the newest save took, in seconds; 0 if that is not known, and in processes that do
             not write.
@@ -137,6 +143,8 @@ class EarlierAttempt:
     result: dict[str, Any] | None = None
     path: Path | None = None
     content: dict[str, Any] | None = None
+    broken: tuple[tuple[Path, str], ...] = ()
+    damages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lease: Lease | None = None
     last_write_seconds: float = 0.0
@@ -166,9 +174,9 @@ class EarlierAttempt:
         if self.content is None:
             return [("again", f"attempt {attempt}, from the beginning: nothing was saved")]
         best = f", best {percent(run_state.best.accuracy)}" if run_state.best is not None else ""
+        place = f"attempt {attempt} resumes after {run_state.cursor}"
         rates = f"{self.content['learning_rate']:.4g} → {stepper.state.learning_rate(run_state.images):.4g}"
-        place = f"epoch {run_state.cursor.epoch + 1} step {run_state.cursor.step}"
-        what = f"attempt {attempt} resumes at {place}, images {run_state.images:,}, lr {rates}{best}"
+        what = f"{place}, images {run_state.images:,}, lr {rates}{best}"
         if run_state.steps_done >= run_state.num_steps:
             what = f"attempt {attempt}: all {run_state.num_steps:,} steps are done, the result was not written{best}"
         return [("again", what), ("from", str(self.path))]
@@ -200,6 +208,7 @@ def find_earlier_attempt(
         nonlocal lease, last_write_seconds
         if not strategy.is_main:
             return _Seen()
+        require_run_files(folder.path)
         try:
             lease = take_lease(folder, process, config.checkpoint.takeover_seconds, cleanup)
         except UserError:
@@ -210,27 +219,28 @@ def find_earlier_attempt(
             return _Seen()
         if is_result_of(folder, config, accepted):
             return _Seen(is_begun=True, result=folder.read_result())
-        damages = [describe_damage(file) for file in (folder.metrics, folder.attempts)]
+        damages = tuple(filter(None, [describe_damage(file) for file in (folder.metrics, folder.attempts)]))
         saves = of_kind(folder.read_metrics(), SaveLine)
         last_write_seconds = next((line.last_write_seconds for line in reversed(saves) if line.last_write_seconds), 0.0)
+        store = CheckpointStore(folder.checkpoints, config.checkpoint.keep)
         # A save writes its line before its file, so a single line may be of a save that was killed before its file.
         has_saved = len(saves) > 1 or folder.is_finished
-        found = find_checkpoint(CheckpointStore(folder.checkpoints, config.checkpoint.keep), has_saved=has_saved)
-        path = None if found.path is None else str(found.path)
-        return _Seen(True, None, path, (*filter(None, damages), *found.notes))
+        return _Seen(is_begun=True, found=find_checkpoint(store, has_saved=has_saved), damages=damages)
 
-    found_here = dataclasses.astuple(strategy.all_succeed(look, "look for a checkpoint"))
-    seen = _Seen(*strategy.share_value(found_here, "agree on the checkpoint"))
-    content: dict[str, Any] | None = None
-    path, notes = Path(seen.path) if seen.path is not None else None, list(seen.notes)
-    if path is not None:
-        content = strategy.all_succeed(lambda: _read(path), "read the checkpoint")
-        differences = changed_settings(content["config"], config)
-        # Checked before the data are opened, which may take long.
-        with naming(notes):
-            strategy.all_succeed(lambda: _refuse(differences, accepted, content, config), "compare settings")
-        notes += [f"changed since: {line}" for line in describe_changes(differences)]
-    return EarlierAttempt(seen.is_begun, seen.result, path, content, tuple(notes), lease, last_write_seconds)
+    seen = strategy.all_succeed(look, "look for a checkpoint")
+    seen = strategy.share_value(seen, "agree on the checkpoint")
+    earlier = EarlierAttempt(
+        seen.is_begun,
+        result=seen.result,
+        damages=seen.damages,
+        notes=seen.damages,
+        lease=lease,
+        last_write_seconds=last_write_seconds,
+    )
+    if seen.found.path is None:
+        return earlier
+    # Its settings are checked before the data are opened, which may take long.
+    return take_up(seen.found, earlier, config, accepted, strategy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,8 +249,23 @@ class _Seen:
 
     is_begun: bool = False
     result: dict[str, Any] | None = None
-    path: str | None = None
-    notes: tuple[str, ...] = ()
+    found: Found = dataclasses.field(default_factory=lambda: Found(None))
+    damages: tuple[str, ...] = ()
+
+
+def take_up(
+    found: Found, earlier: EarlierAttempt, config: Config, accepted: Collection[str], strategy: SingleProcess
+) -> EarlierAttempt:
+    """`earlier` with the content of the checkpoint that was found. Raises `UserError` for settings that differ."""
+    path = found.path
+    assert path is not None
+    content = strategy.all_succeed(lambda: _read(path), "read the checkpoint")
+    differences = changed_settings(content["config"], config)
+    with naming([*earlier.damages, *found.notes]):
+        strategy.all_succeed(lambda: _refuse(differences, accepted, content, config), "compare settings")
+    changes = [f"changed since: {line}" for line in describe_changes(differences)]
+    notes = (*earlier.damages, *found.notes, *changes)
+    return dataclasses.replace(earlier, path=path, content=content, broken=found.broken, notes=notes)
 
 
 def _refuse(
@@ -252,14 +277,14 @@ def _refuse(
 
 @contextlib.contextmanager
 def naming(notes: Sequence[str]) -> Iterator[None]:
-    """Within the block, a refusal begins with `notes`, such as a damaged checkpoint that was set aside.
+    """Within the block, a refusal begins with `notes`, such as on a damaged checkpoint.
 
     The notes are printed below the banner, which a refused command does not reach.
     """
     try:
         yield
     except UserError as error:
-        raise UserError("\n".join([*notes, str(error)])) from error
+        raise UserError("\n".join([*(note for note in notes if note not in str(error)), str(error)])) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -281,7 +306,7 @@ def resume_from(
     if content is None:
         return earlier
     assert earlier.path is not None
-    notes = _compare_images(content["run"]["data"]["fingerprints"], prepared, accepted)
+    notes = _compare_images(content["run"].get("data", {}).get("fingerprints", {}), prepared, accepted)
     has_same_images = not notes
     if changed := changed_files(content["run"].get("code", {}), {"files": imported_files(sys.modules)}):
         notes.append(f"changed since: the code in {', '.join(changed)}")
@@ -298,7 +323,15 @@ def resume_from(
         )
     if has_same_images and ARITHMETIC not in accepted:
         _compare_trial(content, stepper)
-    refuse_other_batch(Cursor(**content["cursor"]), content["global_batch"], prepared.plan.global_batch)
+    cursor, num_steps = Cursor(**content["cursor"]), prepared.plan.num_steps
+    refuse_other_batch(cursor, content["global_batch"], prepared.plan.global_batch)
+    if cursor.step > num_steps:
+        raise UserError(
+            f"{earlier.path} is at {cursor}, and with these images and settings an epoch has {num_steps} steps. "
+            f"Restore the images and train.epoch_steps, or choose another --run-dir."
+        )
+    if not resumes_optimizer(content["config"], prepared.config):
+        notes.append("changed since: the optimizer, which begins without the state of the optimizer before")
     run_state.restore(content, stepper, earlier.path)
     return earlier.without_tensors(notes)
 

@@ -24,6 +24,7 @@ from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.distributed.step_sync import StepSync
+from signs_dist.errors import UserError
 from signs_dist.learning.losses import LossFunction
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import clip_gradients, set_learning_rate
@@ -91,6 +92,11 @@ class ForwardWithLoss(nn.Module):
         seed_device(images.device, keys[0])
         with self.precision.autocast():
             logits = self.model(images)  # [B, C]
+        if not isinstance(logits, Tensor):  # in training mode, where a trial in eval mode has not seen it
+            raise UserError(
+                f"the model returns a {type(logits).__name__} in training mode. It must return one tensor of logits, "
+                f"floating [images, classes]."
+            )
         losses = self.loss_function(logits, labels)  # [B]
         return losses, logits
 

@@ -22,6 +22,7 @@ from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_ker
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
+from signs_dist.models.outputs import require_logits, require_own_names
 from signs_dist.models.trainable import require_trainable
 from signs_dist.training.process import Process
 
@@ -103,6 +104,14 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         )
         model = build_model(config, len(data.classes), strategy.device)
         require_trainable(model)
+        require_own_names(model, config.model.name)
+        require_logits(
+            model,
+            config.model.name,
+            num_classes=len(data.classes),
+            image_size=config.data.image_size,
+            autocast=precision.autocast(),
+        )
         if config.train.sync_batchnorm:
             model = convert_sync_batchnorm(model, strategy, micro_batches.counts(strategy.world_size))
         if config.exact:

@@ -30,6 +30,7 @@ from signs_dist.training.earlier_attempt import (
     resume_from,
 )
 from signs_dist.training.exact_trial import require_exact, second_process
+from signs_dist.training.falling_back import fall_back, set_broken_aside
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState
@@ -107,10 +108,12 @@ def train(
                 cleanup.callback(run.stepper.close)
             if config.exact:
                 run.stepper.trial = require_exact(run.stepper, process, second)
+            earlier = fall_back(earlier, config, folder, run.stepper, accepted, process)
             earlier = strategy.all_succeed(
                 lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
                 "load the checkpoint",
             )
+        earlier = strategy.all_succeed(lambda: set_broken_aside(earlier, config, folder), "set broken files aside")
         # To the end: until the attempt has its last line in attempts.jsonl, a signal sets a flag and nothing else.
         cleanup.enter_context(run.stop.handling())
         attempt = _begin(run, earlier)

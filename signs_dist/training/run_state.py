@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from signs_dist.checkpointing import tensors
+from signs_dist.checkpointing.content import FORMAT
+from signs_dist.checkpointing.fitting import Expected, find_misfits, resumes_optimizer
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.data.plan import EpochPlan
+from signs_dist.errors import UserError
 from signs_dist.learning.metrics import RunningSums, Score
-from signs_dist.models.weights import named_weights
+from signs_dist.models.weights import named_weights, plain_name
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.stepper import Stepper
-
-FORMAT = 2
-"""The version of a checkpoint's content."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,14 +174,25 @@ class RunState:
     def restore(self, content: Mapping[str, Any], stepper: Stepper, source: Path) -> None:
         """Load the content of a checkpoint into this state and the stepper, on every process.
 
+        Args:
+            content: from `read_checkpoint`.
+            stepper: whose model, average, optimizer and scaler are loaded.
+            source: the file of the checkpoint, for messages.
+
         Raises:
-            UserError: the checkpoint is of another model; the message names `source`, its file.
+            UserError: the checkpoint does not fit this run, as one of another model. Nothing is loaded.
         """
         state = stepper.state
+        if misfits := find_misfits(content, expected_of(stepper)):
+            raise UserError(
+                f"{source} does not fit this run: {misfits[0]}. Use the config that it was made with, or choose "
+                f"another --run-dir."
+            )
         tensors.put_weights(state.model, content["model"], source)
         if state.average is not None and content["ema"] is not None:
             state.average.load_state_dict(content["ema"])
-        tensors.put_optimizer(state.optimizer, content["optimizer"], source)
+        if resumes_optimizer(content["config"], stepper.prepared.config):
+            tensors.put_optimizer(state.optimizer, content["optimizer"], source)
         if content["scaler"]:
             state.scaler.load_state_dict(content["scaler"])
         self.cursor = Cursor(**content["cursor"])
@@ -189,6 +200,22 @@ class RunState:
         self._sums = content["sums"]
         self.best = Best(**content["best"]) if content["best"] is not None else None
         self.clock.add(float(content["train_seconds"]))
+
+
+def expected_of(stepper: Stepper) -> Expected:
+    """What a checkpoint must fit, so that `RunState.restore` can load it into the stepper."""
+    prepared, state = stepper.prepared, stepper.state
+    parameters = state.model.named_parameters()
+    return Expected(
+        weights=named_weights(state.model),
+        trainable={plain_name(name) for name, parameter in parameters if parameter.requires_grad},
+        parameters=[parameter for group in state.optimizer.param_groups for parameter in group["params"]],
+        groups=state.optimizer.state_dict()["param_groups"],
+        config=prepared.config,
+        num_steps=prepared.plan.num_steps,
+        num_classes=len(prepared.data.classes),
+        fingerprint=prepared.fingerprints["train"],
+    )
 
 
 def arithmetic(prepared: Prepared) -> dict[str, Any]:

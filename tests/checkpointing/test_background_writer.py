@@ -50,7 +50,7 @@ def test_a_save_that_fails_ends_the_run_or_warns(tmp_path: Path, warns: bool) ->
     writer.submit(Cursor(1, 0), content(1), None, lambda: None)
     if warns:
         writer.wait()
-        assert f"cannot write {tmp_path / 'file' / 'epoch0001-step000000.pt'}: " in said[0]
+        assert f"cannot write {tmp_path / 'file' / 'epoch-0001.pt'}: " in said[0]
         assert said[0].endswith("Training continues without this checkpoint (checkpoint.on_error=warn).")
     else:
         with pytest.raises(SaveError, match="cannot write"):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import resource
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,19 +18,24 @@ import numpy as np
 import pytest
 import torch
 
-from signs_dist.checkpointing.resume_rules import find_checkpoint
+from signs_dist.checkpointing.resume_rules import find_checkpoint, set_aside
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
 from signs_dist.errors import CheckpointError, SaveError, TrainingFailedError, UserError
 from signs_dist.rehearsal.save_stages import STAGES, watching_saves
 from signs_dist.run_folder.digest import digest_path, find_damage
+from tests.checkpointing.contents import make_content
 from tests.checkpointing.test_tensors import Evil
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 def content(number: int, num_values: int = 500) -> dict[str, Any]:
-    weights = torch.full((num_values,), float(number))
-    return {"format": 2, "model": {"w": weights}, "optimizer": {}, "cursor": {"epoch": number, "step": 0}, "config": {}}
+    return make_content(number, num_values=num_values)
+
+
+def content_of(epoch: int, number: int) -> dict[str, Any]:
+    """The content of epoch `epoch`, in which `number_in` finds another number."""
+    return make_content(epoch, model={"w": torch.full((500,), float(number))})
 
 
 def number_in(path: Path) -> int:
@@ -65,7 +72,7 @@ def names(folder: Path) -> set[str]:
 
 def test_the_newest_and_the_best_are_kept_each_with_its_digest(tmp_path: Path) -> None:
     write(tmp_path, range(1, 6), keep=2, best=2)
-    assert names(tmp_path) == {"epoch0002-step000000.pt", "epoch0004-step000000.pt", "epoch0005-step000000.pt"} | {
+    assert names(tmp_path) == {"epoch-0002.pt", "epoch-0004.pt", "epoch-0005.pt"} | {
         "best.pt",
         "last.pt",
     }
@@ -86,7 +93,7 @@ def test_a_saved_place_is_not_written_again(tmp_path: Path) -> None:
     store = write(tmp_path, range(1, 3))
     assert store.write(Cursor(2, 0), content(9), Cursor(1, 0)) == 0
     assert number_in(tmp_path / "last.pt") == 2
-    (tmp_path / "epoch0002-step000000.pt").write_bytes(b"broken")
+    (tmp_path / "epoch-0002.pt").write_bytes(b"broken")
     assert store.write(Cursor(2, 0), content(9), Cursor(1, 0)) > 0
     assert number_in(tmp_path / "last.pt") == 9
 
@@ -120,7 +127,7 @@ def test_a_kill_at_any_stage_of_a_save(tmp_path: Path, stage: str) -> None:
     # And the run resumes from there.
     store.write(Cursor(6, 0), content(6), Cursor(1, 0))
     assert number_in(tmp_path / "last.pt") == 6
-    assert "epoch0001-step000000.pt" in names(tmp_path)
+    assert "epoch-0001.pt" in names(tmp_path)
 
 
 def test_a_kill_while_the_second_names_are_written(tmp_path: Path) -> None:
@@ -128,31 +135,33 @@ def test_a_kill_while_the_second_names_are_written(tmp_path: Path) -> None:
     write(tmp_path, range(1, 3))
     digest_path(tmp_path / "last.pt").write_text("0" * 64 + "  last.pt\n")
     found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
-    assert found.path == tmp_path / "epoch0002-step000000.pt"
+    assert found.path == tmp_path / "epoch-0002.pt"
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Path, bytes]:
     """A folder with checkpoints 1 and 2, and the bytes of 2."""
     write(tmp_path, range(1, 3))
-    return tmp_path, (tmp_path / "epoch0002-step000000.pt").read_bytes()
+    return tmp_path, (tmp_path / "epoch-0002.pt").read_bytes()
 
 
 def assert_falls_back(folder: Path, damaged: bytes) -> None:
-    newest = folder / "epoch0002-step000000.pt"
+    newest = folder / "epoch-0002.pt"
     good_digest = digest_path(newest).read_text()
     newest.unlink(missing_ok=True)  # last.pt is the same file by another name
     newest.write_bytes(damaged)
-    found = find_checkpoint(CheckpointStore(folder, 2), has_saved=True)
-    assert found.path == folder / "epoch0001-step000000.pt"
+    store = CheckpointStore(folder, 2)
+    found = find_checkpoint(store, has_saved=True)
+    assert found.path == folder / "epoch-0001.pt"
     assert found.notes == (
-        f"{newest} is broken: its SHA-256 differs from the SHA-256 beside it. It was renamed to "
-        "epoch0002-step000000.pt.broken.",
+        f"{newest} is broken: its SHA-256 differs from the SHA-256 beside it.",
         f"the checkpoint before it is whole: {found.path}",
     )
+    assert newest.exists()  # nothing is renamed before the run resumes
+    assert set_aside(store, [newest]) == ["epoch-0002.pt was renamed to epoch-0002.pt.broken"]
     assert not newest.exists()
-    (folder / "epoch0002-step000000.pt.broken").unlink()
-    digest_path(folder / "epoch0002-step000000.pt.broken").unlink()
+    (folder / "epoch-0002.pt.broken").unlink()
+    digest_path(folder / "epoch-0002.pt.broken").unlink()
     digest_path(newest).write_text(good_digest)
 
 
@@ -180,21 +189,21 @@ def test_missing_and_added_bytes_matter(two: tuple[Path, bytes]) -> None:
     assert_falls_back(folder, good + b"\0")
 
 
-@pytest.mark.parametrize("digest", [None, "", "nothing\n", "0" * 64 + "  epoch0002-step000000.pt\n"])
+@pytest.mark.parametrize("digest", [None, "", "nothing\n", "0" * 64 + "  epoch-0002.pt\n"])
 def test_a_digest_that_is_missing_or_wrong(two: tuple[Path, bytes], digest: str | None) -> None:
     folder, _ = two
-    path = digest_path(folder / "epoch0002-step000000.pt")
+    path = digest_path(folder / "epoch-0002.pt")
     path.unlink()
     if digest is not None:
         path.write_text(digest)
     found = find_checkpoint(CheckpointStore(folder, 2), has_saved=True)
-    assert found.path == folder / "epoch0001-step000000.pt"
-    assert "epoch0002-step000000.pt is broken: " in found.notes[0]
+    assert found.path == folder / "epoch-0001.pt"
+    assert "epoch-0002.pt is broken: " in found.notes[0]
 
 
 def put(folder: Path, data: bytes, number: int = 2) -> Path:
     """A file in a checkpoint's place, with the right digest."""
-    path = folder / f"epoch{number:04}-step000000.pt"
+    path = folder / f"epoch-{number:04}.pt"
     path.unlink(missing_ok=True)
     path.write_bytes(data)
     digest_path(path).write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
@@ -209,7 +218,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
         read_checkpoint(path)
     found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
-    assert found.path == tmp_path / "epoch0001-step000000.pt"
+    assert found.path == tmp_path / "epoch-0001.pt"
     assert not mark.exists()
 
 
@@ -246,11 +255,11 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
     made = content(3, 100_000)
 
     def save() -> None:
-        path = tmp_path / "epoch0003-step000000.pt"
+        path = tmp_path / "epoch-0003.pt"
         with pytest.raises(SaveError) as caught:
             CheckpointStore(tmp_path, 2).write(Cursor(3, 0), made, Cursor(1, 0))
         assert str(caught.value).startswith(f"no space left while writing {path}: File too large.")
-        assert "A checkpoint needs 401," in str(caught.value)
+        assert re.search(r"A checkpoint needs 80\d,", str(caught.value))  # 400,000 of them are weights
 
     assert in_child(limited(50_000, save)) == 0
     assert not list(tmp_path.glob(".*"))
@@ -264,7 +273,7 @@ def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path: Path) -> None:
 
     def spoil(stage: str) -> None:
         if stage == "after rename":
-            path = tmp_path / "epoch0003-step000000.pt"
+            path = tmp_path / "epoch-0003.pt"
             path.write_bytes(path.read_bytes()[:-1] + b"?")
 
     store = CheckpointStore(tmp_path, 2)
@@ -273,7 +282,7 @@ def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path: Path) -> None:
         pytest.raises(SaveError, match="differs when read back: its SHA-256 differs from the SHA-256 beside it"),
     ):
         store.write(Cursor(3, 0), content(3), Cursor(1, 0))
-    assert names(tmp_path) >= {f"epoch000{number}-step000000.pt" for number in (1, 2)}
+    assert names(tmp_path) >= {f"epoch-000{number}.pt" for number in (1, 2)}
 
 
 def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +305,7 @@ def test_any_plain_content_is_saved_and_loaded_in_a_loop_of_ones_own(tmp_path: P
         optimizer.step()
         saved = {"net": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "note": ("a", None)}
         path = store.save(saved, step=step, is_best=step == 2)
-        assert path == tmp_path / "own" / f"epoch0000-step00000{step}.pt"
+        assert path == tmp_path / "own" / f"epoch-0001-step-00000{step}.pt"
     content = CheckpointStore(tmp_path / "own").load()
     assert content is not None
     assert (content["step"], content["note"]) == (5, ("a", None))
@@ -312,7 +321,7 @@ def test_a_broken_checkpoint_is_passed_over_with_a_warning(tmp_path: Path) -> No
         store.save({"value": torch.tensor(step)}, epoch=3, step=step)
     newest, before = (path for _, path in store.files())
     newest.write_bytes(newest.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match=r"step000002.pt is broken: .*step000001.pt is loaded instead"):
+    with pytest.warns(UserWarning, match=r"step-000002.pt is broken: .*step-000001.pt is loaded instead"):
         content = store.load()
     assert content is not None
     assert content["value"].item() == 1
@@ -348,19 +357,19 @@ def test_a_run_that_begins_keeps_none_of_what_was_there(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
     assert len(store.take_notes()) == 5  # three places, last.pt and best.pt
     assert store.take_notes() == []
-    assert store.write(Cursor(4, 0), content(9), None) > 0
-    assert names(tmp_path) == {"epoch0004-step000000.pt", "last.pt"}
-    assert number_in(tmp_path / "epoch0004-step000000.pt") == 9
+    assert store.write(Cursor(4, 0), content_of(4, 9), None) > 0
+    assert names(tmp_path) == {"epoch-0004.pt", "last.pt"}
+    assert number_in(tmp_path / "epoch-0004.pt") == 9
 
 
 def test_a_run_that_resumes_keeps_what_came_before(tmp_path: Path) -> None:
     write(tmp_path, range(1, 6), keep=9)
     store = CheckpointStore(tmp_path, 9)
-    store.begin(tmp_path / "epoch0003-step000000.pt")
-    assert foreign(tmp_path) == {"epoch0004-step000000.pt.foreign", "epoch0005-step000000.pt.foreign"}
-    assert store.newest() == tmp_path / "epoch0003-step000000.pt"
+    store.begin(tmp_path / "epoch-0003.pt")
+    assert foreign(tmp_path) == {"epoch-0004.pt.foreign", "epoch-0005.pt.foreign"}
+    assert store.newest() == tmp_path / "epoch-0003.pt"
     assert number_in(tmp_path / "best.pt") == 1
-    store.write(Cursor(4, 0), content(8), Cursor(1, 0))
+    store.write(Cursor(4, 0), content_of(4, 8), Cursor(1, 0))
     assert [number_in(path) for _, path in store.files()] == [8, 3, 2, 1]
 
 
@@ -376,7 +385,7 @@ def test_a_checkpoint_of_another_process_is_set_aside(tmp_path: Path, number: in
     store.write(Cursor(5, 0), content(5), None)
     assert [number_in(path) for _, path in store.files()] == [5, 4, 1]
     assert number_in(tmp_path / "last.pt") == 5
-    path = tmp_path / f"epoch{number:04}-step000000.pt"
+    path = tmp_path / f"epoch-{number:04}.pt"
     assert store.take_notes() == [
         f"{path} is a checkpoint that this run did not write. It was renamed to {path.name}.foreign."
     ]
@@ -384,14 +393,14 @@ def test_a_checkpoint_of_another_process_is_set_aside(tmp_path: Path, number: in
 
 def test_a_checkpoint_that_replaced_an_own_one_is_set_aside(tmp_path: Path) -> None:
     store = write(tmp_path, range(1, 3))
-    put(tmp_path, (tmp_path / "epoch0001-step000000.pt").read_bytes() + b"x", 2)
+    put(tmp_path, (tmp_path / "epoch-0001.pt").read_bytes() + b"x", 2)
     store.write(Cursor(3, 0), content(3), None)
-    assert foreign(tmp_path) == {"epoch0002-step000000.pt.foreign"}
+    assert foreign(tmp_path) == {"epoch-0002.pt.foreign"}
 
 
 def test_a_digest_that_cannot_be_read_sets_nothing_aside(tmp_path: Path) -> None:
     store = write(tmp_path, range(1, 3))
-    digest_path(tmp_path / "epoch0002-step000000.pt").unlink()
+    digest_path(tmp_path / "epoch-0002.pt").unlink()
     store.write(Cursor(3, 0), content(3), Cursor(1, 0))
     assert foreign(tmp_path) == set()
 
@@ -414,7 +423,7 @@ def test_a_loop_that_begins_again_is_not_overruled_by_its_earlier_files(tmp_path
 def test_the_best_gets_its_name_also_after_a_kill_between_its_two_names(tmp_path: Path) -> None:
     write(tmp_path, range(1, 3), best=1)
     store = CheckpointStore(tmp_path, 2)
-    store.begin(tmp_path / "epoch0002-step000000.pt")
+    store.begin(tmp_path / "epoch-0002.pt")
     assert number_in(tmp_path / "best.pt") == 1
     store.write(Cursor(3, 0), content(3), Cursor(2, 0))  # 2 was the best, and the kill came before it was named
     assert number_in(tmp_path / "best.pt") == 2
@@ -437,5 +446,124 @@ def test_a_checkpoint_gets_no_name_once_the_folder_is_lost(tmp_path: Path, stage
         store.write(Cursor(2, 0), content(2), None)
     with pytest.raises(TrainingFailedError):
         store.write(Cursor(3, 0), content(3), None)
-    assert names(tmp_path) == {"epoch0001-step000000.pt", "last.pt"}
+    assert names(tmp_path) == {"epoch-0001.pt", "last.pt"}
     assert number_in(tmp_path / "last.pt") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "cursor"),
+    [
+        ("epoch-0005.pt", Cursor(5, 0)),
+        ("epoch-0000.pt", Cursor(0, 0)),
+        ("epoch-0005-step-000120.pt", Cursor(4, 120)),
+        ("epoch-12345-step-1234567.pt", Cursor(12344, 1234567)),
+        ("epoch0004-step000120.pt", Cursor(4, 120)),  # of an earlier release
+        ("epoch0005-step000000.pt", Cursor(5, 0)),
+        ("epoch-0005-step-000000.pt", None),  # the end of epoch 4 has one name
+        ("epoch-0000-step-000003.pt", None),
+        ("epoch-5.pt", None),
+        ("epoch-٠٠٠٥.pt", None),
+        ("epoch-0005.pt.broken", None),
+        (f"epoch-{'9' * 5000}.pt", None),
+        ("last.pt", None),
+    ],
+)
+def test_the_place_in_a_name(name: str, cursor: Cursor | None) -> None:
+    assert Cursor.of_file(Path(name)) == cursor
+    if cursor is not None and name.startswith("epoch-"):
+        assert cursor.file_name == name
+
+
+@pytest.mark.parametrize(
+    ("cursor", "words"),
+    [(Cursor(4, 120), "epoch 5, step 120"), (Cursor(5, 0), "epoch 5"), (Cursor(0, 0), "the beginning")],
+)
+def test_a_place_in_words_counts_as_its_name(cursor: Cursor, words: str) -> None:
+    assert str(cursor) == words
+
+
+def test_names_of_both_releases_are_ordered_by_place(tmp_path: Path) -> None:
+    names = ["epoch0001-step000000.pt", "epoch-0002-step-000003.pt", "epoch0001-step000004.pt", "epoch-0002.pt"]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "epoch0002-step000000.pt").touch()
+    (tmp_path / "epoch-10000.pt").touch()
+    store = CheckpointStore(tmp_path)
+    found = [path.name for _, path in reversed(store.files())]
+    assert found == [*names[:3], "epoch0002-step000000.pt", "epoch-0002.pt", "epoch-10000.pt"]
+
+
+def test_old_checkpoints_of_an_earlier_release_are_deleted_in_turn(tmp_path: Path) -> None:
+    for number in (1, 2):
+        torch.save(content(number), tmp_path / "a.pt")
+        old = put(tmp_path, (tmp_path / "a.pt").read_bytes(), number)
+        old.rename(tmp_path / f"epoch{number:04}-step000000.pt")
+        digest_path(old).rename(digest_path(tmp_path / f"epoch{number:04}-step000000.pt"))
+    (tmp_path / "a.pt").unlink()
+    CheckpointStore(tmp_path, 2).write(Cursor(3, 0), content(3), Cursor(1, 0))
+    assert {path.name for path in tmp_path.glob("epoch*.pt")} == {
+        "epoch0001-step000000.pt",  # the best
+        "epoch0002-step000000.pt",
+        "epoch-0003.pt",
+    }
+
+
+def make_socket(path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"/proc/self/fd/{folder}/{path.name}")  # a socket's path is short
+    finally:
+        os.close(folder)
+
+
+OTHER_KINDS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "folder": (Path.mkdir, "it is a folder, not a file"),
+    "pipe": (os.mkfifo, "it is a pipe (FIFO), not a file"),
+    "socket": (make_socket, "it is a socket, not a file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a file"),
+    "loop": (lambda path: path.symlink_to(path.name), "it is a loop of links, not a file"),
+    "link": (lambda path: path.symlink_to("nowhere"), "it is a link to nothing, not a file"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_what_is_no_file_is_passed_over_and_renamed(tmp_path: Path, kind: str) -> None:
+    make, told = OTHER_KINDS[kind]
+    store = write(tmp_path, range(1, 2))
+    newest = tmp_path / "epoch-0002.pt"
+    make(newest)
+    digest_path(newest).write_text(f"{'0' * 64}  {newest.name}\n")
+    found = find_checkpoint(store, has_saved=True)
+    assert found.path == tmp_path / "epoch-0001.pt"
+    assert found.notes[0] == f"{newest} is broken: {told}."
+    set_aside(store, [newest])
+    assert os.path.lexists(f"{newest}.broken")
+    assert store.write(Cursor(2, 0), content(2), None) > 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_a_digest_that_is_no_file(tmp_path: Path, kind: str) -> None:
+    make, told = OTHER_KINDS[kind]
+    write(tmp_path, range(1, 3))
+    digest = digest_path(tmp_path / "epoch-0002.pt")
+    digest.unlink()
+    make(digest)
+    assert find_damage(tmp_path / "epoch-0002.pt") == told.replace("it is", f"{digest.name} is")
+    found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
+    assert found.path == tmp_path / "epoch-0001.pt"
+
+
+def test_remains_that_cannot_be_removed_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / ".epoch-0001.pt.part").mkdir()
+    (tmp_path / "epoch-0001.pt.sha256").mkdir()
+    assert find_checkpoint(CheckpointStore(tmp_path), has_saved=False).path is None
+
+
+def test_another_format_is_refused_and_renames_nothing(tmp_path: Path) -> None:
+    store = write(tmp_path, range(1, 2))
+    torch.save(content(2) | {"format": 999}, tmp_path / "newer.pt")
+    path = put(tmp_path, (tmp_path / "newer.pt").read_bytes())
+    with pytest.raises(UserError, match=r"epoch-0002\.pt has format 999, .* reads format 2\. Resume with the release"):
+        find_checkpoint(store, has_saved=True)
+    assert path.exists()

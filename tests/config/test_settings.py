@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from signs_dist.config.messages import describe_field
 from signs_dist.config.reading import dump_config, load_config
-from signs_dist.config.section import flatten
+from signs_dist.config.section import WEEK_SECONDS, YEAR_SECONDS, flatten
 from signs_dist.config.settings import Config, LossConfig
+from signs_dist.errors import UserError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
@@ -59,8 +64,8 @@ def read_back(config: Config, tmp_path: Path) -> Config:
 @given(
     args=st.dictionaries(TEXT.filter(lambda key: key != "<<"), PLAIN, max_size=4),
     root=st.none() | TEXT.filter(bool),
-    lr=st.floats(min_value=1e-300, max_value=1e300),
-    mean=st.tuples(FINITE, FINITE, FINITE),
+    lr=st.floats(min_value=1e-300, max_value=1e30),
+    mean=st.tuples(*3 * [st.floats(min_value=-1000, max_value=1000)]),
     seed=st.integers(min_value=0, max_value=2**63 - 1),
     workers=st.just("auto") | st.integers(min_value=0, max_value=64),
     loss=st.sampled_from(["cross_entropy", "bce", "mse", "l1"]),
@@ -125,3 +130,57 @@ def test_every_setting_says_what_it_is() -> None:
             else:
                 assert field.description, f"{section.__name__}.{name} has no docstring"
     assert len(flatten(Config())) > 40
+
+
+def numeric_settings() -> list[str]:
+    """The settings that take a number, or a list of numbers, by what the manual says."""
+    fields = {name: describe_setting(name) for name, _ in flatten(Config())}
+    return [name for name, text in fields.items() if "number" in text]
+
+
+def describe_setting(name: str) -> str:
+    section: Any = Config
+    *parents, key = name.split(".")
+    for parent in parents:
+        section = section.model_fields[parent].annotation
+    return describe_field(section.model_fields[key])
+
+
+def test_the_numeric_settings_are_found() -> None:
+    assert {"seed", "data.std", "checkpoint.takeover_seconds", "optim.betas"} <= set(numeric_settings())
+    assert len(numeric_settings()) >= 45
+
+
+@pytest.mark.parametrize("name", numeric_settings())
+@pytest.mark.parametrize(
+    "text", ["1e308", "-1e308", ".nan", ".inf", "-.inf", str(10**31), "9" * 5000, "''", "inf", "nan"]
+)
+def test_no_number_is_without_bounds(name: str, text: str) -> None:
+    count = 3 if name in ("data.mean", "data.std") else 2 if name == "optim.betas" else 0
+    value = f"[{', '.join([text] * count)}]" if count else text
+    optimizer = ["optim.name=rmsprop"] if name == "optim.alpha" else ["optim.name=adamw"]
+    others = optimizer if name in ("optim.alpha", "optim.betas", "optim.eps") else []
+    with pytest.raises(UserError) as refused:
+        load_config(None, [*others, f"{name}={value}"])
+    message = str(refused.value)
+    assert name in message
+    assert len(message) < 900
+    assert re.search(r"It takes .*(number)|at least 0 and below 1|too many digits", message), message
+    if "It takes" in message and not count:
+        assert re.search(r"(at least|above) .* and (at most|below) ", message), message
+
+
+@pytest.mark.parametrize("name", numeric_settings())
+def test_an_empty_number_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"{re.escape(name)}=: there is no value"):
+        load_config(None, [f"{name}="])
+
+
+def test_the_longest_waits_fit_what_the_system_takes() -> None:
+    """Sockets and poll() take milliseconds as 32-bit numbers."""
+    assert 1000 * WEEK_SECONDS < 2**31
+    assert YEAR_SECONDS < threading.TIMEOUT_MAX
+    for name in ("rendezvous_seconds", "timeout_seconds", "stall_seconds"):
+        assert load_config(None, [f"processes.{name}={WEEK_SECONDS}"])
+    with socket.socket() as one:
+        one.settimeout(WEEK_SECONDS)

@@ -20,8 +20,8 @@ def test_the_page_holds_every_setting_with_its_default_and_its_docstring() -> No
     rows = [line for line in settings_page().splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == [key for key, _ in flatten(Config())]
     assert (
-        "| `optim.lr` | `0.1` | a number, above 0 | Peak learning rate. It is used as written and never scaled by the "
-        "batch or the number of processes. |"
+        "| `optim.lr` | `0.1` | a number, above 0 and at most 1e+30 | Peak learning rate. It is used as written and "
+        "never scaled by the batch or the number of processes. |"
     ) in rows
     assert (
         "| `train.num_threads` | `auto` | a whole number, at least 1 and at most 1024, or auto | "

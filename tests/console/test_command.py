@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -204,3 +206,21 @@ def test_config_and_settings_can_be_passed_on(given: list[str]) -> None:
     add_config_arguments(parser)
     options = parser.parse_intermixed_args(given)
     assert config_arguments(options.config, options.overrides) == given
+
+
+@pytest.mark.parametrize(
+    ("module", "flag"),
+    [
+        *(("parity", "--steps"), ("drill", "--kills"), ("drill", "--runs"), ("drill", "--seed")),
+        *(("drill", "--world-size"), ("data.synthetic", "--train"), ("data.synthetic", "--seed")),
+        *(("data.synthetic", "--size"), ("data.synthetic", "--processes"), ("data.audit", "--processes")),
+    ],
+)
+@pytest.mark.parametrize("text", ["1e308", "nan", "inf", str(10**30), f"-{10**30}", "9" * 5000, "", "1.5", "x"])
+def test_a_flag_s_number_has_bounds(module: str, flag: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main = importlib.import_module(f"signs_dist.{module}").main
+    with pytest.raises(SystemExit) as ended:
+        main([*(["."] if module == "data.audit" else []), f"{flag}={text}"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"error: argument {flag}: .{{0,40}} is not legal: type a whole number of at most \d+\.", said)

@@ -186,7 +186,7 @@ def test_a_full_disk_under_the_run(
     more = ["data.image_size=16", "model.name=signs_net", "train.global_batch=4", "train.epochs=2"]
     assert run_command(train, [*arguments, *more]) == 74
     message = capsys.readouterr().err
-    assert f"no space left while writing {full_disk / 'run' / 'checkpoints' / 'epoch0001-step000000.pt'}" in message
+    assert f"no space left while writing {full_disk / 'run' / 'checkpoints' / 'epoch-0001.pt'}" in message
     assert re.search(r"[\d,]+ bytes are free there: free some space\. A checkpoint needs [\d,]+ bytes", message)
     assert not (full_disk / "run" / "result.json").exists()
     assert [path.name for path in (full_disk / "run" / "checkpoints").iterdir()] == []

@@ -35,7 +35,7 @@ def test_a_killed_worker_is_started_again_and_goes_on(colours: Path, whole: Path
         ended = finish(process)
     assert ended.code == 0, ended.out + ended.err
     assert "rank 1 of 2 was killed" in ended.err
-    assert "attempt 2 resumes at epoch " in ended.out
+    assert "attempt 2 resumes after epoch " in ended.out
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
     assert_same(folder, whole)
     attempts = lines(folder / "attempts.jsonl")

@@ -189,9 +189,9 @@ def test_a_loss_that_is_no_number_on_one_rank_stops_all_before_the_weights_move(
     ends = run_ranks(2, train_command(*arguments), tmp_path, path)
     assert [end.code for end in ends] == [1, 1]
     # Exact mode tries the first micro-batch twice before: the fifth call is that of the third step.
-    newest = tmp_path / "run" / "checkpoints" / "epoch0000-step000002.pt"
+    newest = tmp_path / "run" / "checkpoints" / "epoch-0001-step-000002.pt"
     assert "is not a finite number at epoch 1, step 3, in micro-batch 1." in ends[0].err
-    assert "the last good state is in run/checkpoints/epoch0000-step000002.pt" in ends[0].err
+    assert "the last good state is in run/checkpoints/epoch-0001-step-000002.pt" in ends[0].err
     last = json.loads((tmp_path / "run" / "attempts.jsonl").read_text().splitlines()[-1])
     assert last["last_step"] == 2
     saved = torch.load(newest, weights_only=True)

@@ -88,7 +88,7 @@ def test_killed_at_any_step_and_gone_on_with_on_other_numbers_of_processes(
     assert not (tmp_path / "run" / "result.json").exists()
     ended = run(launch(1, *arguments), tmp_path)
     assert ended.code == 0, ended.err
-    assert "attempt 5 resumes at epoch 4 step " in ended.out
+    assert "attempt 5 resumes after epoch 4, step " in ended.out
     assert_same(tmp_path / "run", whole)
     attempts = lines(tmp_path / "run" / "attempts.jsonl")
     assert [(line["attempt"], line["event"]) for line in attempts] == [
@@ -273,7 +273,7 @@ def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path
     assert find_damage(newest) == ""  # the old file is as it was
     if on_error == "stop":
         assert ended.code == 74
-        assert "error: no space left while writing run/checkpoints/epoch00" in ended.err
+        assert "error: no space left while writing run/checkpoints/epoch-00" in ended.err
         assert "free. Free some space and repeat the command: it resumes from the checkpoint before." in ended.err
         assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith(
             "SaveError: no space left while writing"

@@ -302,7 +302,7 @@ def train_and_lose_the_node(site: Site, *, freeze: bool = False) -> tuple[str, i
     """
     settings = site.settings("checkpoint.every_steps=10", "checkpoint.takeover_seconds=200")
     job = site.submit("--", "--run-dir", "run", *settings)
-    wait_for(site.folder / "run" / "checkpoints" / "epoch0001-step000003.pt.sha256")  # of step 30, and written
+    wait_for(site.folder / "run" / "checkpoints" / "epoch-0002-step-000003.pt.sha256")  # of step 30, and written
     if freeze:
         site.await_step("run", 32)
         os.kill(ranks_of(site, "run")[0], signal.SIGSTOP)

@@ -68,14 +68,14 @@ def test_a_stop_and_a_kill_change_nothing(expected: str, tmp_path: Path) -> None
         wait_for(tmp_path / "paused2")
         os.kill(rank_pid(process.pid, "2"), signal.SIGTERM)
         assert finish(process).code == 0
-    assert newest(tmp_path) == "epoch0000-step000014.pt"
+    assert newest(tmp_path) == "epoch-0001-step-000014.pt"
     # On 1 process: SIGKILL after step 23, whose last save is that of step 20.
     (tmp_path / "paused0").unlink()
     with started(command(1, "pausing.py", "checkpoints", "23", "600"), tmp_path) as process:
         wait_for(tmp_path / "paused0")
         kill_tree(process.pid)
         assert finish(process).code == -signal.SIGKILL
-    assert newest(tmp_path) == "epoch0000-step000020.pt"
+    assert newest(tmp_path) == "epoch-0001-step-000020.pt"
     assert result(run(command(2, str(EXAMPLE), "checkpoints"), tmp_path)) == expected
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from signs_dist.data.batches import Batch
 from signs_dist.errors import UserError
 from signs_dist.evaluate import main as evaluate
 from signs_dist.inference.trained_model import TrainedModel, find_weights, load_model, use_threads
+from signs_dist.run_folder.digest import digest_path, file_sha256
 from signs_dist.run_folder.folder import RunFolder
 from tests.inference.runs import make_run
 from tests.training.parts import make_process
@@ -101,16 +104,14 @@ def test_flips_are_averaged_where_the_config_says_so(tmp_path: Path) -> None:
 def test_each_file_of_weights_has_a_name(run: Path, weights: str) -> None:
     model = load_model(run, weights=weights)
     store = run / "checkpoints"
-    expected = {"final": run / "model.pt", "best": store / "best.pt", "last": store / "epoch0003-step000000.pt"}[
-        weights
-    ]
+    expected = {"final": run / "model.pt", "best": store / "best.pt", "last": store / "epoch-0003.pt"}[weights]
     assert model.source == expected
     content = torch.load(expected, weights_only=True)
     assert digest(model) == weights_sha256(content if weights == "final" else content["model"])
 
 
 def test_weights_of_a_file(run: Path) -> None:
-    path = run / "checkpoints" / "epoch0001-step000000.pt"
+    path = run / "checkpoints" / "epoch-0001.pt"
     model = load_model(run, weights=str(path))
     assert model.source == path
     assert digest(model) != digest(load_model(run))
@@ -119,6 +120,49 @@ def test_weights_of_a_file(run: Path) -> None:
 def test_the_average_is_what_a_checkpoint_gives(tmp_path: Path) -> None:
     run = make_run(tmp_path, "ema.decay=0.9", "train.epochs=1")
     assert digest(load_model(run, weights="last")) == digest(load_model(run, weights="final"))
+
+
+def craft(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change what a checkpoint holds, and give it the SHA-256 of its new bytes."""
+    content = torch.load(path, weights_only=True)
+    change(content)
+    path.unlink()  # it is the same file as another by its other name
+    torch.save(content, path)
+    digest_path(path).write_text(f"{file_sha256(path)}  {path.name}\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda content: content["model"].update({"conv1.bias": torch.zeros(4).long()}),
+         "other types: conv1.bias is int64, the model's float32"),
+        (lambda content: content["model"].update({"module.conv1.bias": torch.zeros(4)}),
+         "holds both conv1.bias and module.conv1.bias"),
+        (lambda content: content["model"].update({"conv1.bias": torch.zeros(4).to_sparse()}), "is not a dense tensor"),
+        (lambda content: content["model"].clear(), "is broken: model is a dict of 0"),
+        (lambda content: content["model"].update({"conv1.bias": "x"}), "is broken: model['conv1.bias'] is 'x'"),
+        (lambda content: content["cursor"].update(epoch=-1), "is broken: cursor.epoch is -1"),
+        (lambda content: content.pop("best"), "is broken: it has no best"),
+        (lambda content: content.update(format=999), "has format 999, and this release of signs_dist reads format 2"),
+    ],
+)  # fmt: skip
+def test_a_crafted_checkpoint_is_not_evaluated(copy: Path, change: Callable[[dict[str, Any]], Any], told: str) -> None:
+    craft(copy / "checkpoints" / "best.pt", change)
+    with pytest.raises(UserError) as refused:
+        load_model(copy, weights="best")
+    assert told in str(refused.value)
+    assert str(copy / "checkpoints" / "best.pt") in str(refused.value)
+
+
+def test_a_damaged_checkpoint_is_not_evaluated(copy: Path) -> None:
+    path = copy / "checkpoints" / "best.pt"
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(
+        UserError, match=r"best\.pt is broken: its SHA-256 differs .*Choose the weights of another file"
+    ):
+        load_model(copy, weights="best")
 
 
 def test_weights_that_are_not_there_yet(copy: Path) -> None:

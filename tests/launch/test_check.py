@@ -33,7 +33,10 @@ def test_a_model_that_cannot_be_meant_is_told(
     small = ["data.root=photos", "data.cache=cache", "data.image_size=16", "train.global_batch=4"]
     for name, told in (
         ("ends_python:network", "importing ends_python calls sys.exit. Put the code of the script below"),
-        ("too_few:network", "model.name=too_few:network gives [4, 2] for 4 images of 3 classes: it must give [4, 3]"),
+        (
+            "too_few:network",
+            "model.name=too_few:network has 2 outputs, and the data 3 classes. Let its last layer have",
+        ),
     ):
         arguments = ["--cluster", "local", "--dry-run", "--", "--run-dir", "run", f"model.name={name}", *small]
         assert run_command(main, arguments) == 2

@@ -39,6 +39,17 @@ def anything(**arguments):
 def nothing(num_classes):
     return "a network, honestly"
 
+def failing(num_classes):
+    return nn.Linear("a", num_classes)
+
+def wrong(num_classes):
+    return 1 + "x"
+
+class Abrupt(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        raise KeyError("weights")
+
 number = 3
 """
 
@@ -82,10 +93,17 @@ def test_a_function_will_do(module: str) -> None:
     [
         ("{}_absent:Net", {}, "there is no module {}_absent"),
         ("absent.package:Net", {}, "there is no module absent."),
-        ("{}:Nett", {}, "{} has no class Nett. It has Net, Sized, Demanding, Headless, Classless."),
+        ("{}:Nett", {}, "{} has no class Nett. It has Net, Sized, Demanding, Headless, Classless, Abrupt."),
         ("{}:number", {}, "{} has no class number."),
         ("{}:Headless", {}, "got an unexpected keyword argument 'num_classes'"),
         ("{}:Classless", {}, "takes no argument num_classes. Add it: the network must return"),
+        ("{}:failing", {}, "model.name={}:failing fails when it is built with num_classes=6: TypeError: "),
+        ("{}:wrong", {}, "fails when it is built with num_classes=6: TypeError: unsupported operand type(s)"),
+        ("{}:Abrupt", {}, "fails when it is built with num_classes=6: KeyError: 'weights' at "),
+        ("builtins:print", {}, "takes no argument num_classes"),
+        ("builtins:int", {}, "model.name=builtins:int "),
+        ("torch:zeros", {}, "model.name=torch:zeros "),
+        ("math:hypot", {}, "model.name=math:hypot "),
         ("{}:nothing", {}, "returns a str, which is not a torch.nn.Module"),
         ("{}:Net", {"with": 5}, "model.args.with is not an argument of {}:Net. {}:Net takes width=4."),
         ("{}:Demanding", {}, "model.args.depth is missing. {}:Demanding takes depth."),

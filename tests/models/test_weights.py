@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,58 @@ def test_a_file_that_is_no_state_dict(
     assert f"model.weights={path}" in str(caught.value)
     assert message in str(caught.value)
     assert capsys.readouterr().out == ""
+
+
+def quantized() -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces the end of these tensors
+        return torch.quantize_per_tensor(torch.zeros(2), 1.0, 0, torch.quint8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.update({"module.conv1.bias": torch.zeros(32)}), "both conv1.bias and module.conv1.bias"),
+        (lambda state: state.update({"_orig_mod.conv1.bias": torch.zeros(32)}), "both conv1.bias and _orig_mod.conv1."),
+        (lambda state: state.update({"conv1.bias": torch.zeros(32).to_sparse()}),
+         "conv1.bias is not a dense tensor (sparse_coo)"),
+        (lambda state: state.update({"conv1.weight": torch.zeros(32, 27).to_sparse_csr()}), "is not a dense tensor"),
+        (lambda state: state.update({"conv1.bias": torch.zeros(32, device="meta")}),
+         "conv1.bias is on the meta device, without values"),
+        (lambda state: state.update({"conv1.bias": quantized()}), "conv1.bias is quantized"),
+        (lambda state: state.update({"conv1.bias": torch.zeros(32, dtype=torch.int64)}),
+         "other types: conv1.bias is int64, the model's float32."),
+        (lambda state: state.update({"conv1.bias": torch.zeros(32, dtype=torch.bool)}), "conv1.bias is bool"),
+        (lambda state: state.update({"conv1.bias": torch.zeros(32, dtype=torch.complex64)}), "conv1.bias is complex64"),
+        (lambda state: state.update({"head.bias": torch.zeros(())}), "other shapes: head.bias is [], the model's [6]"),
+        (lambda state: state.update({"head.weight": torch.zeros(6, 3)}), "other shapes: head.weight is [6, 3]"),
+        (lambda state: state.update({"conv1.bias": torch.zeros(1).expand(2**40)}), "other shapes: conv1.bias is [1099"),
+        (lambda state: state.update({"conv1.bias": "x"}), "holds no weights"),
+        (lambda state: state.update({7: torch.zeros(1)}), "holds no weights"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+def test_weights_that_would_be_read_as_others_are_refused(
+    tmp_path: Path, trained: dict[str, Tensor], change: Any, message: str
+) -> None:
+    change(trained)
+    torch.save(trained, tmp_path / "model.pt")
+    with pytest.raises(UserError) as refused:
+        build(weights=str(tmp_path / "model.pt"))
+    assert message in str(refused.value)
+    assert str(refused.value).startswith(f"model.weights={tmp_path / 'model.pt'}")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floating_weights_are_converted(tmp_path: Path, trained: dict[str, Tensor], dtype: torch.dtype) -> None:
+    torch.save({name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in trained.items()},
+               tmp_path / "model.pt")  # fmt: skip
+    model = build(weights=str(tmp_path / "model.pt"))
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in model.state_dict().values())
+
+
+def test_the_weights_of_a_layout_with_gaps_are_read(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    wide = {name: torch.stack([tensor, tensor + 1], dim=-1)[..., 0] for name, tensor in trained.items()}
+    torch.save(wide, tmp_path / "model.pt")
+    assert differing(build(weights=str(tmp_path / "model.pt")), trained) == []

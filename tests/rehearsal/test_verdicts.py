@@ -37,7 +37,8 @@ def make_run(folder: Path, **changes: Any) -> RunFolder:
         ({"loss": 1.0000001}, 'other metrics: {"kind": "step", "epoch": 1, "step": 1, "images": 8, "train_loss": 1.0'),
         ({"more_lines": [step_line(3)]}, "other metrics: 2 lines → 3"),
         ({"result": {"weights_sha256": "b" * 64}}, f"weights_sha256: {'a' * 64} → {'b' * 64}"),
-        ({"files": ["epoch0001-step000000.pt.broken"]}, "checkpoints that could not be read: epoch0001-"),
+        ({"files": ["epoch-0001.pt.broken"]}, "checkpoints that could not be read: epoch-0001"),
+        ({"files": ["epoch-0002.pt"]}, "epoch-0002.pt is broken: epoch-0002.pt.sha256 does not exist."),
     ],
 )
 def test_a_loss_is_seen(tmp_path: Path, changes: Any, told: str | None) -> None:

@@ -73,7 +73,7 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     digest_path(path).write_text("0" * 64)
     os.mkfifo(path)
-    assert find_damage(path) == "it is not a file"
+    assert find_damage(path) == "it is a pipe (FIFO), not a file"
     path.unlink()
     path.mkdir()
-    assert find_damage(path) == "it is not a file"
+    assert find_damage(path) == "it is a folder, not a file"

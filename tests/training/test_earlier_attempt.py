@@ -20,10 +20,17 @@ from signs_dist.config.reading import dump_config
 from signs_dist.errors import UserError
 from signs_dist.models.trial import TrialDigest
 from signs_dist.monitoring import signals, waiting
+from signs_dist.run_folder.digest import digest_path
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import SaveLine
-from signs_dist.training.earlier_attempt import EarlierAttempt, find_earlier_attempt, naming, resume_from, take_lease
+from signs_dist.training.earlier_attempt import (
+    EarlierAttempt,
+    find_earlier_attempt,
+    naming,
+    resume_from,
+    take_lease,
+)
 from signs_dist.training.run_state import Best, RunState
 from signs_dist.training.stepper import Stepper
 from tests.training.parts import Made, make_config, make_process, make_silent, make_stepper, make_trainer, shown
@@ -88,19 +95,22 @@ def test_an_attempt_that_saved_nothing_is_begun_again(tmp_path: Path, cleanup: c
 
 
 def test_the_newest_checkpoint_is_taken_up(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
-    made = saved(tmp_path)
+    made = make_trainer(tmp_path)
+    made.saver.begin({"data": made.stepper.prepared.about_data()})
+    save_after(made, 4)
+    made.run_state.end_epoch(None)
     made.run_state.best = Best(1, 0.75, 0.5)
-    save_after(made, 1)
+    save_after(made, 3)
     earlier = find(tmp_path, cleanup, "seed=0")
-    assert earlier.path == made.folder.checkpoints / "epoch0000-step000003.pt"
+    assert earlier.path == made.folder.checkpoints / "epoch-0002-step-000003.pt"
     assert earlier.micro_batch == 8
     assert earlier.saved_at is not None
     assert earlier.last_write_seconds == pytest.approx(made.folder.read_metrics()[1].last_write_seconds)  # type: ignore[union-attr]
     again, state, stepper = resume(earlier, tmp_path)
-    assert (state.cursor, state.best, state.steps_done_here) == (Cursor(0, 3), Best(1, 0.75, 0.5), 0)
+    assert (state.cursor, state.best, state.steps_done_here) == (Cursor(1, 3), Best(1, 0.75, 0.5), 0)
     assert weights_sha256(plain_weights(stepper.state.model)) == weights_sha256(plain_weights(made.stepper.state.model))
     (_, place), source = again.banner_lines(state, stepper, 2)
-    assert place.startswith("attempt 2 resumes at epoch 1 step 3, images 24, lr ")
+    assert place.startswith("attempt 2 resumes after epoch 2, step 3, images 56, lr ")
     assert place.endswith(", best 75.0 %")
     assert source == ("from", str(earlier.path))
 
@@ -217,7 +227,7 @@ def test_the_global_batch_changes_between_epochs_only(tmp_path: Path, cleanup: c
 
 def break_newest(made: Made) -> None:
     save_after(made, 1)
-    newest = made.folder.checkpoints / "epoch0000-step000003.pt"
+    newest = made.folder.checkpoints / "epoch-0001-step-000003.pt"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.unlink()  # last.pt is the same file by another name
@@ -227,9 +237,10 @@ def break_newest(made: Made) -> None:
 def test_a_refused_command_names_the_broken_checkpoint(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     break_newest(saved(tmp_path))
     with pytest.raises(
-        UserError, match=r"step000003\.pt is broken: .*\n.*\nthese settings differ .*optim\.lr: 0\.1 → 0\.5"
+        UserError, match=r"step-000003\.pt is broken: .*\n.*\nthese settings differ .*optim\.lr: 0\.1 → 0\.5"
     ):
         find(tmp_path, cleanup, "optim.lr=0.5")
+    assert (tmp_path / "run" / "checkpoints" / "epoch-0001-step-000003.pt").exists()  # nothing is renamed
 
 
 def test_a_later_refusal_names_it_as_well() -> None:
@@ -239,15 +250,42 @@ def test_a_later_refusal_names_it_as_well() -> None:
         raise RuntimeError("other")
 
 
-def test_a_broken_checkpoint_is_set_aside(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+def test_a_broken_checkpoint_is_passed_over(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     made = saved(tmp_path)
     break_newest(made)
     earlier = find(tmp_path, cleanup)
-    assert earlier.path == made.folder.checkpoints / "epoch0000-step000002.pt"
-    assert "epoch0000-step000003.pt is broken" in earlier.notes[0]
-    assert earlier.notes[0].endswith(" epoch0000-step000003.pt.broken.")  # its new name
+    assert earlier.path == made.folder.checkpoints / "epoch-0001-step-000002.pt"
+    assert "epoch-0001-step-000003.pt is broken" in earlier.notes[0]
     assert earlier.notes[1].endswith(f" {earlier.path}")
-    assert (made.folder.checkpoints / "epoch0000-step000003.pt.broken").exists()
+    assert [path.name for path, _ in earlier.broken] == ["epoch-0001-step-000003.pt"]
+
+
+def test_another_optimizer_begins_with_new_state(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    changed = ("optim.name=adam", "optim.lr=0.01")
+    earlier = find(tmp_path, cleanup, *changed, accepted={"optim"})
+    again, state, stepper = resume(earlier, tmp_path, *changed, accepted={"optim"})
+    assert again.notes[-1] == "changed since: the optimizer, which begins without the state of the optimizer before"
+    next(stepper.steps(state.cursor))  # and a step with it works
+
+
+def test_fewer_images_than_the_checkpoint_has_seen_are_refused(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    changed, accepted = "train.epoch_steps=1", {"train.epoch_steps"}
+    earlier = find(tmp_path, cleanup, changed, accepted=accepted)
+    with pytest.raises(UserError, match=r"is at epoch 1, step 2, and with these .* an epoch has 1 steps"):
+        resume(earlier, tmp_path, changed, accepted=accepted)
+
+
+def test_checkpoints_of_earlier_releases_are_taken_up(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = saved(tmp_path)
+    save_after(made, 1)
+    old = made.folder.checkpoints / "epoch0000-step000003.pt"
+    newest = made.folder.checkpoints / "epoch-0001-step-000003.pt"
+    newest.rename(old)
+    digest_path(newest).rename(digest_path(old))
+    earlier = find(tmp_path, cleanup)
+    assert (earlier.path, earlier.notes) == (old, ())
 
 
 def test_a_run_whose_checkpoints_are_all_gone_is_refused(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:

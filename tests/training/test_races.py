@@ -69,7 +69,7 @@ def require_one_run(folder: Path, *, seed: int, names: Collection[str]) -> None:
     assert [line.step for line in lines] == sorted(line.step for line in lines)
 
 
-WHOLE = ("epoch0001-step000000.pt", "epoch0002-step000000.pt", "last.pt", "best.pt")
+WHOLE = ("epoch-0001.pt", "epoch-0002.pt", "last.pt", "best.pt")
 
 
 @pytest.mark.parametrize("name", ["prepare", "_make_run", "_begin"])
@@ -202,7 +202,7 @@ def test_checkpoints_that_appear_during_a_run_are_set_aside(
 
     before(monkeypatch, run.Trainer, "train", come)
     assert run_command(train, loud) == 0
-    assert "epoch0003-step000000.pt is a checkpoint that this run did not write" in capsys.readouterr().out
+    assert "epoch-0003.pt is a checkpoint that this run did not write" in capsys.readouterr().out
     require_one_run(tmp_path / "run", seed=1, names=WHOLE)
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt.foreign"))) == 3
 

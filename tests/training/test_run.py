@@ -92,7 +92,7 @@ def test_a_run_leaves_everything_in_its_folder(
         "result.json",
         "logs",
     }
-    names = [f"epoch{epoch:04}-step000000.pt" for epoch in (1, 2, 3)] + ["best.pt", "last.pt"]
+    names = [f"epoch-{epoch:04}.pt" for epoch in (1, 2, 3)] + ["best.pt", "last.pt"]
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {*names, *(f"{name}.sha256" for name in names)}
     assert result.keys() >= RESULT_FIELDS
     assert result["finished"] is True

@@ -60,7 +60,7 @@ def test_a_save_leaves_a_checkpoint_and_a_line(tmp_path: Path) -> None:
     made.run_state.advance()
     save(made)
     (path,) = (path for _, path in made.saver.store.files())
-    assert path == made.saver.newest() == made.folder.checkpoints / "epoch0000-step000001.pt"
+    assert path == made.saver.newest() == made.folder.checkpoints / "epoch-0001-step-000001.pt"
     content = read_checkpoint(path)
     assert (content["cursor"], content["images"], content["run"]) == ({"epoch": 0, "step": 1}, 8, {"host": "n1"})
     assert content["config"]["train"]["global_batch"] == 8
@@ -98,7 +98,7 @@ def test_the_best_epoch_is_kept_by_a_name(tmp_path: Path) -> None:
         save(made)
     assert read_checkpoint(made.saver.store.best)["cursor"] == {"epoch": 1, "step": 0}
     names = [path.name for _, path in made.saver.store.files()]
-    assert names == ["epoch0002-step000000.pt", "epoch0001-step000000.pt"]
+    assert names == ["epoch-0002.pt", "epoch-0001.pt"]
 
 
 def test_a_process_that_does_not_write_only_counts_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_a_process_that_does_not_write_only_counts_the_time(tmp_path: Path, monk
 
 
 def fail(*arguments: Any) -> int:
-    raise SaveError("no space left for epoch0000-step000000.pt: it needs 10 bytes and 3 are free.")
+    raise SaveError("no space left for epoch-0000.pt: it needs 10 bytes and 3 are free.")
 
 
 def test_a_save_that_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,11 @@ import dataclasses
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from signs_dist.checkpointing.store import Cursor
@@ -175,3 +177,38 @@ def test_all_loaders_report_a_read_that_hangs(tmp_path: Path) -> None:
     stepper.when_loading_is_stuck(stuck.append)
     loaders = [stepper.train_loader, *stepper.evaluation_loaders.values()]
     assert [loader.on_stuck for loader in loaders] == [stuck.append] * 3
+
+
+class TwoHeaded(nn.Module):
+    """A network that returns a second output in training mode only, as networks with auxiliary heads do."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, images: Tensor) -> Any:
+        logits = self.head(images.mean(dim=(2, 3)))
+        return (logits, logits) if self.training else logits
+
+
+def test_a_second_output_in_training_mode_is_named(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, f"model.name={__name__}:TwoHeaded")
+    with pytest.raises(UserError, match=r"the model returns a tuple in training mode\. It must return one tensor"):
+        next(stepper.steps(Cursor(0, 0)))
+
+
+class Fixed(nn.Module):
+    """A network with seven outputs, whatever the data."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 7)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(images.mean(dim=(2, 3)))
+        return logits
+
+
+def test_another_number_of_outputs_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"model\.name={__name__}:Fixed has 7 outputs, and the data 3 classes"):
+        make_stepper(tmp_path, f"model.name={__name__}:Fixed")

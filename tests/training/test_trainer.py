@@ -59,7 +59,7 @@ def test_a_run_is_trained_to_its_end(tmp_path: Path) -> None:
     assert (result["epochs"], result["steps"], result["val_images"], result["test_images"]) == (2, 8, 12, 12)
     assert 0 < result["train_seconds"] <= result["total_seconds"]
     assert result["images_per_second"] > 0
-    assert places(made) == ["epoch0001-step000000", "epoch0002-step000000"]
+    assert places(made) == ["epoch-0001", "epoch-0002"]
     assert made.run_state.cursor == Cursor(2, 0)
 
 
@@ -121,7 +121,7 @@ def test_a_stop_saves_in_mid_epoch(
     with pytest.raises(StoppedError, match=f"stopped by {name} after epoch 2, step 2 of 4") as stopped:
         train(made)
     assert (stopped.value.exit_code, stopped.value.is_saved) == (code, True)
-    assert places(made) == ["epoch0001-step000000", "epoch0001-step000002"]
+    assert places(made) == ["epoch-0001", "epoch-0002-step-000002"]
     newest = made.saver.newest()
     assert newest is not None
     content = read_checkpoint(newest)
@@ -136,7 +136,7 @@ def test_a_stop_at_the_last_step_of_an_epoch_is_before_its_evaluation(
     after_step(monkeypatch, 3, ask_to_stop(made))
     with pytest.raises(StoppedError, match="after epoch 1, step 4 of 4"):
         train(made)
-    assert places(made) == ["epoch0000-step000004"]
+    assert places(made) == ["epoch-0001-step-000004"]
     assert of_kind(made.folder.read_metrics(), EpochLine) == []
 
     monkeypatch.undo()
@@ -204,7 +204,7 @@ def test_ctrl_c_is_followed_by_no_kill(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(StoppedError) as stopped:
         train(made)
     assert stopped.value.is_saved
-    assert places(made) == ["epoch0000-step000002"]
+    assert places(made) == ["epoch-0001-step-000002"]
 
 
 def test_saves_by_steps_of_the_run(tmp_path: Path) -> None:
@@ -213,10 +213,10 @@ def test_saves_by_steps_of_the_run(tmp_path: Path) -> None:
     steps = [line.step for line in of_kind(made.folder.read_metrics(), SaveLine)]
     assert steps == [3, 4, 6, 8]
     assert places(made) == [
-        "epoch0000-step000003",
-        "epoch0001-step000000",
-        "epoch0001-step000002",
-        "epoch0002-step000000",
+        "epoch-0001-step-000003",
+        "epoch-0001",
+        "epoch-0002-step-000002",
+        "epoch-0002",
     ]
 
 
@@ -224,7 +224,7 @@ def test_the_last_step_of_an_epoch_is_saved_once_after_its_evaluation(tmp_path: 
     made = make_trainer(tmp_path, "checkpoint.every_steps=2", "checkpoint.keep=9")
     train(made)
     assert [line.step for line in of_kind(made.folder.read_metrics(), SaveLine)] == [2, 4, 6, 8]
-    assert "epoch0000-step000004" not in places(made)
+    assert "epoch-0001-step-000004" not in places(made)
 
 
 def test_saves_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_a_loss_that_is_not_finite_names_the_images(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_leaves_the_state_before(tmp_path: Path) -> None:
     made = make_trainer(tmp_path, "optim.lr=1e30", "train.precision=float32", "checkpoint.every_steps=1")
-    with pytest.raises(TrainingFailedError, match=r"the last good state is in .*epoch0000-step000001\.pt"):
+    with pytest.raises(TrainingFailedError, match=r"the last good state is in .*epoch-0001-step-000001\.pt"):
         train(made)
 
 
