@@ -105,7 +105,7 @@ def test_a_drill_that_is_ended_leaves_nothing_running(tmp_path: Path) -> None:
         children = find_descendants(process.pid)
         assert len(children) >= 3  # torchrun and its two workers
         process.send_signal(signal.SIGTERM)
-        assert finish(process, timeout=30).code == 143
+        assert finish(process, timeout=30).code == 75
     deadline = time.monotonic() + 10
     while (left := [pid for pid in children if process_state(pid) != "gone"]) and time.monotonic() < deadline:
         time.sleep(0.1)

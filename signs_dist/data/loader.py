@@ -16,7 +16,7 @@ from signs_dist.data.loader_wait import BatchWait, explain_failure, explain_star
 from signs_dist.data.plan import BatchKey, EpochPlan, Shard
 from signs_dist.data.samplers import EvaluationSampler, PlanBatchSampler, PlanSampler
 from signs_dist.errors import LoadingError, UserError
-from signs_dist.monitoring.signals import end_for_parent_only
+from signs_dist.monitoring.signals import end_for_parent_only, sigterm_blocked
 
 OnStuck = Callable[[LoadingError], None]
 """Called in another thread when the main thread hangs in a read, which nothing can interrupt."""
@@ -154,7 +154,8 @@ def _no_batches() -> Generator[Any, None, None]:
 def _begin(loader: DataLoader[Any]) -> Iterator[Any]:
     """A pass over the data. The first one starts the worker processes."""
     try:
-        return iter(loader)
+        with sigterm_blocked():  # workers inherit it, and so do the threads that torch starts in them first
+            return iter(loader)
     except OSError as error:
         raise explain_start(error, loader.num_workers) from error
 

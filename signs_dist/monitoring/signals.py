@@ -306,8 +306,20 @@ def _end_unless_left(reader: int) -> None:
     end_now(EXIT_INTERRUPTED)
 
 
+@contextlib.contextmanager
+def sigterm_blocked() -> Iterator[None]:
+    """Within the block, SIGTERM waits in this thread; the threads and processes that it starts have it blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def end_for_parent_only() -> None:
     """In a worker process: let SIGTERM end it only if it comes from the process that started it.
+
+    Start the process within `sigterm_blocked`: a thread that it starts before this call would receive the signal.
 
     A scheduler sends SIGTERM to every process of a job. Without its workers, the main process would wait for work that
     never comes, and save nothing.

@@ -274,7 +274,7 @@ def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path
     if on_error == "stop":
         assert ended.code == 74
         assert "error: no space left while writing run/checkpoints/epoch-00" in ended.err
-        assert "free. Free some space and repeat the command: it resumes from the checkpoint before." in ended.err
+        assert "Then repeat the command: it resumes from the checkpoint before." in ended.err
         assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith(
             "SaveError: no space left while writing"
         )

@@ -170,7 +170,7 @@ def test_a_rank_that_fails_by_itself_gives_the_job_its_exit_code(site: Site) -> 
         "from torch import nn\n"
         "class Network(nn.Sequential):\n"
         "    def forward(self, images):\n"
-        "        if os.environ.get('SLURM_PROCID') == '1':\n"
+        "        if self.training and os.environ.get('SLURM_PROCID') == '1':\n"
         "            raise ValueError('planted')\n"
         "        return super().forward(images)\n"
         "def network(num_classes, image_size):\n"

@@ -164,7 +164,7 @@ def test_an_array_reruns_what_has_failed_and_nothing_else(site: Site) -> None:
     settings = site.settings(*TRIVIAL, "model.name=mine:Net")
     arguments = ["--", "--run-dir", "grid", *settings]
     ended = site.type_in(*flags, *arguments)
-    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert ended.returncode == 2, ended.stdout + ended.stderr
     table = ended.stdout[ended.stdout.rfind("trial  ") :].splitlines()
     rows = [line for line in table if line.startswith("model.args")]
     assert ["not finished" in line for line in rows] == [False, False, False, False, True, False]
