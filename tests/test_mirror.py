@@ -18,6 +18,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.loop_overhead": "tests/benchmarks/test_commands.py",
     "benchmarks.save_stall": "tests/benchmarks/test_commands.py",
     "benchmarks.signs_accuracy": "tests/benchmarks/test_commands.py",
+    "benchmarks.waiting_threads": "tests/benchmarks/test_commands.py",
     "launch.request": "tests/launch/test_check.py",
     "launch.schedulers": "tests/launch/schedulers/test_table.py",
     "signs_dist": "tests/test_public_api.py",

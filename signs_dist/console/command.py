@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from signs_dist.console.streams import finish_output, is_output_lost, prepared_streams
-from signs_dist.environment.core_use import let_threads_sleep
+from signs_dist.environment.core_use import set_waiting
 from signs_dist.environment.limits import explain_limit
 from signs_dist.errors import EXIT_OUTPUT_LOST, EXIT_USAGE, CommandError, UserError
 from signs_dist.files import NO_SPACE, explained
@@ -225,7 +225,7 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         main: the command, called with its arguments.
         arguments: None: those of this process, which exits when the command has ended.
     """
-    let_threads_sleep(os.environ)
+    set_waiting(os.environ)
     signals = CommandSignals()
     with prepared_streams(), signals.handling(until_exit=arguments is None):
         try:

@@ -1,4 +1,4 @@
-"""How busy other programs keep the cores that this process may use, and how its threads wait beside them."""
+"""How busy other programs keep the cores that this process may use, and how its threads wait for each other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from signs_dist.environment.cores import read_affinity
 
 _SHORTEST_SECONDS = 0.05
 """The system counts time on cores in ticks of 0.01 s: a shorter time between two readings says nothing."""
+_LOOK_SECONDS = 0.004
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Variables by which a person chooses how the threads of OpenMP wait."""
 
@@ -72,16 +73,50 @@ def told_busy_cores(earlier: CoreUse | None, num_threads: int) -> str:
     return describe_busy_cores(now.others_since(earlier), read_affinity(), num_threads)
 
 
-def let_threads_sleep(environment: MutableMapping[str, str], modules: Mapping[str, object] = sys.modules) -> None:
-    """Let OpenMP's threads sleep while they wait for each other, unless the environment says how they wait.
+def should_sleep(num_others: int, machine_cores: int, usable_cores: int) -> bool:
+    """Whether OpenMP's threads should sleep at once while they wait for each other.
 
-    By default they keep their cores busy while they wait. Beside another busy program they then wait most of the time
-    for a thread that has no core: docs/performance.md has figures. The bits of the results do not depend on it. Without
-    effect once torch is imported, because OpenMP reads the variable when it is loaded.
+    By default they keep their cores busy for a while. Beside another busy program they then wait most of that time for
+    a thread that has no core: docs/performance.md has figures. With enough free cores the default is faster.
+
+    Args:
+        num_others: programs that want a core now, without this process.
+        machine_cores: cores of the machine.
+        usable_cores: cores that this process may use.
+    """
+    return machine_cores - num_others < usable_cores
+
+
+def set_waiting(environment: MutableMapping[str, str], modules: Mapping[str, object] = sys.modules) -> None:
+    """Let OpenMP's threads sleep while they wait, where other programs are busy. No bit of a result depends on it.
+
+    Without effect where `environment` says how they wait, and once torch is imported, because OpenMP reads the variable
+    when it is loaded.
 
     Args:
         environment: such as `os.environ`.
         modules: the modules that are imported.
     """
-    if "torch" not in modules and not any(name in environment for name in _WAITING):
+    if "torch" in modules or any(name in environment for name in _WAITING):
+        return
+    if should_sleep(count_running() - 1, os.cpu_count() or 1, read_affinity()):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def count_running() -> int:
+    """Programs that have a core or wait for one, this process among them: the least of three looks; 1 if not known."""
+    seen = []
+    for _ in range(3):
+        try:
+            text = Path("/proc/stat").read_text(encoding="ascii")
+        except OSError:
+            return 1
+        seen.append(parse_running(text))
+        time.sleep(_LOOK_SECONDS)
+    return max(1, min(seen))
+
+
+def parse_running(stat: str) -> int:
+    """`procs_running` in the text of /proc/stat (see proc(5)); 1 without it."""
+    found = [line.split()[1] for line in stat.splitlines() if line.startswith("procs_running ")]
+    return int(found[0]) if found else 1

@@ -42,6 +42,11 @@ def colours(tmp_path: Path) -> Path:
             [r"training stands still +[\d.]+ ms", r"torch.save and a flush +[\d.]+ ms"],
         ),
         (
+            "benchmarks/waiting_threads.py",
+            ["--rounds", "1", "--seconds", "0.1"],
+            [r"beside one busy program", r"OMP_WAIT_POLICY=PASSIVE +[\d,]+ images/s"],
+        ),
+        (
             "benchmarks/signs_accuracy.py",
             ["--data", "data/64x64_SIGNS", "--config", str(REPOSITORY / "configs/tutorial.yaml"), *ONE_EPOCH],
             [r"seed 3: val [\d.]+ %, trained in", r"mean [\d.]+ %, slowest"],

@@ -12,9 +12,12 @@ import pytest
 
 from signs_dist.environment.core_use import (
     CoreUse,
+    count_running,
     describe_busy_cores,
-    let_threads_sleep,
     parse_busy_ticks,
+    parse_running,
+    set_waiting,
+    should_sleep,
     told_busy_cores,
 )
 
@@ -87,26 +90,47 @@ def test_a_system_without_proc_says_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("environment", "modules", "policy"),
+    ("num_others", "machine_cores", "usable_cores", "is_asleep"),
+    [(0, 2, 2, False), (1, 2, 2, True), (1, 2, 1, False), (10, 64, 32, False), (33, 64, 32, True), (99, 64, 32, True)],
+)
+def test_when_threads_sleep(num_others: int, machine_cores: int, usable_cores: int, is_asleep: bool) -> None:
+    assert should_sleep(num_others, machine_cores, usable_cores) is is_asleep
+
+
+@pytest.mark.parametrize(
+    ("num_running", "environment", "modules", "policy"),
     [
-        ({}, {}, "PASSIVE"),
-        ({"OMP_NUM_THREADS": "4"}, {"numpy": 1}, "PASSIVE"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, {}, "ACTIVE"),
-        ({"GOMP_SPINCOUNT": "1000"}, {}, None),
-        ({"KMP_BLOCKTIME": "200"}, {}, None),
-        ({}, {"torch": 1}, None),
+        (10_000, {}, {}, "PASSIVE"),
+        (10_000, {"OMP_NUM_THREADS": "4"}, {"numpy": 1}, "PASSIVE"),
+        (10_000, {"OMP_WAIT_POLICY": "ACTIVE"}, {}, "ACTIVE"),
+        (10_000, {"GOMP_SPINCOUNT": "1000"}, {}, None),
+        (10_000, {"KMP_BLOCKTIME": "200"}, {}, None),
+        (10_000, {}, {"torch": 1}, None),
+        (1, {}, {}, None),
     ],
 )
-def test_threads_sleep_while_they_wait(
-    environment: dict[str, str], modules: dict[str, object], policy: str | None
+def test_threads_sleep_beside_busy_programs_unless_a_person_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+    num_running: int,
+    environment: dict[str, str],
+    modules: dict[str, object],
+    policy: str | None,
 ) -> None:
-    let_threads_sleep(environment, modules)
+    monkeypatch.setattr("signs_dist.environment.core_use.count_running", lambda: num_running)
+    set_waiting(environment, modules)
     assert environment.get("OMP_WAIT_POLICY") == policy
 
 
-def test_a_command_lets_threads_sleep_before_it_imports_torch() -> None:
+@pytest.mark.parametrize(("text", "number"), [(STAT + "procs_running 7\nprocs_blocked 1\n", 7), (STAT, 1), ("", 1)])
+def test_programs_that_want_a_core(text: str, number: int) -> None:
+    assert parse_running(text) == number
+    assert count_running() >= 1
+
+
+def test_a_command_chooses_before_it_imports_torch() -> None:
     code = (
-        "import os, sys\nfrom signs_dist.console.command import run_command\n"
+        "import os, sys\nfrom signs_dist.environment import core_use\ncore_use.count_running = lambda: 10_000\n"
+        "from signs_dist.console.command import run_command\n"
         "sys.exit(run_command(lambda _: print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY']), []))"
     )
     repository = Path(__file__).resolve().parents[2]
