@@ -164,7 +164,7 @@ def test_when_one_breaks_all_end_with_its_card(
     assert "logs/rank1.log" in text
     if fault == "raise":
         assert "ValueError: this model is broken" in text
-        assert "faulty.py:17 in forward" in text
+        assert "faulty.py:23 in forward" in text
     if fault == "loop":
         assert "not in a collective" in text
         assert re.search("rank [02] (waits|waited) in a collective", text)

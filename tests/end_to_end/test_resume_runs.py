@@ -313,9 +313,11 @@ def test_many_resumes_leave_no_growth(colours: Path, tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     told = json.loads(ended.out.splitlines()[-1])
     assert told["stopped"] == 200
-    # Files: as many after 200 attempts as after 20. Memory: what Python and torch hold grows by less than 10 MB.
+    # Files: as many after 200 attempts as after 20. Memory: what each attempt leaves would be seen in both halves of the
+    # others; a table of Python's that grows once, such as that of interned texts, is seen in one.
     assert told["files"][-1] == told["files"][19]
-    assert told["kilobytes"][-1] - told["kilobytes"][19] < 10_000
+    kilobytes = told["kilobytes"]
+    assert min(kilobytes[109] - kilobytes[19], kilobytes[199] - kilobytes[109]) < 5_000, kilobytes[19::10]
     assert run(launch(1, *arguments), tmp_path).code == 0
     steps = [line["step"] for line in lines(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "step"]
     assert steps == sorted(set(steps))
