@@ -313,8 +313,8 @@ def test_many_resumes_leave_no_growth(colours: Path, tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     told = json.loads(ended.out.splitlines()[-1])
     assert told["stopped"] == 200
-    # Files: as many after 200 attempts as after 20. Memory: what each attempt leaves would be seen in both halves of the
-    # others; a table of Python's that grows once, such as that of interned texts, is seen in one.
+    # Files: as many after 200 attempts as after 20. Memory: what each attempt leaves would be seen in both halves of
+    # the others; a table of Python's that grows once, such as that of interned texts, is seen in one.
     assert told["files"][-1] == told["files"][19]
     kilobytes = told["kilobytes"]
     assert min(kilobytes[109] - kilobytes[19], kilobytes[199] - kilobytes[109]) < 5_000, kilobytes[19::10]
@@ -327,7 +327,7 @@ def test_many_resumes_leave_no_growth(colours: Path, tmp_path: Path) -> None:
 
 
 RESUMER = """
-import json, os, signal, sys, threading
+import ctypes, json, os, signal, sys, threading
 from pathlib import Path
 from signs_dist.monitoring import signals as interrupt
 from signs_dist.train import main
@@ -351,6 +351,7 @@ for attempt in range(int(sys.argv[1])):
     except StoppedError:
         stopped += 1
     files.append(sum(1 for path in Path("run").rglob("*") if path.is_file()))
+    ctypes.CDLL(None).malloc_trim(0)  # give back what is free already
     rows = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     kilobytes.append(int(rows["VmRSS"].split()[0]))
 print(json.dumps({"stopped": stopped, "files": files, "kilobytes": kilobytes}))
