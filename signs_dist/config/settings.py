@@ -62,7 +62,7 @@ class DataConfig(Section):
     prefetch: Annotated[int, Field(ge=1, le=1024)] = 2
     """Batches that each worker prepares ahead."""
     timeout_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = 1800.0
-    """Seconds that one batch may take to be read and decoded before the run ends. A wait of 10 s is told."""
+    """Seconds that one batch may take to be read and decoded before the run ends. A wait of 10 s prints a line."""
     pin_memory: bool | Literal["auto"] = "auto"
     """Use page-locked host memory for faster copies to a GPU. auto: true on a GPU, else false."""
     order: Literal["shuffled", "balanced"] = "shuffled"

@@ -109,7 +109,7 @@ def _pack_locked(
     except OSError as error:
         described = explained(error, folder)
         if isinstance(described, UserError):
-            raise UserError(f"{described} Such as: data.cache=FOLDER") from error
+            raise UserError(f"{described} Type: data.cache=FOLDER") from error
         raise
 
 

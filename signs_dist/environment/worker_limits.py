@@ -42,7 +42,7 @@ def read_limits() -> Limits:
 def _temporary_folder() -> str:
     try:
         return tempfile.gettempdir()
-    except OSError:  # no folder can be written, which those who need one report
+    except OSError:  # no folder can be written; whatever needs one reports it
         return os.environ.get("TMPDIR", "")
 
 

@@ -325,7 +325,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(photos: Path, small_disk: Path)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "UserError: no space left while writing" in error
-    assert "bytes are free there: free some space. Or choose another folder. Such as: data.cache=FOLDER" in error
+    assert "bytes are free there: free some space. Or choose another folder. Type: data.cache=FOLDER" in error
     assert folders(small_disk / "cache") == []
     assert pack(photos, small_disk / "cache", side=8)[1] == 12  # what fits is packed
 
@@ -405,7 +405,7 @@ def test_a_cache_of_another_user_that_cannot_be_used_is_told(
         pack(common / "photos", cache)
     place = folders(cache)[0] if mode_of_pack is not None else ""
     assert told.format(cache=cache, pack=place) in str(caught.value)
-    assert str(caught.value).endswith("Choose a path that you may write to. Such as: data.cache=FOLDER")
+    assert str(caught.value).endswith("Choose a path that you may write to. Type: data.cache=FOLDER")
     assert len(folders(cache)) == (mode_of_pack is not None)
 
 

@@ -67,7 +67,7 @@ def find_place(paths: Sequence[str], where: Path) -> Place:
 
 
 def _split_top(top: str, split: str, inner: list[list[str]]) -> str:
-    """The folder of a split: where it holds nothing but a folder of the same split, that one (seg_train/seg_train/)."""
+    """The folder of a split, or its inner folder if it holds only a folder of the same split (seg_train/seg_train/)."""
     second = {parts[1] if len(parts) > 2 else "" for parts in inner if parts[0] == top}
     if len(second) == 1 and split_of_folder(name := second.pop()) == split:
         return f"{top}/{name}/"
