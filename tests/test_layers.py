@@ -21,6 +21,7 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.monitoring",
     "signs_dist.run_folder",
     "signs_dist.console",
+    "signs_dist.results",
     # Photos, networks, and the numbers around them.
     "signs_dist.data",
     "signs_dist.models",

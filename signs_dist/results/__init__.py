@@ -1,0 +1,4 @@
+"""What runs leave on disk, read back as values, for all that shows, compares and searches.
+
+Nothing here imports torch, writes into a run folder, or prints.
+"""

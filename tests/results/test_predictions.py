@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from signs_dist.results.predictions import (
+    PredictionsHeader,
+    predictions_path,
+    read_predictions,
+    to_text,
+)
+
+HEADER = PredictionsHeader(split="val", classes=("cat", "dog"), epoch=3, step=81, weights="best", root="/photos")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = predictions_path(folder, "val")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    path = write(tmp_path, to_text(HEADER, [("val/é.jpg", 1, (0.25, 0.75)), ("val/b.jpg", 1, (0.5, 0.5))]))
+    assert path.name == "predictions-val.jsonl"
+    header, images = read_predictions(path) or pytest.fail("not read")
+    assert header == HEADER
+    assert [image.file for image in images] == ["val/é.jpg", "val/b.jpg"]
+    assert [(image.predicted, image.confidence, image.is_right) for image in images] == [
+        (1, 0.75, True),
+        (0, 0.5, False),
+    ]
+
+
+def test_with_many_classes_a_line_holds_the_most_probable_ones_and_its_own(tmp_path: Path) -> None:
+    classes = tuple(map(str, range(200)))
+    header = PredictionsHeader(split="val", classes=classes, epoch=1, step=1, weights="last")
+    probabilities = [number / 20000 for number in range(200)]
+    _, images = read_predictions(write(tmp_path, to_text(header, [("a.jpg", 3, probabilities)]))) or pytest.fail("none")
+    assert sorted(images[0].probabilities) == [3, *range(190, 200)]
+    assert images[0].predicted == 199
+    assert images[0].probabilities[3] == pytest.approx(3 / 20000)
+
+
+@pytest.mark.parametrize(
+    "first_line",
+    ["", "{}", '{"kind": "header", "version": 99, "split": "val"}', '{"kind": "header", "version": 1}', "[1]"],
+)
+def test_a_file_without_a_header_that_is_understood_is_not_read(tmp_path: Path, first_line: str) -> None:
+    assert read_predictions(write(tmp_path, f"{first_line}\n")) is None
+
+
+def test_a_missing_file_is_not_read(tmp_path: Path) -> None:
+    assert read_predictions(predictions_path(tmp_path, "val")) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"file": 7, "label": 0, "probabilities": [1, 0]},
+        {"file": "a", "label": 2, "probabilities": [1, 0]},
+        {"file": "a", "label": True, "probabilities": [1, 0]},
+        {"file": "a", "label": 0, "probabilities": [1, 0, 0]},
+        {"file": "a", "label": 0, "probabilities": []},
+        {"file": "a", "label": 0, "probabilities": {"x": 1}},
+        {"file": "a", "label": 0},
+    ],
+)
+def test_lines_that_are_not_understood_are_omitted(tmp_path: Path, line: dict[str, object]) -> None:
+    text = to_text(HEADER, [("a.jpg", 0, (1.0, 0.0))]) + json.dumps(line) + "\n"
+    _, images = read_predictions(write(tmp_path, text)) or pytest.fail("none")
+    assert [image.file for image in images] == ["a.jpg"]
