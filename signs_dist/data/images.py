@@ -47,6 +47,9 @@ DECODER_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 """Pillow's decoders in use, AVIF where Pillow has it; JPEG includes MPO. Others may be unsafe: EPS, for example,
 starts Ghostscript."""
 
+DEAD_LINK = "a link that leads nowhere"
+"""Why a link to no file is a bad image."""
+
 REDUCING_GAP = 3.0
 """Cheap reduction (in the JPEG decoder, then by averaging boxes) stops at this multiple of the final size."""
 
@@ -139,8 +142,11 @@ def _opened(source: Path | bytes, name: str) -> Iterator[IO[bytes]]:
             raise BadImageError(name, "the file has 0 bytes")
         yield io.BytesIO(source)
         return
-    if source.exists() and not source.is_file():
-        raise BadImageError(name, "not a regular file")  # a named pipe would block for ever
+    if not source.is_file():
+        if source.exists():
+            raise BadImageError(name, "not a regular file")  # a named pipe would block for ever
+        if source.is_symlink():
+            raise BadImageError(name, DEAD_LINK)
     with source.open("rb") as stream:
         if not stream.peek(1):
             raise BadImageError(name, "the file has 0 bytes")

@@ -17,7 +17,6 @@ from typing import Any
 from signs_dist.run_folder.digest import file_sha256
 from signs_dist.run_folder.folder import timestamp
 
-
 _PROGRAMS = ("__main__", "__mp_main__")
 """The program that was started, and the second name that multiprocessing gives it."""
 

@@ -177,7 +177,14 @@ def test_broken_files_are_named_with_the_reason(kind: str, size: int | None, tmp
 
 def test_missing_folder_pipe_and_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    for name, reason in [("none.jpg", "no such file"), (".", "not a regular file"), ("pipe.jpg", "not a regular file")]:
+    (tmp_path / "link.jpg").symlink_to("nowhere.jpg")
+    reasons = {
+        "none.jpg": "no such file",
+        ".": "not a regular file",
+        "pipe.jpg": "not a regular file",
+        "link.jpg": "a link that leads nowhere",
+    }
+    for name, reason in reasons.items():
         with pytest.raises(BadImageError, match=reason):
             load_rgb(tmp_path / name, name=name, size=None)
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
