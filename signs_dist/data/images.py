@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from signs_dist.data.content import NUM_FIRST_BYTES
 from signs_dist.data.jpeg_end import ends_grey, with_more_data
 from signs_dist.data.pixel_formats import (
     UnsupportedPixelsError,
@@ -108,7 +109,7 @@ def load_rgb(source: Path | bytes, *, name: str, size: int | None, max_megapixel
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context(_opened(source, name))
             stack.enter_context(_pillow_quiet_and_unlimited())
-            start = stream.read(16)
+            start = stream.read(NUM_FIRST_BYTES)
             stream.seek(0)
             image = stack.enter_context(PIL.Image.open(stream, formats=_decoder_formats()))
             _check_dimensions(image, name, max_megapixels)

@@ -155,7 +155,12 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "cut jpeg": (whole[: len(whole) // 2], "truncated"),
         "cut png": (encoded(photo(5, 200), "PNG")[:2000], "truncated"),
         "jpeg header only": (whole[:20], "."),
-        "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "not an image of a known format"),
+        "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "a HEIC photo, which cannot be decoded"),
+        "git lfs": (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+            "a pointer of Git LFS, .* git lfs pull",
+        ),
+        "web page": (b"\n<!DOCTYPE html><html>not found</html>", "a web page, as a download that failed leaves it"),
         "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not an image"),
         "bomb": (png(20000, 20000, 8, 2, b""), "pixels"),
         "large": (png(16000, 16000, 8, 2, b""), "16000 x 16000 pixels, more than 250 megapixels; .*max_megapixels=256"),
