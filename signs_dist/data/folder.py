@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LABEL = re.compile(r"([0-9]+)_")
+_DATE_OR_TIME = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|[0-9]{10,}")
+"""What cameras and phones write there: 20240501 of 20240501_123456.jpg, or the seconds since 1970."""
 _MAX_ENTRIES_BESIDE = 10_000
 """So many entries of a folder beside the splits are looked at for an image."""
 
@@ -79,9 +81,9 @@ class ImageIndex:
 
 
 def label_of_name(name: str) -> str | None:
-    """The label in a SIGNS file name: `"3"` for `3_IMG_5942.jpg`, None if it has no label."""
+    """The label in a SIGNS file name: `"3"` for `3_IMG_5942.jpg`, None if it has none, or begins with a date."""
     match = _LABEL.match(name)
-    return str(int(match[1])) if match else None
+    return str(int(match[1])) if match and not _DATE_OR_TIME.fullmatch(match[1]) else None
 
 
 def sorted_classes(names: Sequence[str] | set[str]) -> tuple[str, ...]:
