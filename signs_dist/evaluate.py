@@ -15,6 +15,7 @@ from signs_dist.console.command import (
     add_max_megapixels,
     add_model_arguments,
     checked_megapixels,
+    filled_text,
     run_command,
 )
 from signs_dist.errors import EXIT_OK, NotFiniteError
@@ -34,7 +35,9 @@ def build_parser() -> CommandParser:
         choices=("train", "val", "test"),
         help="which images (default: val, or all images of a folder that is not split)",
     )
-    parser.add_argument("--data", metavar="DIR", help="another data set, or class folders, with the same classes")
+    parser.add_argument(
+        "--data", type=filled_text, metavar="DIR", help="another data set, or class folders, with the same classes"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to a file as well")
     add_max_megapixels(parser)
     parser.add_argument("--quiet", action="store_true", help="print the accuracy only")

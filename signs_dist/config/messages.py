@@ -41,8 +41,15 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:half]} … {text[-half:]} ({len(text):,} characters)"
 
 
-def suggest_key(name: str, dotted: str, schema: type[Section]) -> str:
-    """The end of the message about an unknown key `name` of a section: the nearest key and all legal keys."""
+def suggest_key(name: str, dotted: str, schema: type[Section], below: str = "") -> str:
+    """The end of the message about an unknown key `name` of a section: the nearest key and all legal keys.
+
+    Args:
+        name: the unknown key, the last part of `dotted`.
+        dotted: the key with the sections above it.
+        schema: the section that does not have it.
+        below: what was given below it, such as the `epochs` of `trian.epochs`, or empty.
+    """
     every = [key for key, _ in flatten(Config())]
     if name in every:
         section, _, key = name.rpartition(".")
@@ -50,9 +57,10 @@ def suggest_key(name: str, dotted: str, schema: type[Section]) -> str:
     sections = [key for key in Config.model_fields if section_of(Config.model_fields[key].annotation)]
     near = _nearest(name, schema.model_fields)
     prefix = dotted[: -len(name)]
-    if near:
+    nearest = _nearest(f"{dotted}.{below}", every, 0.75) if below else ""
+    if not nearest and near:
         nearest = prefix + near
-    else:
+    elif not nearest:
         nearest = find_setting(name) or _nearest(dotted, every + sections)
     legal = ", ".join(schema.model_fields)
     hint = f" Did you mean {nearest}?" if nearest else ""

@@ -215,7 +215,8 @@ def _find_target(dotted: str, values: dict[str, Any], override: str) -> tuple[di
     schema: type[Section] = Config
     target = values
     for depth, name in enumerate(parents):
-        annotation = _field_of(schema, name, ".".join(parents[: depth + 1]), override).annotation
+        below = ".".join([*parents[depth + 1 :], key])
+        annotation = _field_of(schema, name, ".".join(parents[: depth + 1]), override, below).annotation
         section = section_of(annotation)
         if section is None and is_dict(annotation):
             return _into_dict(target, [*parents[depth:], key], override), key
@@ -250,12 +251,12 @@ def _into_dict(target: dict[str, Any], names: list[str], override: str) -> dict[
     return target
 
 
-def _field_of(schema: type[Section], name: str, dotted: str, where: str) -> Any:
-    """The schema's field `name`. Raises `UserError` with the legal names and the nearest."""
+def _field_of(schema: type[Section], name: str, dotted: str, where: str, below: str = "") -> Any:
+    """The schema's field `name`; `below` as in `suggest_key`. Raises `UserError` with legal names and the nearest."""
     fields = schema.model_fields
     if name in fields:
         return fields[name]
-    raise UserError(f"{where}: unknown key {dotted}.{suggest_key(name, dotted, schema)}")
+    raise UserError(f"{where}: unknown key {dotted}.{suggest_key(name, dotted, schema, below)}")
 
 
 def _nearest_file(path: Path) -> Path | None:

@@ -41,6 +41,10 @@ class CommandParser(argparse.ArgumentParser):
     passes_on: CommandParser | None = None
     _given: tuple[str, ...] = ()
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.register("type", Path, read_path)
+
     def flags(self) -> list[str]:
         """All flags, as they are typed."""
         return list(self._option_string_actions)
@@ -98,6 +102,18 @@ class CommandParser(argparse.ArgumentParser):
             following = self._given[place]
             value = "" if "=" in following else following
         return f" Settings are written without dashes: {name}={value or 'VALUE'}"
+
+
+def read_path(text: str) -> Path:
+    """The type of each path: as `Path`, which would take an empty text for the current folder."""
+    return Path(filled_text(text))
+
+
+def filled_text(text: str) -> str:
+    """A type for `add_argument`: text that is not empty, as `"$FOLDER"` is where the variable is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("the text is empty. Is a variable of the shell not set? Type a name")
+    return text
 
 
 MOST_PROCESSES = 1024

@@ -67,7 +67,7 @@ class Audit:
     notes: tuple[str, ...] = ()
     """What was passed over, and what else a user should know. A line each."""
     problems: tuple[str, ...] = ()
-    """Class folders without an image that can be read. A line each."""
+    """Class folders without an image that can be read; a single class. A line each."""
 
     @property
     def has_problems(self) -> bool:
@@ -131,7 +131,7 @@ def audit(
         ),
         outside=arrangement.outside,
         notes=arrangement.notes,
-        problems=arrangement.problems,
+        problems=(*arrangement.problems, *_single_class(counts)),
     )
 
 
@@ -152,6 +152,14 @@ def _single_classes(images: Sequence[SourceImage], digests: Mapping[str, str]) -
         if image.split != "test":
             photos.setdefault(image.class_name, set()).add(digests[image.file.path])
     return sorted_classes({name for name, found in photos.items() if len(found) == 1})
+
+
+def _single_class(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The problem that all images are in one class; none if there are several classes, or no images."""
+    classes = sorted({name for row in counts.values() for name in row})
+    if len(classes) != 1:
+        return []
+    return [f"all images are of the single class {printable(classes[0])}; a classifier needs images of two or more"]
 
 
 def missing_classes(counts: Mapping[str, Mapping[str, int]]) -> tuple[tuple[str, str], ...]:

@@ -12,7 +12,7 @@ import re
 import shlex
 import unicodedata
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LABEL = re.compile(r"([0-9]+)_")
+_DATE_OR_TIME = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|[0-9]{10,}")
+"""What cameras and phones write there: 20240501 of 20240501_123456.jpg, or the seconds since 1970."""
 _MAX_ENTRIES_BESIDE = 10_000
 """So many entries of a folder beside the splits are looked at for an image."""
 
@@ -79,9 +81,9 @@ class ImageIndex:
 
 
 def label_of_name(name: str) -> str | None:
-    """The label in a SIGNS file name: `"3"` for `3_IMG_5942.jpg`, None if it has no label."""
+    """The label in a SIGNS file name: `"3"` for `3_IMG_5942.jpg`, None if it has none, or begins with a date."""
     match = _LABEL.match(name)
-    return str(int(match[1])) if match else None
+    return str(int(match[1])) if match and not _DATE_OR_TIME.fullmatch(match[1]) else None
 
 
 def sorted_classes(names: Sequence[str] | set[str]) -> tuple[str, ...]:
@@ -90,6 +92,16 @@ def sorted_classes(names: Sequence[str] | set[str]) -> tuple[str, ...]:
     if all(re.fullmatch("[0-9]+", name) for name in unique):
         return tuple(sorted(unique, key=lambda name: (int(name), name)))
     return tuple(sorted(unique))
+
+
+def labels_of_classes(names: Iterable[str], classes: Sequence[str]) -> dict[str, int | None]:
+    """Each class name → its label, which is its index in `classes`; None if it is not there.
+
+    A name in another spelling (Unicode's composed or decomposed form) is the same class.
+    """
+    number_of = {unicodedata.normalize("NFC", name): number for number, name in enumerate(classes)}
+    number_of |= {name: number for number, name in enumerate(classes)}
+    return {name: number_of.get(name, number_of.get(unicodedata.normalize("NFC", name))) for name in names}
 
 
 def has_split(root: Path, split: str) -> bool:
@@ -305,9 +317,7 @@ def _numbered(
 ) -> tuple[NDArray[numpy.int64], tuple[str, ...]]:
     """(the label of each image, the legal classes). `found`: the class of each image."""
     legal = tuple(classes) if classes is not None else sorted_classes(set(found))
-    number_of = {unicodedata.normalize("NFC", name): number for number, name in enumerate(legal)}
-    number_of |= {name: number for number, name in enumerate(legal)}
-    numbers = {name: number_of.get(name, number_of.get(unicodedata.normalize("NFC", name))) for name in set(found)}
+    numbers = labels_of_classes(set(found), legal)
     unknown = [path for path, name in zip(names, found, strict=True) if numbers[name] is None]
     if unknown:
         unknown_classes = sorted_classes({name for name in found if numbers[name] is None})

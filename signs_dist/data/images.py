@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from signs_dist.data.content import NUM_FIRST_BYTES
+from signs_dist.data.jpeg_end import ends_grey, with_more_data
 from signs_dist.data.pixel_formats import (
     UnsupportedPixelsError,
     describe_undecodable,
@@ -47,6 +49,10 @@ DECODER_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
 """Pillow's decoders in use, AVIF where Pillow has it; JPEG includes MPO. Others may be unsafe: EPS, for example,
 starts Ghostscript."""
 
+DEAD_LINK = "a link that leads nowhere"
+"""Why a link to no file is a bad image."""
+
+_JPEG_FORMATS = ("JPEG", "MPO")
 REDUCING_GAP = 3.0
 """Cheap reduction (in the JPEG decoder, then by averaging boxes) stops at this multiple of the final size."""
 
@@ -103,14 +109,15 @@ def load_rgb(source: Path | bytes, *, name: str, size: int | None, max_megapixel
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context(_opened(source, name))
             stack.enter_context(_pillow_quiet_and_unlimited())
-            start = stream.read(16)
+            start = stream.read(NUM_FIRST_BYTES)
             stream.seek(0)
             image = stack.enter_context(PIL.Image.open(stream, formats=_decoder_formats()))
             _check_dimensions(image, name, max_megapixels)
             stored = read_stored_pixels(image)
-            if size is not None:
-                image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
-            image.load()
+            _decode(image, size)
+            if image.format in _JPEG_FORMATS and ends_grey(image):
+                stream.seek(0)
+                _check_end(image, stream.read(), size, name)
             upright = _upright(image)
             return _resized(to_rgb(upright, stored), size)
     except BadImageError:
@@ -139,8 +146,11 @@ def _opened(source: Path | bytes, name: str) -> Iterator[IO[bytes]]:
             raise BadImageError(name, "the file has 0 bytes")
         yield io.BytesIO(source)
         return
-    if source.exists() and not source.is_file():
-        raise BadImageError(name, "not a regular file")  # a named pipe would block for ever
+    if not source.is_file():
+        if source.exists():
+            raise BadImageError(name, "not a regular file")  # a named pipe would block for ever
+        if source.is_symlink():
+            raise BadImageError(name, DEAD_LINK)
     with source.open("rb") as stream:
         if not stream.peek(1):
             raise BadImageError(name, "the file has 0 bytes")
@@ -159,6 +169,25 @@ def _check_dimensions(image: Image, name: str, max_megapixels: float) -> None:
             f"{width} x {height} pixels, more than {max_megapixels:g} megapixels; to allow it: "
             f"--max-megapixels {needed}, or for training data.max_megapixels={needed}",
         )
+
+
+def _decode(image: Image, size: int | None) -> None:
+    if size is not None:
+        image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
+    image.load()
+
+
+def _check_end(image: Image, data: bytes, size: int | None, name: str) -> None:
+    """Refuse a JPEG whose last pixels are grey because its data stops before them."""
+    import PIL.Image
+
+    longer = with_more_data(data)
+    if longer is None:
+        return
+    with PIL.Image.open(io.BytesIO(longer), formats=("JPEG",)) as other:
+        _decode(other, size)
+        if other.tobytes() != image.tobytes():
+            raise BadImageError(name, "truncated (its data stops before the last pixels)")
 
 
 def _upright(image: Image) -> Image:

@@ -81,10 +81,10 @@ def class_notes(names: Iterable[str]) -> list[str]:
     alike: dict[str, set[str]] = {}
     for name in class_of.values():
         plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        alike.setdefault(plain, set()).add(name)
+        alike.setdefault(re.sub(r"(?<![0-9])0+(?=[0-9])", "", plain), set()).add(name)
     notes += [
-        f"classes {' and '.join(repr(name) for name in sorted(group))} differ only in case, blanks or the width of "
-        f"letters, and stay {len(group)} classes; if they are one, rename a folder"
+        f"classes {' and '.join(repr(name) for name in sorted(group))} differ only in case, blanks, leading zeros or "
+        f"the width of letters, and stay {len(group)} classes; if they are one, rename a folder"
         for _, group in sorted(alike.items())
         if len(group) > 1
     ]

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from signs_dist.data.folder import ImageIndex
-from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
+from signs_dist.data.images import DEAD_LINK, MAX_MEGAPIXELS, BadImageError, load_rgb
 from signs_dist.data.locks import locked
 from signs_dist.errors import UserError
 from signs_dist.files import explained, umask, write_json
@@ -125,13 +125,23 @@ def cache_key(index: ImageIndex) -> str:
 
 
 def file_status(index: ImageIndex, path: str) -> os.stat_result:
-    """Size and times of an image file; raises `UserError` if it is missing."""
+    """Size and times of an image file.
+
+    Raises:
+        UserError: it was deleted since it was listed.
+        BadImageError: it is a link that leads nowhere, or cannot be read.
+    """
+    file = index.root / path
     try:
-        return (index.root / path).stat()
-    except OSError as error:
+        return file.stat()
+    except FileNotFoundError as error:
+        if file.is_symlink():
+            raise BadImageError(str(file), DEAD_LINK) from error
         raise UserError(
-            f"cannot read {index.root / path}: {error.strerror}. It was there when the run began: repeat the command."
+            f"cannot read {file}: {error.strerror}. It was there when the run began: repeat the command."
         ) from error
+    except OSError as error:
+        raise BadImageError(str(file), str(error.strerror).lower()) from error
 
 
 def _intact_digest(folder: Path, num_images: int, image_size: int) -> str | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from signs_dist.data.content import image_format
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -36,6 +38,13 @@ _FIRST_BYTES = {
     b"BM": "BMP",
     b"P7": "PPM",
 }
+_OTHER_FILES = {
+    b"version https://": "a pointer of Git LFS, not the image itself; type: git lfs pull",
+    b"<!doctype": "a web page, as a download that failed leaves it",
+    b"<html": "a web page, as a download that failed leaves it",
+    b"<svg": "an SVG drawing, not pixels; export it as PNG",
+}
+"""Beginnings in small letters of what often lies under an image's name → what it is, and what to do."""
 
 
 class UnsupportedPixelsError(ValueError):
@@ -114,9 +123,15 @@ def describe_undecodable(first_bytes: bytes) -> str:
     kind = next((kind for start, kind in _FIRST_BYTES.items() if first_bytes.startswith(start)), None)
     if first_bytes[:4] == b"RIFF" and first_bytes[8:12] == b"WEBP":
         kind = "WebP"
+    if image_format(first_bytes) == "HEIC":
+        return "a HEIC photo, which cannot be decoded; export it as JPEG"
+    if image_format(first_bytes) == "AVIF":
+        kind = "AVIF"
     if kind is None:
-        return UNKNOWN_FORMAT
-    return f"a {kind} that is broken or of a kind that cannot be decoded; save it as a plain PNG or JPEG"
+        beginning = first_bytes.lstrip().lower()
+        return next((what for start, what in _OTHER_FILES.items() if beginning.startswith(start)), UNKNOWN_FORMAT)
+    article = "an" if kind == "AVIF" else "a"
+    return f"{article} {kind} that is broken or of a kind that cannot be decoded; save it as a plain PNG or JPEG"
 
 
 def _deep_grey_to_rgb(image: Image, stored: StoredPixels) -> Image:

@@ -36,7 +36,7 @@ class OpenedSplit:
         source: the batches.
         num_images: the number of images.
         fingerprint: SHA-256 of the images.
-        notes: what a user should know of the split's folder, such as what was passed over. A line each.
+        notes: what a user should know of the images, such as what was passed over, or has changed. A line each.
     """
 
     data_name: str
@@ -116,7 +116,17 @@ def open_scored_split(
         root = prepare_synthetic(config, num_processes=num_cores, report=report, below=below)
     index = _index(model, root, split)
     source, fingerprint = open_split(index, config, num_threads=num_cores, report=report)
-    return OpenedSplit(name, index.split, source, len(index), fingerprint, tuple(index.remarks()))
+    is_known = model.data.get("root") == str(root.resolve())
+    notes = (*(_image_notes(model, name, index.split, fingerprint) if is_known else ()), *index.remarks())
+    return OpenedSplit(name, index.split, source, len(index), fingerprint, notes)
+
+
+def _image_notes(model: TrainedModel, name: str, split: str, fingerprint: str) -> tuple[str, ...]:
+    """What to say of the images in the folder of the training: whether they have changed."""
+    known = model.data.get("fingerprints")
+    before = known.get(split) if isinstance(known, dict) else None
+    is_same = before is None or before == fingerprint
+    return () if is_same else (f"changed since the training: the {split} images of {name}",)
 
 
 def _index(model: TrainedModel, root: Path, split: str | None) -> ImageIndex:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from signs_dist.data.folder import ImageIndex, sorted_classes
-from signs_dist.data.photos.sources import arrange, list_source
+from signs_dist.data.folder import ImageIndex, labels_of_classes, sorted_classes
+from signs_dist.data.photos.sources import arrange, list_source, require_usable
 from signs_dist.data.problems import listed
 from signs_dist.errors import UserError
 
@@ -26,28 +26,34 @@ def index_unsplit(root: Path, classes: Sequence[str], run: Path) -> ImageIndex |
         run: the run folder, for messages.
 
     Raises:
-        UserError: there are no photos, a photo has no class, or a class is not among `classes`.
+        UserError: there are no photos, a photo has no class, a class folder has files but no photo, or a class is not
+            among `classes`.
     """
     arrangement = arrange(list_source(root), root)
     if any(image.split is not None for image in arrangement.images):
         return None
+    if arrangement.bad_names and arrangement.layout == "class_folders":
+        path, reason = arrangement.bad_names[0]  # it has a class, but a name that results cannot hold
+        raise UserError(f"{root}: {path}: {reason}.")
     if arrangement.bad_names:
         raise UserError(_about_unlabelled(root, [path for path, _ in arrangement.bad_names], classes, run))
-    unknown = sorted_classes({image.class_name for image in arrangement.images} - set(classes))
+    require_usable(arrangement, root)
+    images = sorted(arrangement.images, key=lambda image: image.file.path)
+    label_of = labels_of_classes({image.class_name for image in images}, classes)
+    unknown = sorted_classes({name for name, label in label_of.items() if label is None})
     if unknown:
-        count = sum(image.class_name in unknown for image in arrangement.images)
+        count = sum(image.class_name in unknown for image in images)
         raise UserError(
             f"{root}: class {listed(unknown)} is not among the model's classes {listed(classes)} "
             f"({count:,} {'image' if count == 1 else 'images'}). Move these images elsewhere, or give another folder."
         )
-    images = sorted(arrangement.images, key=lambda image: image.file.path)
-    labels = [list(classes).index(image.class_name) for image in images]
     return ImageIndex(
         root=root,
         split=ALL,
         classes=tuple(classes),
         paths=tuple(image.file.path for image in images),
-        labels=np.array(labels, dtype=np.int64),
+        labels=np.array([label_of[image.class_name] for image in images], dtype=np.int64),
+        notes=arrangement.notes,
     )
 
 

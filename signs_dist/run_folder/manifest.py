@@ -17,6 +17,9 @@ from typing import Any
 from signs_dist.run_folder.digest import file_sha256
 from signs_dist.run_folder.folder import timestamp
 
+_PROGRAMS = ("__main__", "__mp_main__")
+"""The program that was started, and the second name that multiprocessing gives it."""
+
 
 def describe_invocation(command: Sequence[str]) -> dict[str, Any]:
     """The command, versions, commit and machine of this process, for manifest.json."""
@@ -79,10 +82,11 @@ def imported_files(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def changed_files(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The paths of imported files that differ from before. Both are from `describe_code`.
 
-    A file that only one of the two has imported is not compared: training and evaluation import different files.
+    A file that only one of the two has imported is not compared: training and evaluation import different files. Nor is
+    the program: each command is another one.
     """
     earlier, later = before.get("files", {}), now["files"]
-    names = [name for name in later if name in earlier and name != "__main__"]
+    names = [name for name in later if name in earlier and name not in _PROGRAMS]
     return [later[name]["path"] for name in names if later[name]["sha256"] != earlier[name]["sha256"]]
 
 

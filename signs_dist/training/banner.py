@@ -48,7 +48,7 @@ def banner_lines(
         *([("by", sharing)] if sharing else []),
         ("batch", f"{plan.micro_batches.describe(strategy.world_size)}; {_about_epoch(prepared)}"),
         *([("exact", exact)] if config.exact else []),
-        ("plan", f"{epochs} = {total_steps:,} steps = {total_steps * batch:,} images, seed {config.seed}"),
+        ("plan", f"{epochs} = {_steps(total_steps)} = {total_steps * batch:,} images, seed {config.seed}"),
         (
             "learn",
             f"{config.loss.name}, {config.optim.name} with lr {config.optim.lr:g} (as written, no scaling), "
@@ -91,7 +91,7 @@ def _notes(prepared: Prepared) -> list[str]:
     for_few = settings_for_few(num_images, config)
     if for_few:
         notes.append(
-            f"few photos: {num_images:,} give {config.train.epochs * prepared.plan.num_steps:,} steps in all, from "
+            f"few photos: {num_images:,} give {_steps(config.train.epochs * prepared.plan.num_steps)} in all, from "
             f"which the network learns little; type {as_typed(for_few)}"
         )
     return notes
@@ -105,8 +105,12 @@ def _about_model(prepared: Prepared) -> str:
 
 def _about_epoch(prepared: Prepared) -> str:
     plan = prepared.plan
-    steps = f"{plan.num_steps:,} steps an epoch"
+    steps = f"{_steps(plan.num_steps)} an epoch"
     if not plan.num_left_out:
         return steps
     num_seen = plan.num_samples - plan.num_left_out
     return f"{steps}, each with {num_seen:,} of {plan.num_samples:,} images, others the next time"
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count:,} steps"

@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from launch import local
-from signs_dist import evaluate, predict, train
+from signs_dist import checkpoint, evaluate, predict, train
 from signs_dist.console.command import CommandParser, add_config_arguments, config_arguments, run_command
+from signs_dist.data import audit, build
 from signs_dist.errors import PeerLostError, SaveError, StoppedError, TrainingFailedError, UserError
 from signs_dist.monitoring.signals import StoppedBySignal
 from tests.processes import rank_environment
@@ -49,6 +51,28 @@ def test_errors_are_printed_without_a_traceback(
 ) -> None:
     assert run_command(raises(error), []) == code
     assert capsys.readouterr().err.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "name"),
+    [
+        (predict, ["RUN", ""], "IMAGE"),
+        (predict, ["", "a.jpg"], "RUN_DIR"),
+        (evaluate, ["RUN", "--data", ""], "--data"),
+        (evaluate, ["RUN", "--data="], "--data"),
+        (train, ["--run-dir", ""], "--run-dir"),
+        (audit, [""], "source"),
+        (build, ["--source", ""], "--source"),
+        (checkpoint, ["verify", ""], "FILE"),  # of a subcommand
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    capsys: pytest.CaptureFixture[str], command: types.ModuleType, arguments: list[str], name: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    assert f"error: argument {name}: the text is empty. Is a variable of the shell not set?" in capsys.readouterr().err
 
 
 def test_bugs_keep_their_traceback() -> None:

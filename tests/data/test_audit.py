@@ -157,6 +157,15 @@ def test_what_would_make_a_set_other_than_it_looks(
     assert code == int(line.startswith("problem"))
 
 
+@pytest.mark.parametrize("name", ["cat/{}.jpg", "{}/cat/1.jpg", "train_signs/3_{}.jpg"])
+def test_a_single_class_is_a_problem(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = ("train", "val")
+    source = write_files(tmp_path, {name.format(split): jpeg(number) for number, split in enumerate(splits)})
+    assert run(source, "--processes", "1") == 1
+    class_name = "3" if "signs" in name else "cat"
+    assert f"problem: all images are of the single class {class_name}; a classifier" in capsys.readouterr().out
+
+
 def test_large_photos_are_problems_only_beyond_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_files(
         tmp_path, {f"{name}/{number}.jpg": jpeg(ord(name) + 10 * number) for name in "ab" for number in range(2)}

@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 from signs_dist.data.dataset import SignsDataset
-from signs_dist.data.folder import has_split, index_data_set, index_split, set_notes
+from signs_dist.data.folder import has_split, index_data_set, index_split, label_of_name, set_notes
 from signs_dist.errors import UserError
 from tests.data.photo_files import jpeg, write_files, write_zip
 
@@ -34,6 +34,20 @@ def test_flat_layout_sorts_paths_as_text_and_labels_as_numbers(tmp_path: Path) -
     assert splits["train"].labels.tolist() == [1, 0]
     assert splits["train"].labels.dtype == numpy.int64
     assert splits["val"].labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        *(("3_IMG_1.jpg", "3"), ("007_a.jpg", "7"), ("2024_a.jpg", "2024"), ("123456789_a.jpg", "123456789")),
+        *(("20245001_a.jpg", "20245001"), ("IMG_3.jpg", None), ("3.jpg", None), ("3d_a.jpg", None), ("-1_a.jpg", None)),
+        # what cameras and phones write: a date, a date and a time, seconds and milliseconds since 1970
+        *(("20240501_123456.jpg", None), ("20240501123456_a.jpg", None)),
+        *(("1714557296_a.jpg", None), ("1714557296123_a.jpg", None)),
+    ],
+)
+def test_labels_in_names(name: str, label: str | None) -> None:
+    assert label_of_name(name) == label
 
 
 def test_class_folders_as_image_folder_reads_them(tmp_path: Path) -> None:

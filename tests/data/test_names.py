@@ -58,6 +58,9 @@ def test_one_text_in_two_spellings_is_one_class(names: list[str], expected: dict
         (["Cat", "cat"], "classes 'Cat' and 'cat' differ only in case"),
         (["cat", "cat "], "classes 'cat' and 'cat ' differ only in case, blanks"),
         (["big  cat", "big cat"], "differ only in case, blanks"),
+        (["01", "1", "2"], "classes '01' and '1' differ only in case, blanks, leading zeros or"),
+        (["level 07", "level 7"], "leading zeros"),
+        (["10", "1", "0", "100"], None),
         (["A", "\uff21"], "the width of letters, and stay 2 classes"),
     ],
 )

@@ -202,6 +202,13 @@ def test_fingerprint_of_a_missing_photo_names_it(photos: Path) -> None:
         cache_key(index)
 
 
+@pytest.mark.parametrize(("target", "reason"), [("nowhere.jpg", "a link that leads nowhere"), ("0_9.jpg", "symbolic")])
+def test_a_link_to_no_file_is_a_bad_image(photos: Path, target: str, reason: str) -> None:
+    (photos / "train_signs" / "0_9.jpg").symlink_to(target)
+    with pytest.raises(BadImageError, match=rf"0_9.jpg: .*{reason}"):
+        cache_key(index_split(photos, "train"))
+
+
 @pytest.mark.parametrize("kind", ["corrupt", "truncated", "empty"])
 def test_one_bad_photo_is_named_and_nothing_is_left(photos: Path, cache: Path, kind: str) -> None:
     path = photos / "train_signs" / "1_IMG_0001.jpg"

@@ -179,6 +179,9 @@ def test_pixels_whose_colours_cannot_be_told_are_refused_by_name(data: bytes, re
     [
         *((b"\xff\xd8\xff\xe0", "a JPEG"), (b"\x89PNG\r\n\x1a\n", "a PNG"), (b"II*\0", "a TIFF"), (b"GIF89a", "a GIF")),
         *((b"RIFF\0\0\0\0WEBPVP8 ", "a WebP"), (b"RIFF\0\0\0\0WAVEfmt ", "not an image"), (b"hello", "not an image")),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "an AVIF that is broken"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo, which cannot be decoded; export it as JPEG"),
+        *((b"<SVG xmlns=", "an SVG drawing"), (b"<html>", "a web page"), (b"version 1", "not an image")),
         (b"", "not an image"),
     ],
 )

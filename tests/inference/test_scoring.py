@@ -76,6 +76,25 @@ def test_data_that_are_gone_are_named(tmp_path: Path) -> None:
         score(load_model(run))
 
 
+def test_images_that_have_changed_since_the_training_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path, "train.epochs=1")
+    told = f"changed since the training: the val images of {tmp_path / 'colours'}"
+    assert run_command(evaluate, [str(run)]) == 0
+    assert "changed since" not in capsys.readouterr().out
+    photo = next((tmp_path / "colours" / "val_signs").iterdir())
+    shutil.copy(photo, photo.with_name("0_copy.jpg"))
+    for arguments in ([], ["--data", str(tmp_path / "colours")]):
+        assert run_command(evaluate, [str(run), *arguments]) == 0
+        assert told in capsys.readouterr().out
+    assert run_command(evaluate, [str(run), "--split", "test"]) == 0
+    assert "changed since" not in capsys.readouterr().out
+    shutil.copytree(tmp_path / "colours", tmp_path / "other")
+    assert run_command(evaluate, [str(run), "--data", str(tmp_path / "other")]) == 0
+    assert "changed since" not in capsys.readouterr().out
+
+
 def test_drawn_images_are_drawn_again_where_they_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where no photos are
     counts = ("data.synthetic.train=12", "data.synthetic.val=6", "data.synthetic.test=6")

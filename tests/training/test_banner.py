@@ -48,6 +48,7 @@ def test_the_whole_banner(tmp_path: Path) -> None:
     ("settings", "word", "text"),
     [
         (("train.epochs=1",), "plan", "1 epoch = 4 steps = 32 images, seed 0"),
+        (("train.epochs=1", "train.global_batch=32"), "plan", "1 epoch = 1 step = 32 images, seed 0"),
         (("train.global_batch=12",), "batch", "12 = 1 micro-batch of 12 on 1 process; 3 steps an epoch"),
         (("data.num_workers=1",), "data", "1 loader worker"),
         (("data.num_workers=3",), "data", "3 loader workers"),

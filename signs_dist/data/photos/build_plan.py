@@ -143,11 +143,17 @@ def plan_images(
         output = f"{folder}/{jpeg_name(image.name)}"
         # Some file systems treat A.jpg and a.jpg as one file; the data set must fit on all.
         if output.lower() in planned:
-            raise UserError(
-                f"{planned[output.lower()].source.path} and {image.file.path} would both become {output}. Rename one."
-            )
+            raise UserError(_about_one_output(planned[output.lower()], image, output))
         planned[output.lower()] = PlannedImage(image.file, split, image.class_name, output)
     return sorted(planned.values(), key=lambda image: image.output)
+
+
+def _about_one_output(first: PlannedImage, second: SourceImage, output: str) -> str:
+    where = "" if first.output == output else " on file systems that do not tell large letters from small ones"
+    both = f"{first.source.path} and {second.file.path} would both become {output}{where}."
+    if first.class_name == second.class_name:
+        return f"{both} Rename one."
+    return f"{both} Rename the folder of class {first.class_name} or {second.class_name}, or put both into one folder."
 
 
 def jpeg_name(name: str) -> str:

@@ -111,8 +111,15 @@ def test_another_seed_and_another_share_choose_others() -> None:
 
 
 def test_names_that_differ_in_case_alone_are_refused() -> None:
-    with pytest.raises(UserError, match=r"train/a/X.jpg and train/a/x.jpg would both become train/a/x.jpg. Rename one"):
+    both = (
+        r"train/a/X.jpg and train/a/x.jpg would both become train/a/x.jpg on file systems that do not .*\. Rename one"
+    )
+    with pytest.raises(UserError, match=both):
         planned(["train/a/X.jpg", "train/a/x.jpg", "train/b/1.jpg", "val/a/1.jpg"])
+    with pytest.raises(UserError, match=r"become train/a/1.jpg\. Rename one"):
+        planned(["train/a/1.jpg", "train/a/1.png", "train/b/1.jpg", "val/a/1.jpg"])
+    with pytest.raises(UserError, match=r"Rename the folder of class A or a, or put both into one folder"):
+        planned(["train/A/1.jpg", "train/a/1.jpg", "val/a/1.jpg"])
 
 
 @pytest.mark.parametrize(
