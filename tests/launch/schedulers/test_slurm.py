@@ -125,6 +125,13 @@ def test_a_job_that_does_not_fit_is_refused_if_its_partition_was_named(
     assert told in str(doubt)
 
 
+def test_a_range_that_reaches_beyond_the_nodes_is_noted(some_slurm: Path) -> None:
+    put_answers(some_slurm)
+    findings = Slurm().check(make_request(nodes="1-9"))
+    assert findings.doubt is None
+    assert "--nodes 1-9: partition main gives at most" in str(findings.too_many)
+
+
 def test_where_no_slurm_answers_it_says_what_to_type(some_slurm: Path) -> None:
     put_scontrol(some_slurm, "exit 1")
     with pytest.raises(UserError, match=r"no SLURM answers on this machine .* type --cluster local"):
