@@ -109,9 +109,13 @@ class Slurm(Scheduler):
 
     def find_run(self, job: str) -> Path | None:
         """By the file that the job's batch script writes to."""
-        if not re.fullmatch(r"\d+(_\d+)?", job):
+        if not re.fullmatch(r"[1-9][0-9]*(_[0-9]+)?", job):
             return None
-        found = re.search(rf" StdOut=(.+?)/{SUBMIT}/[0-9]+/submitit/", questions.show_job(job))
+        # SLURM shows all jobs for the number 0, and reads a number beyond its range as another.
+        shown = questions.show_job(job).split("\n")[0]
+        if not re.search(rf"\b(Array)?JobId={job.partition('_')[0]} ", shown):
+            return None
+        found = re.search(rf" StdOut=(.+?)/{SUBMIT}/[0-9]+/submitit/", shown)
         return Path(found[1]) if found else None
 
 

@@ -69,7 +69,10 @@ def test_an_array_that_squeue_has_forgotten_is_asked_for_by_its_jobs(some_slurm:
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("7", "/home/my runs/a=1"), ("7_3", "/home/my runs/a=1"), ("runs/a", None), ("local7", None), ("7;x", None)],
+    [
+        *(("7", "/home/my runs/a=1"), ("7_3", "/home/my runs/a=1"), ("runs/a", None), ("local7", None), ("7;x", None)),
+        *((name, None) for name in ("0", "00", "07", "4294967303", "٧")),
+    ],
 )
 def test_the_run_of_a_job_is_found_by_where_its_script_writes(some_slurm: Path, name: str, found: str | None) -> None:
     output = "/home/my runs/a=1/submit/002/submitit/7_0_log.out"
