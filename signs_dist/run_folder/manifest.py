@@ -17,6 +17,9 @@ from typing import Any
 from signs_dist.run_folder.digest import file_sha256
 from signs_dist.run_folder.folder import timestamp
 
+_PROGRAMS = ("__main__", "__mp_main__")
+"""The module of the program itself, and the second name that multiprocessing gives it: train, evaluate or predict."""
+
 
 def describe_invocation(command: Sequence[str]) -> dict[str, Any]:
     """The command, versions, commit and machine of this process, for manifest.json."""
@@ -82,7 +85,7 @@ def changed_files(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     A file that only one of the two has imported is not compared: training and evaluation import different files.
     """
     earlier, later = before.get("files", {}), now["files"]
-    names = [name for name in later if name in earlier and name != "__main__"]
+    names = [name for name in later if name in earlier and name not in _PROGRAMS]
     return [later[name]["path"] for name in names if later[name]["sha256"] != earlier[name]["sha256"]]
 
 

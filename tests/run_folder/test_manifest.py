@@ -118,6 +118,7 @@ def test_installed_packages_and_the_standard_library_are_not_recorded() -> None:
         ({}, {"a": "2"}, []),
         ({"a": "1"}, {}, []),
         ({"__main__": "1"}, {"__main__": "2"}, []),
+        ({"__mp_main__": "1"}, {"__mp_main__": "2"}, []),  # of multiprocessing, which torch imports
     ],
 )
 def test_files_that_both_have_imported_are_compared(
