@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,10 @@ def _explain_value(message: str, origins: Mapping[str, str], given: Mapping[str,
     name, _, rest = message.partition("=")
     if name in given:
         return f"--{name.replace('_', '-')} {rest}."
-    return f"{origins[name]}: {message}." if name in origins else f"{message}."
+    # The setting may be a default that does not go together with one that was set.
+    settings = re.findall(r"(?:^| with )([a-z_]+)=", message)
+    origin = next((origins[each] for each in settings if each in origins and each not in given), None)
+    return f"{message}." if origin is None else f"{origin}: {message}."
 
 
 def _explain_unknown(key: str) -> str:

@@ -58,7 +58,7 @@ def check_request(request: Request, *others: Request) -> Findings:
         batches, *_ = [check.check_batches(each.config.train, each.cluster.world_sizes) for each in (request, *others)]
     except UserError as error:
         # More processes than the nodes have: the number is what to change, and not the batch.
-        raise findings.doubt or error from error
+        raise findings.doubt or findings.too_many or error from error
     tell("batch", batches)
     tell("run", [str(request.run_path), *check.check_run_folder(request)])
     for what, lines in findings.lines.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -12,12 +13,18 @@ NAMES = (
     *("*.pem", "*.key", "*.ppk", "*.pfx", "*.p12", "*.jks", "*.keystore", "*.kdbx", "*.kdb", "*.gpg"),
     *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "kubeconfig", "*.kubeconfig"),
     *("service-account*.json", "service_account*.json", "client_secret*.json", ".vault-token", ".vault_pass*"),
+    *("token", "token.txt", ".*token", "*_token", "*-token", "*_token.txt", "*-token.txt", "*.token"),
+    *("*api_key", "*api-key", "*apikey", "*api_key.txt", "*api-key.txt", "*apikey.txt", "private_key*", "private-key*"),
+    *("*credentials", "password", "passwords", "password.txt", "passwords.txt", "*_rsa", "*_ed25519", "netrc"),
+    *(".boto", ".s3cfg", ".renviron", ".dockercfg", "rclone.conf", "*.ovpn"),
 )
 """Of files, in any case."""
 FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".azure", ".kube", ".docker", ".gcloud", "gcloud", ".secrets"})
 """With nothing but secrets and settings in them."""
 HARMLESS = ("*.py", "*.pyi", "*.ipynb", "*.example", "*.sample", "*.template", "*.dist", "*.pub")
 """Code, and files that show what a secret looks like."""
+_COPIES = re.compile(r"(~|\.(bak|old|orig|save|swp))+$")
+"""What editors and people append to the name of a copy."""
 MOST_NAMED = 5
 
 
@@ -25,7 +32,7 @@ def looks_secret(path: PurePath) -> bool:
     """Whether a file looks like a secret, by its name or by a folder that it is in; `path` is relative to its tree."""
     if any(folder.lower() in FOLDERS for folder in path.parent.parts):
         return True
-    name = path.name.lower()
+    name = _COPIES.sub("", path.name.lower())
     if any(fnmatch.fnmatchcase(name, pattern) for pattern in HARMLESS):
         return False
     is_key_of_ssh = name.startswith("id_") and "." not in name

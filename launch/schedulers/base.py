@@ -125,12 +125,14 @@ class Findings:
     Attributes:
         lines: what to show, by its name.
         doubt: why the scheduler may refuse the job, if that is not certain.
+        too_many: that the job names more nodes than it can get, where the scheduler takes it all the same.
         lacks_nodes: whether the job waits for nodes that are out of service: the scheduler cannot tell when it would
             start, and takes it all the same.
     """
 
     lines: dict[str, list[str]]
     doubt: UserError | None = None
+    too_many: UserError | None = None
     lacks_nodes: bool = False
 
 

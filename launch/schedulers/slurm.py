@@ -24,7 +24,7 @@ from ..jobs import SUBMIT
 from ..request import Request
 from . import slurm_questions as questions
 from .base import Difference, Findings, JobState, Scheduler, Submission, submission_folders
-from .slurm_nodes import choose_fitting, choose_partitions, describe_unavailable
+from .slurm_nodes import choose_fitting, choose_partitions, describe_unavailable, find_too_many
 from .slurm_promises import compare
 from .slurm_sbatch import estimate_start, hand_over
 from .slurm_script import batch_script, cluster_parameters
@@ -65,7 +65,8 @@ class Slurm(Scheduler):
         lines["env"] = describe_variables(cluster, os.environ)
         lines["signal"] = check_signal(request, float(kill) if kill.isdigit() else None)
         lines["requeue"] = describe_requeue(config, partition, cluster)
-        return Findings(lines, doubt, lacks_nodes=bool(lines["waits"]))
+        too_many = find_too_many(cluster, partition, nodes)
+        return Findings(lines, doubt, too_many, lacks_nodes=bool(lines["waits"]))
 
     def script(self, submission: Submission) -> str:
         """The whole script that sbatch gets."""
@@ -108,9 +109,13 @@ class Slurm(Scheduler):
 
     def find_run(self, job: str) -> Path | None:
         """By the file that the job's batch script writes to."""
-        if not re.fullmatch(r"\d+(_\d+)?", job):
+        if not re.fullmatch(r"[1-9][0-9]*(_[0-9]+)?", job):
             return None
-        found = re.search(rf" StdOut=(.+?)/{SUBMIT}/[0-9]+/submitit/", questions.show_job(job))
+        # SLURM shows all jobs for the number 0, and reads a number beyond its range as another.
+        shown = questions.show_job(job).split("\n")[0]
+        if not re.search(rf"\b(Array)?JobId={job.partition('_')[0]} ", shown):
+            return None
+        found = re.search(rf" StdOut=(.+?)/{SUBMIT}/[0-9]+/submitit/", shown)
         return Path(found[1]) if found else None
 
 

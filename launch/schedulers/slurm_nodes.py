@@ -163,16 +163,35 @@ def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Seq
         raise UserError(
             f"--memory {cluster.memory}: {where} have {most_megabytes}M at most. Type --memory {most_megabytes}M."
         )
-    fitting = [node for node in own if node.fits(cluster)]
-    limit = partition.get("MaxNodes", "")
-    most_nodes = min(len(fitting), int(limit)) if limit.isdigit() else len(fitting)
-    if not fitting:
+    if not any(node.fits(cluster) for node in own):
         raise UserError(f"no node of partition {name} has all that is asked for: cores, memory and GPUs together.")
-    if cluster.num_nodes[0] > most_nodes:
-        such = ("such " if len(fitting) < len(own) else "") + ("node" if most_nodes == 1 else "nodes")
-        raise UserError(
-            f"--nodes {cluster.nodes}: partition {name} gives at most {most_nodes} {such}. Type --nodes {most_nodes}."
-        )
+    too_many = find_too_many(cluster, partition, nodes)
+    if too_many is not None and cluster.num_nodes[0] > _most_nodes(cluster, partition, own):
+        raise too_many
+
+
+def find_too_many(
+    cluster: ClusterConfig, partition: Mapping[str, str], nodes: Sequence[Mapping[str, str]]
+) -> UserError | None:
+    """That a partition gives fewer nodes than a job takes at most; None if it gives all, or SLURM does not tell.
+
+    SLURM takes a range such as 1-9 where there are 3 nodes, and gives up to 3.
+    """
+    name = partition.get("PartitionName", "")
+    own = _nodes_of(name, nodes)
+    most = _most_nodes(cluster, partition, own)
+    least, wanted = cluster.num_nodes
+    if not own or wanted <= most:
+        return None
+    such = ("such " if not all(node.fits(cluster) for node in own) else "") + ("node" if most == 1 else "nodes")
+    legal = f"{least}-{most}" if least < most else f"{most}"
+    return UserError(f"--nodes {cluster.nodes}: partition {name} gives at most {most} {such}. Type --nodes {legal}.")
+
+
+def _most_nodes(cluster: ClusterConfig, partition: Mapping[str, str], own: Sequence[_Node]) -> int:
+    """How many of the partition's nodes a job may get, of those that have what it asks for."""
+    limit, fitting = partition.get("MaxNodes", ""), sum(node.fits(cluster) for node in own)
+    return min(fitting, int(limit)) if limit.isdigit() else fitting
 
 
 def describe_unavailable(

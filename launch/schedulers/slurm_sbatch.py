@@ -74,9 +74,9 @@ def call_sbatch(
 def estimate_start(script: str, cluster: ClusterConfig) -> str:
     """When and where SLURM would start the script, in its words. Raises `UserError` if it would not take it."""
     options = sbatch_options(script)
-    code, _, told = call_sbatch("--test-only", options=options, script=script, timeout=TEST_SECONDS)
+    code, printed, told = call_sbatch("--test-only", options=options, script=script, timeout=TEST_SECONDS)
     if code:
-        raise refusal(_in_one_line(told), cluster)
+        raise refusal(_in_one_line(told) or _in_one_line(printed), cluster)
     found = re.search(r"Job \d+ to start .*", told)
     return found[0].strip() if found else _in_one_line(told)
 

@@ -22,6 +22,9 @@ from signs_dist.models.weights import differences
 _MEANINGLESS = ("params", "lr", "fused", "foreach", "capturable", "differentiable", "maximize", "initial_lr")
 """Entries of an optimizer's group that are compared elsewhere, or depend on the device and on the release of torch."""
 
+_SQUARES = ("exp_avg_sq", "square_avg", "sum")
+"""Entries of an optimizer's state whose square root is taken."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
@@ -111,21 +114,26 @@ def _misfits_of_state(content: Mapping[str, Any], expected: Expected) -> Iterato
         if state and state.keys() != names:
             yield f"{place} holds {', '.join(map(str, state))}, and must hold {', '.join(sorted(names)) or 'nothing'}"
         for name in state.keys() & names:
-            if fault := _misfit_of_entry(state[name], own, is_step=name == "step"):
+            if fault := _misfit_of_entry(name, state[name], own, content["images"]):
                 yield f"{place}.{name} {fault}"
 
 
-def _misfit_of_entry(value: Any, own: Tensor, *, is_step: bool) -> str:
-    if is_step:
+def _misfit_of_entry(name: str, value: Any, own: Tensor, num_images: int) -> str:
+    """What is wrong with an entry of the state of the parameter `own` after `num_images`; "" if nothing is."""
+    if name == "step":
         if isinstance(value, Tensor) and value.numel() != 1:
             return f"is {describe(value)}, and must be one number"
         steps = float(value)
-        return "" if 0 <= steps < math.inf and steps.is_integer() else f"is {steps:g}, and must count steps"
+        if not (0 <= steps < math.inf and steps.is_integer()):
+            return f"is {steps:g}, and must count steps"
+        return "" if steps <= num_images else f"is {steps:g} after {num_images} images"
     if not isinstance(value, Tensor) or value.shape != own.shape:
         return f"is {describe(value)}, its parameter {describe(own)}"
     if value.dtype not in (own.dtype, torch.float32):
         return f"is {describe(value)}, its parameter {describe(own)}"
-    return "holds values that are no numbers (NaN)" if bool(value.isnan().any()) else ""
+    if bool(value.isnan().any()):
+        return "holds values that are no numbers (NaN)"
+    return "holds sums of squares below 0" if name in _SQUARES and bool((value < 0).any()) else ""
 
 
 def _misfits_of_place(content: Mapping[str, Any], expected: Expected) -> Iterator[str]:

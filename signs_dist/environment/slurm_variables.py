@@ -57,6 +57,9 @@ _OF_STEPS = frozenset(
         *("SLURM_WORKING_DIR", "SLURM_REMOTE_CWD", "SLURM_NO_KILL", "SLURM_KILL_BAD_EXIT", "SLURM_DEPENDENCY"),
         *("SLURM_EXIT_ERROR", "SLURM_EXIT_IMMEDIATE", "SLURM_DEBUG", "SLURMD_DEBUG", "SLURM_RESTART_COUNT"),
         *("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"),
+        # With these srun waits for other nodes for ever, ends at once, or starts a copy of Python without its packages.
+        *("SLURM_CONSTRAINT", "SLURM_EXCLUSIVE", "SLURM_BCAST", "SLURM_BCAST_EXCLUDE", "SLURM_SEND_LIBS"),
+        *("SLURM_CONTAINER", "SRUN_CONTAINER"),
     }
 )
 """Variables that srun takes options from, or our processes a job from, and that a submission decides. sbatch passes its

@@ -22,6 +22,7 @@ from signs_dist.data.batches import Batch
 from signs_dist.distributed.device_choice import choose_device
 from signs_dist.environment.context import Context, read_context
 from signs_dist.errors import CheckpointError, UserError, in_python_words
+from signs_dist.files import find_other_kind
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.outputs import require_logits
@@ -195,7 +196,7 @@ def find_weights(folder: RunFolder, which: str) -> Path:
     """The file of the weights named `which`: final, best, last or a path.
 
     Raises:
-        UserError: the file does not exist.
+        UserError: there is no such file.
     """
     store = CheckpointStore(folder.checkpoints, keep=1)
     newest = store.newest() or folder.checkpoints
@@ -204,7 +205,9 @@ def find_weights(folder: RunFolder, which: str) -> Path:
     if path.is_file():
         return path
     if which not in named:
-        raise UserError(f"weights {which}: no such file. The weights are final, best, last or the path of a file.")
+        kind = find_other_kind(path)
+        problem = f"it is {kind}, not a file" if kind else "no such file"
+        raise UserError(f"weights {which}: {problem}. The weights are final, best, last or the path of a file.")
     present = [name for name, file in named.items() if file.is_file()]
     hint = f"Choose the weights {' or '.join(present)}." if present else "Let the run finish an epoch first."
     wanted = f"{path.relative_to(folder.path)} yet" if path != folder.checkpoints else "checkpoint yet"

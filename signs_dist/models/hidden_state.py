@@ -6,6 +6,7 @@ No checkpoint holds such state, and each process has its own. Exact mode compare
 from __future__ import annotations
 
 import collections
+import contextvars
 import dataclasses
 import enum
 import functools
@@ -16,12 +17,14 @@ import os
 import random
 import sys
 import types
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from signs_dist.models.standard_objects import has_attributes, value_of
 
 PYTHON_GENERATOR = "Python's `random`"
 NUMPY_GENERATOR = "NumPy's global generator"
@@ -60,9 +63,9 @@ class HiddenState:
 def look(model: nn.Module) -> HiddenState:
     """Everything that a forward pass of `model` can have changed beside parameters, buffers and torch's generators.
 
-    It looks at the attributes of all submodules and of the objects that hang on them, at the attributes of their
-    classes, and at the globals, defaults and closures of the functions of these classes. It does not look into the
-    code of installed packages, nor into files.
+    It looks at the attributes of all submodules, of their tensors and of the objects that hang on them, at the
+    attributes of their classes, and at the globals, defaults and closures of the functions of these classes. Of the
+    classes and modules of installed packages it takes plain values only. It does not look into files.
     """
     walk = _Walk({id(tensor) for tensor in (*model.parameters(), *model.buffers())})
     walk.values[PYTHON_GENERATOR] = random.getstate()
@@ -70,6 +73,8 @@ def look(model: nn.Module) -> HiddenState:
     walk.values.update({f"{ENVIRONMENT}{name}": value for name, value in os.environ.items()})
     for name, module in model.named_modules():
         walk.visit_attributes(name, module, 0)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        walk.visit_dictionary(name, tensor, 0)
     return HiddenState(walk.values)
 
 
@@ -128,16 +133,13 @@ class _Walk:
     def _visit_object(self, name: str, value: Any, depth: int) -> None:
         if isinstance(value, (Tensor, np.ndarray, np.generic)):
             self.values[name] = _array_digest(value)
+            self.visit_dictionary(name, value, depth)
         elif (state := _generator_state(value)) is not None:
             self.values[name] = state
-        elif isinstance(value, Mapping):
-            self._visit_mapping(name, value, depth)
-        elif isinstance(value, (list, tuple, collections.deque)):
-            self.values[name] = (type(value).__name__, len(value))
-            for number, item in enumerate(value):
-                self.visit(f"{name}[{number}]", item, depth)
-        elif isinstance(value, (set, frozenset)):
-            self.values[name] = frozenset(item if isinstance(item, _PLAIN) else id(item) for item in value)
+        elif isinstance(value, (Mapping, list, tuple, collections.deque, set, frozenset)):
+            self._visit_container(name, value, depth)
+        elif isinstance(value, contextvars.ContextVar):
+            self.visit(name, value.get(None), depth)
         elif isinstance(value, functools.partial):
             for part in (value.func, value.args, value.keywords):
                 self.visit(name, part, depth)
@@ -152,10 +154,21 @@ class _Walk:
             self._visit_function(name, value, depth)
         elif isinstance(value, type):
             self._visit_class(value, depth)
+        elif isinstance(value, types.GeneratorType):
+            self._visit_generator(name, value, depth)
+        elif (held := value_of(value)) is not None:
+            self.values[name] = held
         elif isinstance(value, Iterator):
             self.values[name] = _position(value)
-        elif isinstance(value, nn.Module) or _is_own_object(value):
-            self.visit_attributes(name, value, depth)
+        else:
+            self.values[name] = (type(value).__name__, value.name if isinstance(value, enum.Enum) else "")
+            if isinstance(value, nn.Module) or _is_own_object(value) or has_attributes(value):
+                self.visit_attributes(name, value, depth)
+
+    def visit_dictionary(self, name: str, value: Any, depth: int) -> None:
+        """Add what was set on an object of another kind, such as a tensor."""
+        for key, item in list(getattr(value, "__dict__", {}).items()):
+            self.visit(f"{name}.{key}", item, depth + 1)
 
     def visit_attributes(self, name: str, value: Any, depth: int) -> None:
         """Add the attributes of an object, and of its class."""
@@ -167,15 +180,31 @@ class _Walk:
                 self.visit(f"{prefix}{key}", item, depth + 1)
         self.visit("", type(value), depth)
 
-    def _visit_mapping(self, name: str, value: Mapping[Any, Any], depth: int) -> None:
+    def _visit_container(self, name: str, value: Any, depth: int) -> None:
         self.values[name] = (type(value).__name__, len(value))
-        for key, item in list(value.items()):
-            self.visit(f"{name}[{key!r}]" if isinstance(key, _PLAIN) else f"{name}[…]", item, depth)
+        if isinstance(value, Mapping):
+            for key, item in list(value.items()):
+                self.visit(f"{name}[{key!r}]" if isinstance(key, _PLAIN) else f"{name}[…]", item, depth)
+        elif isinstance(value, (set, frozenset)):
+            self.values[name] = frozenset(item if isinstance(item, _PLAIN) else id(item) for item in value)
+        else:
+            for number, item in enumerate(value):
+                self.visit(f"{name}[{number}]", item, depth)
+        if not is_library(type(value).__module__):
+            self.visit_dictionary(name, value, depth)
+
+    def _visit_generator(self, name: str, value: types.GeneratorType[Any, Any, Any], depth: int) -> None:
+        frame = value.gi_frame
+        self.values[name] = frame.f_lasti if frame is not None else "done"
+        if frame is not None:
+            for variable, item in list(frame.f_locals.items()):
+                self.visit(f"{name}.{variable}", item, depth)
 
     def _visit_class(self, kind: type, depth: int) -> None:
         """Add the attributes of a class and of its bases, and what its methods refer to."""
         for base in kind.__mro__:
             if is_library(base.__module__):
+                self._visit_plain(base.__name__, vars(base), vars(base).keys())
                 continue
             self._is_new(base)
             for key, item in list(vars(base).items()):
@@ -206,11 +235,19 @@ class _Walk:
             for inner in names & vars(value).keys():
                 if not isinstance(vars(value)[inner], types.ModuleType):
                     self.visit(f"{value.__name__}.{inner}", vars(value)[inner], depth)
+        else:
+            self._visit_plain(value.__name__, vars(value), names & vars(value).keys())
+
+    def _visit_plain(self, name: str, values: Mapping[str, Any], keys: Collection[str]) -> None:
+        """Add the plain values of a library's class or module, on which a user's code may have set one."""
+        for key in keys:
+            if isinstance(values[key], (*_PLAIN, float)) and not key.startswith("__"):
+                self.visit(f"{name}.{key}", values[key], 0)
 
 
 def _is_own_object(value: Any) -> bool:
     """Whether it is an object of a class of the user's own."""
-    return not isinstance(value, (types.ModuleType, enum.Enum)) and not is_library(type(value).__module__)
+    return not isinstance(value, types.ModuleType) and not is_library(type(value).__module__)
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:
@@ -251,8 +288,6 @@ def _position(value: Iterator[Any]) -> Hashable:
     """How far an iterator is, as far as that can be seen without moving it."""
     if isinstance(value, itertools.count):
         return repr(value)
-    if isinstance(value, types.GeneratorType):
-        return value.gi_frame.f_lasti if value.gi_frame is not None else "done"
     return operator.length_hint(value, -1)
 
 

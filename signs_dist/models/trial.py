@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from signs_dist.data.generators import all_generators_kept, device_generator_kept
 from signs_dist.models.determinism import find_unstable_layer, same_bits
 from signs_dist.models.hidden_state import ENVIRONMENT, NUMPY_GENERATOR, PYTHON_GENERATOR, look
+from signs_dist.models.standard_objects import torch_settings
 from signs_dist.models.trainable import set_training_mode
 
 EVALUATED_IMAGES = 2
@@ -85,9 +86,12 @@ def find_fault(trial: Trial, *, thorough: bool = True) -> tuple[TrialDigest, str
     Returns:
         The digest, and a clause such as `its forward pass changes layers.calls, …`; "" without a fault.
     """
+    settings = torch_settings()
     with _Passes(trial).kept() as passes:
         digest = passes.digest()
         passes.train()
+        if changed := next((name for name, value in torch_settings().items() if settings[name] != value), ""):
+            return digest, f"its forward pass changes {changed}, on which its results depend. Leave it as it is"
         kept = (_history(passes) or passes.find_changed_parameter()) if thorough else ""
         return digest, kept or passes.find_unequal_result()
 

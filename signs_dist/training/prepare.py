@@ -115,6 +115,9 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         if config.train.sync_batchnorm:
             model = convert_sync_batchnorm(model, strategy, micro_batches.counts(strategy.world_size))
         if config.exact:
+            # The code of the model may have chosen others.
+            torch.set_num_threads(num_threads)
+            choose_exact_kernels()
             require_deterministic_kernels(model, strategy.device.type)
         opened = {
             name: open_split(

@@ -221,6 +221,8 @@ def _compute(file: IO[bytes]) -> TrialDigest:
     shift_clock(CLOCK_SHIFT_SECONDS)
     importlib.import_module(request["module"])  # it may register the network
     model = build_model(config, request["num_classes"], device)
+    torch.set_num_threads(request["num_threads"])  # again, as `prepare` does
+    choose_exact_kernels()
     precision = Precision(request["precision"], device.type)
     forward = make_forward(model, config, request["num_classes"], precision)
     evaluation = make_evaluation_forward(model, config, request["num_classes"], precision)

@@ -116,6 +116,8 @@ def test_a_wrong_tensor_is_found(saved: Saved, place: str, wrong: str) -> None:
         (put_state("step", torch.tensor(0.5)), "state[0].step is 0.5"),
         (put_state("step", torch.tensor(math.nan)), "state[0].step is nan"),
         (put_state("step", torch.tensor(math.inf)), "state[0].step is inf"),
+        (put_state("step", torch.tensor(1e6)), "state[0].step is 1e+06 after 16 images"),
+        (lambda content: content["optimizer"]["state"][0]["exp_avg_sq"].neg_(), "holds sums of squares below 0"),
         (put_state("momentum_buffer", torch.zeros(3)), "holds step, exp_avg, exp_avg_sq, momentum_buffer, and must"),
         (lambda content: content["optimizer"]["state"][0].pop("exp_avg"), "must hold exp_avg, exp_avg_sq, step"),
         (put_state("exp_avg", torch.zeros(3), 1), "optimizer.state[1].exp_avg is float32 [3], its parameter float32 ["),

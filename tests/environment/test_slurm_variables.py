@@ -66,6 +66,7 @@ def test_the_option_of_a_variable(variable: str, option: str | None) -> None:
         *((name, "1", (), True) for name in ("SLURM_TIMELIMIT", "SLURM_WAIT", "SLURM_SIGNAL", "SLURM_NTASKS")),
         *((name, "1", (), True) for name in ("SRUN_CPUS_PER_TASK", "SLURM_WORKING_DIR", "SLURM_STDOUTMODE")),
         *((name, "0", (), True) for name in ("SLURM_EXIT_ERROR", "SLURM_LABELIO", "SLURM_KILL_BAD_EXIT")),
+        *((f"SLURM_{name}", "a100", (), True) for name in ("CONSTRAINT", "EXCLUSIVE", "BCAST", "SEND_LIBS")),
         *((name, "1", (), False) for name in ("SLURM_CPU_BIND", "SLURM_MPI_TYPE", "SLURM_CONF", "SLURM_CLUSTERS")),
         *((name, "1", (), False) for name in ("SLURM_JWT", "PATH", "SALLOC_TIMELIMIT")),
     ],

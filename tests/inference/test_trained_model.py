@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -170,6 +171,10 @@ def test_weights_that_are_not_there_yet(copy: Path) -> None:
         UserError, match=r"weights nowhere: no such file\. The weights are final, best, last or the path"
     ):
         load_model(copy, weights="nowhere")
+    os.mkfifo(copy / "pipe.pt")
+    for path, kind in ((copy / "pipe.pt", r"a pipe \(FIFO\)"), (copy, "a folder"), (Path("/dev/null"), "a device")):
+        with pytest.raises(UserError, match=rf"weights {path}: it is {kind}, not a file\. The weights are final,"):
+            load_model(copy, weights=str(path))
     (copy / "model.pt").unlink()
     with pytest.raises(UserError, match=r"has no model\.pt yet\. Choose the weights best or last\."):
         load_model(copy)

@@ -83,6 +83,7 @@ def test_a_persons_variables_for_sbatch_give_what_neither_file_nor_flag_says(
     [
         ("TIMELIMIT", "UNLIMITED", "SBATCH_TIMELIMIT: time=UNLIMITED: type minutes, hours:minutes:seconds or"),
         ("TIMELIMIT", "0", "SBATCH_TIMELIMIT: time=0: at least one minute."),
+        ("TIMELIMIT", "1", "SBATCH_TIMELIMIT: signal_seconds=120 with time=1: the signal would come at the start."),
         ("MEM_PER_NODE", "lots", "SBATCH_MEM_PER_NODE: memory=lots: type a number with K, M, G or T, such as 64G."),
     ],
 )

@@ -159,6 +159,10 @@ def test_too_many_nodes_are_told_before_the_batch_that_they_would_need(
     monkeypatch.setattr(SCHEDULERS["slurm"], "check", lambda _: Findings({}, UserError("gives at most 3 nodes")))
     with pytest.raises(UserError, match="gives at most 3 nodes"):
         check_request(request)
+    too_many = Findings({}, too_many=UserError("gives at most 4 nodes"))
+    monkeypatch.setattr(SCHEDULERS["slurm"], "check", lambda _: too_many)
+    with pytest.raises(UserError, match="gives at most 4 nodes"):
+        check_request(request)
     monkeypatch.setattr(SCHEDULERS["slurm"], "check", lambda _: Findings({}))
     with pytest.raises(UserError, match="9 processes"):
         check_request(request)

@@ -22,6 +22,9 @@ from launch.secret_files import describe_secrets, looks_secret
             "home/.aws/config",
             "sub/.SSH/known_hosts",
         ),
+        *("token", "token.txt", ".hf_token", "wandb-token", "api_key.txt", ".wandb_api_key", "private_key.json"),
+        *("aws_credentials", "passwords.txt", "deploy_rsa", ".s3cfg", ".Renviron", "rclone.conf", "site.ovpn"),
+        *("server.pem.old", ".env~", ".key.pem.swp", "id_rsa.bak"),
         *("kubeconfig", "service-account-3.json", "client_secret_7.json", "secrets.toml", "credentials.csv"),
     ],
 )
@@ -34,6 +37,7 @@ def test_what_looks_like_a_secret(path: str) -> None:
     [
         *("train.py", "secrets.py", "credentials.py", "id_map.py", "id_map.yaml", ".env.example", "id_rsa.pub"),
         *("environment.yaml", "env", "keys.txt", "monkey", "configs/signs.yaml", "ssh/config", "tokenizer.json"),
+        *("special_tokens_map.json", "token_embeddings.yaml", "tokens.json", "train.py.bak", "notes.txt~", "old.bak"),
         *("secrets/README.md", ".gitignore", "pem.txt", ".github/workflows/ci.yml"),
     ],
 )

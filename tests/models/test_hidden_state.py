@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import collections
+import contextvars
+import datetime
 import enum
+import fractions
 import functools
 import importlib
 import itertools
 import logging
+import multiprocessing
+import queue
 import random
 import sys
+import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,11 +61,26 @@ class Broken(collections.UserDict[str, int]):
 
 class Colour(enum.Enum):
     RED = 1
+    BLUE = 2
+
+
+class Words(list[str]):
+    """A list that may have attributes."""
+
+
+PLACE: contextvars.ContextVar[int] = contextvars.ContextVar("PLACE", default=0)
 
 
 def generate() -> Iterator[int]:
     yield 1
     yield 2
+
+
+def count_up() -> Iterator[int]:
+    n = 0
+    while True:
+        n += 1
+        yield n
 
 
 def with_closure() -> tuple[Callable[[], None], Callable[[], None]]:
@@ -92,6 +114,17 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object], str]] = {
     "tensor": (lambda: torch.zeros(2, dtype=torch.bfloat16), lambda value: value.add_(1), "layer.value"),
     "complex": (lambda: torch.zeros(2, dtype=torch.complex64), lambda value: value.add_(1j), "layer.value"),
     "array": (lambda: np.zeros(2), lambda value: value.fill(1), "layer.value"),
+    "namespace": (lambda: types.SimpleNamespace(n=0), set_attribute, "layer.value.n"),
+    "value of a thread": (threading.local, set_attribute, "layer.value.n"),
+    "context": (lambda: PLACE, lambda value: value.set(7), "layer.value"),
+    "list of a user's class": (Words, set_attribute, "layer.value.n"),
+    "user list": (lambda: collections.UserList([1]), lambda value: value.append(2), "layer.value.data"),
+    "queue": (queue.Queue, lambda value: value.put(1), "layer.value.queue"),
+    "shared value": (lambda: multiprocessing.Value("i", 0), lambda value: setattr(value, "value", 1), "layer.value"),
+    "bytes": (bytearray, lambda value: value.append(1), "layer.value"),
+    "generator with variables": (count_up, lambda value: [next(value), next(value)], "layer.value"),
+    "attribute of a tensor": (lambda: torch.zeros(1), set_attribute, "layer.value.n"),
+    "attribute of a member": (lambda: Colour.RED, set_attribute, "layer.value.n"),
     "hidden network": (lambda: [nn.Linear(1, 1)], lambda value: value[0].weight.data.add_(1), "layer.value[0]"),
 }
 
@@ -107,7 +140,12 @@ def test_a_change_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(0, 0.0), (1, True), (None, 0), (1.0, 1.5), ("a", "b"), (0.0, -0.0), (1, [1])]
+    ("before", "after"),
+    [
+        *((0, 0.0), (1, True), (None, 0), (1.0, 1.5), ("a", "b"), (0.0, -0.0), (1, [1])),
+        *((Colour.RED, Colour.BLUE), (range(1), range(2)), (Path("a"), Path("b")), ([], set()), (slice(1), range(1))),
+        *((fractions.Fraction(1), fractions.Fraction(2)), (datetime.timedelta(1), datetime.timedelta(2))),
+    ],
 )
 def test_another_value_or_kind_differs(before: Any, after: Any) -> None:
     assert look(Holder(before)).first_difference(look(Holder(after))) == "layer.value"
@@ -142,6 +180,30 @@ def test_a_value_that_appears_or_vanishes_differs() -> None:
     assert before.first_difference(look(model)) == "layer.more"
     del model.layer.more, model.layer.value
     assert before.first_difference(look(model)) == "layer.value"
+
+
+def test_what_hangs_on_a_parameter_or_a_buffer_is_seen() -> None:
+    model = nn.BatchNorm1d(2)
+    before = look(model)
+    model.weight.calls = 1  # type: ignore[attr-defined]
+    assert before.first_difference(look(model)) == "weight.calls"
+    del model.weight.calls
+    model.running_mean.calls = 1  # type: ignore[union-attr]
+    assert before.first_difference(look(model)) == "running_mean.calls"
+
+
+def test_a_plain_value_on_a_class_or_a_module_of_a_library_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Net(nn.Linear):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images * torch.some_calls  # type: ignore[attr-defined]
+
+    model = Net(1, 1)
+    before = look(model)
+    monkeypatch.setattr(nn.Linear, "some_calls", 1, raising=False)
+    assert before.first_difference(look(model)) == "Linear.some_calls"
+    before = look(model)
+    monkeypatch.setattr(torch, "some_calls", 1, raising=False)
+    assert before.first_difference(look(model)) == "torch.some_calls"
 
 
 def test_objects_that_hold_each_other_are_looked_at_once() -> None:

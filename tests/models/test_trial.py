@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_norm
 
 from signs_dist.config.settings import ModelConfig
+from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.models import create_model
 from signs_dist.models.registry import BUILDERS
 from signs_dist.models.trainable import freeze_backbone
@@ -31,10 +32,9 @@ CALLS = 0
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """As in exact mode."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with arithmetic_kept():
+        torch.set_num_threads(1)
+        yield
 
 
 def make_trial(model: nn.Module, *, side: int = SIDE, num_images: int = 4, is_split: bool = True) -> Trial:
@@ -291,6 +291,18 @@ class SwitchesMode(Base):
         return None
 
 
+class ChoosesThreads(Base):
+    def change(self, images: Tensor) -> Tensor | float | None:
+        torch.set_num_threads(2)
+        return None
+
+
+class ChoosesKernels(Base):
+    def change(self, images: Tensor) -> Tensor | float | None:
+        torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
+        return None
+
+
 class ChangesParameter(Base):
     def prepare(self) -> None:
         self.teacher = nn.Parameter(torch.zeros(3), requires_grad=False)
@@ -367,6 +379,8 @@ REFUSED: list[tuple[type[nn.Module], str]] = [
     (DrawsInEvaluation, "the output in evaluation gives other bits each time"),
     (ChangesEnvironment, "changes the environment variable CALLS_OF_NETWORK"),
     (SwitchesMode, "switches norm between training and evaluation. Leave that to the run"),
+    (ChoosesThreads, "changes torch.get_num_threads(), on which its results depend. Leave it as it is"),
+    (ChoosesKernels, "changes torch.backends.cudnn.benchmark, on which its results depend"),
     (ChangesParameter, "changes the parameter teacher. Make it a buffer"),
     (ReplacesBuffer, "gives the buffer n a new tensor. Change it in place, as self.n.copy_(…) does"),
     (LosesBuffer, "changes the buffer mean, which no checkpoint holds. Register it with persistent=True"),

@@ -11,6 +11,7 @@ import torch
 
 from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.config.reading import load_config
+from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.errors import UserError
 from signs_dist.models.weights import named_weights
 from signs_dist.training.prepare import build_model, choose_num_threads, prepare
@@ -75,6 +76,26 @@ def test_the_micro_batch_of_an_earlier_attempt_is_kept_where_it_can_be(
 )
 def test_threads_of_one_operation(wanted: int | Literal["auto"], exact: bool, num_threads: int) -> None:
     assert choose_num_threads(wanted, 6, exact=exact) == num_threads
+
+
+class ChoosesThreads(torch.nn.Linear):
+    """A network whose constructor changes what exact mode sets."""
+
+    def __init__(self, num_classes: int, image_size: int) -> None:
+        super().__init__(3 * image_size**2, num_classes)
+        torch.set_num_threads(3)
+        torch.use_deterministic_algorithms(False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.flatten(1))
+
+
+def test_the_code_of_a_model_does_not_change_what_exact_mode_sets(tmp_path: Path) -> None:
+    name = f"model.name={__name__}:ChoosesThreads"
+    with arithmetic_kept():
+        prepare(make_config(tmp_path, "exact=true", "train.micro_batch=8", name), make_process())
+        assert torch.get_num_threads() == 1
+        assert torch.are_deterministic_algorithms_enabled()
 
 
 def test_initial_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:

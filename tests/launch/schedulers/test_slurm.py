@@ -69,7 +69,10 @@ def test_an_array_that_squeue_has_forgotten_is_asked_for_by_its_jobs(some_slurm:
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("7", "/home/my runs/a=1"), ("7_3", "/home/my runs/a=1"), ("runs/a", None), ("local7", None), ("7;x", None)],
+    [
+        *(("7", "/home/my runs/a=1"), ("7_3", "/home/my runs/a=1"), ("runs/a", None), ("local7", None), ("7;x", None)),
+        *((name, None) for name in ("0", "00", "07", "4294967303", "٧")),
+    ],
 )
 def test_the_run_of_a_job_is_found_by_where_its_script_writes(some_slurm: Path, name: str, found: str | None) -> None:
     output = "/home/my runs/a=1/submit/002/submitit/7_0_log.out"
@@ -123,6 +126,13 @@ def test_a_job_that_does_not_fit_is_refused_if_its_partition_was_named(
     # Not named: the site may route the job elsewhere, so SLURM itself is asked later.
     doubt = Slurm().check(make_request(tasks_per_node=4)).doubt
     assert told in str(doubt)
+
+
+def test_a_range_that_reaches_beyond_the_nodes_is_noted(some_slurm: Path) -> None:
+    put_answers(some_slurm)
+    findings = Slurm().check(make_request(nodes="1-9"))
+    assert findings.doubt is None
+    assert "--nodes 1-9: partition main gives at most" in str(findings.too_many)
 
 
 def test_where_no_slurm_answers_it_says_what_to_type(some_slurm: Path) -> None:

@@ -12,6 +12,7 @@ from launch.schedulers.slurm_nodes import (
     choose_fitting,
     choose_partitions,
     describe_unavailable,
+    find_too_many,
 )
 from launch.schedulers.slurm_questions import parse_lines
 from signs_dist.errors import UserError
@@ -83,7 +84,30 @@ def test_what_does_not_fit_on_the_nodes_is_told(values: dict[str, Any], told: st
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"nodes": "2-9"}, "--nodes 2-9: partition gpu gives at most 3 nodes. Type --nodes 2-3."),
+        ({"nodes": "3-4"}, "--nodes 3-4: partition gpu gives at most 3 nodes. Type --nodes 3."),
+        (
+            {"nodes": "1-3", "gpus_per_node": 4},
+            "--nodes 1-3: partition gpu gives at most 2 such nodes. Type --nodes 1-2.",
+        ),
+        ({"nodes": "1-2", "partition": "cpu"}, "--nodes 1-2: partition cpu gives at most 1 node. Type --nodes 1."),
+        ({"nodes": "1-3"}, None),
+        ({"nodes": "3"}, None),
+    ],
+)
+def test_a_range_of_more_nodes_than_a_partition_has(values: dict[str, Any], told: str | None) -> None:
+    cluster = ClusterConfig(**values)
+    fitting = choose_fitting(cluster, choose_partitions(cluster.partition, PARTITIONS), NODES)  # SLURM takes it
+    too_many = find_too_many(cluster, fitting, NODES)
+    assert (None if too_many is None else str(too_many)) == told
+
+
 def test_without_a_word_from_slurm_nothing_is_refused() -> None:
+    assert find_too_many(ClusterConfig(nodes="1-4"), {}, []) is None
+    assert find_too_many(ClusterConfig(nodes="1-4"), PARTITIONS[0], []) is None
     assert choose_partitions("gpu", []) == []
     assert choose_fitting(ClusterConfig(gpus_per_node=4), [], []) == {}
     assert choose_fitting(ClusterConfig(gpus_per_node=4), PARTITIONS[:1], []) == PARTITIONS[0]

@@ -61,6 +61,13 @@ def test_a_refusal_is_one_line(some_slurm: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_refusal_that_a_sites_sbatch_prints_to_its_output_is_told_too(some_slurm: Path, tmp_path: Path) -> None:
+    put_sbatch(some_slurm, "echo 'Your project has no hours left'; exit 1")
+    for call in (lambda: hand_over(make_submission(tmp_path, 1)), lambda: estimate_start("#!/bin/bash\n", CLUSTER)):
+        with pytest.raises(UserError, match="SLURM does not take this job: Your project has no hours left"):
+            call()
+
+
 def test_slurm_is_asked_when_a_script_would_start(some_slurm: Path) -> None:
     put_sbatch(some_slurm, "cat > /dev/null; echo 'sbatch: Job 7 to start at noon\n' >&2")
     assert estimate_start("#!/bin/bash\n", CLUSTER) == "Job 7 to start at noon"
