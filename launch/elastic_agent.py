@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 from signs_dist.environment.addresses import find_loopback, listen
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
 
+from .program import refuse_typed
+
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -243,4 +245,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    refuse_typed(sys.argv[1:], 1, "local")
     sys.exit(main(sys.argv[1:]))

@@ -21,7 +21,7 @@ from signs_dist.errors import EXIT_FAILED, EXIT_STOPPED
 from signs_dist.monitoring.signals import SCHEDULER_SIGNALS, call_at_end, end_now
 
 from .notices import note_code, note_signal
-from .program import program
+from .program import program, refuse_typed
 from .rank_logs import rank_log
 
 
@@ -160,6 +160,7 @@ def _end_untrained(run_path: Path, rank: int, number: int) -> None:
 
 
 if __name__ == "__main__":
+    refuse_typed(sys.argv[1:], 2, "submit")
     _enter(sys.argv[1], sys.argv[2].split(os.pathsep))
     from signs_dist import train
     from signs_dist.console.command import run_command

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from signs_dist import train
+from signs_dist.config.file_text import refuse_pipe
 from signs_dist.config.reading import accepted_names, read_config
 from signs_dist.console.command import MOST_PROCESSES, CommandParser, run_command, whole_number
 from signs_dist.console.screen import Screen
@@ -91,6 +92,7 @@ def check_arguments(arguments: Sequence[str], num_processes: int) -> None:
         UserError: a setting is wrong, or the batch cannot be cut for so many processes.
     """
     options = train.build_parser().parse_intermixed_args(arguments)
+    refuse_pipe(options.config)  # also for one process, which would find it read to its end
     config = read_config(options.config, options.overrides).config
     accepted_names(options.accept_change)
     if options.run_dir is not None and RunFolder(options.run_dir).is_begun:

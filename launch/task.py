@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from .program import refuse_typed
+
 
 def main(folder: str) -> None:
     """Run the job whose pickle is in `folder`, under the id that SLURM's variables give.
@@ -19,4 +21,5 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
+    refuse_typed(sys.argv[1:], 1, "submit")
     main(sys.argv[1])

@@ -49,6 +49,11 @@ def is_shell_pipe(path: Path) -> bool:
         return False
 
 
+def is_lost_pipe(path: Path) -> bool:
+    """Whether a path is of a pipe that the shell gave to another process, such as to the torchrun that started this."""
+    return str(path).startswith(_PIPES) and not path.exists()
+
+
 def refuse_pipe(path: Path | None) -> None:
     """Refuse a config that several processes read, if it is a pipe. Raises `UserError`."""
     if path is not None and is_shell_pipe(path):

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from signs_dist.config.explaining import explain_settings
-from signs_dist.config.file_text import read_config_text
+from signs_dist.config.file_text import is_lost_pipe, read_config_text
 from signs_dist.config.messages import (
     describe_setting,
     explain_error,
@@ -144,6 +144,11 @@ def _read_file(path: Path, flag: str) -> yaml.MappingNode | None:
     try:
         text = read_config_text(path)
     except FileNotFoundError:
+        if is_lost_pipe(path):
+            raise UserError(
+                f"{flag} {path} is a pipe of the shell, which the processes of a launcher do not get. Write it to a "
+                f"file, and name the file."
+            ) from None
         nearest = _nearest_file(path)
         hint = f" Did you mean {nearest}?" if nearest else ""
         raise UserError(f"{flag} {path}: no such file.{hint}") from None

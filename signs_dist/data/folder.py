@@ -34,6 +34,7 @@ from signs_dist.data.names import (
     unreadable_folders_message,
 )
 from signs_dist.errors import UserError
+from signs_dist.files import explained
 
 if TYPE_CHECKING:
     import numpy
@@ -225,6 +226,12 @@ def _split_folder(root: Path, split: str) -> Path:
 
 
 def _check_root(root: Path) -> None:
+    try:
+        root.stat()
+    except PermissionError as error:  # a folder above it may not be entered
+        raise explained(error, root, "open") from error
+    except OSError:  # such as a missing folder: told below
+        pass
     if root.is_dir():
         return
     if root.is_file():

@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -79,8 +80,9 @@ def open_packed(
         UserError: the cache cannot be written, or the disk is full.
     """
     folder = cache / f"{index.split}-{image_size}-{cache_key(index)[:16]}"
-    if cache.exists() and not cache.is_dir():
-        raise UserError(f"data.cache={cache} is a file. Choose a folder; it is created if it is missing.")
+    with contextlib.suppress(PermissionError):  # of a folder above it, which is told when it has to be written
+        if cache.exists() and not cache.is_dir():
+            raise UserError(f"data.cache={cache} is a file. Choose a folder; it is created if it is missing.")
     # A whole pack needs no lock, which a cache of another user may not let this process take.
     digest = _intact_digest(folder, len(index), image_size)
     if digest is None:

@@ -17,8 +17,8 @@ from typing import Any
 from signs_dist.run_folder.digest import file_sha256
 from signs_dist.run_folder.folder import timestamp
 
-_PROGRAMS = ("__main__", "__mp_main__")
-"""The program that was started, and the second name that multiprocessing gives it."""
+_PROGRAM = "__main__"
+_OTHER_NAME_OF_PROGRAM = "__mp_main__"  # which `import multiprocessing` adds to sys.modules
 
 
 def describe_invocation(command: Sequence[str]) -> dict[str, Any]:
@@ -64,13 +64,15 @@ def imported_files(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Module → `path` and `sha256` of its source, for modules that belong to no installed package.
 
     These are the user's own files, such as the one that `model.name=mynet:Net` names, and the networks of signs_dist.
-    The rest of signs_dist is described by its commit and version.
+    The rest of signs_dist, with its commands, is described by its commit and version.
     """
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     found: dict[str, dict[str, str]] = {}
     for name, module in sorted(modules.items()):
         source = getattr(module, "__file__", None)
-        if not isinstance(source, str) or not source.endswith(".py") or _is_of_toolkit(name):
+        if not isinstance(source, str) or not source.endswith(".py"):
+            continue
+        if name == _OTHER_NAME_OF_PROGRAM or _is_of_toolkit(_name_in_package(name, module)):
             continue
         path = Path(source).resolve()
         if installed.isdisjoint(path.parents):
@@ -82,11 +84,13 @@ def imported_files(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def changed_files(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The paths of imported files that differ from before. Both are from `describe_code`.
 
-    A file that only one of the two has imported is not compared: training and evaluation import different files. Nor is
-    the program: each command is another one.
+    A file that only one of the two has imported is not compared: training and evaluation import different files. Nor
+    are two programs, such as a script that trains and another one that evaluates.
     """
     earlier, later = before.get("files", {}), now["files"]
-    names = [name for name in later if name in earlier and name not in _PROGRAMS]
+    names = [name for name in later if name in earlier]
+    if _PROGRAM in names and later[_PROGRAM]["path"] != earlier[_PROGRAM]["path"]:
+        names.remove(_PROGRAM)
     return [later[name]["path"] for name in names if later[name]["sha256"] != earlier[name]["sha256"]]
 
 
@@ -97,6 +101,12 @@ def explain_no_commit(trouble: str) -> str:
     advice = re.search(r"git config --global --add safe\.directory \S+", trouble)
     named = f" Type: {advice[0]}" if advice else ""
     return f"no commit is recorded: the checkout belongs to another user, and git does not read it.{named}"
+
+
+def _name_in_package(name: str, module: Any) -> str:
+    """The name of a module in its package, also for the program of `python -m PACKAGE.MODULE`."""
+    spec = getattr(module, "__spec__", None)
+    return spec.name if name == _PROGRAM and spec is not None else name
 
 
 def _is_of_toolkit(module: str) -> bool:

@@ -176,6 +176,8 @@ class Supervisor:
             return card, True
         # This process lost another process, which may have written a card that says why.
         time.sleep(SETTLE_SECONDS)
+        if self._context.rank != 0 and not self._folder.is_dir():  # moved or deleted: rank 0 has said so, and ended
+            return dataclasses.replace(card, error=f"{self._folder} is gone"), False
         found = read_failures(self._folder)
         root = find_root_cause([other for other in found if other.kind == "error"])
         if root is not None:

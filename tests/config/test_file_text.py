@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from signs_dist.config.file_text import MAX_BYTES, is_shell_pipe, read_config_text, refuse_pipe
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import load_config, read_config
 from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
 
@@ -116,8 +116,16 @@ def test_a_pipe_of_the_shell_is_read_to_its_end(pipe: tuple[int, int]) -> None:
     assert load_config(path).train.epochs == 3
 
 
+@pytest.mark.parametrize("path", ["/dev/fd/987", "/proc/self/fd/987"])
+def test_a_pipe_that_the_launcher_has_kept_is_told(path: str) -> None:
+    with pytest.raises(UserError, match=rf"--config {path} is a pipe of the shell, .* Write it to a file"):
+        read_config(Path(path), [])
+
+
 def test_standard_input_is_read() -> None:
-    code = "from signs_dist.config.reading import load_config; print(load_config('/dev/stdin').train.epochs)"
+    code = (
+        "from signs_dist.config.reading import load_config, read_config; print(load_config('/dev/stdin').train.epochs)"
+    )
     shell = f"printf 'train: {{epochs: 3}}' | {sys.executable} -c \"{code}\""
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "3\n"

@@ -249,6 +249,16 @@ def test_one_unreadable_photo_is_named_and_nothing_is_left(open_folder: Path, no
     shutil.rmtree(open_folder / "cache")
 
 
+def test_a_set_or_a_cache_in_a_folder_that_may_not_be_entered_is_named(open_folder: Path, no_root: None) -> None:
+    private = open_folder / "private"
+    private.mkdir()
+    private.chmod(0)
+    with pytest.raises(UserError, match=r"cannot open .*private/set: Permission denied"):
+        index_split(private / "set", "train")
+    with pytest.raises(UserError, match=r"cannot write .*private/cache/.*: Permission denied.*Type: data.cache=FOLDER"):
+        pack(open_folder / "photos", private / "cache")
+
+
 def test_an_interrupt_leaves_nothing(photos: Path, cache: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt

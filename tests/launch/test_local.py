@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,16 @@ def test_what_every_process_would_refuse_is_refused_before_they_start(
 ) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         check_arguments(arguments, num_processes)
+
+
+def test_a_config_that_is_a_pipe_is_refused_before_it_is_read() -> None:
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(UserError, match=r"is a pipe.*Write it to a file, and name the file"):
+            check_arguments(["--config", f"/dev/fd/{reader}"], 1)
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_what_the_processes_can_do_is_not_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.machinery
 import json
 import os
 import subprocess
@@ -90,6 +91,7 @@ def test_an_ignored_file_counts_too(checkout: Path) -> None:
         ("mynet", "mynet.py", True),
         ("my.package.net", "my/package/net.py", True),
         ("__main__", "script.py", True),
+        ("__mp_main__", "script.py", False),  # multiprocessing's second name of __main__
         ("signs_dist.models.mine", "mine.py", True),
         ("signs_dist.training.run", "run.py", False),
         ("launch.local", "local.py", False),
@@ -105,6 +107,16 @@ def test_which_imported_files_are_recorded(tmp_path: Path, name: str, source: st
     assert found == ({name: {"path": str(path), "sha256": digest}} if is_recorded else {})
 
 
+@pytest.mark.parametrize(
+    ("command", "is_recorded"),
+    [("signs_dist.train", False), ("signs_dist.evaluate", False), ("launch.local", False), ("mytools.train", True)],
+)
+def test_a_command_of_the_toolkit_is_not_recorded_as_own_code(tmp_path: Path, command: str, is_recorded: bool) -> None:
+    program = module(tmp_path / "train.py", "x = 1")
+    program.__spec__ = importlib.machinery.ModuleSpec(command, None)  # as `python -m` sets it
+    assert list(imported_files({"__main__": program, "__mp_main__": program})) == (["__main__"] if is_recorded else [])
+
+
 def test_installed_packages_and_the_standard_library_are_not_recorded() -> None:
     assert imported_files({"json": json, "numpy": numpy, "torch": torch, "sys": sys, "nothing": None}) == {}
 
@@ -117,8 +129,7 @@ def test_installed_packages_and_the_standard_library_are_not_recorded() -> None:
         ({"a": "1", "b": "1"}, {"a": "2", "b": "2"}, ["/x/a.py", "/x/b.py"]),
         ({}, {"a": "2"}, []),
         ({"a": "1"}, {}, []),
-        ({"__main__": "1"}, {"__main__": "2"}, []),
-        ({"__mp_main__": "1"}, {"__mp_main__": "2"}, []),  # the program again, after multiprocessing was imported
+        ({"__main__": "1"}, {"__main__": "2"}, ["/x/__main__.py"]),  # a script that holds the network
     ],
 )
 def test_files_that_both_have_imported_are_compared(
@@ -129,6 +140,13 @@ def test_files_that_both_have_imported_are_compared(
 
     assert changed_files(described(before), described(now)) == changed
     assert changed_files({}, described(now)) == []  # a run of an earlier release
+
+
+def test_two_programs_are_not_compared() -> None:
+    trained, evaluated = (
+        {"files": {"__main__": {"path": f"/x/{name}.py", "sha256": name}}} for name in ("train", "evaluate")
+    )
+    assert changed_files(trained, evaluated) == []
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,24 @@ def test_a_process_that_lost_another_leaves_the_word_to_it(tmp_path: Path, capsy
     assert own.error.startswith("lost ")
 
 
+@pytest.mark.parametrize(("rank", "speaks"), [(0, True), (1, False)])
+def test_of_a_run_folder_that_was_moved_rank_0_tells(
+    tmp_path: Path, rank: int, speaks: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs, supervisor = tmp_path / "logs", make(rank=rank, world_size=2)
+    logs.mkdir()
+
+    def action() -> None:
+        with supervisor.watching(logs, logs / "log", 1):
+            logs.rename(tmp_path / "moved")
+            raise RuntimeError("Connection closed by peer")
+
+    with pytest.raises(Ended) as ended:
+        supervisor.run(action)
+    assert ended.value.code == 3
+    assert bool(capsys.readouterr().err) is speaks
+
+
 @pytest.mark.parametrize(("rank", "speaks"), [(0, True), (2, False)])
 def test_of_those_that_lost_a_silent_process_the_lowest_speaks(
     tmp_path: Path, rank: int, speaks: bool, capsys: pytest.CaptureFixture[str]
