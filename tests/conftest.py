@@ -65,10 +65,17 @@ def _control_c_works() -> None:
             signal.signal(number, handler)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests run side by side: more than one thread each, here and in what they start, would only take turns."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_each() -> Iterator[None]:
+    """Tests run side by side: more than one thread each, here and in what they start, would only take turns.
+
+    For the whole session, as fixtures of a module start processes too. OpenMP's threads wait by spinning: on a busy
+    machine a second one costs more than it computes.
+    """
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(autouse=True)
