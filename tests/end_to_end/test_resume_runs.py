@@ -19,6 +19,7 @@ from signs_dist.monitoring.beats import read_beats
 from signs_dist.run_folder.digest import find_damage
 from tests.processes import finish, run, started, torchrun_command, train_command, wait_for
 from tests.sets import small_run, write_colour_set
+from tests.shared import shared_folder
 
 pytestmark = pytest.mark.slow
 
@@ -39,10 +40,11 @@ def settings(root: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The uninterrupted run."""
-    folder = tmp_path_factory.mktemp("whole")
-    ended = run(train_command("--run-dir", "run", *settings(colours)), folder)
-    assert ended.code == 0, ended.err
+    """The uninterrupted run, trained once for all workers of a test run."""
+    with shared_folder(tmp_path_factory, "whole") as folder:
+        if not (folder / "run" / "result.json").exists():
+            ended = run(train_command("--run-dir", "run", *settings(colours)), folder)
+            assert ended.code == 0, ended.err
     return folder / "run"
 
 
@@ -288,20 +290,49 @@ def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path
     assert_same(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("name", ["two words", 'it\'s "one"', "line\nbreak", "../up", "$(touch pwned)", "ü;x"])
-def test_awkward_names_go_on_like_others(colours: Path, whole: Path, tmp_path: Path, name: str) -> None:
+NAMES = ("two words", 'it\'s "one"', "line\nbreak", "../up", "$(touch pwned)", "ü;x")
+
+
+def test_awkward_names_go_on_like_others(colours: Path, whole: Path, tmp_path: Path) -> None:
+    """Two attempts of each name; all in one process, to save the imports."""
     (tmp_path / "work").mkdir()
-    arguments = ["--run-dir", name, *settings(colours)]
-    with started(train_command(*arguments), tmp_path / "work") as process:
-        wait_for(tmp_path / "work" / name / "metrics.jsonl", '"step": 7,')
-        process.send_signal(signal.SIGTERM)
-        ended = finish(process)
-    assert ended.code == 75, ended.err
-    assert f"python -m signs_dist.train --run-dir {shlex.quote(name)} " in ended.out  # to be pasted
-    ended = run(train_command(*arguments), tmp_path / "work")
+    command = [sys.executable, "-c", TWO_ATTEMPTS, json.dumps(NAMES), *settings(colours)]
+    ended = run(command, tmp_path / "work")
     assert ended.code == 0, ended.err
-    assert_same(tmp_path / "work" / name, whole)
+    told = ended.out.split("next name\n")[1:]
+    assert len(told) == len(NAMES)
+    for name, text in zip(NAMES, told, strict=True):
+        assert f"python -m signs_dist.train --run-dir {shlex.quote(name)} " in text  # to be pasted
+        assert [
+            line["reason"].split(" after ")[0] for line in lines(tmp_path / "work" / name / "attempts.jsonl")[1::2]
+        ] == [
+            "stopped by SIGTERM",
+            "finished",
+        ]
+        assert_same(tmp_path / "work" / name, whole)
     assert not (tmp_path / "work" / "pwned").exists()
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {*NAMES} - {"../up"}
+
+
+TWO_ATTEMPTS = """
+import json, os, signal, sys
+from signs_dist.console.command import run_command
+from signs_dist.train import main
+from signs_dist.training.trainer import Trainer
+
+# The first attempt of each name gets SIGTERM at its step 7.
+after_step = Trainer._after_step
+def stop_at_7(self, sums):
+    if self._run_state.steps_done == 7:
+        os.kill(os.getpid(), signal.SIGTERM)
+    after_step(self, sums)
+Trainer._after_step = stop_at_7
+
+for name in json.loads(sys.argv[1]):
+    print("next name", flush=True)
+    codes = [run_command(main, ["--run-dir", name, *sys.argv[2:]]) for attempt in range(2)]
+    assert codes == [75, 0], codes
+"""
 
 
 def test_many_resumes_leave_no_growth(colours: Path, tmp_path: Path) -> None:
