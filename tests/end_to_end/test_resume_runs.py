@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -46,6 +47,20 @@ def whole(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             ended = run(train_command("--run-dir", "run", *settings(colours)), folder)
             assert ended.code == 0, ended.err
     return folder / "run"
+
+
+@pytest.fixture
+def stopped(colours: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A copy of a run that was stopped after step 19, in the folder `run` of this test."""
+    with shared_folder(tmp_path_factory, "stopped") as folder:
+        if not (folder / "done").exists():
+            with started(launch(1, "--run-dir", "run", *settings(colours)), folder) as process:
+                wait_for(folder / "run" / "metrics.jsonl", '"step": 19,')
+                os.kill(process.pid, signal.SIGTERM)
+                assert finish(process).code == 75
+            (folder / "done").touch()
+    shutil.copytree(folder / "run", tmp_path / "run")
+    return tmp_path / "run"
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -214,13 +229,11 @@ def test_the_second_run_in_a_folder_is_refused(colours: Path, tmp_path: Path) ->
         assert process.poll() is None
 
 
-def test_a_broken_checkpoint_is_named_and_the_one_before_used(colours: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_named_and_the_one_before_used(
+    colours: Path, whole: Path, stopped: Path, tmp_path: Path
+) -> None:
     arguments = ["--run-dir", "run", *settings(colours)]
-    with started(launch(1, *arguments), tmp_path) as process:
-        wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 19,')
-        os.kill(process.pid, signal.SIGTERM)
-        assert finish(process).code == 75
-    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints = stopped / "checkpoints"
     *_, before, newest = sorted(checkpoints.glob("epoch*.pt"))
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -233,12 +246,8 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_used(colours: Path, who
     assert_same(tmp_path / "run", whole)
 
 
-def test_a_run_with_only_broken_checkpoints_is_not_begun_anew(colours: Path, tmp_path: Path) -> None:
+def test_a_run_with_only_broken_checkpoints_is_not_begun_anew(colours: Path, stopped: Path, tmp_path: Path) -> None:
     arguments = ["--run-dir", "run", *settings(colours)]
-    with started(launch(1, *arguments), tmp_path) as process:
-        wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 14,')
-        os.kill(process.pid, signal.SIGTERM)
-        assert finish(process).code == 75
     for path in (tmp_path / "run" / "checkpoints").glob("epoch*.pt"):
         path.write_bytes(path.read_bytes()[:100])
     for _ in range(2):
@@ -247,12 +256,8 @@ def test_a_run_with_only_broken_checkpoints_is_not_begun_anew(colours: Path, tmp
         assert "this run has saved checkpoints, but none is whole" in ended.err
 
 
-def test_what_would_give_another_result_is_refused_unless_named(colours: Path, tmp_path: Path) -> None:
+def test_what_would_give_another_result_is_refused_unless_named(colours: Path, stopped: Path, tmp_path: Path) -> None:
     arguments = ["--run-dir", "run", *settings(colours)]
-    with started(launch(1, *arguments), tmp_path) as process:
-        wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 14,')
-        os.kill(process.pid, signal.SIGTERM)
-        assert finish(process).code == 75
     ended = run(launch(1, *arguments, "seed=5", "train.epochs=5", "log.every_steps=7"), tmp_path)
     assert ended.code == 2
     assert "seed: 0 → 5; train.epochs: 4 → 5" in ended.err
