@@ -5,7 +5,8 @@ BIN := .venv/bin
 ARGS ?=
 # Tests wait for each other's processes as much as they compute: a few more at once than there are cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
+# Bytecode is kept: without it each worker translates all tests again, and each process that they start the toolkit.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-quick test-gpu chaos check lint types format settings-page clean

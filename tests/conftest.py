@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -12,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 
 from slurm.cluster_plan import ClusterPlan
 from slurm.dev_cluster import DevCluster
 from tests.processes import environment
+from tests.shared import shared_folder
 from tests.slurm_cluster import Site, short_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+def pytest_collection_finish() -> None:
+    """Leave thousands of tests, and torch, out of later garbage collections: tests ask for those again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def real_photos() -> Path:
     """The published SIGNS photos at 64 x 64 pixels: train_signs (864) and val_signs (216)."""
@@ -65,10 +72,17 @@ def _control_c_works() -> None:
             signal.signal(number, handler)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests run side by side: more than one thread each, here and in what they start, would only take turns."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_each() -> Iterator[None]:
+    """Tests run side by side: more than one thread each, here and in what they start, would only take turns.
+
+    For the whole session, as fixtures of a module start processes too. OpenMP's threads wait by spinning: on a busy
+    machine a second one costs more than it computes.
+    """
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -124,11 +138,8 @@ def site(cluster: DevCluster, tmp_path: Path, real_photos: Path) -> Iterator[Sit
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory: pytest.TempPathFactory, real_photos: Path) -> str:
     """The weights of plain python, trained once for all workers of a test run."""
-    own = tmp_path_factory.getbasetemp()
-    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "one_process"
-    shared.mkdir(exist_ok=True)
-    site = Site(DevCluster(Path("/nowhere")), shared, real_photos)
-    with FileLock(shared / "lock"):
+    with shared_folder(tmp_path_factory, "one_process") as shared:
+        site = Site(DevCluster(Path("/nowhere")), shared, real_photos)
         if not (shared / "run" / "result.json").exists():
             command = [sys.executable, "-m", "signs_dist.train", "--run-dir", "run", *site.settings()]
             ended = subprocess.run(command, cwd=shared, env=environment(), capture_output=True, text=True, check=False)

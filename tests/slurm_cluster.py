@@ -56,7 +56,7 @@ class Site:
     def settings(self, *more: str) -> list[str]:
         return [
             *("--config", str(CONFIG), f"data.root={self.photos}", f"data.cache={self.folder}/cache", "exact=true"),
-            *("train.micro_batch=8", f"train.epochs={EPOCHS}", "log.every_steps=1", *more),
+            *("data.image_size=32", "train.micro_batch=8", f"train.epochs={EPOCHS}", "log.every_steps=1", *more),
         ]
 
     def type_in(

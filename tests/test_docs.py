@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import os
 import re
 import runpy
 import shutil
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 import signs_dist
 from signs_dist.cli import find_module as find_command
@@ -37,6 +35,7 @@ from tests.markdown_pages import (
 )
 from tests.processes import environment
 from tests.sets import write_colour_set
+from tests.shared import shared_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [pytest.param(page, id=page.relative_to(REPOSITORY).as_posix()) for page in pages(REPOSITORY)]
@@ -317,10 +316,7 @@ def check_make(rest: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the documents name: photos, SIGNS.zip, a finished run; made once for all workers of pytest."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "documents"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with shared_folder(tmp_path_factory, "documents") as folder:
         if not (folder / "runs").exists():
             write_sandbox(folder)
     return folder

@@ -89,18 +89,20 @@ def room_of(module: str) -> str:
     return max(rooms, key=len) if rooms else "signs_dist.*" if module.count(".") == 1 else "none"
 
 
-def imports(source: str, package: str = "") -> Iterator[str]:
+@functools.cache
+def imports(source: str, package: str = "") -> tuple[str, ...]:
     """Full names that a file imports, those inside functions included, those for type checking left out.
 
     `package` holds the file: relative imports begin there.
     """
-    for node in _running_nodes(ast.parse(source)):
+    found: list[str] = []
+    for node in _running_statements(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             origin = origin_of(node, package)
-            yield origin
-            yield from (f"{origin}.{alias.name}" for alias in node.names)
+            found += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
 def origin_of(node: ast.ImportFrom, package: str) -> str:
@@ -140,12 +142,15 @@ def wrongly_spelled(module: str, source: str) -> Iterator[str]:
                 yield f"{module} imports {name} by its name in a checkout: write `from .` or `from ..`"
 
 
-def _running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+def _running_statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """The statements that run, and what groups them; no expression holds a statement."""
     for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, (ast.stmt, ast.excepthandler, ast.match_case)):
+            continue
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         yield node
-        yield from _running_nodes(node)
+        yield from _running_statements(node)
 
 
 def violations(module: str, source: str) -> list[str]:
@@ -202,6 +207,7 @@ def find_cycle(graph: Mapping[str, set[str]]) -> list[str]:
     return next((cycle for module in sorted(graph) if (cycle := visit(module, []))), [])
 
 
+@functools.cache
 def import_graph() -> dict[str, set[str]]:
     known = modules()
     graph = {}

@@ -89,21 +89,22 @@ def test_fast_mode_agrees_up_to_rounding_and_parity_shows_it(colours: Path, tmp_
     assert other["loss_difference"] < 1e-4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--world-sizes", "2"], "error: --world-sizes 2: one number of processes has nothing to be compared with. "),
         (["--world-sizes", "1,9"], "is 8 micro-batches of 2, too few for 9 processes"),
-        (["--world-sizes", "1,2", "model.name=nope"], "error: model.name=nope"),
+        pytest.param(["--world-sizes", "1,2", "model.name=nope"], "error: model.name=nope", marks=pytest.mark.slow),
         (["--world-sizes", "1,2", "--steps", "0"], "error: --steps 0: at least 1."),
     ],
 )
-def test_parity_says_what_is_wrong_in_one_line(colours: Path, tmp_path: Path, arguments: list[str], told: str) -> None:
-    ended = run([sys.executable, "-m", "signs_dist.parity", *settings(colours), *arguments], tmp_path)
-    assert ended.code == 2
-    assert told in ended.err
-    assert len(ended.err.splitlines()) == 1
+def test_parity_says_what_is_wrong_in_one_line(
+    colours: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert run_command(parity, [*settings(colours), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -67,6 +68,12 @@ def imported_files(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     The rest of signs_dist, with its commands, is described by its commit and version.
     """
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+
+    @functools.cache  # thousands of modules lie in hundreds of folders
+    def is_installed(folder: str) -> bool:
+        resolved = Path(folder).resolve()
+        return not installed.isdisjoint((resolved, *resolved.parents))
+
     found: dict[str, dict[str, str]] = {}
     for name, module in sorted(modules.items()):
         source = getattr(module, "__file__", None)
@@ -74,8 +81,10 @@ def imported_files(modules: Mapping[str, Any]) -> dict[str, dict[str, str]]:
             continue
         if name == _OTHER_NAME_OF_PROGRAM or _is_of_toolkit(_name_in_package(name, module)):
             continue
+        if is_installed(source.rpartition(os.sep)[0]) and not Path(source).is_symlink():
+            continue
         path = Path(source).resolve()
-        if installed.isdisjoint(path.parents):
+        if not is_installed(str(path.parent)):
             with contextlib.suppress(OSError):  # removed since it was imported
                 found[name] = {"path": str(path), "sha256": file_sha256(path)}
     return found

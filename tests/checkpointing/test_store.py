@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import re
 import resource
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,30 +21,10 @@ from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpo
 from signs_dist.errors import CheckpointError, SaveError, TrainingFailedError, UserError
 from signs_dist.rehearsal.save_stages import STAGES, watching_saves
 from signs_dist.run_folder.digest import digest_path, find_damage
-from tests.checkpointing.contents import make_content
+from tests.checkpointing.stored import content, names, number_in, put, write
 from tests.checkpointing.test_tensors import Evil
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-
-
-def content(number: int, num_values: int = 500) -> dict[str, Any]:
-    return make_content(number, num_values=num_values)
-
-
-def content_of(epoch: int, number: int) -> dict[str, Any]:
-    """The content of epoch `epoch`, in which `number_in` finds another number."""
-    return make_content(epoch, model={"w": torch.full((500,), float(number))})
-
-
-def number_in(path: Path) -> int:
-    return int(read_checkpoint(path)["model"]["w"][0])
-
-
-def write(folder: Path, numbers: range, *, keep: int = 2, best: int = 1) -> CheckpointStore:
-    store = CheckpointStore(folder, keep)
-    for number in numbers:
-        store.write(Cursor(number, 0), content(number), Cursor(best, 0))
-    return store
 
 
 def in_child(action: Callable[[], None]) -> int:
@@ -64,10 +42,6 @@ def in_child(action: Callable[[], None]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.suffix == ".pt"}
 
 
 def test_the_newest_and_the_best_are_kept_each_with_its_digest(tmp_path: Path) -> None:
@@ -199,15 +173,6 @@ def test_a_digest_that_is_missing_or_wrong(two: tuple[Path, bytes], digest: str 
     found = find_checkpoint(CheckpointStore(folder, 2), has_saved=True)
     assert found.path == folder / "epoch-0001.pt"
     assert "epoch-0002.pt is broken: " in found.notes[0]
-
-
-def put(folder: Path, data: bytes, number: int = 2) -> Path:
-    """A file in a checkpoint's place, with the right digest."""
-    path = folder / f"epoch-{number:04}.pt"
-    path.unlink(missing_ok=True)
-    path.write_bytes(data)
-    digest_path(path).write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
-    return path
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
@@ -346,80 +311,6 @@ def test_a_value_that_could_not_be_loaded_is_refused_when_it_is_saved(
     assert list(tmp_path.iterdir()) == []
 
 
-def foreign(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*.foreign")}
-
-
-def test_a_run_that_begins_keeps_none_of_what_was_there(tmp_path: Path) -> None:
-    write(tmp_path, range(3, 6), keep=9, best=4)
-    store = CheckpointStore(tmp_path, 2)
-    store.begin(None)
-    assert names(tmp_path) == set()
-    assert len(store.take_notes()) == 5  # three places, last.pt and best.pt
-    assert store.take_notes() == []
-    assert store.write(Cursor(4, 0), content_of(4, 9), None) > 0
-    assert names(tmp_path) == {"epoch-0004.pt", "last.pt"}
-    assert number_in(tmp_path / "epoch-0004.pt") == 9
-
-
-def test_a_run_that_resumes_keeps_what_came_before(tmp_path: Path) -> None:
-    write(tmp_path, range(1, 6), keep=9)
-    store = CheckpointStore(tmp_path, 9)
-    store.begin(tmp_path / "epoch-0003.pt")
-    assert foreign(tmp_path) == {"epoch-0004.pt.foreign", "epoch-0005.pt.foreign"}
-    assert store.newest() == tmp_path / "epoch-0003.pt"
-    assert number_in(tmp_path / "best.pt") == 1
-    store.write(Cursor(4, 0), content_of(4, 8), Cursor(1, 0))
-    assert [number_in(path) for _, path in store.files()] == [8, 3, 2, 1]
-
-
-@pytest.mark.parametrize("number", [2, 5, 9])
-def test_a_checkpoint_of_another_process_is_set_aside(tmp_path: Path, number: int) -> None:
-    """Before, at, and after the place of the next save: it would count as this run's newest, or instead of the save."""
-    store = CheckpointStore(tmp_path, 3)
-    store.begin(None)
-    for own in (1, 4):
-        store.write(Cursor(own, 0), content(own), None)
-    other = write(tmp_path / "other", range(number, number + 1), best=number)
-    put(tmp_path, other.best.read_bytes(), number)
-    store.write(Cursor(5, 0), content(5), None)
-    assert [number_in(path) for _, path in store.files()] == [5, 4, 1]
-    assert number_in(tmp_path / "last.pt") == 5
-    path = tmp_path / f"epoch-{number:04}.pt"
-    assert store.take_notes() == [
-        f"{path} is a checkpoint that this run did not write. It was renamed to {path.name}.foreign."
-    ]
-
-
-def test_a_checkpoint_that_replaced_an_own_one_is_set_aside(tmp_path: Path) -> None:
-    store = write(tmp_path, range(1, 3))
-    put(tmp_path, (tmp_path / "epoch-0001.pt").read_bytes() + b"x", 2)
-    store.write(Cursor(3, 0), content(3), None)
-    assert foreign(tmp_path) == {"epoch-0002.pt.foreign"}
-
-
-def test_a_digest_that_cannot_be_read_sets_nothing_aside(tmp_path: Path) -> None:
-    store = write(tmp_path, range(1, 3))
-    digest_path(tmp_path / "epoch-0002.pt").unlink()
-    store.write(Cursor(3, 0), content(3), Cursor(1, 0))
-    assert foreign(tmp_path) == set()
-
-
-def test_a_loop_that_begins_again_is_not_overruled_by_its_earlier_files(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path, 2)
-    for step in (100, 200, 300):
-        store.save({"step": step}, step=step)
-    again = CheckpointStore(tmp_path, 2)
-    with pytest.warns(UserWarning, match="is a checkpoint that this run did not write"):
-        again.save({"step": 10}, step=10)
-    again.save({"step": 20}, step=20)
-    loaded = CheckpointStore(tmp_path, 2).load()
-    assert loaded == {"step": 20}
-    later = CheckpointStore(tmp_path, 2)
-    later.save({"step": 30}, step=30)  # resumed: what came before stays
-    assert [cursor.step for cursor, _ in later.files()] == [30, 20]
-
-
 def test_the_best_gets_its_name_also_after_a_kill_between_its_two_names(tmp_path: Path) -> None:
     write(tmp_path, range(1, 3), best=1)
     store = CheckpointStore(tmp_path, 2)
@@ -448,116 +339,6 @@ def test_a_checkpoint_gets_no_name_once_the_folder_is_lost(tmp_path: Path, stage
         store.write(Cursor(3, 0), content(3), None)
     assert names(tmp_path) == {"epoch-0001.pt", "last.pt"}
     assert number_in(tmp_path / "last.pt") == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "cursor"),
-    [
-        ("epoch-0005.pt", Cursor(5, 0)),
-        ("epoch-0000.pt", Cursor(0, 0)),
-        ("epoch-0005-step-000120.pt", Cursor(4, 120)),
-        ("epoch-12345-step-1234567.pt", Cursor(12344, 1234567)),
-        ("epoch0004-step000120.pt", Cursor(4, 120)),  # of an earlier release
-        ("epoch0005-step000000.pt", Cursor(5, 0)),
-        ("epoch-0005-step-000000.pt", None),  # the end of epoch 4 has one name
-        ("epoch-0000-step-000003.pt", None),
-        ("epoch-5.pt", None),
-        ("epoch-٠٠٠٥.pt", None),
-        ("epoch-0005.pt.broken", None),
-        (f"epoch-{'9' * 5000}.pt", None),
-        ("last.pt", None),
-    ],
-)
-def test_the_place_in_a_name(name: str, cursor: Cursor | None) -> None:
-    assert Cursor.of_file(Path(name)) == cursor
-    if cursor is not None and name.startswith("epoch-"):
-        assert cursor.file_name == name
-
-
-@pytest.mark.parametrize(
-    ("cursor", "words"),
-    [(Cursor(4, 120), "epoch 5, step 120"), (Cursor(5, 0), "epoch 5"), (Cursor(0, 0), "the beginning")],
-)
-def test_a_place_in_words_counts_as_its_name(cursor: Cursor, words: str) -> None:
-    assert str(cursor) == words
-
-
-def test_names_of_both_releases_are_ordered_by_place(tmp_path: Path) -> None:
-    names = ["epoch0001-step000000.pt", "epoch-0002-step-000003.pt", "epoch0001-step000004.pt", "epoch-0002.pt"]
-    for name in names:
-        (tmp_path / name).touch()
-    (tmp_path / "epoch0002-step000000.pt").touch()
-    (tmp_path / "epoch-10000.pt").touch()
-    store = CheckpointStore(tmp_path)
-    found = [path.name for _, path in reversed(store.files())]
-    assert found == [*names[:3], "epoch0002-step000000.pt", "epoch-0002.pt", "epoch-10000.pt"]
-
-
-def test_old_checkpoints_of_an_earlier_release_are_deleted_in_turn(tmp_path: Path) -> None:
-    for number in (1, 2):
-        torch.save(content(number), tmp_path / "a.pt")
-        old = put(tmp_path, (tmp_path / "a.pt").read_bytes(), number)
-        old.rename(tmp_path / f"epoch{number:04}-step000000.pt")
-        digest_path(old).rename(digest_path(tmp_path / f"epoch{number:04}-step000000.pt"))
-    (tmp_path / "a.pt").unlink()
-    CheckpointStore(tmp_path, 2).write(Cursor(3, 0), content(3), Cursor(1, 0))
-    assert {path.name for path in tmp_path.glob("epoch*.pt")} == {
-        "epoch0001-step000000.pt",  # the best
-        "epoch0002-step000000.pt",
-        "epoch-0003.pt",
-    }
-
-
-def make_socket(path: Path) -> None:
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(f"/proc/self/fd/{folder}/{path.name}")  # a socket's path is short
-    finally:
-        os.close(folder)
-
-
-OTHER_KINDS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "folder": (Path.mkdir, "it is a folder, not a file"),
-    "pipe": (os.mkfifo, "it is a pipe (FIFO), not a file"),
-    "socket": (make_socket, "it is a socket, not a file"),
-    "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a file"),
-    "loop": (lambda path: path.symlink_to(path.name), "it is a loop of links, not a file"),
-    "link": (lambda path: path.symlink_to("nowhere"), "it is a link to nothing, not a file"),
-}
-
-
-@pytest.mark.parametrize("kind", OTHER_KINDS)
-def test_what_is_no_file_is_passed_over_and_renamed(tmp_path: Path, kind: str) -> None:
-    make, told = OTHER_KINDS[kind]
-    store = write(tmp_path, range(1, 2))
-    newest = tmp_path / "epoch-0002.pt"
-    make(newest)
-    digest_path(newest).write_text(f"{'0' * 64}  {newest.name}\n")
-    found = find_checkpoint(store, has_saved=True)
-    assert found.path == tmp_path / "epoch-0001.pt"
-    assert found.notes[0] == f"{newest} is broken: {told}."
-    set_aside(store, [newest])
-    assert os.path.lexists(f"{newest}.broken")
-    assert store.write(Cursor(2, 0), content(2), None) > 0
-
-
-@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
-def test_a_digest_that_is_no_file(tmp_path: Path, kind: str) -> None:
-    make, told = OTHER_KINDS[kind]
-    write(tmp_path, range(1, 3))
-    digest = digest_path(tmp_path / "epoch-0002.pt")
-    digest.unlink()
-    make(digest)
-    assert find_damage(tmp_path / "epoch-0002.pt") == told.replace("it is", f"{digest.name} is")
-    found = find_checkpoint(CheckpointStore(tmp_path, 2), has_saved=True)
-    assert found.path == tmp_path / "epoch-0001.pt"
-
-
-def test_remains_that_cannot_be_removed_do_no_harm(tmp_path: Path) -> None:
-    (tmp_path / ".epoch-0001.pt.part").mkdir()
-    (tmp_path / "epoch-0001.pt.sha256").mkdir()
-    assert find_checkpoint(CheckpointStore(tmp_path), has_saved=False).path is None
 
 
 def test_another_format_is_refused_and_renames_nothing(tmp_path: Path) -> None:

@@ -29,20 +29,25 @@ def settings(num_workers: int, prefetch: int = 2) -> LoaderSettings:
 
 
 @pytest.mark.parametrize(
-    ("limits", "num_workers", "batch_bytes"),
+    ("limits", "num_workers", "batch_bytes", "less"),
     [
-        ({}, 2, MEBIBYTE),
-        ({"temporary_folder": LONGEST_FOLDER}, 2, 0),
-        ({"open_files": 20, "temporary_folder": LONGEST_FOLDER + "x", "is_shared_writable": False}, 0, 2**40),
-        ({"open_files": None, "open_files_ceiling": None}, 500, 0),
-        ({"open_files": 10 + 4 * 2 + 9 + 16}, 2, 0),
-        ({"shared_bytes": None}, 2, 2**40),  # the system does not say
-        ({"shared_bytes": 64 * MEBIBYTE}, 2, 16 * MEBIBYTE),  # 4 batches
+        ({}, 2, MEBIBYTE, {"shared_bytes": 4 * MEBIBYTE - 1}),
+        ({"temporary_folder": LONGEST_FOLDER}, 2, 0, {"temporary_folder": LONGEST_FOLDER + "x"}),
+        ({"open_files": 20, "temporary_folder": LONGEST_FOLDER + "x", "is_shared_writable": False}, 0, 2**40, {}),
+        ({"open_files": None, "open_files_ceiling": None}, 500, 0, {"open_files": 1024}),
+        ({"open_files": 10 + 4 * 2 + 9 + 16}, 2, 0, {"open_files": 10 + 4 * 2 + 9 + 15}),
+        ({"shared_bytes": None}, 2, 2**40, {"shared_bytes": 2**42 - 1}),  # the system does not say
+        ({"shared_bytes": 64 * MEBIBYTE}, 2, 16 * MEBIBYTE, {"shared_bytes": 64 * MEBIBYTE - 1}),  # 4 batches
     ],
 )
-def test_enough(limits: dict[str, Any], num_workers: int, batch_bytes: int) -> None:
+def test_enough(limits: dict[str, Any], num_workers: int, batch_bytes: int, less: dict[str, Any]) -> None:
+    """What is just enough is taken, and `less`, with at least one worker, is refused."""
     found = dataclasses.replace(ENOUGH, **limits)
     require_room(settings(num_workers), found, num_loaders=1, batch_bytes=batch_bytes)
+    with pytest.raises(UserError):
+        require_room(
+            settings(max(1, num_workers)), dataclasses.replace(found, **less), num_loaders=1, batch_bytes=batch_bytes
+        )
 
 
 @pytest.mark.parametrize(

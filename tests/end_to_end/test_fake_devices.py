@@ -325,7 +325,11 @@ def test_half_precision_trains_with_its_scaler(
 ) -> None:
     monkeypatch.setattr("torch.amp.grad_scaler.torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     half = Precision("float16", "cuda")
-    train_steps(SingleProcess(device), monkeypatch, count=3, precision=half, clip_norm=clip_norm)
+    state = train_steps(SingleProcess(device), monkeypatch, count=3, precision=half, clip_norm=clip_norm)
+    scale = state.scaler._scale  # made by the first loss that is scaled
+    assert isinstance(scale, Tensor)
+    assert scale.device == device
+    assert seeded == [device] * 2 * 3
 
 
 @each_device

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from signs_dist.monitoring.beats import read_beats
 from signs_dist.run_folder.digest import find_damage
 from tests.processes import finish, run, started, torchrun_command, train_command, wait_for
 from tests.sets import small_run, write_colour_set
+from tests.shared import shared_folder
 
 pytestmark = pytest.mark.slow
 
@@ -39,11 +41,26 @@ def settings(root: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The uninterrupted run."""
-    folder = tmp_path_factory.mktemp("whole")
-    ended = run(train_command("--run-dir", "run", *settings(colours)), folder)
-    assert ended.code == 0, ended.err
+    """The uninterrupted run, trained once for all workers of a test run."""
+    with shared_folder(tmp_path_factory, "whole") as folder:
+        if not (folder / "run" / "result.json").exists():
+            ended = run(train_command("--run-dir", "run", *settings(colours)), folder)
+            assert ended.code == 0, ended.err
     return folder / "run"
+
+
+@pytest.fixture
+def stopped(colours: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A copy of a run that was stopped after step 19, in the folder `run` of this test."""
+    with shared_folder(tmp_path_factory, "stopped") as folder:
+        if not (folder / "done").exists():
+            with started(launch(1, "--run-dir", "run", *settings(colours)), folder) as process:
+                wait_for(folder / "run" / "metrics.jsonl", '"step": 19,')
+                os.kill(process.pid, signal.SIGTERM)
+                assert finish(process).code == 75
+            (folder / "done").touch()
+    shutil.copytree(folder / "run", tmp_path / "run")
+    return tmp_path / "run"
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -212,13 +229,11 @@ def test_the_second_run_in_a_folder_is_refused(colours: Path, tmp_path: Path) ->
         assert process.poll() is None
 
 
-def test_a_broken_checkpoint_is_named_and_the_one_before_used(colours: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_named_and_the_one_before_used(
+    colours: Path, whole: Path, stopped: Path, tmp_path: Path
+) -> None:
     arguments = ["--run-dir", "run", *settings(colours)]
-    with started(launch(1, *arguments), tmp_path) as process:
-        wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 19,')
-        os.kill(process.pid, signal.SIGTERM)
-        assert finish(process).code == 75
-    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints = stopped / "checkpoints"
     *_, before, newest = sorted(checkpoints.glob("epoch*.pt"))
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -231,12 +246,8 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_used(colours: Path, who
     assert_same(tmp_path / "run", whole)
 
 
-def test_a_run_with_only_broken_checkpoints_is_not_begun_anew(colours: Path, tmp_path: Path) -> None:
+def test_a_run_with_only_broken_checkpoints_is_not_begun_anew(colours: Path, stopped: Path, tmp_path: Path) -> None:
     arguments = ["--run-dir", "run", *settings(colours)]
-    with started(launch(1, *arguments), tmp_path) as process:
-        wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 14,')
-        os.kill(process.pid, signal.SIGTERM)
-        assert finish(process).code == 75
     for path in (tmp_path / "run" / "checkpoints").glob("epoch*.pt"):
         path.write_bytes(path.read_bytes()[:100])
     for _ in range(2):
@@ -245,12 +256,8 @@ def test_a_run_with_only_broken_checkpoints_is_not_begun_anew(colours: Path, tmp
         assert "this run has saved checkpoints, but none is whole" in ended.err
 
 
-def test_what_would_give_another_result_is_refused_unless_named(colours: Path, tmp_path: Path) -> None:
+def test_what_would_give_another_result_is_refused_unless_named(colours: Path, stopped: Path, tmp_path: Path) -> None:
     arguments = ["--run-dir", "run", *settings(colours)]
-    with started(launch(1, *arguments), tmp_path) as process:
-        wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 14,')
-        os.kill(process.pid, signal.SIGTERM)
-        assert finish(process).code == 75
     ended = run(launch(1, *arguments, "seed=5", "train.epochs=5", "log.every_steps=7"), tmp_path)
     assert ended.code == 2
     assert "seed: 0 → 5; train.epochs: 4 → 5" in ended.err
@@ -288,20 +295,49 @@ def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path
     assert_same(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("name", ["two words", 'it\'s "one"', "line\nbreak", "../up", "$(touch pwned)", "ü;x"])
-def test_awkward_names_go_on_like_others(colours: Path, whole: Path, tmp_path: Path, name: str) -> None:
+NAMES = ("two words", 'it\'s "one"', "line\nbreak", "../up", "$(touch pwned)", "ü;x")
+
+
+def test_awkward_names_go_on_like_others(colours: Path, whole: Path, tmp_path: Path) -> None:
+    """Two attempts of each name; all in one process, to save the imports."""
     (tmp_path / "work").mkdir()
-    arguments = ["--run-dir", name, *settings(colours)]
-    with started(train_command(*arguments), tmp_path / "work") as process:
-        wait_for(tmp_path / "work" / name / "metrics.jsonl", '"step": 7,')
-        process.send_signal(signal.SIGTERM)
-        ended = finish(process)
-    assert ended.code == 75, ended.err
-    assert f"python -m signs_dist.train --run-dir {shlex.quote(name)} " in ended.out  # to be pasted
-    ended = run(train_command(*arguments), tmp_path / "work")
+    command = [sys.executable, "-c", TWO_ATTEMPTS, json.dumps(NAMES), *settings(colours)]
+    ended = run(command, tmp_path / "work")
     assert ended.code == 0, ended.err
-    assert_same(tmp_path / "work" / name, whole)
+    told = ended.out.split("next name\n")[1:]
+    assert len(told) == len(NAMES)
+    for name, text in zip(NAMES, told, strict=True):
+        assert f"python -m signs_dist.train --run-dir {shlex.quote(name)} " in text  # to be pasted
+        assert [
+            line["reason"].split(" after ")[0] for line in lines(tmp_path / "work" / name / "attempts.jsonl")[1::2]
+        ] == [
+            "stopped by SIGTERM",
+            "finished",
+        ]
+        assert_same(tmp_path / "work" / name, whole)
     assert not (tmp_path / "work" / "pwned").exists()
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {*NAMES} - {"../up"}
+
+
+TWO_ATTEMPTS = """
+import json, os, signal, sys
+from signs_dist.console.command import run_command
+from signs_dist.train import main
+from signs_dist.training.trainer import Trainer
+
+# The first attempt of each name gets SIGTERM at its step 7.
+after_step = Trainer._after_step
+def stop_at_7(self, sums):
+    if self._run_state.steps_done == 7:
+        os.kill(os.getpid(), signal.SIGTERM)
+    after_step(self, sums)
+Trainer._after_step = stop_at_7
+
+for name in json.loads(sys.argv[1]):
+    print("next name", flush=True)
+    codes = [run_command(main, ["--run-dir", name, *sys.argv[2:]]) for attempt in range(2)]
+    assert codes == [75, 0], codes
+"""
 
 
 def test_many_resumes_leave_no_growth(colours: Path, tmp_path: Path) -> None:

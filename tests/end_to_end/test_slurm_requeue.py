@@ -100,7 +100,7 @@ def test_a_job_that_has_to_go_comes_back_once_and_loses_nothing(
 ) -> None:
     flags = ["--nodes", str(nodes), "--tasks-per-node", "1", "--time", "60", "--partition", partition]
     job = site.submit(*flags, "--", "--run-dir", "run", *site.settings())
-    site.await_step("run", 30)
+    site.await_step("run", 10)
     try:
         event(site, job)
         require_one_requeue(site, job, one_process)
@@ -142,7 +142,7 @@ def test_a_rank_that_is_killed_ends_the_job_with_its_card_or_is_started_again(
 ) -> None:
     flags = ["--nodes", "2", "--tasks-per-node", "1", "--agent", agent]
     job = site.submit(*flags, "--", "--run-dir", "run", *site.settings())
-    site.await_step("run", 30)
+    site.await_step("run", 10)
     os.kill(ranks_of(site, "run")[1], signal.SIGKILL)
     ended = site.type_in("wait", "run")
     said = ended.stdout + ended.stderr
@@ -188,7 +188,7 @@ def test_a_rank_that_fails_by_itself_gives_the_job_its_exit_code(site: Site) -> 
 def test_a_requeue_takes_the_nodes_that_there_are(site: Site, one_process: str) -> None:
     flags = ["--nodes", "1-2", "--tasks-per-node", "1"]
     job = site.submit(*flags, "--", "--run-dir", "run", *site.settings())
-    site.await_step("run", 30)
+    site.await_step("run", 10)
     others = ",".join(name for name in ("127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"))
     try:
         site.cluster.run("scontrol", "update", f"NodeName={others}", "State=DRAIN", "Reason=test")
@@ -209,7 +209,7 @@ def test_a_requeue_takes_the_nodes_that_there_are(site: Site, one_process: str) 
 
 def test_the_time_limit_requeues_and_is_counted(site: Site, one_process: str) -> None:
     job = site.submit("--time", "60", "--", "--run-dir", "run", *site.settings())
-    site.await_step("run", 30)
+    site.await_step("run", 10)
     # SLURM looks at limits twice a minute, and wakes with SIGCONT what it signals: the run does not finish before.
     os.kill(ranks_of(site, "run")[0], signal.SIGSTOP)
     site.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=1")
@@ -273,7 +273,7 @@ def test_preempted_without_the_jobs_own_signal(one_process: str, tmp_path: Path,
         try:
             site = Site(cluster, tmp_path, real_photos)
             job = site.submit("--nodes", "2", "--partition", "low", "--", "--run-dir", "run", *site.settings())
-            site.await_step("run", 30)
+            site.await_step("run", 10)
             preempt(site, job)
             require_one_requeue(site, job, one_process)
             first = next(line for line in site.attempts("run") if line["event"] == "end")
@@ -343,7 +343,7 @@ def test_a_job_that_slurm_has_lost_sight_of_makes_way_for_its_next_attempt(small
 def test_cancelled_while_it_begins_again_is_cancelled(site: Site) -> None:
     """Before its tasks have handlers, nothing is left of it but the word of the attempt before: that was SIGUSR2."""
     job = site.submit("--", "--run-dir", "run", *site.settings())
-    site.await_step("run", 30)
+    site.await_step("run", 10)
     signal_usr2(site, job)
     deadline = time.monotonic() + 60
     while (shown := site.show(job))["JobState"] != "RUNNING" or shown["Restarts"] != "1":
@@ -392,7 +392,7 @@ def test_the_templates_run_and_requeue(site: Site, one_process: str, template: s
     name = {"srun": "signs", "cpu": "signs-cpu"}.get(template, f"signs-{template}")
     run = f"runs/{name}-{job}" + ("/2" if template == "array" else "")
     own = f"{job}_2" if template == "array" else job
-    site.await_step(run, 30)
+    site.await_step(run, 10)
     assert site.show(own)["JobId"] == job  # of an array, the element that has the number of all
     site.cluster.run("scancel", "--signal=USR2", own)
     deadline = time.monotonic() + PATIENCE

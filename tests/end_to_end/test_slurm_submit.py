@@ -47,6 +47,11 @@ def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None
     assert "half written" in ended.stderr
 
 
+def known_jobs(site: Site) -> list[str]:
+    """The ids of all jobs that SLURM knows. It lists them by priority, which changes from one moment to the next."""
+    return sorted(site.cluster.run("squeue", "--noheader", "--states=all", "--format=%i").split())
+
+
 @pytest.mark.parametrize(
     ("flags", "arguments", "told"),
     [
@@ -84,13 +89,13 @@ def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None
 def test_a_bad_request_is_answered_before_the_queue(
     site: Site, flags: list[str], arguments: list[str], told: str
 ) -> None:
-    before = site.cluster.run("squeue", "--noheader", "--states=all", "--format=%i")
+    before = known_jobs(site)
     ended = site.type_in(*flags, "--", "--run-dir", "run", *site.settings(*TRIVIAL, *arguments))
     assert ended.returncode == 2, ended.stdout
     assert re.search(told, ended.stderr), ended.stderr
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
     assert not (site.folder / "run").exists()
-    assert site.cluster.run("squeue", "--noheader", "--states=all", "--format=%i") == before
+    assert known_jobs(site) == before
 
 
 def test_what_submit_says_is_what_slurm_does_whatever_the_environment(site: Site) -> None:
@@ -365,7 +370,7 @@ def test_without_slurm_the_same_job_runs_here(tmp_path: Path, real_photos: Path,
 
 
 def test_a_dry_run_does_everything_short_of_submitting(site: Site) -> None:
-    before = site.cluster.run("squeue", "--noheader", "--states=all", "--format=%i")
+    before = known_jobs(site)
     arguments = ["--", "--run-dir", "run", *site.settings(*TRIVIAL)]
     ended = site.type_in("--nodes", "2", "--dry-run", *arguments)
     assert ended.returncode == 0, ended.stderr
@@ -374,7 +379,7 @@ def test_a_dry_run_does_everything_short_of_submitting(site: Site) -> None:
     assert re.search(r"^ +slurm  Job \d+ to start at ", ended.stdout, re.MULTILINE)
     assert re.search(r"^ +model  .*: 864 train, 216 val images, fingerprint [0-9a-f]{12}$", ended.stdout, re.MULTILINE)
     assert not (site.folder / "run").exists()
-    assert site.cluster.run("squeue", "--noheader", "--states=all", "--format=%i") == before
+    assert known_jobs(site) == before
 
 
 def test_going_on_is_checked_before_the_queue(tmp_path: Path, real_photos: Path) -> None:

@@ -17,6 +17,7 @@ from signs_dist.cli import COMMANDS, LAUNCHERS
 from slurm.dev_cluster import DevCluster
 from tests.processes import REPOSITORY, Ended, run, train_command
 from tests.sets import write_colour_set
+from tests.shared import shared_folder
 from tests.slurm_cluster import requires_slurm
 
 pytest.importorskip("setuptools", minversion="77")  # what pyproject.toml needs to build
@@ -43,18 +44,19 @@ class Net(nn.Module):
 
 @dataclasses.dataclass
 class Installed:
-    """A working folder with a virtual environment in it, as a user of the wheel has."""
+    """A working folder, and the virtual environment of a user who has the wheel."""
 
     folder: Path
+    environment: Path
 
     @property
     def packages(self) -> Path:
         """Where the wheel was unpacked."""
-        return Path(sysconfig.get_path("purelib", vars={"base": str(self.folder / ".venv")}))
+        return packages_of(self.environment)
 
     def type_in(self, *words: str, **variables: str) -> Ended:
         """`signs-dist WORDS`, in the working folder."""
-        command = [str(self.folder / ".venv" / "bin" / "signs-dist"), *words]
+        command = [str(self.environment / "bin" / "signs-dist"), *words]
         return run(command, self.folder, {"PYTHONPATH": "", **variables})
 
     def weights(self, run_dir: str) -> str:
@@ -84,22 +86,35 @@ def training(run_dir: str) -> list[str]:
     return ["--run-dir", run_dir, "--device", "cpu", *SETTINGS, *EXACT]
 
 
+def packages_of(environment: Path) -> Path:
+    """Where packages of a virtual environment are."""
+    return Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    folder = tmp_path_factory.mktemp("my work")  # with a space
-    installed = Installed(folder)
-    wheel = build_wheel(folder / "source")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / ".venv")], check=True)
-    # The dependencies, as if they had been installed beside the wheel. Python reads no .pth file of theirs, and so does
-    # not find the checkout that is installed there.
-    (installed.packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    pip = [sys.executable, "-m", "pip", "--python", str(folder / ".venv" / "bin" / "python"), "install", "--quiet"]
-    subprocess.run([*pip, "--no-deps", "--no-index", "--no-compile", str(wheel)], check=True)
-    shutil.rmtree(folder / "source")
+    """A working folder for this worker, and the environment of all."""
+    with shared_folder(tmp_path_factory, "the wheel") as shared:  # with a space
+        if not (shared / "done").exists():
+            install(shared / ".venv", shared / "source")
+            (shared / "done").touch()
+    folder = tmp_path_factory.mktemp("my work")
     write_colour_set(folder / "photos", counts={"train": 8, "val": 4, "test": 4})
     (folder / "mine.py").write_text(MODEL)
     (folder / "imported").mkdir()
-    return installed
+    return Installed(folder, shared / ".venv")
+
+
+def install(environment: Path, source: Path) -> None:
+    """Make a virtual environment with the wheel in it."""
+    wheel = build_wheel(source)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    # The dependencies, as if they had been installed beside the wheel. Python reads no .pth file of theirs, and so does
+    # not find the checkout that is installed there.
+    (packages_of(environment) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--no-index", "--no-compile", str(wheel)], check=True)
+    shutil.rmtree(source)
 
 
 def build_wheel(folder: Path) -> Path:
@@ -116,11 +131,14 @@ def build_wheel(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def in_the_checkout(installed: Installed) -> str:
+def in_the_checkout(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The weights that the checkout trains with the same settings."""
-    ended = run(train_command(*training("checkout")), installed.folder)
-    assert ended.code == 0, ended.err
-    return installed.weights("checkout")
+    with shared_folder(tmp_path_factory, "checkout of the wheel") as shared:
+        if not (shared / "weights").exists():
+            ended = run(train_command(*training("checkout")), installed.folder)
+            assert ended.code == 0, ended.err
+            (shared / "weights").write_text(installed.weights("checkout"))
+        return (shared / "weights").read_text()
 
 
 def test_no_general_name_is_installed(installed: Installed) -> None:
@@ -186,7 +204,7 @@ def test_on_slurm_it_gives_the_weights_of_the_checkout(
     # A template of the wheel, which also asks for the decision on a requeue.
     template = str(installed.packages / "signs_dist" / "slurm" / "cpu.sbatch")
     sbatch = ["sbatch", "--wait", "--nodes=1", "--ntasks-per-node=1", "--output=template.out", template]
-    python = str(installed.folder / ".venv" / "bin" / "python")
+    python = str(installed.environment / "bin" / "python")
     variables = {"PYTHONPATH": "", "PYTHON": python, **cluster.environment}
     ended = run([*sbatch, *SETTINGS, *EXACT], installed.folder, variables)
     said = (installed.folder / "template.out").read_text()

@@ -121,6 +121,22 @@ def test_installed_packages_and_the_standard_library_are_not_recorded() -> None:
     assert imported_files({"json": json, "numpy": numpy, "torch": torch, "sys": sys, "nothing": None}) == {}
 
 
+def test_a_link_counts_as_the_file_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed, own = tmp_path / "installed", tmp_path / "own"
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(installed))
+    modules = {name: module(installed / f"{name}.py", name) for name in ("plain", "theirs")}
+    modules["mine"] = module(own / "mine.py", "mine")
+    for link, target in ((installed / "to_mine.py", own / "mine.py"), (own / "to_theirs.py", installed / "theirs.py")):
+        link.symlink_to(target)
+        modules[link.stem] = module(link)
+    (tmp_path / "to_installed").symlink_to(installed)
+    modules["through_a_folder"] = module(tmp_path / "to_installed" / "plain.py")
+    found = imported_files(modules)
+    assert {name: file["path"] for name, file in found.items()} == dict.fromkeys(
+        ("mine", "to_mine"), str(own / "mine.py")
+    )
+
+
 @pytest.mark.parametrize(
     ("before", "now", "changed"),
     [
