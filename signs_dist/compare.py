@@ -58,11 +58,13 @@ def describe(comparison: Comparison, *, shows_all: bool) -> list[str]:
     """The comparison in lines, for people."""
     lines = [f"A  {_describe_run(comparison.first)}", f"B  {_describe_run(comparison.second)}", ""]
     lines += _describe_settings(comparison.settings)
-    if not comparison.is_same_data:
+    counts = comparison.first.num_images, comparison.second.num_images
+    if not comparison.is_same_data or set(counts) != {comparison.num_images}:
+        why = "a file of predictions is not whole" if comparison.is_same_data else "other data"
         lines += [
             "",
-            f"other data: A has {comparison.first.num_images:,} {comparison.split} photos, B has "
-            f"{comparison.second.num_images:,}. Compared are the {comparison.num_images:,} that both have.",
+            f"{why}: A has {counts[0]:,} {comparison.split} photos, B has {counts[1]:,}. Compared are the "
+            f"{comparison.num_images:,} that both have.",
         ]
     first, second = comparison.accuracies
     change, low, high = comparison.change

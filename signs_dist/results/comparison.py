@@ -110,10 +110,12 @@ def compare_runs(first: Path, second: Path, split: str) -> Comparison:
         UserError: a path is no run folder, predictions are missing, or the runs have no image in common.
     """
     (before, old), (after, new) = _read(first, split), _read(second, split)
-    is_same = before.fingerprint == after.fingerprint and before.fingerprint != ""
+    is_same = before.fingerprint == after.fingerprint or (
+        "" in (before.fingerprint, after.fingerprint) and old.keys() == new.keys()
+    )
     is_drawn = not (before.header.root and after.header.root)
     common = sorted(old.keys() & new.keys())
-    if not common or (is_drawn and not is_same and before.fingerprint != after.fingerprint):
+    if not common or (is_drawn and not is_same):
         why = "drawn images of the same name are other images" if common else "they have no image in common"
         raise UserError(
             f"{first} and {second} were evaluated on other {split} images ({before.num_images:,} and "
