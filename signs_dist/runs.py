@@ -13,13 +13,14 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signs_dist.console.command import CommandParser, run_command, whole_number
 from signs_dist.console.streams import lasting
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.monitoring.plain_text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +71,8 @@ def build_parser() -> CommandParser:
     )
     for each in (remove, prune):
         each.add_argument("--yes", action="store_true", help="do not ask")
+    for each, run in ((listing, list_runs), (watch, watch_run), (remove, remove_runs), (prune, prune_runs)):
+        each.set_defaults(run=run)
     return parser
 
 
@@ -77,13 +80,8 @@ def main(arguments: Sequence[str]) -> int:
     """Do what the arguments say."""
     is_named = bool(arguments) and arguments[0] in (*COMMANDS, "-h", "--help")
     options = build_parser().parse_args(list(arguments) if is_named else ["list", *arguments])
-    chosen: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": list_runs,
-        "watch": watch_run,
-        "rm": remove_runs,
-        "prune": prune_runs,
-    }
-    return chosen[options.command](options)
+    code: int = options.run(options)
+    return code
 
 
 def list_runs(options: argparse.Namespace) -> int:
@@ -198,7 +196,8 @@ def prune_runs(options: argparse.Namespace) -> int:
     alive = [each for each in own if is_alive(each, answer) or find_runs_within(each.path)]
     ended = [each for each in own if each not in alive]
     if alive:
-        print(f"not touched: {len(alive)} that run, wait, or cannot be judged", file=sys.stderr)
+        names = ", ".join(one_line(str(each.path)) for each in alive)
+        print(f"not touched, since they run, wait or cannot be judged: {names}", file=sys.stderr)
     left_over = [each for each in ended if each.state == "partly removed"]
     removed = choose_removed([each for each in ended if each.state != "partly removed"], options.keep_best, options.by)
     if options.checkpoints:
@@ -251,7 +250,6 @@ def _show_removed(summaries: Sequence[RunSummary], sizes: Sequence[int]) -> None
     from rich.filesize import decimal
 
     from signs_dist.console.screen import columns, percent
-    from signs_dist.monitoring.plain_text import one_line
 
     rows = [("run", "state", "val", "frees")]
     for summary, size in zip(summaries, sizes, strict=True):

@@ -54,7 +54,7 @@ def draw(title: str, curves: Sequence[Curve], width: int, height: int, *, has_co
             signal.lines()
         figure.draw(signal)
     text: str = figure.build().string(not has_colour)
-    return Text.from_ansi(text)
+    return Text.from_ansi(text.rstrip("\n"))
 
 
 def _thinned(curve: Curve) -> list[tuple[float, float]]:

@@ -28,7 +28,7 @@ TAKEOVER_SECONDS = 30.0
 FRESH_SECONDS = 30.0
 """An older heartbeat says nothing about the time that is left."""
 _ACCURACY = re.compile(rb'"val_accuracy": ?([-+.0-9eE]+)')
-_STOPPED = ("stopped by ", "StoppedError: ", "StoppedBySignal: ", "KeyboardInterrupt: ")
+_STOPPED = ("stopped by ", "StoppedError:", "StoppedBySignal:", "KeyboardInterrupt:")
 
 
 # Many members: one for each fact that tables, reports and searches show of a run.

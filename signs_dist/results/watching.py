@@ -226,10 +226,11 @@ def card_text(view: View) -> str:
 def render_view(view: View, width: int, height: int, *, has_colour: bool) -> RenderableType:
     """Everything on one screen, as many lines as it has, the curves in what is left of them."""
     summary = view.summary
-    head = Text(one_line(str(summary.path)), "bold", no_wrap=True, overflow="ellipsis")
-    head.append("  ")
-    head.append(state_line(summary), STYLES[summary.state])
-    rows: list[RenderableType] = [head, *_progress(view, width)]
+    rows: list[RenderableType] = [
+        Text(one_line(str(summary.path)), "bold", no_wrap=True, overflow="ellipsis"),
+        Text(state_line(summary), STYLES[summary.state], no_wrap=True, overflow="ellipsis"),
+        *_progress(view, width),
+    ]
     below = [Text(attempt_line(line), no_wrap=True, overflow="ellipsis") for line in view.attempts[-NUM_ATTEMPTS:]]
     card = card_text(view)
     below += [Text(line, "red", no_wrap=True, overflow="ellipsis") for line in card.splitlines()]

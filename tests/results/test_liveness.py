@@ -21,9 +21,7 @@ def test_a_process_of_this_machine_is_looked_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("age", "held"), [(0.0, True), (20.0, True), (40.0, False), (1e6, False), (-5.0, True)])
-def test_a_process_of_another_machine_is_judged_by_the_age_of_its_lease(
-    tmp_path: Path, age: float, held: bool
-) -> None:
+def test_a_process_of_another_machine_is_judged_by_the_age_of_its_lease(tmp_path: Path, age: float, held: bool) -> None:
     lease = hold(tmp_path, elsewhere=True)
     touched = time.time() - age
     os.utime(lease, (touched, touched))

@@ -98,7 +98,9 @@ def test_the_time_left_in_the_first_epoch_is_told_by_the_heartbeat(tmp_path: Pat
     path = make_run(tmp_path / "run", START, step(10, 1))
     hold(path)
     assert summarise_run(path).seconds_left is None
-    beat = Beat(Identity(0, 1, "h", 1, "cpu", ""), "train", 1, 10, False, time.time(), 0.0, Work("training", 20, 60, ""))
+    beat = Beat(
+        Identity(0, 1, "h", 1, "cpu", ""), "train", 1, 10, False, time.time(), 0.0, Work("training", 20, 60, "")
+    )
     beat_path(path / "logs", 0).write_text(beat.to_json(), encoding="utf-8")
     assert summarise_run(path).seconds_left == pytest.approx(40 * 32 / 100)
 
