@@ -119,7 +119,8 @@ def watch_run(options: argparse.Namespace) -> int:
     try:
         view = _watch_live(options.run_dir, console) if console.is_terminal else _watch_lines(options.run_dir)
     except KeyboardInterrupt:
-        print(f"the run is left alone. To watch it again: python -m signs_dist.runs watch {options.run_dir}")
+        again = shlex.quote(str(options.run_dir))
+        print(f"the run is left alone. To watch it again: python -m signs_dist.runs watch {again}")
         raise
     return ending_code(view)
 
@@ -141,17 +142,22 @@ def _watch_live(path: Path, console: Console) -> View:
 
 def _watch_lines(path: Path) -> View:
     """Print a line for each change: for a pipe, a CI log, or a terminal that cannot move its cursor."""
-    from signs_dist.console.screen import Screen
+    from signs_dist.console.screen import Screen, Throttle
     from signs_dist.results.watching import card_text, new_epochs, news, polls, progress_line
 
     screen = Screen(is_terminal=False, file=lasting(sys.stdout))  # the exit code is wanted, whoever reads the output
     before: View | None = None
+    steps = Throttle()  # in a long epoch, a line every 30 s
     for view in polls(path, POLL_SECONDS):
-        summary = view.summary
-        for line in new_epochs(before, view):
+        summary, epochs = view.summary, new_epochs(before, view)
+        for line in epochs:
             is_last = line is view.lines[-1]
             text = progress_line(line, summary.num_epochs, summary.seconds_left if is_last else None)
             screen.epoch(line.epoch, summary.num_epochs or line.epoch, text)
+        if epochs:
+            steps = Throttle()
+        elif before is not None and len(view.lines) > len(before.lines) and steps.lets_through(0, 0):
+            screen.say(progress_line(view.lines[-1], summary.num_epochs, summary.seconds_left))
         for text in news(before, view):
             screen.say(text)
         before = view
@@ -182,7 +188,7 @@ def remove_runs(options: argparse.Namespace) -> int:
 def prune_runs(options: argparse.Namespace) -> int:
     """Remove the runs below a folder that are not among the best, and not alive."""
     from signs_dist.results.pruning import CRITERIA, choose_removed, is_alive
-    from signs_dist.run_folder.removal import find_runs_within
+    from signs_dist.run_folder.removal import find_runs_within, has_checkpoints
 
     if options.by not in CRITERIA:
         raise UserError(f"--by {options.by}: no such number. Legal: {', '.join(CRITERIA)}.")
@@ -201,7 +207,8 @@ def prune_runs(options: argparse.Namespace) -> int:
     left_over = [each for each in ended if each.state == "partly removed"]
     removed = choose_removed([each for each in ended if each.state != "partly removed"], options.keep_best, options.by)
     if options.checkpoints:
-        removed = [each for each in removed if each.state == "finished" and (each.path / "model.pt").is_file()]
+        whole = [each for each in removed if each.state == "finished" and (each.path / "model.pt").is_file()]
+        removed = [each for each in whole if has_checkpoints(each.path)]
         parts = [each.path / "checkpoints" for each in removed]
         return _remove(removed, parts, options, "remove the checkpoints of")
     removed = [*left_over, *removed]

@@ -19,7 +19,7 @@ from signs_dist.results.queued import QueueAnswer, QueuedJob
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.runs import main as runs
 from tests.processes import PATIENCE, environment
-from tests.results.runs import end, epoch, hold, make_finished, make_run, start
+from tests.results.runs import end, epoch, hold, make_finished, make_run, start, step
 
 
 @pytest.fixture
@@ -266,6 +266,25 @@ def test_watching_a_run_that_has_ended(
     monkeypatch.setattr("signs_dist.runs.POLL_SECONDS", 0.01)
     assert type_in("watch", f"runs/{name}") == code
     assert told in capsys.readouterr().out
+
+
+def test_a_long_epoch_has_a_line_every_half_minute(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    polled: list[float] = []
+
+    def train_on(seconds: float) -> None:
+        polled.append(seconds)
+        RunFolder(Path("runs/live")).add(step(27 + len(polled), 2))
+        if len(polled) == 6:
+            make_finished(Path("runs/live"))
+
+    monkeypatch.setattr("signs_dist.results.watching.time.sleep", train_on)
+    monkeypatch.setattr("signs_dist.console.screen.Throttle.lets_through", lambda *_: len(polled) % 3 == 0)
+    assert type_in("watch", "runs/live") == 0
+    told = capsys.readouterr().out
+    assert "epoch 2/5, step 30 | loss" in told
+    assert "step 31" not in told
 
 
 def test_ctrl_c_leaves_the_run_alone(

@@ -18,7 +18,7 @@ from rich.text import Text
 from signs_dist import errors
 from signs_dist.console.curves import Curve, draw
 from signs_dist.console.screen import duration, percent
-from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, CommandError
+from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, CommandError, UserError
 from signs_dist.monitoring.beats import Work, read_beats
 from signs_dist.monitoring.failure_card import FailureCard, read_failures, render
 from signs_dist.monitoring.plain_text import one_line, without_control
@@ -98,8 +98,10 @@ def look(
         metrics: of an earlier look at this folder, to read only what is new.
 
     Raises:
-        UserError: as `summarise_run`.
+        UserError: as `summarise_run`; or the folder is gone.
     """
+    if not path.is_dir():
+        raise UserError(f"{path} was removed or renamed.")
     folder = RunFolder(path)
     metrics = metrics or GrowingMetrics(folder.metrics)
     summary = with_queue(summarise_run(path, quick=True, clock=clock), answer)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from signs_dist.console.curves import LEAST_HEIGHT, LEAST_WIDTH, Curve, draw
+from signs_dist.console.curves import LEAST_HEIGHT, LEAST_WIDTH, MOST_MARKS, Curve, draw
 
 TRAIN = Curve("train", [1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0])
 VAL = Curve("val", [2.0, 4.0], [3.5, 2.5], "o")
@@ -41,6 +41,12 @@ def test_colour_is_left_out_where_it_is_not_wanted() -> None:
 )
 def test_nothing_to_draw_or_no_room(curves: list[Curve], width: int, height: int) -> None:
     assert draw("loss", curves, width, height, has_colour=False).plain == ""
+
+
+def test_many_separate_points_do_not_hide_a_line() -> None:
+    many = Curve("val", list(map(float, range(1, 501))), [2.0] * 500, "o")
+    told = draw("loss", [many], 100, 12, has_colour=False).plain.splitlines()[1:]
+    assert 10 <= sum(line.count("o") for line in told) <= MOST_MARKS
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,7 @@ def test_the_age_is_told_by_the_clock_of_the_file_system(tmp_path: Path, monkeyp
     hold(tmp_path, elsewhere=True)
     monkeypatch.setattr(time, "time", lambda: 12_345.0)  # this machine's clock is wrong by years
     assert is_held(tmp_path, 30.0)
-    clock = FileClock(tmp_path)
-    assert clock.doubt_seconds == 0
-    assert clock.now() > 1e9
+    assert FileClock(tmp_path).least_age((tmp_path / "lease.json").stat().st_mtime) < 30.0
 
 
 def test_where_no_file_can_be_made_the_clocks_may_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +48,17 @@ def test_where_no_file_can_be_made_the_clocks_may_differ(tmp_path: Path, monkeyp
     assert not is_held(tmp_path, 30.0)
 
 
-def test_reading_the_clock_leaves_no_file(tmp_path: Path) -> None:
-    FileClock(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_the_clock_is_read_once_and_only_if_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    real = tempfile.TemporaryFile
+
+    def make(**keywords: object) -> object:
+        made.append(keywords)
+        return real(**keywords)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", make)
+    clock = FileClock(tmp_path)
+    assert made == []
+    assert abs(clock.least_age(time.time()) - clock.least_age(time.time())) < 30.0
+    assert made == [{"dir": tmp_path}]
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind

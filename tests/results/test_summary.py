@@ -124,6 +124,13 @@ def test_lines_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
     assert (summary.val_accuracy, summary.best_epoch, summary.epoch) == (0.5, 1, 2)
 
 
+@pytest.mark.parametrize("text", ["NaN", "Infinity", '"0.7"', "true", "null"])
+def test_a_result_that_is_no_number_is_not_known(tmp_path: Path, text: str) -> None:
+    path = make_run(tmp_path / "run", START)
+    (path / "result.json").write_text(f'{{"finished": true, "test_accuracy": {text}}}', encoding="utf-8")
+    assert summarise_run(path).test_accuracy is None
+
+
 def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", START)
     os.mkfifo(path / "metrics.jsonl")

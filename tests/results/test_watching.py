@@ -232,5 +232,7 @@ def test_the_scheduler_is_asked_at_long_intervals(tmp_path: Path, monkeypatch: p
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", start())
     (run / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match="nowhere was removed or renamed"):
+        look(tmp_path / "nowhere", NOBODY)
     with pytest.raises(UserError, match="is not a file"):
         look(run, NOBODY)

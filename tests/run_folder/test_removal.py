@@ -14,6 +14,7 @@ from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.removal import (
     find_runs_within,
     freed_bytes,
+    has_checkpoints,
     is_partly_removed,
     remove_checkpoints,
     remove_run,
@@ -125,7 +126,9 @@ def test_checkpoints_alone(tmp_path: Path) -> None:
     run = make_finished(tmp_path / "a")
     (run / "checkpoints" / "last.pt").write_bytes(b"x" * 9000)
     (run / "checkpoints.removing").mkdir()  # left by an interruption
+    assert has_checkpoints(run)
     remove_checkpoints(run, host=HOST, takeover_seconds=30.0)
+    assert not has_checkpoints(run)
     assert list((run / "checkpoints").iterdir()) == []
     assert not (run / "checkpoints.removing").exists()
     assert RunFolder(run).is_finished
