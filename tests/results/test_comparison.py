@@ -21,21 +21,21 @@ def make_evaluated(
     *,
     split: str = "val",
     fingerprint: str | None = "f1",
-    root: str = "/photos",
+    data: str = "/photos",
     classes: tuple[str, ...] = CLASSES,
     config: str = "seed: 0",
 ) -> Path:
     """A run with predictions: file → the class that it predicts. The class of a file is its first letter."""
     if not path.exists():
         make_run(path, config=config)
-    header = PredictionsHeader(split=split, classes=classes, epoch=3, step=81, weights="best", root=root)
+    header = PredictionsHeader(split=split, classes=classes, epoch=3, step=81, weights="best", root="/photos")
     rows = [
         (file, classes.index(file[0]), [0.9 if number == label else 0.05 for number in range(len(classes))])
         for file, label in said.items()
     ]
     predictions_path(path, split).write_text(to_text(header, rows), encoding="utf-8")
     if fingerprint is not None:
-        manifest = {"data": {"fingerprints": {split: fingerprint}}}
+        manifest = {"data": {"name": data, "fingerprints": {split: fingerprint}}}
         (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return path
 
@@ -87,19 +87,19 @@ def test_without_a_manifest_the_same_names_are_the_same_data(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("said", "root", "told"),
+    ("said", "data", "told"),
     [
         (
             {"0z": 0},
             "/photos",
-            "other val images (6 and 1), and they have no image in common. Evaluate both",
+            "other val images (6 and 1), and they have no image in common. To see how",
         ),
-        (AFTER, "", "drawn images of the same name are other images"),
+        (AFTER, "synthetic", "drawn images of the same name are other images"),
     ],
 )
-def test_runs_without_a_common_image_are_refused(tmp_path: Path, said: dict[str, int], root: str, told: str) -> None:
+def test_runs_without_a_common_image_are_refused(tmp_path: Path, said: dict[str, int], data: str, told: str) -> None:
     first = make_evaluated(tmp_path / "a", BEFORE)
-    second = make_evaluated(tmp_path / "b", said, fingerprint="f2", root=root)
+    second = make_evaluated(tmp_path / "b", said, fingerprint="f2", data=data)
     with pytest.raises(UserError) as caught:
         compare_runs(first, second, "val")
     assert told in str(caught.value)
