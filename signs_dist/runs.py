@@ -228,6 +228,8 @@ def _remove(summaries: Sequence[RunSummary], parts: Sequence[Path], options: arg
 
     from rich.filesize import decimal
 
+    from signs_dist.results.liveness import find_holder_elsewhere
+    from signs_dist.results.queued import ask_queue
     from signs_dist.results.summary import takeover_seconds
     from signs_dist.run_folder.removal import freed_bytes, remove_checkpoints, remove_run
 
@@ -240,11 +242,17 @@ def _remove(summaries: Sequence[RunSummary], parts: Sequence[Path], options: arg
     if not options.yes and not _agrees(f"{doing} {what}, {decimal(freed_bytes(parts))}"):
         print("nothing was removed")
         return EXIT_OK
+    later = ask_queue([] if options.yes else summaries)  # a person may have thought for long
     host, freed, num_removed = platform.node(), 0, 0
     for summary, part, size in zip(summaries, parts, sizes, strict=True):
+        seconds = takeover_seconds(summary.path)
         try:
+            if summary.path in later.jobs:
+                raise UserError(f"a job was submitted for {summary.path} meanwhile: {later.jobs[summary.path].job}")
+            if elsewhere := find_holder_elsewhere(summary.path):
+                print(f"waiting up to {seconds:g} s, to be sure that the run on {one_line(elsewhere)} is gone")
             remove = remove_run if part == summary.path else remove_checkpoints
-            remove(summary.path, host=host, takeover_seconds=takeover_seconds(summary.path))
+            remove(summary.path, host=host, takeover_seconds=seconds)
         except UserError as error:
             print(f"kept: {error}", file=sys.stderr)
             continue

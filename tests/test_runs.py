@@ -174,6 +174,32 @@ def test_runs_are_removed_by_name(folder: Path, capsys: pytest.CaptureFixture[st
     assert sorted(each.name for each in Path("runs").iterdir()) == ["array", "good", "live"]
 
 
+def test_a_job_that_is_submitted_while_a_person_thinks_keeps_its_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs: dict[Path, QueuedJob] = {}
+
+    def submit_and_agree(question: str) -> str:
+        jobs[Path("runs/array/001-lr=1")] = QueuedJob("7", True)
+        return "y"
+
+    monkeypatch.setattr("signs_dist.results.queued.ask_queue", lambda summaries: QueueAnswer(dict(jobs)))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", submit_and_agree)
+    assert type_in("rm", "runs/array/001-lr=1", "runs/fair") == 1
+    assert "kept: a job was submitted for runs/array/001-lr=1 meanwhile: 7" in capsys.readouterr().err
+    assert Path("runs/array/001-lr=1/config.yaml").exists()
+    assert not Path("runs/fair").exists()
+
+
+def test_a_run_elsewhere_that_is_gone_is_waited_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(Path("runs/old"), start(), config="checkpoint: {takeover_seconds: 2}")
+    os.utime(hold(run, elsewhere=True), (1, 1))
+    assert type_in("rm", "runs/old", "--yes") == 0
+    assert "waiting up to 2 s, to be sure that the run on node7 is gone" in capsys.readouterr().out
+    assert not run.exists()
+
+
 def test_a_run_is_removed_from_within(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,8 +131,8 @@ def compare_runs(first: Path, second: Path, split: str) -> Comparison:
         why = "drawn images of the same name are other images" if common else "they have no image in common"
         raise UserError(
             f"{first} and {second} were evaluated on other {split} images ({before.num_images:,} and "
-            f"{after.num_images:,}), and {why}. To see how each does on the same photos, type: python -m signs_dist.evaluate "
-            f"{shlex.quote(str(second))} --data FOLDER"
+            f"{after.num_images:,}), and {why}. To see how each does on the same photos, type: "
+            f"python -m signs_dist.evaluate {shlex.quote(str(second))} --data FOLDER"
         )
     changed = [_change(file, old[file], new[file], before, after) for file in common]
     fixed = tuple(image for image in changed if image.before != image.label == image.after)

@@ -38,6 +38,12 @@ class FileClock:
         return time.time() + self._ahead - stamp - self._doubt
 
 
+def find_holder_elsewhere(run_path: Path) -> str:
+    """The other machine whose process has not released the lease of a run folder; "" without one."""
+    holder = Holder.read(run_path / LEASE)
+    return holder.host if holder is not None and not holder.is_here(platform.node()) else ""
+
+
 def is_held(run_path: Path, takeover_seconds: float, clock: FileClock | None = None) -> bool:
     """Whether a process holds the lease of a run folder.
 

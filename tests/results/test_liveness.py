@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.results.liveness import CLOCK_SECONDS, FileClock, is_held
+from signs_dist.results.liveness import CLOCK_SECONDS, FileClock, find_holder_elsewhere, is_held
 from tests.results.runs import hold, hold_dead
 
 
@@ -18,6 +18,14 @@ def test_a_process_of_this_machine_is_looked_up(tmp_path: Path) -> None:
     assert is_held(tmp_path, 30.0)
     hold_dead(tmp_path)
     assert not is_held(tmp_path, 30.0)
+
+
+def test_a_holder_on_another_machine_is_named(tmp_path: Path) -> None:
+    assert find_holder_elsewhere(tmp_path) == ""
+    hold(tmp_path)
+    assert find_holder_elsewhere(tmp_path) == ""
+    hold(tmp_path, elsewhere=True)
+    assert find_holder_elsewhere(tmp_path) == "node7"
 
 
 @pytest.mark.parametrize(("age", "held"), [(0.0, True), (20.0, True), (40.0, False), (1e6, False), (-5.0, True)])

@@ -72,3 +72,5 @@ def test_a_finished_run_may_have_a_newer_job(tmp_path: Path) -> None:
     os.utime(run / "result.json", (1, 1))
     assert may_have_job(summarise_run(run))
     assert not may_have_job(SimpleNamespace(path=tmp_path / "b", state="finished"))  # type: ignore[arg-type]
+    left = submit(tmp_path / "a.removing")
+    assert not may_have_job(RunSummary(path=left, state="partly removed"))
