@@ -30,6 +30,7 @@ from .slurm_sbatch import estimate_start, hand_over
 from .slurm_script import batch_script, cluster_parameters
 
 
+# Many members: one for each method of `Scheduler`.
 class Slurm(Scheduler):
     """--cluster slurm, and every site of configs/cluster/: sbatch, srun, scontrol, squeue, sacct, scancel."""
 
@@ -91,6 +92,10 @@ class Slurm(Scheduler):
     def state(self, job: str) -> JobState:
         """From the controller; for a job that the controller has forgotten, from the accounting if there is one."""
         return questions.ask_state(job)
+
+    def states(self, jobs: Sequence[str]) -> dict[str, JobState]:
+        """With one call of squeue for all of them. A job that the controller has forgotten has no state."""
+        return questions.ask_states(jobs)
 
     def find_alive(self, jobs: Sequence[str]) -> set[str]:
         """With one call of squeue for all of them."""
