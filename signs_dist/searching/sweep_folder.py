@@ -1,0 +1,183 @@
+"""The folder of a sweep, as the sweep itself writes it. `results.sweeps` reads it, and says what it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from signs_dist.config.file_text import read_config_text
+from signs_dist.errors import UserError
+from signs_dist.files import cannot_make, write_text
+from signs_dist.results.sweeps import BASE, DEFINITION, OUTPUT, RECORD, STUDY, TRIALS, VERSION, is_sweep, read_record
+from signs_dist.results.sweeps import Record as Record
+from signs_dist.run_folder.folder import timestamp
+from signs_dist.run_folder.holder import Holder
+from signs_dist.run_folder.lease import NAME as LEASE
+from signs_dist.run_folder.lease import Lease
+from signs_dist.run_folder.lines import append_line
+from signs_dist.searching.definition import Definition, to_text, why_other
+from signs_dist.searching.definition_file import read_definition
+from signs_dist.searching.space import to_settings
+from signs_dist.searching.trials import Trial, differences_of_base
+
+TAKEOVER_SECONDS = 30.0
+"""How long a sweep on another machine may give no sign of life before its folder counts as free."""
+
+
+class SweepFolder:
+    """A sweep's folder; each file and subfolder is an attribute."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.definition = path / DEFINITION
+        self.base = path / BASE
+        self.record = path / RECORD
+        self.trials = path / TRIALS
+        self.output = path / OUTPUT
+        self.study = path / STUDY
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds a sweep."""
+        return is_sweep(self.path)
+
+    def run_path(self, run_id: str) -> Path:
+        """The folder of a run."""
+        return self.trials / run_id
+
+    def output_path(self, run_id: str) -> Path:
+        """The file with what a run's process prints."""
+        return self.output / f"{run_id}.txt"
+
+    def read_definition(self) -> Definition:
+        """The sweep that the folder holds. Raises `UserError`."""
+        if not self.is_begun:
+            raise UserError(f"{self.path} holds no sweep. To begin one, type what to search: optim.lr=0.1,0.03")
+        return read_definition(self.definition)
+
+    def read_record(self) -> Record:
+        """What sweep.jsonl says."""
+        return read_record(self.path)
+
+    def refuse_other(self, definition: Definition, chosen: dict[str, Any]) -> None:
+        """Refuse a folder with other files, or with a sweep that is not the same and not a part of this one.
+
+        Args:
+            definition: of the sweep that is to run here.
+            chosen: of one of its trials.
+
+        Raises:
+            UserError: the message says what differs.
+        """
+        if not self.is_begun:
+            self._refuse_foreign()
+            return
+        before = self.read_definition()
+        why = why_other(before, definition)
+        if not why:
+            choice = to_settings(chosen)
+            base = (before.config, before.settings), (definition.config, definition.settings)
+            why = "; ".join(differences_of_base(*base, choice))
+        if why:
+            raise UserError(
+                f"--out {self.path} holds another sweep: {why}. Choose another --out. To go on with the sweep there, type "
+                f"--out {self.path} without anything to search."
+            )
+
+    def _refuse_foreign(self) -> None:
+        if self.path.is_symlink() or self.path.exists():
+            if not self.path.is_dir():
+                raise UserError(f"--out {self.path} is not a folder. Choose another name.")
+            # A sweep that was killed while it made its folder leaves these.
+            ours = (".", LEASE, DEFINITION, BASE, RECORD, TRIALS, OUTPUT, STUDY)
+            if foreign := sorted(each.name for each in self.path.iterdir() if not each.name.startswith(ours)):
+                raise UserError(
+                    f"--out {self.path} exists and holds other files: {', '.join(foreign[:3])}. Choose another name."
+                )
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the block no other sweep works in this folder, also on another machine.
+
+        Raises:
+            UserError: another one does, or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lease = Lease.acquire(self.path, host=platform.node(), pid=os.getpid(), takeover_seconds=TAKEOVER_SECONDS)
+        except UserError as error:
+            holder = Holder.read(self.path / LEASE)
+            if holder is None:
+                raise
+            raise UserError(
+                f"--out {self.path} is in use by another sweep: process {holder.pid} on {holder.host}. Wait until it "
+                f"ends, or choose another --out. To look at it: python -m signs_dist.sweep --show {self.path}"
+            ) from error
+        except OSError as error:
+            raise cannot_make(error, self.path) from error
+        try:
+            yield
+        finally:
+            lease.release()
+
+    def begin(self, definition: Definition) -> Definition:
+        """Write the definition, and a copy of its config. Returns the definition with the copy.
+
+        Raises:
+            UserError: the config cannot be read, or the disk is full.
+        """
+        try:
+            for folder in (self.trials, self.output):
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_make(error, self.path) from error
+        if definition.config is not None:
+            write_text(self.base, read_config_text(definition.config))
+            definition = dataclasses.replace(definition, config=self.base)
+        write_text(self.definition, to_text(definition, None if definition.config is None else BASE))
+        return definition
+
+    def note_sweep(self, definition: Definition, num_trials: int) -> None:
+        """Write down what is searched, and how."""
+        header = {
+            "version": VERSION,
+            "search": definition.search,
+            "by": definition.measure,
+            "names": list(definition.names),
+            "seeds": list(definition.seeds),
+            "num_trials": num_trials,
+        }
+        before = {name: value for name, value in self.read_record().header.items() if name not in ("event", "time")}
+        if before != header:
+            self._note("sweep", header)
+
+    def note_trial(self, trial: Trial) -> None:
+        """Write down that a trial is part of the sweep."""
+        runs = [{"id": run.id, "seed": run.seed} for run in trial.runs]
+        study = {} if trial.study_trial is None else {"study_trial": trial.study_trial}
+        self._note("trial", {"trial": trial.number, "settings": trial.chosen, "runs": runs} | study)
+
+    def note_start(self, trial: Trial, run_id: str) -> None:
+        """Write down that a run was started."""
+        self._note("started", {"trial": trial.number, "run": run_id})
+
+    def note_end(self, trial: Trial, run_id: str, state: str, code: int, why: str) -> None:
+        """Write down how a run ended: `finished`, `stopped` or `failed`."""
+        self._note("ended", {"trial": trial.number, "run": run_id, "state": state, "code": code, "why": why})
+
+    def note_pruned(self, trial: Trial, epoch: int, why: str) -> None:
+        """Write down that a trial is stopped early."""
+        study = {} if trial.study_trial is None else {"study_trial": trial.study_trial}
+        self._note("pruned", {"trial": trial.number, "epoch": epoch, "why": why} | study)
+
+    def note_resumed(self, number: int) -> None:
+        """Write down that a trial that was stopped early is taken up again."""
+        self._note("resumed", {"trial": number})
+
+    def _note(self, event: str, values: dict[str, Any]) -> None:
+        append_line(self.record, {"event": event, "time": timestamp()} | values)
