@@ -132,6 +132,7 @@ def search(options: argparse.Namespace, for_slurm: Sequence[str] | None) -> int:
     """Train what is missing, or with --dry-run say what that is."""
     from signs_dist.environment.context import read_context
     from signs_dist.searching.definition import check
+    from signs_dist.searching.planning import begin, first_choice, plan
     from signs_dist.searching.sweep_folder import SweepFolder
 
     context = read_context()
@@ -151,7 +152,7 @@ def search(options: argparse.Namespace, for_slurm: Sequence[str] | None) -> int:
         return EXIT_OK
     places = choose_places(options)
     if not folder.is_begun:
-        folder.refuse_other(definition, _first_choice(definition, trials))
+        folder.refuse_other(definition, first_choice(definition, trials))
     with folder.held():
         trials = begin(definition, folder)
         definition = dataclasses.replace(definition, config=folder.base if folder.base.exists() else None)
@@ -191,50 +192,6 @@ def read_definition(options: argparse.Namespace, folder: SweepFolder) -> Definit
     return dataclasses.replace(definition, **{name: value for name, value in given.items() if value is not None})
 
 
-def plan(definition: Definition, folder: SweepFolder) -> list[Trial]:
-    """The trials that are known before anything runs, each checked by the config; those that were begun first.
-
-    Raises:
-        UserError: the config refuses one.
-    """
-    from signs_dist.searching.trials import make_trial, numbered, planned_choices, require_legal
-
-    lines = folder.read_record().trials.values()
-    known = [(line.number, line.chosen) for line in lines]
-    studies = {line.number: line.study_trial for line in lines}
-    if definition.search == "tpe":
-        require_legal(definition, definition.config)
-        choices = known
-    else:
-        choices = numbered(planned_choices(definition), known)
-    config = definition.config
-    return [make_trial(definition, config, chosen, number, studies.get(number)) for number, chosen in choices]
-
-
-def begin(definition: Definition, folder: SweepFolder) -> list[Trial]:
-    """Write the sweep into its folder, which this process holds, and return its trials.
-
-    Raises:
-        UserError: the folder holds another sweep, or cannot be written.
-    """
-    trials = plan(definition, folder)  # again: another sweep may have worked here until now
-    folder.refuse_other(definition, _first_choice(definition, trials))
-    folder.begin(definition)
-    noted = folder.read_record().trials
-    for trial in trials:
-        line = noted.get(trial.number)
-        if line is None or line.runs != tuple((run.id, run.seed) for run in trial.runs):
-            folder.note_trial(trial)
-    folder.note_sweep(definition, definition.num_trials if definition.search == "tpe" else len(trials))
-    return trials
-
-
-def _first_choice(definition: Definition, trials: Sequence[Trial]) -> dict[str, object]:
-    from signs_dist.searching.space import edges
-
-    return trials[0].chosen if trials else edges(definition.space)[0]
-
-
 def choose_places(options: argparse.Namespace) -> list[object]:
     """The part of this machine that each job gets."""
     from signs_dist.environment.cores import read_usable_cores
@@ -272,13 +229,13 @@ def train(
     from signs_dist.searching.wording import describe_sweep
 
     rule, chosen = definition.stop_early, list(trials)
-    pruned = {number for number, line in folder.read_record().trials.items() if line.is_pruned}
+    pruned = {number for number, line in folder.record.read().trials.items() if line.is_pruned}
     if options.resume is not None:
         chosen, rule = [find_trial(trials, options.resume)], "none"
     if rule == "none":
         for trial in chosen:
             if trial.number in pruned:
-                folder.note_resumed(trial.number)
+                folder.record.note_resumed(trial.number)
     else:
         chosen = [trial for trial in chosen if trial.number not in pruned]
     stop = StopRequest()
@@ -356,10 +313,11 @@ def describe_plan(
 ) -> str:
     """What would be trained."""
     from signs_dist.run_folder.folder import RunFolder
+    from signs_dist.searching.planning import first_choice
     from signs_dist.searching.runner import train_command
     from signs_dist.searching.wording import describe_choice, describe_planned
 
-    folder.refuse_other(definition, _first_choice(definition, trials))
+    folder.refuse_other(definition, first_choice(definition, trials))
     device = ["--device", options.device] if options.device != "auto" else []
     commands = {
         trial.number: [
@@ -382,8 +340,48 @@ def submit(
     trials: Sequence[Trial],
     for_slurm: Sequence[str],
 ) -> int:
-    """Hand the runs that have no result over to SLURM, as one array."""
-    raise UserError("--slurm: not yet")
+    """Hand the runs that have no result over to SLURM, as one array. The submission looks which those are.
+
+    Raises:
+        UserError: the search needs to look at results while it runs, or the submission is refused.
+    """
+    if definition.search == "tpe":
+        raise UserError(
+            "--slurm submits all runs at once, and --search tpe chooses each trial after the results before it. Type "
+            "--search random; or start the sweep itself as one job, without --slurm and with --jobs. Several such jobs "
+            "share a study by --storage."
+        )
+    if definition.stop_early != "none" or options.resume is not None:
+        flag = "--resume" if options.resume is not None else "--stop-early"
+        raise UserError(f"{flag} is for runs that this command starts itself. Omit it, or omit --slurm.")
+    if options.jobs is not None:
+        raise UserError(f"--jobs is for this machine. With --slurm, type --slurm … --parallel {options.jobs}")
+    from importlib import import_module
+
+    from signs_dist.environment.installation import add_checkout_to_path, full_name
+    from signs_dist.searching.planning import begin, first_choice
+
+    add_checkout_to_path()
+    launcher = import_module(full_name("launch.submit"))
+    words = [*for_slurm, *(["--dry-run"] if options.dry_run and "--dry-run" not in for_slurm else [])]
+
+    def hand_over(config: Path | None) -> int:
+        given = [*([] if config is None else ["--config", str(config)]), "--run-dir", str(folder.trials)]
+        given += ["--device", options.device] if options.device != "auto" else []
+        code: int = launcher.submit_sweep(words, given, {run.id: run.settings for each in trials for run in each.runs})
+        return code
+
+    folder.refuse_other(definition, first_choice(definition, trials))
+    if "--dry-run" in words:
+        return hand_over(definition.config)
+    with folder.held():
+        trials = begin(definition, folder)
+        for number, line in folder.record.read().trials.items():
+            if line.is_pruned:
+                folder.record.note_resumed(number)
+        code = hand_over(folder.base if definition.config is not None else None)
+    print(f"to see the table: python -m signs_dist.sweep --show {shlex.quote(str(options.out))}")
+    return code
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class _FileReader:
             if key not in legal:
                 near = difflib.get_close_matches(key, legal, n=1)
                 hint = f" Did you mean {near[0]}?" if near else ""
-                raise UserError(f"{self._origins[(*place, key)]}: unknown key {key}.{hint} Legal: {', '.join(legal)}.")
+                inner: Place = (*place, key)
+                raise UserError(f"{self._origins[inner]}: unknown key {key}.{hint} Legal: {', '.join(legal)}.")
 
     def _mapping(self, key: str) -> Mapping[str, Any]:
         value = self._values.get(key)

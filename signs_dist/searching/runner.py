@@ -184,7 +184,7 @@ class Runner:
 
     def _start(self, trial: Trial, run: Run) -> None:
         place = self._free.pop(0)
-        self._folder.note_start(trial, run.id)
+        self._folder.record.note_start(trial, run.id)
         job = Job(self._train(run), place, self._folder.output_path(run.id), self._environment)
         self._started.append(_Started(trial, run, job, place))
         self._say(f"{self._describe(trial, run)}: started")
@@ -198,22 +198,22 @@ class Runner:
         opened = self._open[trial.number]
         path = self._folder.run_path(run.id)
         if RunFolder(path).is_finished:
-            self._folder.note_end(trial, run.id, "finished", code, "")
+            self._folder.record.note_end(trial, run.id, "finished", code, "")
             self._finish(trial, run)
         elif started.job.is_stopping and opened.state == "pruned":
-            self._folder.note_end(trial, run.id, "stopped", code, "stopped early")
+            self._folder.record.note_end(trial, run.id, "stopped", code, "stopped early")
             self._give_up(opened)
         elif code == EXIT_USAGE and self._find_holder(run.id):
             self._held.append((trial, run))
         elif is_stop(code):
-            self._folder.note_end(trial, run.id, "stopped", code, "")
+            self._folder.record.note_end(trial, run.id, "stopped", code, "")
             self._say(f"{self._describe(trial, run)}: stopped, and saved")
             self._num_stopped += 1
             opened.was_stopped = True
             self._give_up(opened)
         else:
             why = explain_failure(code, path, self._folder.output_path(run.id))
-            self._folder.note_end(trial, run.id, "failed", code, why)
+            self._folder.record.note_end(trial, run.id, "failed", code, why)
             self._say(f"{self._describe(trial, run)}: failed: {why}")
             self._num_failed += 1
             opened.state = "failed"
@@ -274,7 +274,7 @@ class Runner:
 
     def _prune(self, opened: _Open, jobs: Sequence[Job], epoch: int, why: str) -> None:
         opened.state, opened.epoch = "pruned", epoch
-        self._folder.note_pruned(opened.trial, epoch, why)
+        self._folder.record.note_pruned(opened.trial, epoch, why)
         self._say(f"trial {opened.trial.number}  {describe_choice(opened.trial.chosen)}: stopped early: {why}")
         waiting = [each for each in self._queue if each[0].number == opened.trial.number]
         for each in waiting:

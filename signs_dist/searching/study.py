@@ -11,7 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from signs_dist.config.yaml_text import format_value
 from signs_dist.errors import UserError
@@ -57,7 +57,7 @@ def open_study(definition: Definition, folder: SweepFolder) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = definition.storage or f"sqlite:///{folder.study}"
     name = definition.study or folder.path.resolve().name
-    wanted = "minimize" if MEASURES[definition.measure] else "maximize"
+    wanted: Literal["minimize", "maximize"] = "minimize" if MEASURES[definition.measure] else "maximize"
     try:
         study = optuna.create_study(study_name=name, storage=url, direction=wanted, load_if_exists=True)
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, ValueError) as error:
@@ -109,7 +109,7 @@ class StudySource:
         """Trials that the sweep had asked for when it was killed, before it noted them."""
         from optuna.trial import TrialState
 
-        noted = {line.study_trial for line in self._folder.read_record().trials.values()}
+        noted = {line.study_trial for line in self._folder.record.read().trials.values()}
         found: list[Trial] = []
         for frozen in self._study.get_trials(states=(TrialState.RUNNING,)):
             attributes = frozen.user_attrs
@@ -155,7 +155,7 @@ class StudySource:
         """A new trial of the sweep."""
         trial = make_trial(self._definition, self._config, chosen, self._next_number, study_trial)
         self._next_number += 1
-        self._folder.note_trial(trial)
+        self._folder.record.note_trial(trial)
         return trial
 
     def tell(self, trial: Trial, ending: Ending) -> None:

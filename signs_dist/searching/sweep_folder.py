@@ -13,17 +13,15 @@ from typing import Any
 from signs_dist.config.file_text import read_config_text
 from signs_dist.errors import UserError
 from signs_dist.files import cannot_make, write_text
-from signs_dist.results.sweeps import BASE, DEFINITION, OUTPUT, RECORD, STUDY, TRIALS, VERSION, is_sweep, read_record
-from signs_dist.results.sweeps import Record as Record
-from signs_dist.run_folder.folder import timestamp
+from signs_dist.results.sweeps import BASE, DEFINITION, OUTPUT, RECORD, STUDY, TRIALS, is_sweep
 from signs_dist.run_folder.holder import Holder
 from signs_dist.run_folder.lease import NAME as LEASE
 from signs_dist.run_folder.lease import Lease
-from signs_dist.run_folder.lines import append_line
 from signs_dist.searching.definition import Definition, to_text, why_other
 from signs_dist.searching.definition_file import read_definition
+from signs_dist.searching.record import SweepRecord
 from signs_dist.searching.space import to_settings
-from signs_dist.searching.trials import Trial, differences_of_base
+from signs_dist.searching.trials import differences_of_base
 
 TAKEOVER_SECONDS = 30.0
 """How long a sweep on another machine may give no sign of life before its folder counts as free."""
@@ -36,7 +34,7 @@ class SweepFolder:
         self.path = path
         self.definition = path / DEFINITION
         self.base = path / BASE
-        self.record = path / RECORD
+        self.record = SweepRecord(path)
         self.trials = path / TRIALS
         self.output = path / OUTPUT
         self.study = path / STUDY
@@ -60,10 +58,6 @@ class SweepFolder:
             raise UserError(f"{self.path} holds no sweep. To begin one, type what to search: optim.lr=0.1,0.03")
         return read_definition(self.definition)
 
-    def read_record(self) -> Record:
-        """What sweep.jsonl says."""
-        return read_record(self.path)
-
     def refuse_other(self, definition: Definition, chosen: dict[str, Any]) -> None:
         """Refuse a folder with other files, or with a sweep that is not the same and not a part of this one.
 
@@ -85,8 +79,8 @@ class SweepFolder:
             why = "; ".join(differences_of_base(*base, choice))
         if why:
             raise UserError(
-                f"--out {self.path} holds another sweep: {why}. Choose another --out. To go on with the sweep there, type "
-                f"--out {self.path} without anything to search."
+                f"--out {self.path} holds another sweep: {why}. Choose another --out. To go on with the sweep there, "
+                f"type --out {self.path} without anything to search."
             )
 
     def _refuse_foreign(self) -> None:
@@ -141,43 +135,3 @@ class SweepFolder:
             definition = dataclasses.replace(definition, config=self.base)
         write_text(self.definition, to_text(definition, None if definition.config is None else BASE))
         return definition
-
-    def note_sweep(self, definition: Definition, num_trials: int) -> None:
-        """Write down what is searched, and how."""
-        header = {
-            "version": VERSION,
-            "search": definition.search,
-            "by": definition.measure,
-            "names": list(definition.names),
-            "seeds": list(definition.seeds),
-            "num_trials": num_trials,
-        }
-        before = {name: value for name, value in self.read_record().header.items() if name not in ("event", "time")}
-        if before != header:
-            self._note("sweep", header)
-
-    def note_trial(self, trial: Trial) -> None:
-        """Write down that a trial is part of the sweep."""
-        runs = [{"id": run.id, "seed": run.seed} for run in trial.runs]
-        study = {} if trial.study_trial is None else {"study_trial": trial.study_trial}
-        self._note("trial", {"trial": trial.number, "settings": trial.chosen, "runs": runs} | study)
-
-    def note_start(self, trial: Trial, run_id: str) -> None:
-        """Write down that a run was started."""
-        self._note("started", {"trial": trial.number, "run": run_id})
-
-    def note_end(self, trial: Trial, run_id: str, state: str, code: int, why: str) -> None:
-        """Write down how a run ended: `finished`, `stopped` or `failed`."""
-        self._note("ended", {"trial": trial.number, "run": run_id, "state": state, "code": code, "why": why})
-
-    def note_pruned(self, trial: Trial, epoch: int, why: str) -> None:
-        """Write down that a trial is stopped early."""
-        study = {} if trial.study_trial is None else {"study_trial": trial.study_trial}
-        self._note("pruned", {"trial": trial.number, "epoch": epoch, "why": why} | study)
-
-    def note_resumed(self, number: int) -> None:
-        """Write down that a trial that was stopped early is taken up again."""
-        self._note("resumed", {"trial": number})
-
-    def _note(self, event: str, values: dict[str, Any]) -> None:
-        append_line(self.record, {"event": event, "time": timestamp()} | values)
