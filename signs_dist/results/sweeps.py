@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from signs_dist.results.statistics import mean_and_sd
-from signs_dist.results.summary import RunSummary, summarise_run
+from signs_dist.results.summary import RunSummary, State, summarise_run
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lines import read_lines
 
@@ -34,8 +34,10 @@ DEFAULT_MEASURE = "val_accuracy"
 MEASURES = {"val_accuracy": False, "val_loss": True, "val_macro_f1": False}
 """Numbers by which trials are compared → whether less is better."""
 
-TrialState = Literal["running", "waiting", "pruned", "stopped", "failed", "finished", "not begun"]
+TrialState = State | Literal["pruned"]
 """pruned: stopped early, because it was hopeless. The others as in `summary.State`, of the run that is worst off."""
+WORST_FIRST: tuple[TrialState, ...] = ("running", "failed", "pruned", "stopped", "waiting")
+"""The order in which the state of a run becomes that of its trial."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -254,22 +256,24 @@ def _summarise_trial(path: Path, line: TrialLine, record: Record, measure: str) 
 
 def state_of_trial(states: Iterable[TrialState], *, is_pruned: bool) -> TrialState:
     """The state of a trial, from those of its runs."""
-    found = set(states)
+    found: set[TrialState] = set(states)
     if found == {"finished"}:
         return "finished"
-    order: tuple[TrialState, ...] = ("running", "failed", "pruned", "stopped", "waiting")
-    present = found | ({"pruned"} if is_pruned else set())
-    return next((state for state in order if state in present), "not begun")
+    pruned: set[TrialState] = {"pruned"} if is_pruned else set()
+    present = (found | pruned) - {"finished", "not begun"}
+    return next((state for state in WORST_FIRST if state in present), min(present, default="not begun"))
 
 
 def _summarise_run(path: Path, name: str, seed: int | None, end: Mapping[str, Any] | None, measure: str) -> SweepRun:
     summary = summarise_run(path)
     state: TrialState = summary.state
     why = summary.why
-    if state == "not begun" and end is not None and end.get("state") == "failed":
-        state, why = "failed", str(end.get("why", ""))
-    elif state == "failed" and end is not None and end.get("why"):
-        why = str(end["why"])
+    if end is not None and state in ("failed", "not begun"):
+        # The sweep knows more than the folder: what was printed before the run began, and whom a signal was from.
+        if end.get("state") == "failed":
+            state, why = "failed", str(end.get("why") or why)
+        elif end.get("state") == "stopped" and state == "failed":
+            state = "stopped"
     value = best_value(RunFolder(path), measure)
     return SweepRun(id=name, seed=seed, summary=summary, value=value, state=state, why=why)
 

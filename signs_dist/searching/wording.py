@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from signs_dist.config.yaml_text import format_value
 from signs_dist.console.screen import columns
-from signs_dist.results.sweeps import SweepSummary, SweepTrial
+from signs_dist.results.sweeps import WORST_FIRST, SweepSummary, SweepTrial, TrialState
 
 DIGITS = 4
 """Significant digits of numbers in a table."""
-STATES = ("finished", "failed", "pruned", "stopped", "running", "waiting", "not begun")
 
 
 def describe_choice(chosen: Mapping[str, Any]) -> str:
@@ -39,8 +39,8 @@ def _number(measure: str, value: float, sd: float | None = None) -> str:
 
 def describe_sweep(sweep: SweepSummary) -> str:
     """A sweep's table: the best trial first, those without a result with the reason."""
-    counts = {state: sum(trial.state == state for trial in sweep.trials) for state in STATES}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none begun"
+    counts = Counter(trial.state for trial in sweep.trials)
+    told = ", ".join(f"{counts[state]} {state}" for state in sorted(counts, key=_place)) or "none begun"
     seeds = f" with seeds {', '.join(map(str, sweep.seeds))}" if sweep.seeds else ""
     trials = f"{sweep.num_trials} trial{'' if sweep.num_trials == 1 else 's'}"
     head = f"{sweep.path}: {sweep.search}, {trials}{seeds}: {told}"
@@ -62,6 +62,11 @@ def describe_sweep(sweep: SweepSummary) -> str:
             ]
         )
     return f"{head}\n\n{columns(rows)}" if sweep.trials else head
+
+
+def _place(state: TrialState) -> int:
+    order = ("finished", *WORST_FIRST)
+    return order.index(state) if state in order else len(order)
 
 
 def _value(measure: str, trial: SweepTrial) -> str:
