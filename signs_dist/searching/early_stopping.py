@@ -59,7 +59,8 @@ def _halving(own: Curve, others: Collection[Curve], num_epochs: int, sign: float
     if not reached or max(own) >= num_epochs:
         return None
     rung = reached[-1]
-    best = best_until(own, rung, sign)
+    # Its own newest epochs count as well: others may reach the rung later than it, and it may be better by then.
+    best = best_until(own, max(own), sign)
     values = _values_at(others, rung, sign)
     num_better = sum(value > best for value in values)
     num_kept = math.ceil((len(values) + 1) / 2)
