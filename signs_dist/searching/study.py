@@ -67,7 +67,7 @@ def open_study(definition: Definition, folder: SweepFolder) -> Study:
         ) from error
     if study.direction.name.lower() != wanted:
         raise UserError(
-            f"--study {name} in {url} has the goal to {study.direction.name.lower()}. Type another --study."
+            f"--study {name} in {url} has the goal to {study.direction.name.lower()}: type another --study."
         )
     return study
 
