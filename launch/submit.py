@@ -7,6 +7,7 @@ python launch/submit.py status|logs|cancel|wait [RUN_DIR|JOB]
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import runpy
 import sys
@@ -100,24 +101,28 @@ def main(arguments: Sequence[str]) -> int:
     return submit_run(options, rest)
 
 
-def submit_sweep(words: Sequence[str], arguments: Sequence[str], settings: Mapping[str, tuple[str, ...]]) -> int:
-    """Submit the runs of a sweep as one array. Called by signs_dist.sweep, by name.
-
-    Args:
-        words: the flags of the submission, as typed after `--slurm`.
-        arguments: those of signs_dist.train; --run-dir names the folder of all runs.
-        settings: name of each run's folder below it → the run's settings.
-
-    Raises:
-        UserError: a flag is wrong, or a run would fail.
-    """
+def read_sweep_flags(words: Sequence[str]) -> argparse.Namespace:
+    """The flags of a submission that are typed after `--slurm` of signs_dist.sweep. Raises `UserError`."""
     options, rest = read_sides(build_parser(), words, example="--nodes 1")
     if options.array or rest:
         given = "--array" if options.array else "--"
         raise UserError(f"{given} is not for a sweep, which has its runs already. Omit it.")
     if options.parallel is not None and options.parallel < 1:
         raise UserError(f"--parallel {options.parallel}: at least 1.")
+    return options
 
+
+def submit_sweep(options: argparse.Namespace, arguments: Sequence[str], settings: Mapping[str, tuple[str, ...]]) -> int:
+    """Submit the runs of a sweep as one array. Called by signs_dist.sweep, by name.
+
+    Args:
+        options: from `read_sweep_flags`.
+        arguments: those of signs_dist.train; --run-dir names the folder of all runs.
+        settings: name of each run's folder below it → the run's settings.
+
+    Raises:
+        UserError: a run would fail, or the scheduler refuses the array.
+    """
     from .array import submit_trials
 
     return submit_trials(options, arguments, settings)

@@ -21,6 +21,7 @@ from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 
 if TYPE_CHECKING:
     from signs_dist.searching.definition import Definition
+    from signs_dist.searching.places import Place
     from signs_dist.searching.runner import Outcome
     from signs_dist.searching.sources import Source
     from signs_dist.searching.sweep_folder import SweepFolder
@@ -134,6 +135,7 @@ def search(options: argparse.Namespace, for_slurm: Sequence[str] | None) -> int:
     from signs_dist.searching.definition import check
     from signs_dist.searching.planning import begin, first_choice, plan
     from signs_dist.searching.sweep_folder import SweepFolder
+    from signs_dist.searching.trials import find_trial
 
     context = read_context()
     if context.launcher != "python":
@@ -145,6 +147,8 @@ def search(options: argparse.Namespace, for_slurm: Sequence[str] | None) -> int:
 
         require_optuna()
     trials = plan(definition, folder)
+    if options.resume is not None:
+        find_trial(trials, options.resume)
     if for_slurm is not None:
         return submit(options, definition, folder, trials, for_slurm)
     if options.dry_run:
@@ -192,7 +196,7 @@ def read_definition(options: argparse.Namespace, folder: SweepFolder) -> Definit
     return dataclasses.replace(definition, **{name: value for name, value in given.items() if value is not None})
 
 
-def choose_places(options: argparse.Namespace) -> list[object]:
+def choose_places(options: argparse.Namespace) -> list[Place]:
     """The part of this machine that each job gets."""
     from signs_dist.environment.cores import read_usable_cores
     from signs_dist.searching.places import choose_num_jobs, name_gpus, read_cores, share_machine
@@ -202,7 +206,7 @@ def choose_places(options: argparse.Namespace) -> list[object]:
     if options.device == "cuda" and not gpus:
         raise UserError("--device cuda: this machine shows no GPU. Type --device auto, which then runs on the CPU.")
     num_jobs = choose_num_jobs(options.jobs, len(gpus))
-    return list(share_machine(num_jobs, read_cores(), read_usable_cores(os.environ), gpus, os.environ))
+    return share_machine(num_jobs, read_cores(), read_usable_cores(os.environ), gpus, os.environ)
 
 
 def count_gpus() -> int:
@@ -219,7 +223,7 @@ def train(
     definition: Definition,
     folder: SweepFolder,
     trials: Sequence[Trial],
-    places: Sequence[object],
+    places: Sequence[Place],
 ) -> int:
     """Train the runs that have no result, print the table, and return the exit code."""
     from signs_dist.monitoring.signals import StopRequest, stop_reason
@@ -243,7 +247,7 @@ def train(
         runner = Runner(
             folder,
             _source(definition, folder, trials, chosen, is_whole=options.resume is None),
-            places,  # type: ignore[arg-type]
+            places,
             lambda run: _train_command(options, definition, folder, run),
             measure=definition.measure,
             rule=rule,
@@ -363,16 +367,16 @@ def submit(
 
     add_checkout_to_path()
     launcher = import_module(full_name("launch.submit"))
-    words = [*for_slurm, *(["--dry-run"] if options.dry_run and "--dry-run" not in for_slurm else [])]
+    flags = launcher.read_sweep_flags([*for_slurm, *(["--dry-run"] if options.dry_run else [])])
 
     def hand_over(config: Path | None) -> int:
         given = [*([] if config is None else ["--config", str(config)]), "--run-dir", str(folder.trials)]
         given += ["--device", options.device] if options.device != "auto" else []
-        code: int = launcher.submit_sweep(words, given, {run.id: run.settings for each in trials for run in each.runs})
+        code: int = launcher.submit_sweep(flags, given, {run.id: run.settings for each in trials for run in each.runs})
         return code
 
     folder.refuse_other(definition, first_choice(definition, trials))
-    if "--dry-run" in words:
+    if flags.dry_run:
         return hand_over(definition.config)
     with folder.held():
         trials = begin(definition, folder)

@@ -35,7 +35,11 @@ def begin(definition: Definition, folder: SweepFolder) -> list[Trial]:
         UserError: the folder holds another sweep, or cannot be written.
     """
     trials = plan(definition, folder)  # again: another sweep may have worked here until now
-    folder.refuse_other(definition, first_choice(definition, trials))
+    chosen = first_choice(definition, trials)
+    folder.refuse_other(definition, chosen)
+    if folder.is_begun and folder.describe_difference(definition, chosen):
+        folder.clear()
+        trials = plan(definition, folder)
     folder.begin(definition)
     folder.record.note_sweep(definition, definition.num_trials if definition.search == "tpe" else len(trials))
     noted = folder.record.read().trials

@@ -105,6 +105,7 @@ class Runner:
         self._held: list[tuple[Trial, Run]] = []
         self._open: dict[int, _Open] = {}
         self._compared = {trial.number: trial for trial in compared}
+        self._curves: dict[Path, tuple[int, dict[int, float]]] = {}
         self._num_finished = self._num_failed = self._num_stopped = 0
         self._next_look = 0.0
 
@@ -284,9 +285,19 @@ class Runner:
             job.stop()
 
     def _curve(self, trial: Trial) -> dict[int, float]:
-        runs = [RunFolder(self._folder.run_path(run.id)) for run in trial.runs]
-        curves = [read_curve(run, self._measure) for run in runs]
+        curves = [self._curve_of_run(RunFolder(self._folder.run_path(run.id))) for run in trial.runs]
         return mean_curve(curves, is_less_better=MEASURES[self._measure])
+
+    def _curve_of_run(self, run: RunFolder) -> dict[int, float]:
+        """The curve of a run, read again only when its file has grown: a sweep may have a thousand."""
+        try:
+            size = run.metrics.stat().st_size
+        except OSError:
+            return {}
+        known = self._curves.get(run.path)
+        if known is None or known[0] != size:
+            known = self._curves[run.path] = size, read_curve(run, self._measure)
+        return known[1]
 
     def _describe(self, trial: Trial, run: Run) -> str:
         seed = "" if run.seed is None else f" seed={run.seed}"

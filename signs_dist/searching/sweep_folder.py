@@ -23,6 +23,8 @@ from signs_dist.searching.record import SweepRecord
 from signs_dist.searching.space import to_settings
 from signs_dist.searching.trials import differences_of_base
 
+MOST_DIFFERENCES = 3
+"""How many settings a message names."""
 TAKEOVER_SECONDS = 30.0
 """How long a sweep on another machine may give no sign of life before its folder counts as free."""
 
@@ -58,30 +60,51 @@ class SweepFolder:
             raise UserError(f"{self.path} holds no sweep. To begin one, type what to search: optim.lr=0.1,0.03")
         return read_definition(self.definition)
 
-    def refuse_other(self, definition: Definition, chosen: dict[str, Any]) -> None:
-        """Refuse a folder with other files, or with a sweep that is not the same and not a part of this one.
+    @property
+    def has_runs(self) -> bool:
+        """Whether a run has begun or was submitted."""
+        return any(any(self.trials.glob(f"*/{name}")) for name in ("config.yaml", "submit"))
+
+    def describe_difference(self, definition: Definition, chosen: dict[str, Any]) -> str:
+        """In what the sweep that the folder holds is another one; "" if it is the same, or a part of this one.
 
         Args:
             definition: of the sweep that is to run here.
             chosen: of one of its trials.
 
         Raises:
+            UserError: the folder's own definition cannot be read.
+        """
+        before = self.read_definition()
+        if why := why_other(before, definition):
+            return why
+        base = (before.config, before.settings), (definition.config, definition.settings)
+        differences = differences_of_base(*base, to_settings(chosen))
+        more = f"; and {len(differences) - MOST_DIFFERENCES} more" if len(differences) > MOST_DIFFERENCES else ""
+        return "; ".join(differences[:MOST_DIFFERENCES]) + more
+
+    def refuse_other(self, definition: Definition, chosen: dict[str, Any]) -> None:
+        """Refuse a folder with other files, or with runs of another sweep.
+
+        Args:
+            definition, chosen: as in `describe_difference`.
+
+        Raises:
             UserError: the message says what differs.
         """
         if not self.is_begun:
             self._refuse_foreign()
-            return
-        before = self.read_definition()
-        why = why_other(before, definition)
-        if not why:
-            choice = to_settings(chosen)
-            base = (before.config, before.settings), (definition.config, definition.settings)
-            why = "; ".join(differences_of_base(*base, choice))
-        if why:
+        elif self.has_runs and (why := self.describe_difference(definition, chosen)):
             raise UserError(
                 f"--out {self.path} holds another sweep: {why}. Choose another --out. To go on with the sweep there, "
                 f"type --out {self.path} without anything to search."
             )
+
+    def clear(self) -> None:
+        """Remove the files of a sweep that has no runs, as after a first try with wrong settings."""
+        assert not self.has_runs
+        for file in (self.definition, self.path / RECORD, self.study, self.base):
+            file.unlink(missing_ok=True)
 
     def _refuse_foreign(self) -> None:
         if self.path.is_symlink() or self.path.exists():

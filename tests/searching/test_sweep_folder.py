@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.errors import UserError
+from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.holder import Holder
 from signs_dist.searching.definition import Definition
 from signs_dist.searching.planning import begin, plan
@@ -58,6 +59,7 @@ def test_a_sweep_grows(tmp_path: Path) -> None:
 
 def test_another_sweep_is_refused(tmp_path: Path) -> None:
     folder = open_sweep(tmp_path / "s")
+    RunFolder(folder.run_path("ab")).create().write_config("seed: 0\n")
     for other, told in (
         (dataclasses.replace(GRID, settings=("train.epochs=3",)), "train.epochs: 20 → 3"),
         (dataclasses.replace(GRID, space=(Choices(name="optim.lr", values=(0.1,)),)), "optim.lr has 0.03 there"),
@@ -66,6 +68,15 @@ def test_another_sweep_is_refused(tmp_path: Path) -> None:
             open_sweep(tmp_path / "s", other)
         assert f"--out {folder.path} holds another sweep: {told}. Choose another --out." in str(caught.value)
     assert folder.read_definition() == GRID
+
+
+def test_a_sweep_without_runs_gives_way(tmp_path: Path) -> None:
+    """As after a first try with settings that no run could begin with."""
+    open_sweep(tmp_path / "s")
+    other = dataclasses.replace(GRID, settings=("train.epochs=3",))
+    folder = open_sweep(tmp_path / "s", other)
+    assert folder.read_definition() == other
+    assert [len(line.runs) for line in folder.record.read().trials.values()] == [1, 1]
 
 
 def test_where_files_are_may_change(tmp_path: Path) -> None:
