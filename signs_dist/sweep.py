@@ -133,7 +133,7 @@ def search(options: argparse.Namespace, for_slurm: Sequence[str] | None) -> int:
     """Train what is missing, or with --dry-run say what that is."""
     from signs_dist.environment.context import read_context
     from signs_dist.searching.definition import check
-    from signs_dist.searching.planning import begin, first_choice, plan
+    from signs_dist.searching.planning import begin, plan
     from signs_dist.searching.sweep_folder import SweepFolder
     from signs_dist.searching.trials import find_trial
 
@@ -146,6 +146,8 @@ def search(options: argparse.Namespace, for_slurm: Sequence[str] | None) -> int:
         from signs_dist.searching.study import require_optuna
 
         require_optuna()
+    if not folder.is_begun:
+        folder.refuse_other(definition, {})
     trials = plan(definition, folder)
     if options.resume is not None:
         find_trial(trials, options.resume)
@@ -155,8 +157,6 @@ def search(options: argparse.Namespace, for_slurm: Sequence[str] | None) -> int:
         print(describe_plan(options, definition, folder, trials))
         return EXIT_OK
     places = choose_places(options)
-    if not folder.is_begun:
-        folder.refuse_other(definition, first_choice(definition, trials))
     with folder.held():
         trials = begin(definition, folder)
         definition = dataclasses.replace(definition, config=folder.base if folder.base.exists() else None)

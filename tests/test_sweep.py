@@ -116,7 +116,7 @@ def test_under_a_launcher_it_is_refused(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", "29500")
     assert type_in("--out", "s", "optim.lr=0.1,0.2") == 2
-    assert "a sweep starts its runs itself: type it as it is, not under torchrun." in capsys.readouterr().err
+    assert "a sweep starts its runs itself: type it as it is, not under" in capsys.readouterr().err
 
 
 def test_its_folder_is_held_against_a_second_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,11 +34,11 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.definition = path / DEFINITION
+        self._definition = path / DEFINITION
         self.base = path / BASE
         self.record = SweepRecord(path)
         self.trials = path / TRIALS
-        self.output = path / OUTPUT
+        self._output = path / OUTPUT
         self.study = path / STUDY
 
     @property
@@ -52,13 +52,13 @@ class SweepFolder:
 
     def output_path(self, run_id: str) -> Path:
         """The file with what a run's process prints."""
-        return self.output / f"{run_id}.txt"
+        return self._output / f"{run_id}.txt"
 
     def read_definition(self) -> Definition:
         """The sweep that the folder holds. Raises `UserError`."""
         if not self.is_begun:
             raise UserError(f"{self.path} holds no sweep. To begin one, type what to search: optim.lr=0.1,0.03")
-        return read_definition(self.definition)
+        return read_definition(self._definition)
 
     @property
     def has_runs(self) -> bool:
@@ -103,7 +103,7 @@ class SweepFolder:
     def clear(self) -> None:
         """Remove the files of a sweep that has no runs, as after a first try with wrong settings."""
         assert not self.has_runs
-        for file in (self.definition, self.path / RECORD, self.study, self.base):
+        for file in (self._definition, self.path / RECORD, self.study, self.base):
             file.unlink(missing_ok=True)
 
     def _refuse_foreign(self) -> None:
@@ -149,12 +149,12 @@ class SweepFolder:
             UserError: the config cannot be read, or the disk is full.
         """
         try:
-            for folder in (self.trials, self.output):
+            for folder in (self.trials, self._output):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
             raise cannot_make(error, self.path) from error
         if definition.config is not None:
             write_text(self.base, read_config_text(definition.config))
             definition = dataclasses.replace(definition, config=self.base)
-        write_text(self.definition, to_text(definition, None if definition.config is None else BASE))
+        write_text(self._definition, to_text(definition, None if definition.config is None else BASE))
         return definition

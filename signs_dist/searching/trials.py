@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import read_config
 from signs_dist.config.section import flatten
 from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
@@ -108,7 +108,7 @@ def make_trial(
     for seed in definition.seeds or (None,):
         own = () if seed is None else (f"seed={seed}",)
         settings = (*definition.settings, *to_settings(chosen), *own)
-        loaded = load_config(config, settings)
+        loaded = read_config(config, settings).config
         runs.append(Run(run_id(loaded, definition.names), seed, settings, loaded.train.epochs))
     return Trial(number, chosen, tuple(runs), study_trial)
 
@@ -163,7 +163,7 @@ def differences_of_base(
     Raises:
         UserError: one of the configs is not legal.
     """
-    old, new = (dict(flatten(load_config(path, [*settings, *chosen]))) for path, settings in (before, now))
+    old, new = (dict(flatten(read_config(path, [*settings, *chosen]).config)) for path, settings in (before, now))
     return [
         f"{name}: {_shown(old.get(name))} → {_shown(value)}"
         for name, value in new.items()

@@ -61,6 +61,7 @@ class Sweep:
         self.folder.begin(Definition())
         for trial in trials:
             self.folder.record.note_trial(trial)
+        self.before = find_descendants(os.getpid())  # such as the resource tracker of multiprocessing
         self.trials, self.behaviour = trials, dict(behaviour)
         self.said: list[str] = []
         self.stop = StopRequest()
@@ -83,6 +84,9 @@ class Sweep:
             say=self.say,
             stop=self.stop,
         )
+
+    def left_running(self) -> list[int]:
+        return [pid for pid in find_descendants(os.getpid()) if pid not in self.before]
 
     def say(self, line: str) -> None:
         self.said.append(line)
@@ -143,7 +147,7 @@ def test_a_stop_lets_all_runs_save_and_starts_no_other(tmp_path: Path) -> None:
     assert [line["state"] for line in sweep.events("ended")] == ["stopped", "stopped"]
     assert sweep.num_starts("c") == 0
     assert sweep.source.endings == {}  # a study would take a trial up again
-    assert find_descendants(os.getpid()) == []
+    assert sweep.left_running() == []
 
 
 def test_a_second_ctrl_c_kills_all_runs(tmp_path: Path) -> None:
@@ -156,7 +160,7 @@ def test_a_second_ctrl_c_kills_all_runs(tmp_path: Path) -> None:
     sweep.on_line = interrupt
     with pytest.raises(KeyboardInterrupt):
         sweep.run()
-    assert find_descendants(os.getpid()) == []
+    assert sweep.left_running() == []
 
 
 def test_a_full_disk_stops_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +173,7 @@ def test_a_full_disk_stops_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sweep.folder.record, "note_end", full)
     with pytest.raises(UserError, match="no space left"):
         sweep.run()
-    assert find_descendants(os.getpid()) == []
+    assert sweep.left_running() == []
 
 
 def test_a_hopeless_trial_is_stopped_with_all_its_runs_and_can_be_taken_up(tmp_path: Path) -> None:
