@@ -239,7 +239,9 @@ def test_a_sweep_that_is_killed_and_repeated_trains_each_run_once(site: Site) ->
         "            time.sleep(0.1)\n"
         "        return self.layer(images.mean((2, 3)))\n"
     )
-    settings = [*site.settings(*TRIVIAL, "model.name=mine:Net"), "optim.lr=0.1,0.03,0.01", "seeds=0,1"]
+    flag, config, *words = site.settings(*TRIVIAL, "model.name=mine:Net")
+    once = {word.partition("=")[0]: word for word in words}.values()  # the last one counts
+    settings = [flag, config, *once, "optim.lr=0.1,0.03,0.01", "seeds=0,1"]
     sweep = [sys.executable, "-m", "signs_dist.sweep", "--out", "lr"]
     command = [*sweep, *settings, "--slurm", "--parallel", "4", "--wait"]
 
