@@ -14,9 +14,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from signs_dist.console.command import MOST_PROCESSES, MOST_SEED, CommandParser, run_command, whole_number
+from signs_dist.console.streams import lasting
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 SLURM = "--slurm"
 DEVICES = ("auto", "cpu", "cuda")
-FOR_SHOWING = ("best", "json")
 
 
 def build_parser() -> CommandParser:
@@ -85,9 +85,8 @@ def main(arguments: Sequence[str]) -> int:
     """Search as the arguments say."""
     own, for_slurm = split_at_slurm(arguments)
     options = build_parser().parse_intermixed_args(own)
-    options.slurm = for_slurm is not None
     if options.show is not None:
-        return show(options, own)
+        return show(options, arguments)
     if options.best or options.json:
         raise UserError("--best and --json are for a sweep's table. Type --show DIR as well.")
     if options.out is None:
@@ -110,7 +109,8 @@ def show(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from signs_dist.results.sweeps import is_sweep, summarise_sweep
     from signs_dist.searching.wording import describe_best, describe_sweep, to_json
 
-    if options.words or options.config or options.file or options.out or options.dry_run or options.resume:
+    asked = (options.words, options.config, options.file, options.out, options.dry_run, options.resume)
+    if any(asked) or SLURM in arguments:
         given = shlex.join(word for word in arguments if word not in ("--show", str(options.show)))
         raise UserError(f"--show trains nothing, and {given} asks for more. Type --show {options.show} alone.")
     if not is_sweep(options.show):
@@ -242,6 +242,8 @@ def train(
                 folder.record.note_resumed(trial.number)
     else:
         chosen = [trial for trial in chosen if trial.number not in pruned]
+    # The runs, which are the result, do not need anybody who reads the lines.
+    output = lasting(sys.stdout)
     stop = StopRequest()
     with stop.handling():
         runner = Runner(
@@ -252,16 +254,16 @@ def train(
             measure=definition.measure,
             rule=rule,
             compared=trials,
-            say=lambda line: print(line, flush=True),
+            say=lambda line: print(line, file=output, flush=True),
             stop=stop,
         )
         outcome = runner.run()
-    print(f"\n{describe_sweep(summarise_sweep(folder.path))}", flush=True)
+    print(f"\n{describe_sweep(summarise_sweep(folder.path))}", file=output, flush=True)
     if stop.is_set:
         reason, code = stop_reason([stop.signal_number])
-        print(f"\nstopped by {reason}. To go on: {_go_on(options)}", flush=True)
+        print(f"\nstopped by {reason}. To go on: {_go_on(options)}", file=output, flush=True)
         return code
-    return _tell_end(outcome, options)
+    return _tell_end(outcome, options, output)
 
 
 def _source(
@@ -282,16 +284,17 @@ def _source(
     )
 
 
-def _tell_end(outcome: Outcome, options: argparse.Namespace) -> int:
+def _tell_end(outcome: Outcome, options: argparse.Namespace, output: TextIO) -> int:
     if outcome.num_failed or outcome.num_stopped:
         words = [
             f"{count} run{'' if count == 1 else 's'} {what}"
             for count, what in ((outcome.num_failed, "failed"), (outcome.num_stopped, "stopped from outside"))
             if count
         ]
-        print(f"\n{' and '.join(words)}. To train them again: {_go_on(options)}", flush=True)
+        print(f"\n{' and '.join(words)}. To train them again: {_go_on(options)}", file=output, flush=True)
         return EXIT_FAILED
-    print(f"\nto see the best: python -m signs_dist.sweep --show {shlex.quote(str(options.out))} --best", flush=True)
+    best = f"python -m signs_dist.sweep --show {shlex.quote(str(options.out))} --best"
+    print(f"\nto see the best: {best}", file=output, flush=True)
     return EXIT_OK
 
 

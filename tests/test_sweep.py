@@ -25,7 +25,7 @@ from signs_dist.results.sweeps import summarise_sweep
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.holder import Holder
 from signs_dist.run_folder.records import StartLine, of_kind
-from tests.processes import run, started, wait_until
+from tests.processes import PATIENCE, finish, run, started, wait_until
 from tests.searching.slow_network import SLOW
 from tests.sets import write_colour_set
 
@@ -228,6 +228,14 @@ def test_a_hopeless_trial_is_stopped_and_taken_up_again_to_the_same_weights(
 ) -> None:
     rates = (*RATES, 1e-6)
     killed.slow.touch()
+    # Ctrl-C first: the run saves at its next step, and the sweep says how to go on.
+    with started(killed.command(rates=rates), killed.folder, {SLOW: str(killed.slow)}) as process:
+        wait_until(lambda: len(list(killed.out.glob("trials/*/attempts.jsonl"))) == 7, timeout=PATIENCE)
+        process.send_signal(signal.SIGINT)
+        ended = finish(process)
+    assert ended.code == 130, ended.out + ended.err
+    assert re.search(r"^6 +1e-06 .* stopped  +stopped by SIGTERM after epoch \d, step", ended.out, re.M), ended.out
+    assert ended.out.endswith("stopped by Ctrl-C. To go on: python -m signs_dist.sweep --out runs/lr\n")
     out = killed.run("--stop-early", "halving", rates=rates)
     assert re.search(r"trial 6  optim.lr=1e-06: stopped early: epoch 1: [0-9.]+, 6 of 6 other trials are better", out)
     assert re.search(r"^6 +1e-06 +\([0-9.]+\) +-? *0/1 +pruned +epoch 1", out, re.M), out
@@ -238,7 +246,7 @@ def test_a_hopeless_trial_is_stopped_and_taken_up_again_to_the_same_weights(
     assert ended.code == 0, ended.out + ended.err
     assert killed.digests()[1e-6] == killed.train_alone(1e-6, monkeypatch)["weights_sha256"]
     path = killed.out / "trials" / summarise_sweep(killed.out).trials[6].runs[0].id
-    assert len(of_kind(RunFolder(path).read_attempts(), StartLine)) == 2
+    assert len(of_kind(RunFolder(path).read_attempts(), StartLine)) == 3
 
 
 @pytest.mark.slow
