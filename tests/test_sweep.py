@@ -110,6 +110,19 @@ def test_a_dry_run_has_the_commands_and_leaves_nothing(here: Path, capsys: pytes
     assert list(here.iterdir()) == []
 
 
+def test_each_job_gets_a_gpu_that_the_command_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "count_gpus", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+
+    def gpus(*words: str) -> list[str | None]:
+        options = command.build_parser().parse_args(words)
+        return [place.gpu for place in command.choose_places(options)]
+
+    assert gpus() == ["3", "7"]
+    assert gpus("--jobs", "1") == ["3"]
+    assert gpus("--device", "cpu") == [None]
+
+
 def test_under_a_launcher_it_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)
