@@ -14,6 +14,7 @@ from signs_dist.config.reading import load_config
 from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.searching.grid import parse_grid
 
 from . import check
 from .claim import end_claim
@@ -36,7 +37,7 @@ from .request import Request
 from .schedulers import SCHEDULERS
 from .schedulers.base import Submission
 from .status import describe_array
-from .trials import Trial, make_trials, parse_grid, write_trials
+from .trials import Trial, make_trials, write_trials
 
 
 def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -47,23 +48,41 @@ def submit_array(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     grid = parse_grid(options.array)
     first = read_request(options, [*arguments, *grid[0]])
     with taken_back(first.run_path) as new:
-        return _submit(make_new_run_folder(first, new), grid, options, arguments, new)
+        first = make_new_run_folder(first, new)
+        return _submit(first, make_trials(first.run_path, grid), options, arguments, new)
+
+
+def submit_trials(
+    options: argparse.Namespace, arguments: Sequence[str], settings: Mapping[str, tuple[str, ...]]
+) -> int:
+    """As `submit_array`, for runs whose settings and folders are given. A folder may get further runs later.
+
+    Args:
+        options: the flags of the submission.
+        arguments: those of signs_dist.train; --run-dir names the folder of all runs.
+        settings: name of each run's folder below it → the run's settings.
+    """
+    first = read_request(options, [*arguments, *next(iter(settings.values()))])
+    trials = [Trial(first.run_path / name, each) for name, each in settings.items()]
+    with taken_back(first.run_path) as new:
+        return _submit(first, trials, options, arguments, new)
 
 
 def _submit(
     first: Request,
-    grid: Sequence[tuple[str, ...]],
+    trials: Sequence[Trial],
     options: argparse.Namespace,
     arguments: Sequence[str],
     new: list[Path],
 ) -> int:
     """As `submit_array`, in the array's folder of `first`, which is the request of the first trial."""
     scheduler = SCHEDULERS[first.cluster.kind]
-    _refuse_too_many(len(grid), first.cluster.kind)
+    _refuse_too_many(len(trials), first.cluster.kind)
     parallel = scheduler.choose_parallel(first.cluster, options.parallel)
     folder = first.run_path
-    array = dataclasses.replace(first, arguments=tuple(arguments), overrides=first.overrides[: -len(grid[0])])
-    trials = make_trials(folder, grid)
+    array = dataclasses.replace(
+        first, arguments=tuple(arguments), overrides=first.overrides[: -len(trials[0].settings)]
+    )
     requests = make_requests(array, trials)
     missing = [trial for trial in trials if not _has_result(requests[trial]) and not trial.is_alive]
     tell("array", [f"{len(trials)} trial{'' if len(trials) == 1 else 's'} in {folder}, {len(missing)} to submit"])

@@ -163,7 +163,9 @@ def tell_differences(scheduler: Scheduler, submission: Submission, job: str, sho
 
 def typed_command(arguments: Sequence[str]) -> list[str]:
     """The words of the command that submits; `arguments` are those of this process."""
-    is_console_script = arguments[:1] == ["submit"]
+    is_console_script = arguments[:1] in (["submit"], ["sweep"])
+    if Path(sys.argv[0]).name == "sweep.py":
+        return ["python", "-m", "signs_dist.sweep", *arguments]
     return ["signs-dist", *arguments] if is_console_script else [*spell("submit").split(), *arguments]
 
 

@@ -7,10 +7,11 @@ python launch/submit.py status|logs|cancel|wait [RUN_DIR|JOB]
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 if not __package__:  # as `python launch/submit.py`: a file has no package to import from, so it starts as a module
@@ -98,6 +99,33 @@ def main(arguments: Sequence[str]) -> int:
     from .run import submit_run
 
     return submit_run(options, rest)
+
+
+def read_sweep_flags(words: Sequence[str]) -> argparse.Namespace:
+    """The flags of a submission that are typed after `--slurm` of signs_dist.sweep. Raises `UserError`."""
+    options, rest = read_sides(build_parser(), words, example="--nodes 1")
+    if options.array or rest:
+        given = "--array" if options.array else "--"
+        raise UserError(f"{given} is not for a sweep, which has its runs already. Omit it.")
+    if options.parallel is not None and options.parallel < 1:
+        raise UserError(f"--parallel {options.parallel}: at least 1.")
+    return options
+
+
+def submit_sweep(options: argparse.Namespace, arguments: Sequence[str], settings: Mapping[str, tuple[str, ...]]) -> int:
+    """Submit the runs of a sweep as one array. Called by signs_dist.sweep, by name.
+
+    Args:
+        options: from `read_sweep_flags`.
+        arguments: those of signs_dist.train; --run-dir names the folder of all runs.
+        settings: name of each run's folder below it → the run's settings.
+
+    Raises:
+        UserError: a run would fail, or the scheduler refuses the array.
+    """
+    from .array import submit_trials
+
+    return submit_trials(options, arguments, settings)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,13 @@
-"""The trials of an array: a grid of settings, and a run folder for each combination."""
+"""The trials of an array: a run folder for each combination of a grid of settings."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from signs_dist.config.yaml_text import PlainLoader, format_value
 from signs_dist.errors import UserError
 from signs_dist.files import write_json
 from signs_dist.run_folder.folder import RunFolder
@@ -21,8 +17,6 @@ from .schedulers import ask_state, find_alive
 
 ARRAY = "array.json"
 """In the array's folder: the name and the settings of each trial."""
-OTHER_NAMES = {"seeds": "seed"}
-MOST_TRIALS = 1000
 LONGEST_NAME = 80
 
 
@@ -42,39 +36,6 @@ class Trial:
     def is_alive(self) -> bool:
         """Whether a job waits or runs for it. Raises `UserError` where the scheduler does not answer."""
         return any(ask_state(job).is_alive for job in jobs_of(self.path)[-1:])
-
-
-def parse_grid(entries: Sequence[str]) -> list[tuple[str, ...]]:
-    """The settings of every trial: all combinations of `NAME=VALUE,VALUE…`, the last name varying fastest.
-
-    Raises:
-        UserError: an entry that is no NAME=VALUE, a name or value that is given twice, or too many trials.
-    """
-    names: list[str] = []
-    choices: list[list[str]] = []
-    for entry in entries:
-        name, found, text = entry.partition("=")
-        name = OTHER_NAMES.get(name, name)
-        try:
-            values = yaml.load(f"[{text}]", PlainLoader)
-        except yaml.YAMLError:
-            values = []
-        if not found or not name or not values:
-            raise UserError(f"--array {entry!r}: type NAME=VALUE,VALUE, such as seeds=0,1,2 or optim.lr=0.1,0.03")
-        if name in names:
-            raise UserError(f"--array: {name} is given twice. Type {name}= once, with all values.")
-        names.append(name)
-        texts = [format_value(value) for value in values]
-        if twice := next((text for number, text in enumerate(texts) if text in texts[:number]), None):
-            raise UserError(f"--array {entry!r}: {twice} is given twice. Each value is one run: type it once.")
-        choices.append(texts)
-    trials = [
-        tuple(f"{name}={value}" for name, value in zip(names, values, strict=True))
-        for values in itertools.product(*choices)
-    ]
-    if len(trials) > MOST_TRIALS:
-        raise UserError(f"--array: {len(trials):,} trials; at most {MOST_TRIALS:,} in one array.")
-    return trials
 
 
 def trial_name(number: int, settings: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("signs_dist.data.audit", "find broken, repeated and unlabelled images"),
     "download": ("signs_dist.data.download", "download the published SIGNS photos"),
     "synthetic": ("signs_dist.data.synthetic", "draw hands showing 0 to 5"),
+    "sweep": ("signs_dist.sweep", "train with many settings, and compare"),
     "checkpoint": ("signs_dist.checkpoint", "show and verify checkpoints"),
     "drill": ("signs_dist.drill", "kill a short run many times, and check that nothing is lost"),
     "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),

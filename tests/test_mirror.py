@@ -23,6 +23,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist": "tests/test_public_api.py",
     "signs_dist.config.section": "tests/config/test_settings.py",
     "signs_dist.data.hands.anatomy": "tests/data/hands/test_pose.py",
+    "signs_dist.searching.planning": "tests/searching/test_sweep_folder.py",
+    "signs_dist.searching.record": "tests/searching/test_sweep_folder.py",
+    "signs_dist.searching.sources": "tests/searching/test_runner.py",
     "signs_dist.train": "tests/training/test_run.py",
     "signs_dist.training.loop": "tests/distributed/test_step_sync.py",
 }

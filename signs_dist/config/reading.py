@@ -139,6 +139,40 @@ def read_flat(path: Path, flag: str) -> tuple[dict[str, Any], dict[str, str]]:
     return values, origins
 
 
+Place = tuple[str, ...]
+"""The keys that lead to a value of a file of mappings in mappings, such as ("space", "optim.lr")."""
+
+
+def read_nested(path: Path, flag: str) -> tuple[dict[str, Any], dict[Place, str]]:
+    """The values of a YAML file whose keys may hold dots, and where each key is (`file:line`), at every depth.
+
+    Args:
+        path: the file.
+        flag: the command's flag that named the file, for messages.
+
+    Raises:
+        UserError: as `read_flat`.
+    """
+    origins: dict[Place, str] = {}
+    node = _read_file(path, flag)
+    return (_read_mapping(node, path, (), origins) if node is not None else {}), origins
+
+
+def _read_mapping(node: yaml.MappingNode, path: Path, place: Place, origins: dict[Place, str]) -> dict[str, Any]:
+    """The values of a mapping; `origins` gets the places of its keys and of all keys below them."""
+    values: dict[str, Any] = {}
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        key = _read_key(key_node, seen, "", path)
+        inner = (*place, key)
+        origins[inner] = f"{path}:{line_of(key_node)}"
+        if isinstance(value_node, yaml.MappingNode):
+            values[key] = _read_mapping(value_node, path, inner, origins)
+        else:
+            values[key] = construct(value_node, f"{origins[inner]}: {key}")
+    return values
+
+
 def _read_file(path: Path, flag: str) -> yaml.MappingNode | None:
     """The mapping that a file holds; None for an empty file. Raises `UserError`."""
     try:
@@ -163,7 +197,9 @@ def _read_file(path: Path, flag: str) -> yaml.MappingNode | None:
         return None
     if not isinstance(node, yaml.MappingNode):
         wanted = "a config is a mapping such as `train: {epochs: 10}`"
-        if flag != "--config":
+        if flag == "--file":
+            wanted = "a sweep is a mapping such as `space: {optim.lr: [0.1, 0.03]}`"
+        elif flag != "--config":
             wanted = "settings are a mapping such as `partition: gpu`"
         raise UserError(f"{path}:1: {wanted}, not a list or a value.")
     return node

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 
 from signs_dist.environment.devices import plan_devices
 from slurm.dev_cluster import DevCluster
-from tests.processes import REPOSITORY, environment
+from tests.processes import PATIENCE, REPOSITORY, environment, run, started, wait_for
 from tests.slurm_cluster import CONFIG, TRIVIAL, Site, requires_slurm
 
 pytestmark = [pytest.mark.slow, requires_slurm, pytest.mark.timeout(600)]
@@ -243,6 +244,73 @@ def test_of_an_array_one_element_comes_back_alone(site: Site) -> None:
     for number, name in enumerate(names):
         events = [line["event"] for line in site.attempts(name)]
         assert events == ["start", "end", *(["requeue", "start", "end"] if number == last else [])]
+
+
+def test_a_sweep_that_is_killed_and_repeated_trains_each_run_once(site: Site) -> None:
+    """The sweep's own process is killed as soon as SLURM has its jobs, and one of the jobs in the middle of a step."""
+    (site.folder / "mine.py").write_text(
+        "import os, time\n"
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes, image_size):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(3, num_classes)\n"
+        "    def forward(self, images):\n"
+        "        while self.training and 'SLURM_JOB_ID' in os.environ and not Path('go').exists():\n"
+        "            time.sleep(0.1)\n"
+        "        return self.layer(images.mean((2, 3)))\n"
+    )
+    flag, config, *words = site.settings(*TRIVIAL, "model.name=mine:Net")
+    once = {word.partition("=")[0]: word for word in words}.values()  # the last one counts
+    settings = [flag, config, *once, "optim.lr=0.1,0.03,0.01", "seeds=0,1"]
+    sweep = [sys.executable, "-m", "signs_dist.sweep", "--out", "lr"]
+    command = [*sweep, *settings, "--slurm", "--parallel", "4", "--wait"]
+
+    def table() -> dict[str, Any]:
+        ended = run([*sweep[:3], "--show", "lr", "--json"], site.folder)
+        return dict(json.loads(ended.out))
+
+    with started(command, site.folder, site.cluster.environment) as process:
+        wait_for(site.folder / "lr" / "trials" / "submit" / "jobs.jsonl", '"job"')
+        process.send_signal(signal.SIGKILL)
+    jobs = sorted(path.parent.parent for path in site.folder.glob("lr/trials/*/submit/jobs.jsonl"))
+    assert len(jobs) == 6
+    begun = wait_for_any(jobs, "attempts.jsonl", '"start"')
+    job = json.loads((begun / "submit" / "jobs.jsonl").read_text())["job"]
+    site.cluster.run("scancel", "--signal=KILL", job)
+    assert await_end(site, job) != "COMPLETED"
+    # While the others are there, the same command submits that run only.
+    again = run([*command[:-1], "--dry-run"], site.folder, site.cluster.environment)
+    assert "6 trials in " in again.out, again.out + again.err
+    assert ", 1 to submit" in again.out
+    (site.folder / "go").touch()
+    ended = run(command, site.folder, site.cluster.environment)
+    assert ended.code == 0, ended.out + ended.err
+    assert site.type_in("wait", "lr/trials").returncode == 0
+    found = table()
+    assert [trial["state"] for trial in found["trials"]] == ["finished"] * 3
+    assert [run["state"] for trial in found["trials"] for run in trial["runs"]] == ["finished"] * 6
+    starts = {
+        path.name: len([line for line in site.attempts(f"lr/trials/{path.name}") if line["event"] == "start"])
+        for path in jobs
+    }
+    assert starts == {path.name: 2 if path == begun else 1 for path in jobs}
+    ended = run(command, site.folder, site.cluster.environment)
+    assert ended.code == 0
+    assert ", 0 to submit" in ended.out
+    assert table() == found
+
+
+def wait_for_any(folders: list[Path], name: str, text: str) -> Path:
+    """The first of the folders with a file that holds a text."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for folder in folders:
+            if (folder / name).exists() and text in (folder / name).read_text():
+                return folder
+        time.sleep(0.1)
+    raise AssertionError(f"{name} never held {text!r} in any of {folders}")
 
 
 SUBMIT = """

@@ -16,9 +16,11 @@ from launch.schedulers import SCHEDULERS
 from launch.schedulers.base import Submission
 from launch.submit import main
 from launch.trials import Trial
+from signs_dist import sweep
 from signs_dist.config.reading import dump_config, load_config
 from signs_dist.console.command import run_command
 from signs_dist.errors import UserError
+from signs_dist.results.sweeps import summarise_sweep
 from signs_dist.run_folder.folder import RunFolder
 
 TRIALS = [Trial(Path(f"/grid/{seed}"), (f"seed={seed}",)) for seed in (3, 4)]
@@ -96,6 +98,36 @@ def test_a_dry_run_of_an_array_on_this_machine_has_no_script(
     assert said.endswith("one step tried\ndry run: everything is in order, nothing was submitted\n")
     assert submitted == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_is_submitted_as_one_array(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, submitted: list[Submission]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--out", "lr", "optim.lr=0.1,0.03", "seeds=0,1", "train.epochs=3"]
+    here = ["--slurm", "--cluster", "local", "--no-snapshot", "--parallel", "2"]
+    assert run_command(sweep.main, [*words, *here, "--dry-run"]) == 0
+    assert submitted == []
+    assert list(tmp_path.iterdir()) == []
+    assert run_command(sweep.main, [*words, *here]) == 0
+    assert [(each.num_parallel, len(each.jobs)) for each in submitted] == [(2, 4)]
+    assert capsys.readouterr().out.endswith("to see the table: python -m signs_dist.sweep --show lr\n")
+    runs = [run for trial in summarise_sweep(tmp_path / "lr").trials for run in trial.runs]
+    assert [jobs_of(run.summary.path) for run in runs] == [[f"local{4_000_010 + number}"] for number in range(4)]
+    configs = [load_config(tmp_path / "lr" / "trials" / "submit" / "001" / run.id / "config.yaml") for run in runs]
+    assert [(each.optim.lr, each.seed, each.train.epochs) for each in configs] == [
+        *((0.1, 0, 3), (0.1, 1, 3), (0.03, 0, 3), (0.03, 1, 3))
+    ]
+    # Those that are finished are not submitted again, and a sweep that grows is the same array.
+    for run in runs[:3]:
+        folder = RunFolder(run.summary.path)
+        folder.write_config(dump_config(configs[runs.index(run)]))
+        folder.write_result({"finished": True})
+    words[3] = "seeds=0,1,2"
+    assert run_command(sweep.main, [*words, *here]) == 0
+    assert "6 trials in " in (said := capsys.readouterr().out)
+    assert ", 3 to submit" in said
+    assert len(submitted[1].jobs) == 3
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,12 @@ def test_a_doubt_is_told_only_if_slurm_refuses(
     assert capsys.readouterr().out == ""
 
 
-def test_the_command_is_written_down_as_it_was_typed() -> None:
+def test_the_command_is_written_down_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert typed_command(["--nodes", "2"]) == ["python", "launch/submit.py", "--nodes", "2"]
     assert typed_command(["submit", "--nodes", "2"]) == ["signs-dist", "submit", "--nodes", "2"]
+    assert typed_command(["sweep", "--out", "s"]) == ["signs-dist", "sweep", "--out", "s"]
+    monkeypatch.setattr("sys.argv", ["/somewhere/signs_dist/sweep.py", "--out", "s"])
+    assert typed_command(["--out", "s"]) == ["python", "-m", "signs_dist.sweep", "--out", "s"]
 
 
 def test_too_many_nodes_are_told_before_the_batch_that_they_would_need(

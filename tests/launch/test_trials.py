@@ -7,40 +7,10 @@ from pathlib import Path
 import pytest
 
 from launch.jobs import note_job
-from launch.trials import count_alive, make_trials, parse_grid, read_trials, trial_name, write_trials
+from launch.trials import count_alive, make_trials, read_trials, trial_name, write_trials
 from signs_dist.errors import UserError
 from signs_dist.run_folder.folder import RunFolder
 from tests.slurm_cluster import answer_with
-
-
-@pytest.mark.parametrize(
-    ("entries", "trials"),
-    [
-        (["seeds=0,1"], [("seed=0",), ("seed=1",)]),
-        (
-            ["seeds=0,1", "optim.lr=0.1,0.03"],
-            [
-                ("seed=0", "optim.lr=0.1"),
-                ("seed=0", "optim.lr=0.03"),
-                ("seed=1", "optim.lr=0.1"),
-                ("seed=1", "optim.lr=0.03"),
-            ],
-        ),
-        (["optim.lr=1e-4"], [("optim.lr=0.0001",)]),
-        (["model.name=mlp,signs_net", "seed=7"], [("model.name=mlp", "seed=7"), ("model.name=signs_net", "seed=7")]),
-        (["data.mean=[0.1, 0.2],[0.3, 0.4]"], [("data.mean=[0.1, 0.2]",), ("data.mean=[0.3, 0.4]",)]),
-    ],
-)
-def test_a_grid(entries: list[str], trials: list[tuple[str, ...]]) -> None:
-    assert parse_grid(entries) == trials
-
-
-@pytest.mark.parametrize("entries", [["seeds"], ["=1"], ["seeds="], ["a=["], ["seed=1", "seeds=2"], ["seed=7,7"]])
-def test_what_is_no_grid(entries: list[str]) -> None:
-    with pytest.raises(UserError, match="--array"):
-        parse_grid(entries)
-    with pytest.raises(UserError, match="1,001 trials; at most 1,000"):
-        parse_grid([f"a={','.join(map(str, range(1001)))}"])
 
 
 def test_a_trials_folder_can_be_told_by_people_and_taken_by_any_file_system() -> None:

@@ -1,0 +1,138 @@
+"""Sweeps in words and tables."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from signs_dist.config.yaml_text import format_value
+from signs_dist.console.screen import columns
+from signs_dist.results.sweeps import WORST_FIRST, SweepSummary, SweepTrial, TrialState
+
+DIGITS = 4
+"""Significant digits of numbers in a table."""
+
+
+def describe_choice(chosen: Mapping[str, Any]) -> str:
+    """The choice of a trial, as it is typed, with short numbers."""
+    return " ".join(f"{name}={short(value)}" for name, value in chosen.items()) or "(no setting is searched)"
+
+
+def short(value: Any) -> str:
+    """A value for people."""
+    return f"{value:.{DIGITS}g}" if isinstance(value, float) else format_value(value)
+
+
+def describe_value(measure: str, value: float | None) -> str:
+    """A value of a measure with its name: `val_accuracy 75.0 %`."""
+    return f"{measure} {_number(measure, value)}" if value is not None else f"without {measure}"
+
+
+def _number(measure: str, value: float, sd: float | None = None) -> str:
+    if measure.endswith("loss"):
+        return f"{value:.4f}" + (f" ± {sd:.4f}" if sd is not None else "")
+    return f"{100 * value:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "") + " %"
+
+
+def describe_sweep(sweep: SweepSummary) -> str:
+    """A sweep's table: the best trial first, those without a result with the reason."""
+    counts = Counter(trial.state for trial in sweep.trials)
+    told = ", ".join(f"{counts[state]} {state}" for state in sorted(counts, key=_place)) or "none begun"
+    seeds = f" with seeds {', '.join(map(str, sweep.seeds))}" if sweep.seeds else ""
+    trials = f"{sweep.num_trials} trial{'' if sweep.num_trials == 1 else 's'}"
+    head = f"{sweep.path}: {sweep.search}, {trials}{seeds}: {told}"
+    has_test = any(trial.test_accuracy is not None for trial in sweep.trials)
+    has_why = any(trial.why for trial in sweep.trials)
+    titles = ["trial", *sweep.names, sweep.measure, *(["test"] if has_test else []), "runs", "state"]
+    rows = [[*titles, *(["why"] if has_why else [])]]
+    for trial in sweep.ranked:
+        test = [_number("accuracy", trial.test_accuracy) if trial.test_accuracy is not None else "-"]
+        rows.append(
+            [
+                str(trial.number),
+                *(short(trial.chosen[name]) if name in trial.chosen else "-" for name in sweep.names),
+                _value(sweep.measure, trial),
+                *(test if has_test else []),
+                f"{trial.num_finished}/{len(trial.runs)}",
+                trial.state,
+                *([trial.why] if has_why else []),
+            ]
+        )
+    return f"{head}\n\n{columns(rows)}" if sweep.trials else head
+
+
+def _place(state: TrialState) -> int:
+    order = ("finished", *WORST_FIRST)
+    return order.index(state) if state in order else len(order)
+
+
+def _value(measure: str, trial: SweepTrial) -> str:
+    if trial.mean is not None:
+        return _number(measure, trial.mean, trial.sd)
+    if trial.best_so_far is not None:
+        return f"({_number(measure, trial.best_so_far)})"  # so far
+    return "-"
+
+
+def describe_best(sweep: SweepSummary, best: SweepTrial) -> str:
+    """The winner of a sweep: its settings, its config, and the commands to train and to evaluate it."""
+    assert best.mean is not None
+    seeds = f", mean over seeds {', '.join(map(str, sweep.seeds))}" if len(sweep.seeds) > 1 else ""
+    done = sum(trial.state == "finished" for trial in sweep.trials)
+    lines = [
+        f"trial {best.number}: {sweep.measure} {_number(sweep.measure, best.mean, best.sd)}{seeds}, the best of {done}",
+        *(f"  {name} = {short(value)}" for name, value in best.chosen.items()),
+    ]
+    path = best.runs[0].summary.path
+    train = ["python", "-m", "signs_dist.train", "--config", str(path / "config.yaml")]
+    lines += [
+        f"its config           {path / 'config.yaml'}",
+        f"to train it again    {shlex.join([*train, '--run-dir', str(sweep.path) + '-best'])}",
+        f"to evaluate it       {shlex.join(['python', '-m', 'signs_dist.evaluate', str(path)])}",
+    ]
+    return "\n".join(lines)
+
+
+def to_json(sweep: SweepSummary) -> dict[str, Any]:
+    """A sweep as plain values: its trials in the order of the table, the first being the best."""
+    return {
+        "path": str(sweep.path),
+        "search": sweep.search,
+        "by": sweep.measure,
+        "settings": list(sweep.names),
+        "seeds": list(sweep.seeds),
+        "num_trials": sweep.num_trials,
+        "best": sweep.best.number if sweep.best is not None else None,
+        "trials": [_trial_json(trial) for trial in sweep.ranked],
+    }
+
+
+def _trial_json(trial: SweepTrial) -> dict[str, Any]:
+    fields = {
+        name: getattr(trial, name)
+        for name in ("number", "chosen", "state", "why", "mean", "sd", "best_so_far", "test_accuracy", "study_trial")
+    }
+    runs = [
+        {"id": run.id, "seed": run.seed, "path": str(run.summary.path), "state": run.state, "value": run.value}
+        | {"why": run.why}
+        for run in trial.runs
+    ]
+    return fields | {"runs": runs}
+
+
+def describe_planned(path: Path, commands: Mapping[int, list[list[str]]], choices: Mapping[int, str]) -> str:
+    """What a sweep would run: for each trial its choice, and the command of each run that has no result.
+
+    Args:
+        path: the sweep's folder.
+        commands: number of a trial → the command lines of its runs that have no result.
+        choices: number of a trial → its choice in words.
+    """
+    lines = [f"{path}: {len(choices)} trials, {sum(map(len, commands.values()))} runs to train"]
+    for number, choice in choices.items():
+        lines.append(f"trial {number}  {choice}{'' if commands[number] else '  (all runs are finished)'}")
+        lines += [f"    {shlex.join(command)}" for command in commands[number]]
+    return "\n".join(lines)
