@@ -6,6 +6,7 @@ metrics.jsonl    a line per epoch and per N steps
 attempts.jsonl   a line at each start and each end
 checkpoints/     the newest states of the run and the best, each with its SHA-256
 model.pt         final weights
+predictions-…    what these weights say about each image of a split; before the end, those of the best epoch so far
 result.json      final numbers; the run is finished if and only if they can be read
 logs/            the output of each process
 """
@@ -103,7 +104,7 @@ class RunFolder:
         return value if isinstance(value, dict) and value.get("finished") is True else None
 
     def set_result_aside(self) -> list[Path]:
-        """Rename the result and the final weights of a run that is trained further. Returns their new paths.
+        """Rename result, final weights and predictions of a run that is trained further. Returns their new paths.
 
         The result comes first: from then on the run is not finished.
         """
@@ -113,7 +114,8 @@ class RunFolder:
         self.require_held()
         mark = f"{result.get('epochs', 'earlier')}-epochs"
         moved = []
-        for path in (self.result, self.model):
+        predictions = (self.path / f"predictions-{split}.jsonl" for split in ("val", "test"))
+        for path in (self.result, self.model, *predictions):
             with contextlib.suppress(FileNotFoundError):
                 moved.append(path.replace(path.with_stem(f"{path.stem}-{mark}")))
         return moved

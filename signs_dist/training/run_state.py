@@ -113,12 +113,18 @@ class RunState:
         """Count a step."""
         self.cursor = Cursor(self.cursor.epoch, self.cursor.step + 1)
 
-    def end_epoch(self, score: Score | None) -> None:
-        """Count an epoch. `score` is its score on the validation split; None if it was not evaluated."""
+    def end_epoch(self, score: Score | None) -> bool:
+        """Count an epoch. Returns whether it is the best so far.
+
+        Args:
+            score: its score on the validation split; None if it was not evaluated.
+        """
         epoch = self.cursor.epoch + 1
-        if score is not None and (self.best is None or self.best.is_beaten_by(score)):
+        is_best = score is not None and (self.best is None or self.best.is_beaten_by(score))
+        if score is not None and is_best:
             self.best = Best(epoch, score.accuracy, score.loss)
         self.cursor = Cursor(epoch, 0)
+        return is_best
 
     def take_sums(self, num_classes: int, device: torch.device, *, is_main: bool) -> RunningSums:
         """This process's sums of the epoch so far.

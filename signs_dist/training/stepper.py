@@ -20,6 +20,7 @@ from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
+from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.schedule import learning_rate_factor
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.trial import Trial, TrialDigest
@@ -143,18 +144,20 @@ class Stepper:
         finally:
             batches.close()  # a traceback that is kept would keep them, and with them the worker processes
 
-    def evaluate(self, split: str) -> RunningSums:
-        """Losses and hits on this process's images of a split, with the moving average of the weights if it is on."""
+    def evaluate(self, split: str, kept: KeptProbabilities | None = None) -> RunningSums:
+        """Losses and hits on this process's images of a split, with the moving average of the weights if it is on.
+
+        `kept` gets the probabilities of these images, in the order of the split.
+        """
         average = self.state.average
         if average is None:
-            return self._evaluate_split(split)
+            return self._evaluate_split(split, kept)
         with average.swapped_into(self.state.model):
-            return self._evaluate_split(split)
+            return self._evaluate_split(split, kept)
 
-    def _evaluate_split(self, split: str) -> RunningSums:
-        return loop.evaluate(
-            self._evaluation_forward, self.evaluation_loaders[split], self.prepare_evaluation, self.state.num_classes
-        )
+    def _evaluate_split(self, split: str, kept: KeptProbabilities | None) -> RunningSums:
+        loader, num_classes = self.evaluation_loaders[split], self.state.num_classes
+        return loop.evaluate(self._evaluation_forward, loader, self.prepare_evaluation, num_classes, kept)
 
     def when_loading_is_stuck(self, action: OnStuck) -> None:
         """Call `action` in another thread if this process itself reads images and hangs longer than the limit."""

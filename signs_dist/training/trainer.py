@@ -15,11 +15,13 @@ from signs_dist.checkpointing import tensors
 from signs_dist.data.batches import Batch
 from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
 from signs_dist.learning.metrics import RunningSums, Score
+from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.monitoring.signals import StopRequest, stop_reason
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import EpochLine, StepLine
 from signs_dist.run_folder.sample_log import SampleLog
+from signs_dist.training.prediction_files import PredictionFiles
 from signs_dist.training.process import Process
 from signs_dist.training.progress import epoch_text, seconds_left, step_text
 from signs_dist.training.result import final_weights, make_result, show_result
@@ -30,6 +32,14 @@ from signs_dist.training.stepper import Stepper
 
 ShowProgress = Callable[[int, str, str], None]
 """Called with (steps done since the start of the run, numbers beside the bar, time left)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """An evaluation of a split: its score over all processes, and the probabilities of this process's images."""
+
+    score: Score
+    kept: KeptProbabilities
 
 
 class Trainer:
@@ -61,6 +71,8 @@ class Trainer:
         self._config, self._plan, self._data = stepper.prepared.config, stepper.prepared.plan, stepper.prepared.data
         self._strategy, self._pulse = process.strategy, process.pulse
         self._step_seconds = 0.0
+        stops_on_error = self._config.checkpoint.on_error == "stop"
+        self._predictions = PredictionFiles(folder, self._data, process, stops_on_error=stops_on_error)
         if self._config.log.samples:
             log = SampleLog(folder.logs, self._strategy.shard.index)
             stepper.state.observe = functools.partial(_write_samples, log)
@@ -82,32 +94,35 @@ class Trainer:
         run_state, num_epochs = self._run_state, self._config.train.epochs
         run_state.clock.start()
         self._saver.timer.restart()
-        score: Score | None = None
+        val: Evaluation | None = None
         with self._process.screen.training(run_state.num_steps) as show:
             while run_state.cursor.epoch < num_epochs:
-                score = self._train_epoch(show)
+                val = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
         # None if an earlier attempt trained the last epoch and was killed before it wrote the result.
-        score = score or self._evaluate("val")
+        val = val or self._evaluate("val")
         self._saver.wait()
-        return self._finish(score, trained_seconds, run_started)
+        return self._finish(val, trained_seconds, run_started)
 
-    def _train_epoch(self, show: ShowProgress) -> Score | None:
-        """Train the rest of an epoch, evaluate if it is due, write a line, and save. Returns the score."""
+    def _train_epoch(self, show: ShowProgress) -> Evaluation | None:
+        """Train the rest of an epoch, evaluate if it is due, write a line, and save. Returns the evaluation."""
         run_state, num_epochs = self._run_state, self._config.train.epochs
         epoch = run_state.cursor.epoch + 1
         self._pulse.enter("load", epoch=epoch, step=run_state.cursor.step)
         line = self._train_steps(show)
-        score: Score | None = None
+        val: Evaluation | None = None
         if epoch == num_epochs or epoch % self._config.evaluate.every_epochs == 0:
-            score = self._evaluate("val")
-        run_state.end_epoch(score)
+            val = self._evaluate("val")
+        score = val.score if val is not None else None
+        is_best = run_state.end_epoch(score)
+        # Both are written before the save: a checkpoint has no epoch that metrics.jsonl and the predictions lack.
+        if val is not None and is_best:
+            self._predictions.write("val", val.kept, self._about_weights("best"))
         fields = score_fields("val", score) if score is not None else {}
-        # Written before the save: metrics.jsonl has every epoch that a checkpoint has.
         self._folder.add(EpochLine(**dataclasses.asdict(line), **fields))
         self._save(None)
         self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, seconds_left(run_state)))
-        return score
+        return val
 
     def _train_steps(self, show: ShowProgress) -> StepLine:
         """Train the steps of an epoch that are left. Returns the numbers of the whole epoch."""
@@ -187,12 +202,17 @@ class Trainer:
         self._strategy.gather_values(None, "wait for the save")
         raise StoppedError(place, code)
 
-    def _evaluate(self, split: str) -> Score:
-        """The score of the weights on a split, over all processes."""
+    def _evaluate(self, split: str) -> Evaluation:
+        """Evaluate the weights on a split."""
         self._pulse.enter(f"evaluate {split}")
-        score = self._total(self._stepper.evaluate(split))
+        kept = KeptProbabilities(self._stepper.state.num_classes)
+        score = self._total(self._stepper.evaluate(split, kept))
         assert score.num_images == len(self._data.splits[split])
-        return score
+        return Evaluation(score, kept)
+
+    def _about_weights(self, which: str) -> dict[str, Any]:
+        """What a file of predictions says about the weights that the model has now."""
+        return {"epoch": self._run_state.epoch, "step": self._run_state.steps_done, "weights": which}
 
     def _total(self, sums: RunningSums) -> Score:
         before = self._pulse.phase
@@ -201,15 +221,18 @@ class Trainer:
         self._pulse.enter(before)
         return score
 
-    def _finish(self, val: Score, trained_seconds: float, run_started: float) -> dict[str, Any]:
-        """Evaluate the other splits, write model.pt and result.json, and show the closing tables."""
+    def _finish(self, val: Evaluation, trained_seconds: float, run_started: float) -> dict[str, Any]:
+        """Evaluate the other splits, write model.pt, predictions and result.json, and show the closing tables."""
         weights = final_weights(self._stepper)
         others = [name for name in self._stepper.evaluation_loaders if name != "val"]
-        scores = {"val": val} | {name: self._evaluate(name) for name in others}
+        evaluations = {"val": val} | {name: self._evaluate(name) for name in others}
+        scores = {name: evaluation.score for name, evaluation in evaluations.items()}
         self._pulse.enter("save")
         if self._strategy.is_main:
             self._folder.require_held()
             tensors.save(self._folder.model, weights)
+        for name, evaluation in evaluations.items():
+            self._predictions.write(name, evaluation.kept, self._about_weights("last"))
         images = self._run_state.steps_done_here * self._plan.global_batch
         result = make_result(
             self._stepper,

@@ -346,9 +346,9 @@ def test_no_weights_are_written_into_a_lost_folder(tmp_path: Path, monkeypatch: 
         if lost:
             raise TrainingFailedError("another run has taken over the folder")
 
-    def evaluate_and_lose(self: Stepper, split: str) -> Any:
+    def evaluate_and_lose(self: Stepper, split: str, *more: Any) -> Any:
         lost.extend([split] if split == "test" else [])
-        return evaluate(self, split)
+        return evaluate(self, split, *more)
 
     monkeypatch.setattr(Stepper, "evaluate", evaluate_and_lose)
     made.folder.require_held = require_held
