@@ -4,6 +4,7 @@ config.yaml      every setting; --config reads it back
 manifest.json    command, versions, commit, data, host, devices
 metrics.jsonl    a line per epoch and per N steps
 attempts.jsonl   a line at each start and each end
+training-images… the first training images as the network sees them, and their names
 checkpoints/     the newest states of the run and the best, each with its SHA-256
 model.pt         final weights
 predictions-…    what these weights say about each image of a split; before the end, those of the best epoch so far
@@ -112,7 +113,7 @@ class RunFolder:
         if result is None or not self.is_writer:
             return []
         self.require_held()
-        mark = f"{result.get('epochs', 'earlier')}-epochs"
+        mark = f"{result.get('epochs_trained', result.get('epochs', 'earlier'))}-epochs"
         moved = []
         predictions = (self.path / f"predictions-{split}.jsonl" for split in ("val", "test"))
         for path in (self.result, self.model, *predictions):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.settings import Config, ScheduleConfig
 from signs_dist.data.augment import BatchAugmenter
+from signs_dist.data.batches import Batch
 from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.plan import BatchKey, Shard
@@ -171,11 +172,20 @@ class Stepper:
         for loader in self.evaluation_loaders.values():
             loader.close()
 
+    def first_images(self, num_images: int) -> tuple[Batch, Tensor, Tensor]:
+        """The first images of the run's first step, at most `num_images`, the same on all processes.
+
+        Returns:
+            (batch, images, labels): the batch, and what the model gets of it.
+        """
+        samples = self.prepared.plan.samples(0, 0, Shard(0, 1))[:num_images]
+        batch = self.prepared.sources["train"][BatchKey(0, 0, samples)]
+        return batch, *self.prepare_train(batch)
+
     def make_trial(self) -> Trial:
         """The model and the first micro-batch of the run, the same on all processes."""
         micro_batches = self.state.sync.micro_batches
-        samples = self.prepared.plan.samples(0, 0, Shard(0, 1))[: micro_batches.size]
-        images, labels = self.prepare_train(self.prepared.sources["train"][BatchKey(0, 0, samples)])
+        _, images, labels = self.first_images(micro_batches.size)
         forward, evaluation, is_split = self.state.forward, self._evaluation_forward, micro_batches.count > 1
         return make_trial(self.state.model, forward, evaluation, images, labels, is_split=is_split)
 

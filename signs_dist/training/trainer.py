@@ -21,13 +21,14 @@ from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import EpochLine, StepLine
 from signs_dist.run_folder.sample_log import SampleLog
+from signs_dist.training.final_weights import FinalWeights, final_weights, load_best_weights
 from signs_dist.training.prediction_files import PredictionFiles
 from signs_dist.training.process import Process
-from signs_dist.training.progress import epoch_text, seconds_left, step_text
-from signs_dist.training.result import final_weights, make_result, show_result
+from signs_dist.training.progress import early_end_text, epoch_text, seconds_left, step_text
+from signs_dist.training.result import make_result, show_result
 from signs_dist.training.run_state import RunState
 from signs_dist.training.saver import Saver
-from signs_dist.training.score_table import duration, score_fields
+from signs_dist.training.score_table import duration, epoch_fields, score_fields
 from signs_dist.training.stepper import Stepper
 
 ShowProgress = Callable[[int, str, str], None]
@@ -96,13 +97,19 @@ class Trainer:
         self._saver.timer.restart()
         val: Evaluation | None = None
         with self._process.screen.training(run_state.num_steps) as show:
-            while run_state.cursor.epoch < num_epochs:
+            while run_state.cursor.epoch < num_epochs and not run_state.has_ended_early:
                 val = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
-        # None if an earlier attempt trained the last epoch and was killed before it wrote the result.
-        val = val or self._evaluate("val")
+        if run_state.has_ended_early:
+            self._process.screen.result(early_end_text(run_state, self._config))
         self._saver.wait()
-        return self._finish(val, trained_seconds, run_started)
+        final = FinalWeights.choose(self._config.train.final_weights, run_state, self._plan.num_steps)
+        if final.steps != run_state.steps_done:
+            load_best_weights(final, self._stepper, self._saver.store, self._strategy)
+            val = None
+        # None also if an earlier attempt trained the last epoch and was killed before it wrote the result.
+        val = val or self._evaluate("val")
+        return self._finish(final, val, trained_seconds, run_started)
 
     def _train_epoch(self, show: ShowProgress) -> Evaluation | None:
         """Train the rest of an epoch, evaluate if it is due, write a line, and save. Returns the evaluation."""
@@ -117,11 +124,12 @@ class Trainer:
         is_best = run_state.end_epoch(score)
         # Both are written before the save: a checkpoint has no epoch that metrics.jsonl and the predictions lack.
         if val is not None and is_best:
-            self._predictions.write("val", val.kept, self._about_weights("best"))
-        fields = score_fields("val", score) if score is not None else {}
+            self._predictions.write("val", val.kept, {"epoch": epoch, "step": run_state.steps_done, "weights": "best"})
+        fields = epoch_fields(score) if score is not None else {}
         self._folder.add(EpochLine(**dataclasses.asdict(line), **fields))
         self._save(None)
-        self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, seconds_left(run_state)))
+        best_by, left = self._config.evaluate.best_by, seconds_left(run_state)
+        self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, left, best_by))
         return val
 
     def _train_steps(self, show: ShowProgress) -> StepLine:
@@ -210,10 +218,6 @@ class Trainer:
         assert score.num_images == len(self._data.splits[split])
         return Evaluation(score, kept)
 
-    def _about_weights(self, which: str) -> dict[str, Any]:
-        """What a file of predictions says about the weights that the model has now."""
-        return {"epoch": self._run_state.epoch, "step": self._run_state.steps_done, "weights": which}
-
     def _total(self, sums: RunningSums) -> Score:
         before = self._pulse.phase
         self._pulse.enter("sum metrics", collective=self._strategy.world_size > 1)
@@ -221,7 +225,9 @@ class Trainer:
         self._pulse.enter(before)
         return score
 
-    def _finish(self, val: Evaluation, trained_seconds: float, run_started: float) -> dict[str, Any]:
+    def _finish(
+        self, final: FinalWeights, val: Evaluation, trained_seconds: float, run_started: float
+    ) -> dict[str, Any]:
         """Evaluate the other splits, write model.pt, predictions and result.json, and show the closing tables."""
         weights = final_weights(self._stepper)
         others = [name for name in self._stepper.evaluation_loaders if name != "val"]
@@ -232,13 +238,15 @@ class Trainer:
             self._folder.require_held()
             tensors.save(self._folder.model, weights)
         for name, evaluation in evaluations.items():
-            self._predictions.write(name, evaluation.kept, self._about_weights("last"))
+            about = {"epoch": final.epoch, "step": final.steps, "weights": final.kind}
+            self._predictions.write(name, evaluation.kept, about)
         images = self._run_state.steps_done_here * self._plan.global_batch
         result = make_result(
             self._stepper,
             self._run_state,
             self._process,
             scores,
+            final,
             train_seconds=trained_seconds,
             total_seconds=time.perf_counter() - run_started,
             images_per_second=round(images / self._step_seconds, 1) if self._step_seconds else None,
