@@ -28,7 +28,8 @@ TAKEOVER_SECONDS = 30.0
 """`checkpoint.takeover_seconds` of a run whose config cannot be read: the setting's default."""
 FRESH_SECONDS = 30.0
 """An older heartbeat says nothing about the time that is left."""
-_ACCURACY = re.compile(rb'"val_accuracy": ?([-+.0-9eE]+)')
+BEST_BY = {"accuracy": ("val_accuracy", 1), "loss": ("val_loss", -1), "macro_f1": ("val_macro_f1", 1)}
+"""`evaluate.best_by` → (the number of an epoch's line that it compares, 1 where a larger number is better, else -1)."""
 _STOPPED = ("stopped by ", "StoppedError:", "StoppedBySignal:", "KeyboardInterrupt:")
 
 
@@ -41,13 +42,13 @@ class RunSummary:
         path: the run folder.
         state: what the run does now.
         why: the reason of the last attempt's end, for a run that stopped or failed; for a run that waits, why it waits;
-            else "".
+            for a finished run that `train.patience` ended, that it ended early; else "".
         epoch: of the last line of metrics.jsonl, from 1; 0 before the first line.
         num_epochs: `train.epochs`; None if config.yaml cannot be read.
         step: number of steps since the start of the run.
-        val_accuracy: the best so far, 0..1; None before the first validation.
-        best_epoch: the epoch with `val_accuracy`, from 1.
-        val_loss: at that epoch.
+        best_epoch: the best epoch so far by `evaluate.best_by`, from 1; None before the first validation.
+        val_accuracy: of that epoch, 0..1.
+        val_loss: of that epoch.
         test_accuracy: of the finished run; None without a test split.
         images_per_second: of the last line.
         seconds_left: of a running run, at the speed of the last line; None where it is not known.
@@ -67,8 +68,8 @@ class RunSummary:
     epoch: int = 0
     num_epochs: int | None = None
     step: int = 0
-    val_accuracy: float | None = None
     best_epoch: int | None = None
+    val_accuracy: float | None = None
     val_loss: float | None = None
     test_accuracy: float | None = None
     images_per_second: float | None = None
@@ -97,7 +98,7 @@ def summarise_run(path: Path, *, quick: bool = False, clock: FileClock | None = 
     folder = RunFolder(path)
     raw = read_raw_settings(folder.config)
     result, attempts = folder.read_result() or {}, folder.read_attempts()
-    last, last_epoch, best = _read_progress(folder.metrics)
+    last, last_epoch, best = _read_progress(folder.metrics, _best_by(raw))
     starts = of_kind(attempts, StartLine)
     job = JobAttempt.from_mark(starts[-1].job or "") if starts else None
     state, why = _judge(folder, result, attempts, _number(raw, "checkpoint", "takeover_seconds"), clock)
@@ -109,8 +110,8 @@ def summarise_run(path: Path, *, quick: bool = False, clock: FileClock | None = 
         epoch=last.epoch if last else 0,
         num_epochs=num_epochs,
         step=last.step if last else 0,
-        val_accuracy=best.val_accuracy if best else None,
         best_epoch=best.epoch if best else None,
+        val_accuracy=best.val_accuracy if best else None,
         val_loss=best.val_loss if best else None,
         test_accuracy=_finite(result.get("test_accuracy")),
         images_per_second=last.images_per_second if last else None,
@@ -140,7 +141,7 @@ def _judge(
 ) -> tuple[State, str]:
     """The state of a run, and why it ended before it was finished."""
     if result:
-        return "finished", ""
+        return "finished", "ended early" if result.get("stopped_early") is True else ""
     if is_held(folder.path, takeover_seconds, clock):
         return "running", ""
     starts, ends = of_kind(attempts, StartLine), of_kind(attempts, EndLine)
@@ -156,8 +157,8 @@ def _judge(
     return "failed", summarise(card) if card is not None else "killed"
 
 
-def _read_progress(metrics: Path) -> tuple[StepLine | None, EpochLine | None, EpochLine | None]:
-    """The last line on a step, the last line on an epoch, and the line on the first epoch with the best accuracy.
+def _read_progress(metrics: Path, best_by: str) -> tuple[StepLine | None, EpochLine | None, EpochLine | None]:
+    """The last line on a step, the last line on an epoch, and the line on the best epoch, of equal ones the first.
 
     Only these lines are parsed as JSON: a long run has tens of thousands.
     """
@@ -170,18 +171,26 @@ def _read_progress(metrics: Path) -> tuple[StepLine | None, EpochLine | None, Ep
         if isinstance(record, EpochLine):
             last_epoch = record
             break
-    scored = [(float(found[1]), number) for number, line in enumerate(lines) if (found := _find_accuracy(line))]
-    for _, number in sorted(scored, key=lambda each: (-each[0], each[1])):
+    name, sign = BEST_BY[best_by]
+    pattern = re.compile(rb'"%s": ?([-+.0-9eE]+)' % name.encode())
+    scored = [(value, number) for number, line in enumerate(lines) if (value := _find(pattern, line)) is not None]
+    for _, number in sorted(scored, key=lambda each: (-sign * each[0], each[1])):
         if (best := parse_line(parse(lines[number]) or {}, (EpochLine,))) is not None:
             return last, last_epoch, best
     return last, last_epoch, None
 
 
-def _find_accuracy(line: bytes) -> re.Match[bytes] | None:
-    found = _ACCURACY.search(line)
+def _find(pattern: re.Pattern[bytes], line: bytes) -> float | None:
+    found = pattern.search(line)
     with contextlib.suppress(ValueError):
-        return found if found and float(found[1]) >= 0 else None
+        return float(found[1]) if found else None
     return None
+
+
+def _best_by(raw: Mapping[str, Any]) -> str:
+    section = raw.get("evaluate")
+    value = section.get("best_by") if isinstance(section, Mapping) else None
+    return value if isinstance(value, str) and value in BEST_BY else "accuracy"
 
 
 def _find_seconds_left(

@@ -52,6 +52,26 @@ def test_the_numbers_are_those_of_the_files(tmp_path: Path) -> None:
     assert summary.is_exact
 
 
+@pytest.mark.parametrize(("best_by", "best"), [("accuracy", 2), ("loss", 1), ("macro_f1", 3), ("nonsense", 2), ("", 2)])
+def test_the_best_epoch_is_by_the_setting(tmp_path: Path, best_by: str, best: int) -> None:
+    lines = (
+        epoch(1, 0.5, val_loss=0.25, val_macro_f1=0.25),
+        epoch(2, 0.75, val_loss=0.5, val_macro_f1=0.5),
+        epoch(3, 0.625, val_loss=0.75, val_macro_f1=0.75),
+        epoch(4, 0.75, val_loss=0.25, val_macro_f1=0.75),
+    )
+    config = f"evaluate: {{best_by: {best_by}}}\n" if best_by else ""
+    summary = summarise_run(make_run(tmp_path / "run", start(), *lines, config=config))
+    chosen = lines[best - 1]
+    assert (summary.best_epoch, summary.val_accuracy, summary.val_loss) == (best, chosen.val_accuracy, chosen.val_loss)
+
+
+def test_a_run_that_ended_early_says_so(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", start(), epoch(2, 0.5), end("finished"), result={"stopped_early": True})
+    summary = summarise_run(path)
+    assert (summary.state, summary.why, summary.epoch, summary.num_epochs) == ("finished", "ended early", 2, 5)
+
+
 def test_a_folder_with_torn_files_has_a_summary(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", START)
     (path / "config.yaml").write_text("train: [", encoding="utf-8")
