@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from signs_dist.console.streams import LastingStream, describe_trouble
+from signs_dist.console.wording import percent as percent  # for all who print
 from signs_dist.monitoring.beats import Work
 from signs_dist.monitoring.plain_text import without_control
 
@@ -306,11 +307,6 @@ def is_in_notebook() -> bool:
 def plain_text(text: str) -> Text:
     """Text without markup. Control characters, which a file's name may hold, are shown as escapes."""
     return Text(without_control(text))
-
-
-def percent(share: float) -> str:
-    """A share as `98.1 %`, or `-` for NaN."""
-    return "-" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -68,8 +68,13 @@ class RunSummary:
     result: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def summarise_run(path: Path) -> RunSummary:
-    """The summary of a run folder; whatever is missing or torn leaves its field at the default."""
+def summarise_run(path: Path, *, is_ended: bool = False) -> RunSummary:
+    """The summary of a run folder; whatever is missing or torn leaves its field at the default.
+
+    Args:
+        path: the run folder.
+        is_ended: whether the last attempt has ended although its process still holds the folder: that process asks.
+    """
     folder = RunFolder(path)
     result, attempts = folder.read_result() or {}, folder.read_attempts()
     settings = _read_settings(folder)
@@ -81,7 +86,7 @@ def summarise_run(path: Path) -> RunSummary:
         default=None,
     )
     starts = of_kind(attempts, StartLine)
-    state, why = _judge(folder, result, attempts)
+    state, why = _judge(folder, result, attempts, is_ended=is_ended)
     return RunSummary(
         path=path,
         state=state,
@@ -104,11 +109,13 @@ def summarise_run(path: Path) -> RunSummary:
     )
 
 
-def _judge(folder: RunFolder, result: dict[str, Any], attempts: list[AttemptLine]) -> tuple[State, str]:
+def _judge(
+    folder: RunFolder, result: dict[str, Any], attempts: list[AttemptLine], *, is_ended: bool
+) -> tuple[State, str]:
     """The state of a run, and why it ended before it was finished."""
     if result:
         return "finished", ""
-    if is_held(folder.path):
+    if not is_ended and is_held(folder.path):
         return "running", ""
     starts, ends = of_kind(attempts, StartLine), of_kind(attempts, EndLine)
     if not starts:

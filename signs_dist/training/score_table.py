@@ -8,6 +8,7 @@ from typing import Any
 
 from signs_dist.console.class_tables import class_tables
 from signs_dist.console.screen import Screen, percent
+from signs_dist.console.wording import duration as duration  # for the lines of a run
 from signs_dist.learning.metrics import Score
 
 
@@ -35,15 +36,3 @@ def show_score(screen: Screen, split: str, score: Score, classes: Sequence[str],
         f"{split} accuracy {percent(score.accuracy)} ({score.num_correct}/{score.num_images} {data_name} images, "
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} %), loss {score.loss:.4f}"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as `1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
-    whole = round(seconds)
-    if 0 < seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
