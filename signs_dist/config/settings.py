@@ -24,6 +24,7 @@ from signs_dist.config.section import (
     WaitSeconds,
 )
 
+BestBy = Literal["accuracy", "loss", "macro_f1"]
 DrawnImages = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -228,6 +229,10 @@ class TrainConfig(Section):
 
     epochs: Count = 20
     """Passes over the training images."""
+    patience: Count | None = None
+    """End after so many epochs without a better validation, see evaluate.best_by. null: train all epochs."""
+    final_weights: Literal["last", "best"] = "last"
+    """Which weights model.pt holds: those after the last epoch, or those of the best epoch, see evaluate.best_by."""
     global_batch: Count = 32
     """Images per optimizer step, summed over all processes. There is no batch size per GPU."""
     micro_batch: Count | None = None
@@ -253,6 +258,8 @@ class EvaluateConfig(Section):
     """Average the predictions for each image and its mirror image. It takes twice the time."""
     every_epochs: Count = 1
     """Number of epochs from one validation to the next. The last epoch is always validated."""
+    best_by: BestBy = "accuracy"
+    """Which epoch is the best on the validation images: by accuracy, loss, or macro_f1, the classes' mean F1 score."""
 
 
 class ProcessesConfig(Section):

@@ -129,6 +129,21 @@ class Score:
         hits = np.diagonal(self.confusion)
         return [int(hit) / int(total) if total else math.nan for hit, total in zip(hits, totals, strict=True)]
 
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 score of the classes that have images, 0..1; NaN without images.
+
+        The F1 score of a class is 2 · TP / (2 · TP + FP + FN): TP of its images were predicted as it, FN were not, and
+        FP images of other classes were. A class without images has no recall, and no share in the mean; an image that
+        was taken for it is a miss of the image's own class. (Sokolova and Lapalme, "A systematic analysis of
+        performance measures for classification tasks", 2009; scikit-learn: f1_score with average="macro" and
+        labels=np.unique(y_true).)
+        """
+        hits, totals, taken = np.diagonal(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        rows = [row for row in range(len(totals)) if totals[row]]
+        scores = [2 * int(hits[row]) / (int(totals[row]) + int(taken[row])) for row in rows]
+        return math.fsum(scores) / len(scores) if scores else math.nan
+
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.int64]]:
     """Copy counts from the device to the host: the only place where training waits for the device.

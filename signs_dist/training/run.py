@@ -35,11 +35,12 @@ from signs_dist.training.exact_trial import require_exact, second_process
 from signs_dist.training.falling_back import fall_back, set_broken_aside
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
-from signs_dist.training.run_state import RunState
+from signs_dist.training.run_state import RunState, make_run_state
 from signs_dist.training.saver import Saver
 from signs_dist.training.stepper import Stepper
 from signs_dist.training.supervisor import Supervisor
 from signs_dist.training.trainer import Trainer
+from signs_dist.training.training_images import write_training_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +142,8 @@ def _make_run(
     stop = StopRequest(is_alone=process.strategy.world_size == 1)
     saver = Saver(folder, config.checkpoint, process, last_write_seconds=earlier.last_write_seconds)
     stepper = Stepper(prepared, process, wishes=(lambda: stop.is_set, saver.timer.is_due))
-    return Run(folder, process, stepper, RunState(prepared.plan, config.train.epochs), saver, stop, command)
+    run_state = make_run_state(prepared)
+    return Run(folder, process, stepper, run_state, saver, stop, command)
 
 
 def _begin(run: Run, earlier: EarlierAttempt) -> int:
@@ -192,6 +194,8 @@ def _train(
     if supervisor.may_end_process:
         run.stepper.when_loading_is_stuck(end_stuck)
     try:
+        if run.run_state.steps_done == 0:
+            write_training_images(run.folder, run.stepper, run.process)
         result = trainer.train(started)
     except BaseException as error:
         is_stopped = isinstance(error, (KeyboardInterrupt, StoppedError))

@@ -139,3 +139,19 @@ def test_all_sums_are_integers() -> None:
     assert {name: tensor.dtype for name, tensor in tensors.items()} == dict.fromkeys(
         ("loss", "confusion", "bad"), torch.int64
     )
+
+
+@pytest.mark.parametrize(
+    ("confusion", "expected"),
+    [
+        ([[4, 0], [0, 4]], 1.0),
+        ([[4, 0], [4, 0]], (8 / 12 + 0) / 2),
+        ([[3, 1, 0], [1, 2, 1], [0, 0, 4]], (6 / 8 + 4 / 7 + 8 / 9) / 3),
+        # The third class has no images: no share in the mean, and the image taken for it is a miss of the first.
+        ([[3, 0, 1], [0, 4, 0], [0, 0, 0]], (6 / 7 + 1) / 2),
+        ([[0, 0], [0, 0]], math.nan),
+    ],
+)
+def test_macro_f1(confusion: list[list[int]], expected: float) -> None:
+    score = Score(0.0, np.array(confusion, dtype=np.int64))
+    assert score.macro_f1 == pytest.approx(expected, nan_ok=True)
