@@ -19,7 +19,6 @@ from rich.table import Table
 from rich.text import Text
 
 from signs_dist.console.streams import LastingStream, describe_trouble
-from signs_dist.console.wording import percent as percent  # for all who print
 from signs_dist.monitoring.beats import Work
 from signs_dist.monitoring.plain_text import without_control
 
@@ -307,6 +306,23 @@ def is_in_notebook() -> bool:
 def plain_text(text: str) -> Text:
     """Text without markup. Control characters, which a file's name may hold, are shown as escapes."""
     return Text(without_control(text))
+
+
+def percent(share: float) -> str:
+    """A share as `98.1 %`, or `-` for NaN."""
+    return "-" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
+    whole = round(seconds)
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -33,7 +33,7 @@ def is_wanted(setting: bool, environment: Mapping[str, str]) -> bool:
 
 
 def seconds_for(*, is_finished: bool, timeout_seconds: float) -> float:
-    """How long a report may take: other processes of a run wait at most `timeout_seconds` for the one that writes it."""
+    """How long a report may take: a run's other processes wait at most `timeout_seconds` for the one that writes it."""
     return min(FINISHED_SECONDS if is_finished else ENDING_SECONDS, timeout_seconds / 2)
 
 

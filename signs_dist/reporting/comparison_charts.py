@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from signs_dist.console.wording import percent
+from signs_dist.console.screen import percent
 from signs_dist.reporting.charts import NUM_STYLES, Series, curves, parallel_coordinates
 from signs_dist.reporting.comparison import Group, Run, is_number, plain
 from signs_dist.reporting.drawing import draw

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from signs_dist.console.wording import duration, percent
+from signs_dist.console.screen import duration, percent
 from signs_dist.reporting.charts import Series
 from signs_dist.reporting.comparison import (
     Group,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist import __version__
-from signs_dist.console.wording import percent
+from signs_dist.console.screen import percent
 from signs_dist.monitoring.plain_text import without_control
 from signs_dist.reporting.drawing import runtime
 from signs_dist.reporting.thinning import RULE

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from signs_dist.console.wording import percent
+from signs_dist.console.screen import percent
 from signs_dist.reporting.charts import Mark, Series, curves, reliability
 from signs_dist.reporting.content import RunContent
 from signs_dist.reporting.drawing import Drawing, draw

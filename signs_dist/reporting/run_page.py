@@ -10,7 +10,7 @@ from typing import Any
 
 from signs_dist.config.section import flatten
 from signs_dist.config.settings import Config
-from signs_dist.console.wording import duration, percent
+from signs_dist.console.screen import duration, percent
 from signs_dist.reporting.content import SPLITS, RunContent
 from signs_dist.reporting.pictures import PAGE_SIDE, as_data_uri
 from signs_dist.reporting.run_charts import Figure, run_figures

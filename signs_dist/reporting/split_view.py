@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from signs_dist.console.wording import percent
+from signs_dist.console.screen import percent
 from signs_dist.reporting.content import RunContent
 from signs_dist.reporting.pictures import as_data_uri
 from signs_dist.reporting.run_charts import Figure, reliability_figure

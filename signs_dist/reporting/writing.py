@@ -11,11 +11,10 @@ from signs_dist.reporting.comparison_page import view_runs
 from signs_dist.reporting.content import read_content
 from signs_dist.reporting.page import render
 from signs_dist.reporting.run_page import view_run
+from signs_dist.results.finding import find_runs as search
 
 NAME = "report.html"
 """The report of a run, in its run folder."""
-MOST_LEVELS = 4
-"""How deep below a given folder a run folder may be."""
 
 
 def choose_output(given: Sequence[Path], output: Path | None) -> Path:
@@ -33,7 +32,7 @@ def find_runs(given: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in given:
-        below = [path] if (path / "config.yaml").exists() else _runs_below(path)
+        below = [path] if (path / "config.yaml").exists() else _begun_below(path)
         if not below:
             what = "has no run folder in it" if path.is_dir() else "does not exist"
             raise UserError(
@@ -43,12 +42,10 @@ def find_runs(given: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _runs_below(folder: Path) -> list[Path]:
-    configs = [
-        path for level in range(1, MOST_LEVELS + 1) for path in folder.glob("/".join(["*"] * level + ["config.yaml"]))
-    ]
-    # The folder submit/ of a job has a copy of the code with configs of its own.
-    return sorted(path.parent for path in configs if "submit" not in path.relative_to(folder).parts)
+def _begun_below(folder: Path) -> list[Path]:
+    """The run folders below a folder in which a run has begun."""
+    found = search(folder) if folder.is_dir() else []
+    return [each.path for each in found if each.kind == "run" and (each.path / "config.yaml").exists()]
 
 
 def write_report(runs: Sequence[Path], output: Path, *, is_folder: bool = False) -> None:

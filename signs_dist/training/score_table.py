@@ -8,7 +8,7 @@ from typing import Any
 
 from signs_dist.console.class_tables import class_tables
 from signs_dist.console.screen import Screen, percent
-from signs_dist.console.wording import duration as duration  # for the lines of a run
+from signs_dist.console.screen import duration as duration  # re-exported
 from signs_dist.learning.metrics import Score
 
 

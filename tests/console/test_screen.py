@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.console.class_tables import class_tables
-from signs_dist.console.screen import Screen, Throttle
+from signs_dist.console.screen import Screen, Throttle, percent
 from signs_dist.monitoring.beats import Work
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -179,6 +179,13 @@ def test_the_log_has_every_line_with_its_time_even_if_quiet(tmp_path: Path) -> N
         "only here \\x1b[31m\\udcff",
     ]
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.98148, "98.1 %"), (0.0, "0.0 %"), (1.0, "100.0 %"), (float("nan"), "-")]
+)
+def test_percent(share: float, text: str) -> None:
+    assert percent(share) == text
 
 
 DRIVER = """

@@ -10,7 +10,7 @@ import pytest
 
 from signs_dist.console.screen import Screen
 from signs_dist.learning.metrics import Score
-from signs_dist.training.score_table import score_fields, show_score
+from signs_dist.training.score_table import duration, score_fields, show_score
 
 SCORE = Score(12.0, np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
 
@@ -38,3 +38,22 @@ def test_a_folder_with_brackets_is_no_markup() -> None:
     show_score(Screen(is_terminal=True, file=stream), "val", SCORE, ["[b]", "[/b]", "c"], "photos[/old]")
     assert "val of photos[/old]" in stream.getvalue()
     assert "[/b]" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.21, "0.2 s"),
+        (9.96, "10 s"),
+        (12.4, "12 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.7, "1 h 00 min"),
+        (7380, "2 h 03 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
