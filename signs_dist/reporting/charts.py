@@ -37,6 +37,12 @@ _CONFIG = {
     "text": {"color": "var(--muted)", "fontSize": 12},
     "rule": {"color": "var(--muted)"},
 }
+HOVER = "hover"
+"""The name of the layer that only an interactive chart has: the point that is pointed at."""
+_HOVER = {
+    "name": "pointed",
+    "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "nearest": True},
+}
 _ZOOM = {
     "name": "zoom",
     "select": {
@@ -118,12 +124,13 @@ def curves(
     color = _by_key(series, [each.color for each in series])
     dash = _by_key(series, [DASHES[0] if is_one else each.dash for each in series])
     shape = _by_key(series, [each.shape for each in series])
+    steps = [step for each in series for step, _ in each.points]
     x = {
         "field": "x",
         "type": "quantitative",
         "title": "step",
         "axis": {"grid": False, "tickMinStep": 1, "format": "~s"},
-        "scale": {"zero": False, "nice": False, "padding": 6},
+        "scale": {"domain": [min(steps), max(steps)], "nice": False, "padding": 6},
     }
     y = {
         "field": "y",
@@ -139,35 +146,26 @@ def curves(
         {"field": "x", "title": "step", "format": ",d"},
         {"field": "y", "title": title, "format": number_format},
     ]
+    encoding = {"x": x, "y": y, "color": color, "shape": shape}
+    on_hover = {"condition": {"param": "pointed", "empty": False, "value": 1}, "value": 0}
     layers: list[dict[str, Any]] = [
         *([_rule("best", [best], x, [5, 3])] if best else []),
-        *([_rule("attempts", attempts, x, [1, 3])] if attempts else []),
+        _rule("attempts", attempts, x, [1, 3]),  # without any too: then two runs differ in these data only
         {
             "params": [_ZOOM],
             "transform": shown,
             "mark": {"type": "line", "clip": True, "strokeWidth": 2},
             "encoding": {"x": x, "y": y, "color": color, "strokeDash": dash},
         },
-        {
-            "transform": shown,
-            "params": [
-                {
-                    "name": "hover",
-                    "select": {"type": "point", "on": "pointerover", "clear": "pointerout", "nearest": True},
-                }
-            ],
-            "mark": {"type": "point", "filled": True, "size": 36, "clip": True},
-            "encoding": {
-                "x": x,
-                "y": y,
-                "color": color,
-                "shape": shape,
-                "opacity": {"condition": {"param": "hover", "empty": False, "value": 1}, "value": 1 if has_few else 0},
-                "tooltip": told,
-            },
-        },
+        *([_points("points", {**encoding, "opacity": {"value": 1}}, shown)] if has_few else []),
+        {**_points(HOVER, {**encoding, "opacity": on_hover, "tooltip": told}, shown), "params": [_HOVER]},
     ]
     return _spec(description, {"layer": layers, "data": {"values": values}})
+
+
+def _points(name: str, encoding: dict[str, Any], transform: list[dict[str, Any]]) -> dict[str, Any]:
+    mark = {"type": "point", "filled": True, "size": 40, "clip": True}
+    return {"name": name, "transform": transform, "mark": mark, "encoding": encoding}
 
 
 def _by_key(series: Sequence[Series], values: Sequence[Any]) -> dict[str, Any]:

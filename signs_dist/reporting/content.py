@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class RunContent:
         manifest: manifest.json; empty if it cannot be read.
         predictions: split → the header and the images of its file, where there is one.
         card: the failure card as text; "" unless the run failed and a process left one.
+        classes: their names; empty if no file has them.
         training_images: the picture of the first images as the network sees them; None if there is none.
         training_labels: (file, class) of each of these images, in order.
     """
@@ -43,6 +44,7 @@ class RunContent:
     manifest: Mapping[str, Any]
     predictions: Mapping[str, tuple[PredictionsHeader, list[Prediction]]]
     card: str
+    classes: list[str]
     training_images: Path | None
     training_labels: list[tuple[str, str]]
 
@@ -55,14 +57,6 @@ class RunContent:
     def steps(self) -> list[StepLine]:
         """The lines within epochs and at their ends, in their order."""
         return [line for line in self.metrics if not isinstance(line, SaveLine)]
-
-    @property
-    def classes(self) -> list[str]:
-        """The names of the classes; empty if no file has them."""
-        named = self.summary.result.get("classes")
-        if isinstance(named, list):
-            return [str(name) for name in named]
-        return next((list(header.classes) for header, _ in self.predictions.values()), [])
 
 
 def read_content(path: Path, *, is_ended: bool = False) -> RunContent:
@@ -79,6 +73,8 @@ def read_content(path: Path, *, is_ended: bool = False) -> RunContent:
     summary = summarise_run(path, is_ended=is_ended)
     card = find_root_cause(read_failures(folder.logs)) if summary.state == "failed" else None
     found = {split: read_predictions(predictions_path(path, split)) for split in SPLITS}
+    predictions = {split: each for split, each in found.items() if each is not None}
+    classes = _find_classes(summary, [header for header, _ in predictions.values()])
     picture = path / "training-images.png"
     return RunContent(
         name=path.resolve().name,
@@ -86,14 +82,29 @@ def read_content(path: Path, *, is_ended: bool = False) -> RunContent:
         metrics=folder.read_metrics(),
         attempts=folder.read_attempts(),
         manifest=_read_json(folder.manifest),
-        predictions={split: each for split, each in found.items() if each is not None},
+        predictions=predictions,
         card=render(card) if card is not None else "",
+        classes=classes,
         training_images=picture if picture.is_file() else None,
-        training_labels=[
-            (str(line.get("file", "")), str(line.get("label", "")))
-            for line in read_lines(path / "training-images.jsonl")
-        ],
+        training_labels=_training_labels(path, classes),
     )
+
+
+def _find_classes(summary: RunSummary, headers: Sequence[PredictionsHeader]) -> list[str]:
+    named = summary.result.get("classes")
+    if isinstance(named, list):
+        return [str(name) for name in named]
+    return list(headers[0].classes) if headers else []
+
+
+def _training_labels(path: Path, classes: Sequence[str]) -> list[tuple[str, str]]:
+    """(file, name of its class) of each training image in the picture; the number of the class if it has no name."""
+    labels = []
+    for line in read_lines(path / "training-images.jsonl"):
+        label = line.get("label")
+        is_known = isinstance(label, int) and 0 <= label < len(classes)
+        labels.append((str(line.get("file", "")), classes[label] if is_known else str(label)))  # type: ignore[index]
+    return labels
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from signs_dist.errors import UserError
 from signs_dist.files import written_aside
+from signs_dist.reporting.charts import HOVER
 
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 """What the script in the page is for. Libraries that it does not need are left out."""
@@ -38,17 +39,27 @@ class Drawing:
 
 
 def draw(spec: Mapping[str, Any], name: str) -> Drawing:
-    """Compile and draw a Vega-Lite spec.
+    """Compile and draw a Vega-Lite spec. The picture leaves out the layer `HOVER`.
 
     Args:
-        spec: the spec.
+        spec: the spec, which has layers.
         name: letters and dashes, another one for each chart of a page: the picture's ids begin with it.
     """
     import vl_convert
 
-    vega = vl_convert.vegalite_to_vega(dict(spec))
-    svg = vl_convert.vega_to_svg(vega)
-    return Drawing(vega, re.sub(r'(id="|url\(#)(clip|gradient)', rf"\1{name}-\2", svg))
+    still = {**spec, "layer": [layer for layer in spec["layer"] if layer.get("name") != HOVER]}
+    picture = vl_convert.vega_to_svg(vl_convert.vegalite_to_vega(still))
+    return Drawing(vl_convert.vegalite_to_vega(dict(spec)), _with_own_ids(picture, name))
+
+
+def _with_own_ids(svg: str, name: str) -> str:
+    """The picture with ids that no other picture of the page has, and that are the same each time it is drawn."""
+    numbers: dict[str, int] = {}
+
+    def rename(found: re.Match[str]) -> str:
+        return f"{found[1]}{name}-{numbers.setdefault(found[2], len(numbers))}"
+
+    return re.sub(r'(id="|url\(#)((?:clip|gradient)\w*)', rename, svg)
 
 
 def runtime() -> str:

@@ -119,12 +119,12 @@ def reliability_figure(split: str, bins: Sequence[ConfidenceBin], error: float) 
         drawing=draw(reliability(bins, description=description), f"reliability-{split}"),
         header=("probability", "images", "mean probability", "right"),
         rows=[
-            (
+            [
                 f"{percent(each.low)} to {percent(each.high)}",
                 f"{each.num_images:,}",
                 percent(each.confidence),
                 percent(each.accuracy),
-            )
+            ]
             for each in bins
         ],
     )

@@ -182,6 +182,7 @@ def _facts(content: RunContent) -> list[Fact]:
     facts += [
         Fact("model", str(summary.settings.get("model.name", "")) + (f", {number:,} parameters" if number else "")),
         Fact("epochs, steps", f"{summary.epoch:,} epochs, {summary.step:,} steps"),
+        Fact("stopped early", _early_stop_in_words(content)),
         Fact("seed", str(summary.settings.get("seed", ""))),
         Fact("exact mode", "yes" if summary.is_exact else "no"),
         Fact("precision", str(result.get("precision", ""))),
@@ -199,11 +200,18 @@ def _facts(content: RunContent) -> list[Fact]:
 
 
 def _weights_in_words(content: RunContent) -> str:
-    """Which weights model.pt holds, as the header of the predictions says; "" before the run is finished."""
-    header = next((header for header, _ in content.predictions.values()), None)
-    if header is None or not content.summary.result:
+    """Which weights model.pt holds; "" before the run is finished."""
+    held = content.summary.result.get("weights")
+    if not isinstance(held, dict):
         return ""
-    return f"the {header.weights} weights, of epoch {header.epoch}, step {header.step:,}"
+    return f"the {held.get('kind')} weights, of epoch {held.get('epoch')}"
+
+
+def _early_stop_in_words(content: RunContent) -> str:
+    result = content.summary.result
+    return (
+        f"after {result.get('epochs_trained')} of {result.get('epochs')} epochs" if result.get("stopped_early") else ""
+    )
 
 
 def _training_text(content: RunContent, picture: str | None) -> str:

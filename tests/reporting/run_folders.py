@@ -77,7 +77,7 @@ def write_run(
     predictions_path(path, "val").write_text(to_text(header, images), encoding="utf-8")
     if photos is not None:
         write_photos(photos, [file for file, _, _ in images])
-    write_training_images(path, classes)
+    write_training_images(path, len(classes))
     manifest = {"command": ["python", "-m", "signs_dist.train"], "data": {"name": data}, "host": "node7"}
     (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     if is_finished:
@@ -145,6 +145,7 @@ def make_result(
         "val_confusion": confusion_of(found, len(classes)),
         "best_epoch": epochs,
         "best_val_accuracy": num_right / len(found),
+        "weights": {"kind": "best", "epoch": epochs},
         "epochs": epochs,
         "steps": epochs * STEPS,
         "seed": seed,
@@ -174,13 +175,13 @@ def write_photos(folder: Path, files: Sequence[str]) -> None:
         Image.linear_gradient("L").resize((48, 48)).rotate(37 * number).convert("RGB").save(path)
 
 
-def write_training_images(path: Path, classes: Sequence[str]) -> None:
+def write_training_images(path: Path, num_classes: int) -> None:
     sheet = Image.new("RGB", (8 * 48, 2 * 48))
     for place in range(16):
         tile = Image.linear_gradient("L").resize((48, 48)).rotate(24 * place).convert("RGB")
         sheet.paste(tile, (place % 8 * 48, place // 8 * 48))
     sheet.save(path / "training-images.png")
     lines: list[Mapping[str, Any]] = [
-        {"file": f"train/{place}.png", "label": classes[place % len(classes)]} for place in range(16)
+        {"file": f"train/{place}.png", "label": place % num_classes} for place in range(16)
     ]
     (path / "training-images.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
