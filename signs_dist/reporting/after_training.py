@@ -48,16 +48,15 @@ def report_after_training(path: Path, limit: float) -> str:
     """
     command = [sys.executable, "-c", _PROGRAM, str(Path(__file__).resolve().parents[2]), str(path)]
     try:
-        with _stop_signals_blocked():
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-            )
-        with process:
-            try:
-                _, errors = process.communicate(timeout=limit)
-            except BaseException:  # out of time, or a second Ctrl-C
-                process.kill()
-                raise
+        with contextlib.ExitStack() as cleanup:
+            with _stop_signals_blocked():
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+                )
+                cleanup.enter_context(process)
+                cleanup.callback(process.wait)
+                cleanup.callback(process.kill)  # out of time, or a second Ctrl-C; no effect on one that has ended
+            _, errors = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         return _no_report(path, f"it took longer than {limit:g} s")
     except (OSError, ValueError) as error:

@@ -35,9 +35,7 @@ def find_runs(given: Sequence[Path]) -> list[Path]:
         below = [path] if (path / "config.yaml").exists() else _begun_below(path)
         if not below:
             what = "has no run folder in it" if path.is_dir() else "does not exist"
-            raise UserError(
-                f"{path} {what}. Give a run folder, such as one below runs/: python -m signs_dist.report RUN_DIR"
-            )
+            raise UserError(f"{path} {what}. Give a run folder, as in: python -m signs_dist.report runs/NAME")
         found += [run for run in below if run not in found]
     return found
 
