@@ -129,7 +129,7 @@ def curves(
         "field": "x",
         "type": "quantitative",
         "title": "step",
-        "axis": {"grid": False, "tickMinStep": 1, "format": "~s"},
+        "axis": {"grid": False, "tickMinStep": 1, "format": ",d"},
         "scale": {"domain": [min(steps), max(steps)], "nice": False, "padding": 6},
     }
     y = {
