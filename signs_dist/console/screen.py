@@ -9,6 +9,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ PLAIN_WIDTH = 110
 """Columns of the output without a terminal."""
 
 
+NUMBERS_WIDTH = 72
+"""Columns of what stands beside a progress bar: its name, the percentage, the numbers, and the time left."""
+SHORTEST_BAR = 8
 QUICK_SECONDS = 2.0
 """Work is quick as long as it has taken less than this."""
 
@@ -163,9 +167,11 @@ class Screen:
             for table in fit(console.width):
                 console.print(table)
 
-    def _show(self, text: Text, *, seen: bool) -> None:
+    def _show(self, text: Text, *, seen: bool, indent: int | None = None) -> None:
+        """Print a line. With `indent`, a terminal breaks it between words, not anywhere, and indents what follows."""
         for console in self._consoles(seen=seen):
-            console.print(text)
+            breaks = indent is not None and console is self._console and self.is_terminal
+            console.print(Text(break_line(text.plain, console.width, indent or 0)) if breaks else text)
         if self._log is not None:
             self._log_lost_output(self._log)
 
@@ -184,7 +190,7 @@ class Screen:
         """Print rows of (name, text), the names in a column."""
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
-            self.say(f"{name:>{width}}  {value}")
+            self._show(plain_text(f"{name:>{width}}  {value}"), seen=not self.quiet, indent=width + 2)
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[Callable[[str, int, int], None]]:
@@ -231,7 +237,7 @@ class Screen:
         seen = not self.quiet and (self._shows_every_epoch or self._is_due("training", epoch, num_epochs))
         if seen:
             self._let_steps_wait()
-        self._show(plain_text(line), seen=seen)
+        self._show(plain_text(line), seen=seen, indent=2)
 
     def _let_steps_wait(self) -> None:
         """Without a terminal, print no line for a step until 30 s have passed without a line for an epoch."""
@@ -286,16 +292,42 @@ class Screen:
                 self.work = None
 
     def _live(self) -> Progress:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
+        class Numbers(ProgressColumn):
+            """Cut where the terminal is narrow, so that the percentage and the time left stay whole."""
+
+            def render(self, task: Task) -> Text:
+                return Text(task.fields["numbers"], no_wrap=True, overflow="ellipsis")
+
+        bar_width = choose_bar_width(self._console.width)
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
+            *([BarColumn(bar_width=bar_width)] if bar_width else []),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[numbers]}", markup=False),
-            TimeRemainingColumn(compact=True),
+            Numbers(table_column=Column()),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
         )
         return Progress(*columns, console=self._console, transient=True, refresh_per_second=5)
+
+
+def break_line(line: str, width: int, indent: int) -> str:
+    """A line broken between words where it is longer than `width`; what follows begins with `indent` spaces.
+
+    A word that is longer by itself, such as a path, stays whole: the terminal breaks it, and copies it as one word.
+    """
+    if len(line) <= width or width <= 2 * indent:
+        return line
+    after = " " * indent
+    parts = textwrap.wrap(line, width, subsequent_indent=after, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(parts)
+
+
+def choose_bar_width(width: int) -> int:
+    """Columns of a progress bar where the screen has `width`; 0 for no bar, to leave room for the numbers beside it."""
+    room = min(30, width - NUMBERS_WIDTH)
+    return room if room >= SHORTEST_BAR else 0
 
 
 def is_in_notebook() -> bool:

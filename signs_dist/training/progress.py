@@ -39,13 +39,13 @@ def epoch_text(
 
 def early_end_text(run_state: RunState, config: Config) -> str:
     """Why a run ends before its last epoch."""
-    best, patience = run_state.best, config.train.patience
+    best, last = run_state.best, run_state.cursor.epoch
     assert best is not None
-    epochs = "1 epoch" if patience == 1 else f"{patience} epochs"
+    since = "1 epoch" if last - best.epoch == 1 else f"{last - best.epoch} epochs"
     number = {"accuracy": "accuracy", "loss": "loss", "macro_f1": "macro F1"}[config.evaluate.best_by]
     return (
-        f"ended early after epoch {run_state.cursor.epoch} of {config.train.epochs}: within {epochs} no better val "
-        f"{number} than in epoch {best.epoch} (train.patience={patience})"
+        f"ended early after epoch {last} of {config.train.epochs}: the best val {number} is that of epoch "
+        f"{best.epoch}, {since} before (train.patience={config.train.patience})"
     )
 
 

@@ -195,7 +195,10 @@ def _train(
         run.stepper.when_loading_is_stuck(end_stuck)
     try:
         if run.run_state.steps_done == 0:
-            write_training_images(run.folder, run.stepper, run.process)
+            # The other processes wait as long as it takes: in the first step they would give up.
+            run.process.strategy.all_succeed(
+                lambda: write_training_images(run.folder, run.stepper, run.process), "write the training images"
+            )
         result = trainer.train(started)
     except BaseException as error:
         is_stopped = isinstance(error, (KeyboardInterrupt, StoppedError))

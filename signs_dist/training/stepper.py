@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch
 from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
+from signs_dist.data.loader_wait import BatchWait
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
@@ -179,7 +181,14 @@ class Stepper:
             (batch, images, labels): the batch, and what the model gets of it.
         """
         samples = self.prepared.plan.samples(0, 0, Shard(0, 1))[:num_images]
-        batch = self.prepared.sources["train"][BatchKey(0, 0, samples)]
+        wait = BatchWait(
+            lambda number: "epoch 1, step 1",
+            rank=self._strategy.shard.index,
+            timeout_seconds=self.prepared.loading.timeout_seconds,
+            on_stuck=self.train_loader.on_stuck,
+        )
+        with contextlib.closing(wait), wait.waiting([]):
+            batch = self.prepared.sources["train"][BatchKey(0, 0, samples)]
         return batch, *self.prepare_train(batch)
 
     def make_trial(self) -> Trial:

@@ -9,13 +9,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from signs_dist.console.class_tables import class_tables
-from signs_dist.console.screen import Screen, Throttle, percent
+from signs_dist.console.screen import Screen, Throttle, break_line, choose_bar_width, percent
 from signs_dist.monitoring.beats import Work
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -204,6 +204,22 @@ screen.result("the end")
 """
 
 
+LONG_LINES = """
+import time
+from signs_dist.console.screen import Screen
+screen = Screen(is_terminal=True)
+batch = "32 = 1 micro-batch of 32 on 1 process; 56 steps an epoch, others the next time"
+screen.banner([("run", "a"), ("batch", batch)])
+with screen.training(100) as progress:
+    for step in range(40, 50):
+        progress(step, "epoch 1/20 | loss 1.791  40.0 % | 1,821 images/s", "9 s")
+        time.sleep(0.05)
+    screen.epoch(1, 2, "epoch  1/20 | loss 1.791  40.0 % | val 1.084  58.1 % (209/360) | lr 0.028 | 1,821 images/s | "
+        "data wait 1 %")
+screen.result("to resume: " + "a long command " * 6)
+"""
+
+
 @contextlib.contextmanager
 def terminal(columns: int) -> Iterator[tuple[int, int]]:
     import fcntl
@@ -218,14 +234,16 @@ def terminal(columns: int) -> Iterator[tuple[int, int]]:
         os.close(leader)
 
 
-def seen_on_terminal(columns: int, term: str = "xterm-256color") -> str:
+def seen_on_terminal(
+    columns: int, term: str = "xterm-256color", driver: str = DRIVER, more: Mapping[str, str] | None = None
+) -> str:
     """What a real process writes to a pseudo-terminal."""
     environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
-    environment["TERM"] = term
+    environment |= {"TERM": term, **(more or {})}
     written = b""
     with terminal(columns) as (leader, follower):
         process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER], stdin=follower, stdout=follower, stderr=follower, env=environment
+            [sys.executable, "-c", driver], stdin=follower, stdout=follower, stderr=follower, env=environment
         )
         os.close(follower)
         while True:
@@ -240,14 +258,58 @@ def seen_on_terminal(columns: int, term: str = "xterm-256color") -> str:
     return written.decode()
 
 
+@pytest.mark.parametrize(("width", "expected"), [(200, 30), (102, 30), (100, 28), (80, 8), (79, 0), (60, 0), (20, 0)])
+def test_a_bar_leaves_room_for_its_numbers(width: int, expected: int) -> None:
+    assert choose_bar_width(width) == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "indent", "expected"),
+    [
+        (14, 4, ["run  one two", "    three", "    /a/path/longer/than/the/line", "    four"]),
+        (80, 4, ["run  one two three /a/path/longer/than/the/line four"]),
+        (8, 4, ["run  one two three /a/path/longer/than/the/line four"]),  # no room
+    ],
+)
+def test_lines_are_broken_between_words(width: int, indent: int, expected: list[str]) -> None:
+    line = "run  one two three /a/path/longer/than/the/line four"
+    assert break_line(line, width, indent).split("\n") == expected
+
+
 @pytest.mark.parametrize("columns", [100, 20])
 def test_on_a_terminal_there_is_a_bar(columns: int) -> None:
     text = seen_on_terminal(columns)
     assert "\x1b[" in text
-    assert "━" in text
+    assert ("━" in text) == (columns == 100)  # else the percentage alone
+    assert "training" in text if columns == 100 else "%" in text
     assert "epoch 1/1 done" in text
     assert text.rstrip().endswith("the end")
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is hidden, and comes back
+
+
+def test_a_narrow_terminal_shows_the_share_and_the_time_left_whole_and_breaks_lines_between_words() -> None:
+    text = seen_on_terminal(60, driver=LONG_LINES)
+    without_colours = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    bars = [part for part in re.split(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]", without_colours) if "training" in part]
+    assert bars
+    for bar in bars:
+        assert len(bar.rstrip()) <= 60
+    assert re.fullmatch(
+        r"training +4\d % epoch 1/20 \| loss 1\.791  40\.0 % \| 1,\d*… (\d\d:\d\d|--:--)", bars[-1].rstrip()
+    )
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
+    assert "batch  32 = 1 micro-batch of 32 on 1 process; 56 steps an" in lines
+    assert "       epoch, others the next time" in lines
+    assert "epoch  1/20 | loss 1.791  40.0 % | val 1.084  58.1 %" in lines
+    assert "  (209/360) | lr 0.028 | 1,821 images/s | data wait 1 %" in lines
+    assert "to resume: " + "a long command " * 6 in "".join(lines)  # it can be pasted: no line end within it
+
+
+def test_without_colours_the_bar_stays() -> None:
+    text = seen_on_terminal(100, more={"NO_COLOR": "1"})
+    assert "━" in text
+    assert not re.search(r"\x1b\[[0-9;]*[349][0-7]", text)
+    assert re.search(r"\x1b\[[0-9;]*3[0-7]", seen_on_terminal(100))  # with them there are
 
 
 def test_a_dumb_terminal_gets_plain_lines() -> None:

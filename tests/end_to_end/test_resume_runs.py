@@ -32,9 +32,9 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(root: Path, *more: str) -> list[str]:
-    return small_run(
-        root, "exact=true", "log.every_steps=1", "checkpoint.every_steps=5", *more, epochs=4, global_batch=8
-    )
+    kept = ("train.final_weights=best", "evaluate.best_by=macro_f1")
+    saved = ("log.every_steps=1", "checkpoint.every_steps=5")
+    return small_run(root, "exact=true", *kept, *saved, *more, epochs=4, global_batch=8)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,10 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def assert_same(folder: Path, whole: Path) -> None:
-    for name in ("weights_sha256", "val_loss", "val_confusion", "best_epoch", "best_val_accuracy", "steps"):
+    for name in ("weights_sha256", "weights", "val_loss", "val_confusion", "best_epoch", "best_val_accuracy", "steps"):
         assert result(folder)[name] == result(whole)[name], name
+    for file in ("predictions-val.jsonl", "training-images.png", "training-images.jsonl"):
+        assert (folder / file).read_bytes() == (whole / file).read_bytes(), file
     assert metrics(folder) == metrics(whole)
 
 

@@ -115,6 +115,16 @@ def test_the_newest_checkpoint_is_taken_up(tmp_path: Path, cleanup: contextlib.E
     assert source == ("from", str(earlier.path))
 
 
+def test_a_run_that_had_ended_early_says_so(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    earlier = find(tmp_path, cleanup)
+    again, _, stepper = resume(earlier, tmp_path)
+    state = RunState(stepper.prepared.plan, 9, patience=2)
+    state.cursor, state.best = Cursor(5, 0), Best(3, 0.75, 0.5)
+    told = "attempt 2: the run ended early after epoch 5, the result was not written, best 75.0 %"
+    assert again.banner_lines(state, stepper, 2)[0] == ("again", told)
+
+
 def test_what_was_taken_up_holds_no_tensors(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     saved(tmp_path)
     earlier = find(tmp_path, cleanup)

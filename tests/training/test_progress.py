@@ -61,19 +61,18 @@ def test_the_macro_f1_is_shown_where_it_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("best_by", "patience", "told"),
+    ("best_by", "best", "told"),
     [
-        ("accuracy", 3, "within 3 epochs no better val accuracy"),
-        ("macro_f1", 1, "within 1 epoch no better val macro F1"),
+        ("accuracy", 2, "the best val accuracy is that of epoch 2, 3 epochs before"),
+        ("loss", 2, "the best val loss is that of epoch 2, 3 epochs before"),
+        ("macro_f1", 4, "the best val macro F1 is that of epoch 4, 1 epoch before"),
     ],
 )
-def test_why_a_run_ends_early(best_by: str, patience: int, told: str) -> None:
+def test_why_a_run_ends_early(best_by: str, best: int, told: str) -> None:
     state = RunState(EpochPlan(80, 8, 0), 9)
-    state.cursor, state.best = Cursor(5, 0), Best(2, 0.5, 0.5)
-    config = load_config(None, ["train.epochs=9", f"train.patience={patience}", f"evaluate.best_by={best_by}"])
-    assert early_end_text(state, config) == (
-        f"ended early after epoch 5 of 9: {told} than in epoch 2 (train.patience={patience})"
-    )
+    state.cursor, state.best = Cursor(5, 0), Best(best, 0.5, 0.5)
+    config = load_config(None, ["train.epochs=9", "train.patience=1", f"evaluate.best_by={best_by}"])
+    assert early_end_text(state, config) == f"ended early after epoch 5 of 9: {told} (train.patience=1)"
 
 
 def test_the_time_left_is_by_the_speed_of_this_attempt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,10 @@ def test_a_run_leaves_everything_in_its_folder(
         "checkpoints",
         "model.pt",
         "result.json",
+        "predictions-val.jsonl",
+        "predictions-test.jsonl",
+        "training-images.png",
+        "training-images.jsonl",
         "logs",
     }
     names = [f"epoch-{epoch:04}.pt" for epoch in (1, 2, 3)] + ["best.pt", "last.pt"]

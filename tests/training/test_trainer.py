@@ -114,7 +114,7 @@ def test_a_run_ends_early_without_a_better_epoch_also_when_it_was_killed_there(
     assert (result["epochs"], result["epochs_trained"], result["stopped_early"]) == (6, 3, True)
     assert (result["steps"], result["best_epoch"], result["weights"]) == (12, 1, {"kind": "best", "epoch": 1})
     lines = shown(process).splitlines()
-    told = "within 2 epochs no better val accuracy than in epoch 1 (train.patience=2)"
+    told = "the best val accuracy is that of epoch 1, 2 epochs before (train.patience=2)"
     assert f"ended early after epoch 3 of 6: {told}" in lines
     assert any(line.startswith("trained 3 of 6 epochs in ") for line in lines)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
+from signs_dist.data.batches import FileBatches
 from signs_dist.data.plan import Shard
-from signs_dist.errors import TrainingFailedError
+from signs_dist.errors import LoadingError, TrainingFailedError
 from signs_dist.training import training_images
 from signs_dist.training.training_images import LARGEST_SIDE, arrange, to_pixels, write_training_images
 from tests.training.parts import Made, make_process, make_silent, make_trainer, shown
@@ -78,6 +81,27 @@ def test_the_picture_is_the_same_on_any_number_of_processes(tmp_path: Path) -> N
         pictures.append((picture_of(made).tobytes(), lines_of(made)))
     assert pictures[0] == pictures[1]
     assert len(pictures[0][1]) == 8
+
+
+def test_images_that_do_not_arrive_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_trainer(tmp_path, "data.timeout_seconds=0.2", "data.storage=files")
+    told: list[LoadingError] = []
+    arrived = threading.Event()
+
+    def end(error: LoadingError) -> None:
+        told.append(error)
+        arrived.set()
+
+    made.stepper.when_loading_is_stuck(end)
+    decode = FileBatches._decode
+
+    def decode_late(self: FileBatches, sample: int) -> Any:
+        assert arrived.wait(60)
+        return decode(self, sample)
+
+    monkeypatch.setattr(FileBatches, "_decode", decode_late)
+    write_training_images(made.folder, made.stepper, made.process)
+    assert "for the images of epoch 1, step 1: this process reads and decodes them" in str(told[0])
 
 
 def test_one_process_writes_while_it_holds_the_folder(tmp_path: Path) -> None:
