@@ -13,13 +13,14 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signs_dist.console.command import CommandParser, run_command, whole_number
 from signs_dist.console.streams import lasting
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.monitoring.plain_text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +71,8 @@ def build_parser() -> CommandParser:
     )
     for each in (remove, prune):
         each.add_argument("--yes", action="store_true", help="do not ask")
+    for each, run in ((listing, list_runs), (watch, watch_run), (remove, remove_runs), (prune, prune_runs)):
+        each.set_defaults(run=run)
     return parser
 
 
@@ -77,13 +80,8 @@ def main(arguments: Sequence[str]) -> int:
     """Do what the arguments say."""
     is_named = bool(arguments) and arguments[0] in (*COMMANDS, "-h", "--help")
     options = build_parser().parse_args(list(arguments) if is_named else ["list", *arguments])
-    chosen: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": list_runs,
-        "watch": watch_run,
-        "rm": remove_runs,
-        "prune": prune_runs,
-    }
-    return chosen[options.command](options)
+    code: int = options.run(options)
+    return code
 
 
 def list_runs(options: argparse.Namespace) -> int:
@@ -121,7 +119,8 @@ def watch_run(options: argparse.Namespace) -> int:
     try:
         view = _watch_live(options.run_dir, console) if console.is_terminal else _watch_lines(options.run_dir)
     except KeyboardInterrupt:
-        print(f"the run is left alone. To watch it again: python -m signs_dist.runs watch {options.run_dir}")
+        again = shlex.quote(str(options.run_dir))
+        print(f"the run is left alone. To watch it again: python -m signs_dist.runs watch {again}")
         raise
     return ending_code(view)
 
@@ -143,17 +142,22 @@ def _watch_live(path: Path, console: Console) -> View:
 
 def _watch_lines(path: Path) -> View:
     """Print a line for each change: for a pipe, a CI log, or a terminal that cannot move its cursor."""
-    from signs_dist.console.screen import Screen
+    from signs_dist.console.screen import Screen, Throttle
     from signs_dist.results.watching import card_text, new_epochs, news, polls, progress_line
 
     screen = Screen(is_terminal=False, file=lasting(sys.stdout))  # the exit code is wanted, whoever reads the output
     before: View | None = None
+    steps = Throttle()  # in a long epoch, a line every 30 s
     for view in polls(path, POLL_SECONDS):
-        summary = view.summary
-        for line in new_epochs(before, view):
+        summary, epochs = view.summary, new_epochs(before, view)
+        for line in epochs:
             is_last = line is view.lines[-1]
             text = progress_line(line, summary.num_epochs, summary.seconds_left if is_last else None)
             screen.epoch(line.epoch, summary.num_epochs or line.epoch, text)
+        if epochs:
+            steps = Throttle()
+        elif before is not None and len(view.lines) > len(before.lines) and steps.lets_through(0, 0):
+            screen.say(progress_line(view.lines[-1], summary.num_epochs, summary.seconds_left))
         for text in news(before, view):
             screen.say(text)
         before = view
@@ -184,7 +188,7 @@ def remove_runs(options: argparse.Namespace) -> int:
 def prune_runs(options: argparse.Namespace) -> int:
     """Remove the runs below a folder that are not among the best, and not alive."""
     from signs_dist.results.pruning import CRITERIA, choose_removed, is_alive
-    from signs_dist.run_folder.removal import find_runs_within
+    from signs_dist.run_folder.removal import find_runs_within, has_checkpoints
 
     if options.by not in CRITERIA:
         raise UserError(f"--by {options.by}: no such number. Legal: {', '.join(CRITERIA)}.")
@@ -198,11 +202,13 @@ def prune_runs(options: argparse.Namespace) -> int:
     alive = [each for each in own if is_alive(each, answer) or find_runs_within(each.path)]
     ended = [each for each in own if each not in alive]
     if alive:
-        print(f"not touched: {len(alive)} that run, wait, or cannot be judged", file=sys.stderr)
+        names = ", ".join(one_line(str(each.path)) for each in alive)
+        print(f"not touched, since they run, wait or cannot be judged: {names}", file=sys.stderr)
     left_over = [each for each in ended if each.state == "partly removed"]
     removed = choose_removed([each for each in ended if each.state != "partly removed"], options.keep_best, options.by)
     if options.checkpoints:
-        removed = [each for each in removed if each.state == "finished" and (each.path / "model.pt").is_file()]
+        whole = [each for each in removed if each.state == "finished" and (each.path / "model.pt").is_file()]
+        removed = [each for each in whole if has_checkpoints(each.path)]
         parts = [each.path / "checkpoints" for each in removed]
         return _remove(removed, parts, options, "remove the checkpoints of")
     removed = [*left_over, *removed]
@@ -222,6 +228,8 @@ def _remove(summaries: Sequence[RunSummary], parts: Sequence[Path], options: arg
 
     from rich.filesize import decimal
 
+    from signs_dist.results.liveness import find_holder_elsewhere
+    from signs_dist.results.queued import ask_queue
     from signs_dist.results.summary import takeover_seconds
     from signs_dist.run_folder.removal import freed_bytes, remove_checkpoints, remove_run
 
@@ -234,11 +242,17 @@ def _remove(summaries: Sequence[RunSummary], parts: Sequence[Path], options: arg
     if not options.yes and not _agrees(f"{doing} {what}, {decimal(freed_bytes(parts))}"):
         print("nothing was removed")
         return EXIT_OK
+    later = ask_queue([] if options.yes else summaries)  # a person may have thought for long
     host, freed, num_removed = platform.node(), 0, 0
     for summary, part, size in zip(summaries, parts, sizes, strict=True):
+        seconds = takeover_seconds(summary.path)
         try:
+            if summary.path in later.jobs:
+                raise UserError(f"a job was submitted for {summary.path} meanwhile: {later.jobs[summary.path].job}")
+            if elsewhere := find_holder_elsewhere(summary.path):
+                print(f"waiting up to {seconds:g} s, to be sure that the run on {one_line(elsewhere)} is gone")
             remove = remove_run if part == summary.path else remove_checkpoints
-            remove(summary.path, host=host, takeover_seconds=takeover_seconds(summary.path))
+            remove(summary.path, host=host, takeover_seconds=seconds)
         except UserError as error:
             print(f"kept: {error}", file=sys.stderr)
             continue
@@ -251,7 +265,6 @@ def _show_removed(summaries: Sequence[RunSummary], sizes: Sequence[int]) -> None
     from rich.filesize import decimal
 
     from signs_dist.console.screen import columns, percent
-    from signs_dist.monitoring.plain_text import one_line
 
     rows = [("run", "state", "val", "frees")]
     for summary, size in zip(summaries, sizes, strict=True):

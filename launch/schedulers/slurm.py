@@ -30,6 +30,7 @@ from .slurm_sbatch import estimate_start, hand_over
 from .slurm_script import batch_script, cluster_parameters
 
 
+# Many members: one for each method of `Scheduler`.
 class Slurm(Scheduler):
     """--cluster slurm, and every site of configs/cluster/: sbatch, srun, scontrol, squeue, sacct, scancel."""
 

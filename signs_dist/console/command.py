@@ -45,6 +45,11 @@ class CommandParser(argparse.ArgumentParser):
         """All flags, as they are typed."""
         return list(self._option_string_actions)
 
+    def _flags_of_all(self) -> list[str]:
+        """All flags, and those of its subcommands."""
+        below = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return [*self.flags(), *(flag for choices in below for each in choices.values() for flag in each.flags())]
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in ArgumentParser. Keeps the given arguments for error messages."""
         self._given = self._given or tuple(sys.argv[1:] if args is None else args)
@@ -79,7 +84,7 @@ class CommandParser(argparse.ArgumentParser):
         setting = self._suggest_setting(flag, argument, cutoff=1.0)
         if setting:
             return setting
-        near = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.7)
+        near = difflib.get_close_matches(flag, self._flags_of_all(), n=1, cutoff=0.7)
         if near:
             return f" Did you mean {near[0]}?"
         return self._suggest_setting(flag, argument, cutoff=0.75)

@@ -12,7 +12,11 @@ LEAST_WIDTH = 24
 LEAST_HEIGHT = 6
 """A smaller plot shows nothing."""
 MOST_POINTS = 400
-"""Of a curve; a terminal has no room for more."""
+"""Of a line; a terminal has no room for more."""
+MOST_MARKS = 30
+"""Of a curve of separate points: more would hide the others."""
+LINE = "braille"
+"""The marker of a fine line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +26,13 @@ class Curve:
     Attributes:
         name: in the legend.
         xs, ys: the points, as many of each. Points that are not finite are omitted.
-        marker: `braille` for a fine line, or a character for separate points.
+        marker: `LINE`, or a character for separate points.
     """
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float]
-    marker: str = "braille"
+    marker: str = LINE
 
 
 def draw(title: str, curves: Sequence[Curve], width: int, height: int, *, has_colour: bool) -> Text:
@@ -50,15 +54,15 @@ def draw(title: str, curves: Sequence[Curve], width: int, height: int, *, has_co
     figure.title(f"{title}: {legend}")
     for curve, kept in points:
         signal = figure.signal([x for x, _ in kept], [y for _, y in kept], marker=curve.marker)
-        if curve.marker == "braille":
+        if curve.marker == LINE:
             signal.lines()
         figure.draw(signal)
     text: str = figure.build().string(not has_colour)
-    return Text.from_ansi(text)
+    return Text.from_ansi(text.rstrip("\n"))
 
 
 def _thinned(curve: Curve) -> list[tuple[float, float]]:
     """The finite points, and of many a part that is spread evenly and has the last one."""
     points = [(x, y) for x, y in zip(curve.xs, curve.ys, strict=True) if math.isfinite(x) and math.isfinite(y)]
-    step = math.ceil(len(points) / MOST_POINTS) or 1
+    step = math.ceil(len(points) / (MOST_POINTS if curve.marker == LINE else MOST_MARKS)) or 1
     return points[::-step][::-1]

@@ -16,6 +16,9 @@ from signs_dist.results.statistics import accuracy_change, mcnemar
 from signs_dist.results.summary import summarise_run
 from signs_dist.run_folder.folder import RunFolder
 
+DRAWN = "synthetic"
+"""The name of drawn data in manifest.json: of another drawing, an image of the same name is another image."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ChangedImage:
@@ -36,11 +39,20 @@ class ChangedImage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """One run's predictions for a split: of which weights, and how many images."""
+    """One run's predictions for a split: of which weights, and how many images.
+
+    Attributes:
+        path: the run folder.
+        header: of the file of predictions.
+        num_images: in the file.
+        data: the name of the data set, and
+        fingerprint: of the split's images, both from manifest.json; "" where they are not known.
+    """
 
     path: Path
     header: PredictionsHeader
     num_images: int
+    data: str
     fingerprint: str
 
 
@@ -113,14 +125,14 @@ def compare_runs(first: Path, second: Path, split: str) -> Comparison:
     is_same = before.fingerprint == after.fingerprint or (
         "" in (before.fingerprint, after.fingerprint) and old.keys() == new.keys()
     )
-    is_drawn = not (before.header.root and after.header.root)
+    is_drawn = DRAWN in (before.data, after.data)
     common = sorted(old.keys() & new.keys())
     if not common or (is_drawn and not is_same):
         why = "drawn images of the same name are other images" if common else "they have no image in common"
         raise UserError(
             f"{first} and {second} were evaluated on other {split} images ({before.num_images:,} and "
-            f"{after.num_images:,}), and {why}. Evaluate both on the same data, such as: python -m signs_dist.evaluate "
-            f"{shlex.quote(str(second))} --data FOLDER"
+            f"{after.num_images:,}), and {why}. To see how each does on the same photos, type: "
+            f"python -m signs_dist.evaluate {shlex.quote(str(second))} --data FOLDER"
         )
     changed = [_change(file, old[file], new[file], before, after) for file in common]
     fixed = tuple(image for image in changed if image.before != image.label == image.after)
@@ -154,10 +166,8 @@ def _read(path: Path, split: str) -> tuple[Evaluated, dict[_Key, Prediction]]:
         raise UserError(_explain_missing(path, file, split))
     header, predictions = found
     images = {(each.file, header.classes[each.label]): each for each in predictions}
-    return (
-        Evaluated(path=path, header=header, num_images=len(images), fingerprint=_read_fingerprint(path, split)),
-        images,
-    )
+    data, fingerprint = _read_data(path, split)
+    return Evaluated(path=path, header=header, num_images=len(images), data=data, fingerprint=fingerprint), images
 
 
 def _explain_missing(path: Path, file: Path, split: str) -> str:
@@ -173,13 +183,13 @@ def _explain_missing(path: Path, file: Path, split: str) -> str:
     )
 
 
-def _read_fingerprint(path: Path, split: str) -> str:
-    """The fingerprint of the split's images, from manifest.json; "" where it is not known."""
+def _read_data(path: Path, split: str) -> tuple[str, str]:
+    """(name of the data set, fingerprint of the split's images) from manifest.json; "" where it is not known."""
     try:
-        manifest = json.loads(RunFolder(path).manifest.read_text(encoding="utf-8"))
-        return str(manifest["data"]["fingerprints"][split])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return ""
+        data = json.loads(RunFolder(path).manifest.read_text(encoding="utf-8"))["data"]
+        return str(data.get("name", "")), str(data.get("fingerprints", {}).get(split, ""))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return "", ""
 
 
 def _change(key: _Key, old: Prediction, new: Prediction, before: Evaluated, after: Evaluated) -> ChangedImage:

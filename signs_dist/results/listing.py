@@ -173,7 +173,9 @@ def table_lines(summaries: Sequence[RunSummary], root: Path, width: int | None) 
     if width is not None:
         name_width, shown, left_out = _fit(name_width, shown, widths, width)
     used = name_width + sum(GAP + widths[column.key] for column in shown)
-    rows = [_row("run", name_width, [(each.header, widths[each.key], "") for each in shown], "bold")]
+    header = _row("run", name_width, [(each.header, widths[each.key], "") for each in shown], "bold")
+    header.rstrip()
+    rows = [header]
     for number, (name, summary) in enumerate(zip(names, summaries, strict=True)):
         parts = [
             (one_line(cells[each.key][number]), widths[each.key], STYLES[summary.state] if each.key == "state" else "")

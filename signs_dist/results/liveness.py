@@ -19,23 +19,29 @@ class FileClock:
     """The clock with which a file system stamps its files. A file server's clock may differ from this machine's.
 
     Args:
-        folder: where a nameless file is made for a moment, once, to read the clock: not a run folder.
-
-    Attributes:
-        doubt_seconds: how wrong `now` may be: 0, or `CLOCK_SECONDS` where no file can be made there.
+        folder: where a nameless file is made for a moment to read the clock, when it is first needed: not a run folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._ahead, self.doubt_seconds = 0.0, 0.0
-        try:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                self._ahead = os.fstat(file.fileno()).st_mtime - time.time()
-        except OSError:
-            self.doubt_seconds = CLOCK_SECONDS
+        self._folder = folder
+        self._ahead: float | None = None
+        self._doubt = 0.0
 
-    def now(self) -> float:
-        """Seconds since 1970."""
-        return time.time() + self._ahead
+    def least_age(self, stamp: float) -> float:
+        """Seconds since a file was stamped, at least: where no file can be made, the clocks may differ."""
+        if self._ahead is None:
+            try:
+                with tempfile.TemporaryFile(dir=self._folder) as file:
+                    self._ahead = os.fstat(file.fileno()).st_mtime - time.time()
+            except OSError:
+                self._ahead, self._doubt = 0.0, CLOCK_SECONDS
+        return time.time() + self._ahead - stamp - self._doubt
+
+
+def find_holder_elsewhere(run_path: Path) -> str:
+    """The other machine whose process has not released the lease of a run folder; "" without one."""
+    holder = Holder.read(run_path / LEASE)
+    return holder.host if holder is not None and not holder.is_here(platform.node()) else ""
 
 
 def is_held(run_path: Path, takeover_seconds: float, clock: FileClock | None = None) -> bool:
@@ -61,4 +67,4 @@ def is_held(run_path: Path, takeover_seconds: float, clock: FileClock | None = N
         touched = path.stat().st_mtime
     except OSError:  # released just now
         return False
-    return clock.now() - touched <= takeover_seconds + clock.doubt_seconds
+    return clock.least_age(touched) <= takeover_seconds

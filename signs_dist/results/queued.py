@@ -50,6 +50,8 @@ class QueueAnswer:
 
 def may_have_job(summary: RunSummary) -> bool:
     """Whether a job that was submitted for a run may still wait or run."""
+    if summary.state in ("partly removed", "unreadable"):
+        return False
     jobs = summary.path / JOBS
     try:
         # A finished run may have a newer job that is to train it further.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from signs_dist.environment.slurm_job import JobAttempt
 from signs_dist.monitoring.beats import Beat, read_beats
-from signs_dist.monitoring.failure_card import first_line, read_failures
+from signs_dist.monitoring.failure_card import first_line, read_failures, summarise
 from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.results.liveness import FileClock, is_held
 from signs_dist.results.run_settings import read_raw_settings, read_settings
@@ -28,7 +29,7 @@ TAKEOVER_SECONDS = 30.0
 FRESH_SECONDS = 30.0
 """An older heartbeat says nothing about the time that is left."""
 _ACCURACY = re.compile(rb'"val_accuracy": ?([-+.0-9eE]+)')
-_STOPPED = ("stopped by ", "StoppedError: ", "StoppedBySignal: ", "KeyboardInterrupt: ")
+_STOPPED = ("stopped by ", "StoppedError:", "StoppedBySignal:", "KeyboardInterrupt:")
 
 
 # Many members: one for each fact that tables, reports and searches show of a run.
@@ -106,7 +107,6 @@ def summarise_run(
     is_running = may_run and is_held(path, _number(raw, "checkpoint", "takeover_seconds"), clock)
     state, why = _judge(folder, result, attempts, is_running=is_running)
     num_epochs = _whole(raw.get("train"), "epochs")
-    test_accuracy = result.get("test_accuracy")
     return RunSummary(
         path=path,
         state=state,
@@ -117,7 +117,7 @@ def summarise_run(
         val_accuracy=best.val_accuracy if best else None,
         best_epoch=best.epoch if best else None,
         val_loss=best.val_loss if best else None,
-        test_accuracy=float(test_accuracy) if isinstance(test_accuracy, (int, float)) else None,
+        test_accuracy=_finite(result.get("test_accuracy")),
         images_per_second=last.images_per_second if last else None,
         seconds_left=_find_seconds_left(folder, last, last_epoch, num_epochs) if state == "running" else None,
         num_attempts=len(starts),
@@ -152,9 +152,9 @@ def _judge(
         if reason.startswith(("SIG", *_STOPPED)):
             return "stopped", re.sub(r"^\w+Error: ", "", reason)
         card = find_root_cause(read_failures(folder.logs))
-        return "failed", first_line(card.error) if card is not None else reason
+        return "failed", summarise(card) if card is not None else reason
     card = find_root_cause(read_failures(folder.logs))
-    return "failed", first_line(card.error) if card is not None else "killed"
+    return "failed", summarise(card) if card is not None else "killed"
 
 
 def _read_progress(metrics: Path) -> tuple[StepLine | None, EpochLine | None, EpochLine | None]:
@@ -215,6 +215,11 @@ def _whole(section: Any, name: str) -> int | None:
 
 def _number(raw: Mapping[str, Any], section: str, name: str) -> float:
     values = raw.get(section)
-    value: Any = values.get(name) if isinstance(values, Mapping) else None
+    value = _finite(values.get(name)) if isinstance(values, Mapping) else None
+    return TAKEOVER_SECONDS if value is None else value
+
+
+def _finite(value: Any) -> float | None:
+    """A number as a float; None for anything else, and for NaN and infinity."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number else TAKEOVER_SECONDS
+    return float(value) if is_number and math.isfinite(value) else None

@@ -18,7 +18,7 @@ from rich.text import Text
 from signs_dist import errors
 from signs_dist.console.curves import Curve, draw
 from signs_dist.console.screen import duration, percent
-from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, CommandError
+from signs_dist.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, CommandError, UserError
 from signs_dist.monitoring.beats import Work, read_beats
 from signs_dist.monitoring.failure_card import FailureCard, read_failures, render
 from signs_dist.monitoring.plain_text import one_line, without_control
@@ -98,8 +98,10 @@ def look(
         metrics: of an earlier look at this folder, to read only what is new.
 
     Raises:
-        UserError: as `summarise_run`.
+        UserError: as `summarise_run`; or the folder is gone.
     """
+    if not path.is_dir():
+        raise UserError(f"{path} was removed or renamed.")
     folder = RunFolder(path)
     metrics = metrics or GrowingMetrics(folder.metrics)
     summary = with_queue(summarise_run(path, quick=True, clock=clock), answer)
@@ -226,10 +228,11 @@ def card_text(view: View) -> str:
 def render_view(view: View, width: int, height: int, *, has_colour: bool) -> RenderableType:
     """Everything on one screen, as many lines as it has, the curves in what is left of them."""
     summary = view.summary
-    head = Text(one_line(str(summary.path)), "bold", no_wrap=True, overflow="ellipsis")
-    head.append("  ")
-    head.append(state_line(summary), STYLES[summary.state])
-    rows: list[RenderableType] = [head, *_progress(view, width)]
+    rows: list[RenderableType] = [
+        Text(one_line(str(summary.path)), "bold", no_wrap=True, overflow="ellipsis"),
+        Text(state_line(summary), STYLES[summary.state], no_wrap=True, overflow="ellipsis"),
+        *_progress(view, width),
+    ]
     below = [Text(attempt_line(line), no_wrap=True, overflow="ellipsis") for line in view.attempts[-NUM_ATTEMPTS:]]
     card = card_text(view)
     below += [Text(line, "red", no_wrap=True, overflow="ellipsis") for line in card.splitlines()]

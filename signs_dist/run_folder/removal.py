@@ -101,6 +101,12 @@ def remove_run(path: Path, *, host: str, takeover_seconds: float) -> None:
         raise _explained(error, path) from error
 
 
+def has_checkpoints(path: Path) -> bool:
+    """Whether a run folder has checkpoints, or what an interrupted removal has left of them."""
+    folders = [path / "checkpoints", *path.glob(f"checkpoints{REMOVING}*")]
+    return any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
+
+
 def remove_checkpoints(path: Path, *, host: str, takeover_seconds: float) -> None:
     """Remove the checkpoints of a run that nobody works in; an empty folder for them stays. As `remove_run`."""
     checkpoints = path / "checkpoints"

@@ -21,6 +21,19 @@ from tests.slurm_cluster import CONFIG, TRIVIAL, Site, requires_slurm
 pytestmark = [pytest.mark.slow, requires_slurm, pytest.mark.timeout(600)]
 
 
+def type_runs(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command `runs`, on the login node."""
+    return subprocess.run(
+        [sys.executable, "-m", "signs_dist.runs", *arguments],
+        cwd=site.folder,
+        env=environment(**site.cluster.environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None:
     module = site.folder / "mine.py"
     module.write_text(
@@ -35,6 +48,10 @@ def test_what_is_edited_after_the_submission_changes_nothing(site: Site) -> None
     arguments = ["--", "--run-dir", "run", *site.settings(*TRIVIAL, "model.name=mine:Net")]
     job = site.submit("--extra", "hold", *arguments)
     assert "pending (JobHeldUser)" in site.type_in("status", "run").stdout
+    listed = json.loads(type_runs(site, "list", ".", "--json").stdout)
+    assert (listed["state"], listed["why"], listed["job"]) == ("waiting", "JobHeldUser", job)
+    refused = type_runs(site, "rm", "run", "--yes")
+    assert (refused.returncode, f"run waits as job {job}." in refused.stderr) == (2, True)
     module.write_text("raise SystemError('half written')\n")
     site.cluster.run("scontrol", "release", job)
     ended = site.type_in("wait", job)

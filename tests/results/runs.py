@@ -28,8 +28,13 @@ def end(reason: str, number: int = 1) -> EndLine:
 
 def epoch(number: int, accuracy: float | None, **fields: Any) -> EpochLine:
     values = {
-        "step": 27 * number, "images": 864 * number, "train_loss": 1.0 / number, "train_accuracy": 0.5, "lr": 0.1,
-        "images_per_second": 100.0, "data_wait_share": 0.0,
+        "step": 27 * number,
+        "images": 864 * number,
+        "train_loss": 1.0 / number,
+        "train_accuracy": 0.5,
+        "lr": 0.1,
+        "images_per_second": 100.0,
+        "data_wait_share": 0.0,
         **({} if accuracy is None else {"val_loss": 1 - accuracy, "val_accuracy": accuracy}),
     }
     return EpochLine(**{"epoch": number, **values, **fields})

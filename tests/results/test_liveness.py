@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.results.liveness import CLOCK_SECONDS, FileClock, is_held
+from signs_dist.results.liveness import CLOCK_SECONDS, FileClock, find_holder_elsewhere, is_held
 from tests.results.runs import hold, hold_dead
 
 
@@ -20,10 +20,16 @@ def test_a_process_of_this_machine_is_looked_up(tmp_path: Path) -> None:
     assert not is_held(tmp_path, 30.0)
 
 
+def test_a_holder_on_another_machine_is_named(tmp_path: Path) -> None:
+    assert find_holder_elsewhere(tmp_path) == ""
+    hold(tmp_path)
+    assert find_holder_elsewhere(tmp_path) == ""
+    hold(tmp_path, elsewhere=True)
+    assert find_holder_elsewhere(tmp_path) == "node7"
+
+
 @pytest.mark.parametrize(("age", "held"), [(0.0, True), (20.0, True), (40.0, False), (1e6, False), (-5.0, True)])
-def test_a_process_of_another_machine_is_judged_by_the_age_of_its_lease(
-    tmp_path: Path, age: float, held: bool
-) -> None:
+def test_a_process_of_another_machine_is_judged_by_the_age_of_its_lease(tmp_path: Path, age: float, held: bool) -> None:
     lease = hold(tmp_path, elsewhere=True)
     touched = time.time() - age
     os.utime(lease, (touched, touched))
@@ -34,9 +40,7 @@ def test_the_age_is_told_by_the_clock_of_the_file_system(tmp_path: Path, monkeyp
     hold(tmp_path, elsewhere=True)
     monkeypatch.setattr(time, "time", lambda: 12_345.0)  # this machine's clock is wrong by years
     assert is_held(tmp_path, 30.0)
-    clock = FileClock(tmp_path)
-    assert clock.doubt_seconds == 0
-    assert clock.now() > 1e9
+    assert FileClock(tmp_path).least_age((tmp_path / "lease.json").stat().st_mtime) < 30.0
 
 
 def test_where_no_file_can_be_made_the_clocks_may_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +56,17 @@ def test_where_no_file_can_be_made_the_clocks_may_differ(tmp_path: Path, monkeyp
     assert not is_held(tmp_path, 30.0)
 
 
-def test_reading_the_clock_leaves_no_file(tmp_path: Path) -> None:
-    FileClock(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_the_clock_is_read_once_and_only_if_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    real = tempfile.TemporaryFile
+
+    def make(**keywords: object) -> object:
+        made.append(keywords)
+        return real(**keywords)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", make)
+    clock = FileClock(tmp_path)
+    assert made == []
+    assert abs(clock.least_age(time.time()) - clock.least_age(time.time())) < 30.0
+    assert made == [{"dir": tmp_path}]
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind

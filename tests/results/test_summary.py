@@ -98,7 +98,9 @@ def test_the_time_left_in_the_first_epoch_is_told_by_the_heartbeat(tmp_path: Pat
     path = make_run(tmp_path / "run", START, step(10, 1))
     hold(path)
     assert summarise_run(path).seconds_left is None
-    beat = Beat(Identity(0, 1, "h", 1, "cpu", ""), "train", 1, 10, False, time.time(), 0.0, Work("training", 20, 60, ""))
+    beat = Beat(
+        Identity(0, 1, "h", 1, "cpu", ""), "train", 1, 10, False, time.time(), 0.0, Work("training", 20, 60, "")
+    )
     beat_path(path / "logs", 0).write_text(beat.to_json(), encoding="utf-8")
     assert summarise_run(path).seconds_left == pytest.approx(40 * 32 / 100)
 
@@ -120,6 +122,13 @@ def test_lines_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
         stream.write(b'{"kind": "epoch", "val_accuracy": 1e')
     summary = summarise_run(path)
     assert (summary.val_accuracy, summary.best_epoch, summary.epoch) == (0.5, 1, 2)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", '"0.7"', "true", "null"])
+def test_a_result_that_is_no_number_is_not_known(tmp_path: Path, text: str) -> None:
+    path = make_run(tmp_path / "run", START)
+    (path / "result.json").write_text(f'{{"finished": true, "test_accuracy": {text}}}', encoding="utf-8")
+    assert summarise_run(path).test_accuracy is None
 
 
 def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
