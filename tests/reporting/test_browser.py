@@ -190,6 +190,7 @@ def test_1000_classes_and_10_000_epochs_stay_usable(browser: Any, tmp_path: Path
     classes = [f"n{number:08d}" for number in range(1000)]
     run = write_run(tmp_path / "a", epochs=10_000, classes=classes, num_images=10_000, accuracy=0.7)
     write_report([run], tmp_path / "a.html")
+    assert (tmp_path / "a.html").stat().st_size < 3_000_000
     with opened(browser, tmp_path / "a.html") as window:
         wait_for_charts(window)
         header = window.locator("#split-val th", has_text="F1")
