@@ -23,6 +23,7 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.console",
     "signs_dist.results",
     "signs_dist.searching",
+    "signs_dist.reporting",
     # Photos, networks, and the numbers around them.
     "signs_dist.data",
     "signs_dist.models",

@@ -295,6 +295,8 @@ class LogConfig(Section):
     """Number of steps from one line of metrics.jsonl to the next, in addition to a line per epoch."""
     samples: bool = False
     """Write which images each step used to logs/samples-rankN.jsonl, to check that none is lost or repeated."""
+    report: bool = True
+    """Write report.html into the run folder when the run ends: finished, stopped or failed."""
 
 
 class Config(Section):

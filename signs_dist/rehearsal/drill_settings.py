@@ -24,6 +24,7 @@ def short_run_settings(config: Config, overrides: Sequence[str], world_size: int
         "train.epoch_steps": EPOCH_STEPS,
         "log.every_steps": 1,
         "log.samples": "true",
+        "log.report": "false",
         "checkpoint.every_steps": SAVE_EVERY_STEPS,
     }
     if config.train.micro_batch is None:

@@ -84,13 +84,16 @@ class RunSummary:
     result: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def summarise_run(path: Path, *, quick: bool = False, clock: FileClock | None = None) -> RunSummary:
+def summarise_run(
+    path: Path, *, quick: bool = False, clock: FileClock | None = None, is_ended: bool = False
+) -> RunSummary:
     """The summary of a run folder; whatever is missing or torn leaves its field at the default.
 
     Args:
         path: the run folder.
         quick: leave `settings` empty, which takes most of the time, for a list of hundreds of runs.
         clock: of the file system, for runs on other machines; None: it is read if it is needed.
+        is_ended: whether the last attempt has ended although its process still holds the folder: that process asks.
 
     Raises:
         UserError: metrics.jsonl or attempts.jsonl is a folder, a pipe or a device, or cannot be read.
@@ -101,7 +104,9 @@ def summarise_run(path: Path, *, quick: bool = False, clock: FileClock | None = 
     last, last_epoch, best = _read_progress(folder.metrics, _best_by(raw))
     starts = of_kind(attempts, StartLine)
     job = JobAttempt.from_mark(starts[-1].job or "") if starts else None
-    state, why = _judge(folder, result, attempts, _number(raw, "checkpoint", "takeover_seconds"), clock)
+    may_run = not is_ended and not result
+    is_running = may_run and is_held(path, _number(raw, "checkpoint", "takeover_seconds"), clock)
+    state, why = _judge(folder, result, attempts, is_running=is_running)
     num_epochs = _whole(raw.get("train"), "epochs")
     return RunSummary(
         path=path,
@@ -133,16 +138,12 @@ def takeover_seconds(path: Path) -> float:
 
 
 def _judge(
-    folder: RunFolder,
-    result: Mapping[str, Any],
-    attempts: list[AttemptLine],
-    takeover_seconds: float,
-    clock: FileClock | None,
+    folder: RunFolder, result: Mapping[str, Any], attempts: list[AttemptLine], *, is_running: bool
 ) -> tuple[State, str]:
     """The state of a run, and why it ended before it was finished."""
     if result:
         return "finished", "ended early" if result.get("stopped_early") is True else ""
-    if is_held(folder.path, takeover_seconds, clock):
+    if is_running:
         return "running", ""
     starts, ends = of_kind(attempts, StartLine), of_kind(attempts, EndLine)
     if not starts:

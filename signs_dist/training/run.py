@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import time
 import traceback
@@ -17,6 +18,7 @@ from signs_dist.config.settings import Config
 from signs_dist.environment.core_use import CoreUse, told_busy_cores
 from signs_dist.errors import CommandError, LoadingError, StoppedError
 from signs_dist.monitoring.signals import StopRequest
+from signs_dist.reporting.after_training import is_wanted, report_after_training, seconds_for
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
@@ -183,6 +185,7 @@ def _train(
         seconds = run.saver.timer.seconds
         with contextlib.suppress(CommandError, OSError):  # a full disk or a lost folder must not hide the error
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
+            _write_report(run, is_finished=reason == "finished")
 
     def end_stuck(error: LoadingError) -> None:
         write_end(f"{type(error).__name__}: {error}")
@@ -215,6 +218,18 @@ def _train(
         raise
     write_end("finished", is_saved=True)
     return result
+
+
+def _write_report(run: Run, *, is_finished: bool) -> None:
+    """Write report.html, on one process of the run. Only a finished run says where: others end with their error."""
+    config = run.stepper.prepared.config
+    if not run.folder.is_writer or not is_wanted(config.log.report, os.environ):
+        return
+    run.folder.require_held()
+    run.process.pulse.enter("write the report")
+    limit = seconds_for(is_finished=is_finished, timeout_seconds=config.processes.timeout_seconds)
+    told = report_after_training(run.folder.path, limit)
+    (run.process.screen.say if is_finished else run.process.screen.log_only)(told)
 
 
 def _tell_stop(run: Run, error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,12 @@ def colours(tmp_path: Path) -> Path:
             "benchmarks/save_stall.py",
             ["--megabytes", "1", "--repeats", "1"],
             [r"training stands still +[\d.]+ ms", r"torch.save and a flush +[\d.]+ ms"],
+        ),
+        pytest.param(
+            "benchmarks/report_opening.py",
+            ["--epochs", "2", "--repeats", "1"],
+            [r"later reports +[\d.]+ s", r"size +[\d,]+ bytes", r"opens in +[\d,]+ ms"],
+            marks=pytest.mark.skipif(shutil.which("chromium") is None, reason="type: apt-get install chromium"),
         ),
         (
             "benchmarks/waiting_threads.py",

@@ -98,6 +98,14 @@ def test_one_process_shows_a_card_for_anything_else(tmp_path: Path, capsys: pyte
     assert "ZeroDivisionError: a bug" in reasons[0]
 
 
+def test_the_card_of_one_process_stays_in_the_run_folder(tmp_path: Path) -> None:
+    """For the list of runs and the report."""
+    supervisor = make()
+    with pytest.raises(SystemExit):
+        supervisor.run(in_run(supervisor, tmp_path, RuntimeError("boom")))
+    assert [(card.kind, card.error) for card in read_failures(tmp_path)] == [("error", "RuntimeError: boom")]
+
+
 @pytest.mark.parametrize("is_stuck", [False, True])
 def test_images_that_never_come_end_the_process_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], is_stuck: bool
