@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("signs_dist.train", "train a classifier"),
     "evaluate": ("signs_dist.evaluate", "score a trained model on a split"),
     "predict": ("signs_dist.predict", "print the class of each photo"),
+    "track": ("signs_dist.track", "send a run to TensorBoard, Weights & Biases, MLflow or Trackio"),
     "build": ("signs_dist.data.build", "make a data set from photos or a zip"),
     "audit": ("signs_dist.data.audit", "find broken, repeated and unlabelled images"),
     "download": ("signs_dist.data.download", "download the published SIGNS photos"),

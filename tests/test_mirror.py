@@ -24,6 +24,10 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist": "tests/test_public_api.py",
     "signs_dist.config.section": "tests/config/test_settings.py",
     "signs_dist.data.hands.anatomy": "tests/data/hands/test_pose.py",
+    "signs_dist.tracking.mlflow": "tests/end_to_end/test_dashboards.py",
+    "signs_dist.tracking.tensorboard": "tests/end_to_end/test_dashboards.py",
+    "signs_dist.tracking.trackio": "tests/end_to_end/test_dashboards.py",
+    "signs_dist.tracking.wandb": "tests/end_to_end/test_dashboards.py",
     "signs_dist.train": "tests/training/test_run.py",
     "signs_dist.training.loop": "tests/distributed/test_step_sync.py",
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from signs_dist.config.section import (
     WEEK_SECONDS,
@@ -24,6 +24,7 @@ from signs_dist.config.section import (
     WaitSeconds,
 )
 
+Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DrawnImages = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -288,6 +289,18 @@ class LogConfig(Section):
     """Number of steps from one line of metrics.jsonl to the next, in addition to a line per epoch."""
     samples: bool = False
     """Write which images each step used to logs/samples-rankN.jsonl, to check that none is lost or repeated."""
+    to: Annotated[tuple[Dashboard, ...], Field(strict=False)] = ()
+    """Dashboards that get the run while it trains; each is an extra, as in `pip install 'signs_dist[wandb]'`."""
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("to", mode="after")
+    @classmethod
+    def _each_once(cls, value: tuple[Dashboard, ...]) -> tuple[Dashboard, ...]:
+        return tuple(dict.fromkeys(value))
 
 
 class Config(Section):
