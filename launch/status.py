@@ -45,6 +45,8 @@ def describe_progress(folder: RunFolder) -> str:
     accuracies = [line.val_accuracy for line in of_kind(lines, EpochLine) if line.val_accuracy is not None]
     if accuracies:
         words.append(f"best val {percent(max(accuracies))}")
+    if (folder.read_result() or {}).get("stopped_early"):
+        words.append("ended early")
     return ", ".join(words)
 
 

@@ -22,6 +22,7 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.run_folder",
     "signs_dist.console",
     "signs_dist.results",
+    "signs_dist.reporting",
     # Photos, networks, and the numbers around them.
     "signs_dist.data",
     "signs_dist.tracking",

@@ -194,6 +194,10 @@ class Scheduler(abc.ABC):
     def state(self, job: str) -> JobState:
         """The state of a job. Raises `UserError` where the scheduler does not answer."""
 
+    def states(self, jobs: Sequence[str]) -> dict[str, JobState]:
+        """The state of each job. Raises `UserError` where the scheduler does not answer."""
+        return {job: self.state(job) for job in jobs}
+
     def find_alive(self, jobs: Sequence[str]) -> set[str]:
         """Which of these jobs wait or run. Raises `UserError` where the scheduler does not answer."""
         return {job for job in jobs if self.state(job).is_alive}

@@ -91,6 +91,10 @@ class Slurm(Scheduler):
         """From the controller; for a job that the controller has forgotten, from the accounting if there is one."""
         return questions.ask_state(job)
 
+    def states(self, jobs: Sequence[str]) -> dict[str, JobState]:
+        """With one call of squeue for all of them. A job that the controller has forgotten has no state."""
+        return questions.ask_states(jobs)
+
     def find_alive(self, jobs: Sequence[str]) -> set[str]:
         """With one call of squeue for all of them."""
         alive = questions.find_alive(jobs)

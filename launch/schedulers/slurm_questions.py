@@ -15,6 +15,10 @@ from .base import ENDED, JobState
 
 ANSWER_SECONDS = 30.0
 """How long the controller may take to answer; without one, SLURM's commands try for minutes."""
+LIST_SECONDS = 5.0
+"""The same for a list of runs, which is of use without the answer too."""
+MOST_NAMED = 1000
+"""Of more jobs than this the numbers are not given to squeue: a command line is not that long."""
 
 
 def ask_state(job: str) -> JobState:
@@ -43,6 +47,32 @@ def find_alive(jobs: Sequence[str]) -> set[str] | None:
     lines = [line.split() for line in told.split("\n")]
     states = {name.removesuffix("_N/A"): state for name, state in (line for line in lines if len(line) == 2)}
     return {job for job in jobs if JobState(job, states.get(job, "")).is_alive}
+
+
+def ask_states(jobs: Sequence[str]) -> dict[str, JobState]:
+    """The state of each of these jobs and elements of arrays, by one question, within LIST_SECONDS.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    arrays = sorted({job.partition("_")[0] for job in jobs})
+    named = ["--jobs", ",".join(arrays)] if len(arrays) <= MOST_NAMED else []
+    told, problem = _ask(
+        *("squeue", "--noheader", "--array", "--states=all", *named, "--format=%F_%K|%T|%R"), seconds=LIST_SECONDS
+    )
+    if told is None and not _is_unknown(problem):  # unknown: the controller has forgotten all of them
+        raise UserError(f"SLURM does not answer: {problem}. Type the command again when it does.")
+    return parse_queue(jobs, told or "")
+
+
+def parse_queue(jobs: Sequence[str], text: str) -> dict[str, JobState]:
+    """The state of each job by lines such as `7_N/A|PENDING|(Resources)` and `8_3|RUNNING|node1`."""
+    states = {}
+    for fields in (line.split("|", 2) for line in text.split("\n") if line.count("|") >= 2):
+        job, why = fields[0].removesuffix("_N/A"), fields[2]
+        is_reason = why.startswith("(")
+        states[job] = JobState(job, fields[1], why.strip("()") if is_reason else "", "" if is_reason else why)
+    return {job: states.get(job, JobState(job, "")) for job in jobs}
 
 
 def parse_job(job: str, text: str) -> JobState:
@@ -147,19 +177,19 @@ def _run(*command: str) -> str | None:
     return _ask(*command)[0]
 
 
-def _ask(*command: str) -> tuple[str | None, str]:
-    """(what a command of SLURM's says, or None; what is wrong)."""
+def _ask(*command: str, seconds: float = ANSWER_SECONDS) -> tuple[str | None, str]:
+    """(what a command of SLURM's says within some seconds, or None; what is wrong)."""
     try:
         ended = subprocess.run(
             command,
             env=question_environment(os.environ),
             capture_output=True,
             text=True,
-            timeout=ANSWER_SECONDS,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return None, f"{command[0]} found no controller within {ANSWER_SECONDS:g} s"
+        return None, f"{command[0]} found no controller within {seconds:g} s"
     except OSError as error:
         return None, f"{command[0]}: {error.strerror}"
     problem = " ".join((ended.stderr or ended.stdout).split())  # "Job 7_0 not found" comes on standard output

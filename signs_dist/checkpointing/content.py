@@ -63,7 +63,7 @@ def find_faults(content: Mapping[str, Any]) -> list[str]:
     faults = []
     for name, check in _CHECKS.items():
         if name not in content:
-            faults.append(f"it has no {name}")
+            faults += [] if name in _SINCE_LATER else [f"it has no {name}"]
         elif fault := check(content[name]):
             faults.append(_join(name, fault))
     return faults or list(_find_contradictions(content))
@@ -159,6 +159,10 @@ def _check_best(value: Any) -> str:
         return ""
     # The loss of an epoch is infinite or NaN if a sample's is.
     return _check_fields(value, {"epoch": _whole(1), "accuracy": _number(0, 1), "loss": _check_float})
+
+
+def _check_share(value: Any) -> str:
+    return "" if value is None else _number(0, 1)(value)
 
 
 def _check_float(value: Any) -> str:
@@ -288,10 +292,13 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "learning_rate": _number(0.0, LARGEST_RATE),
     "sums": _check_sums,
     "best": _check_best,
+    "best_macro_f1": _check_share,
     "train_seconds": _number(),
     "saved_at": _number(),
 }
 """Each entry of a content, and what is wrong with it: the end of a sentence, or "" if nothing is."""
+_SINCE_LATER = ("best_macro_f1",)
+"""Entries that checkpoints of earlier releases do not have."""
 
 
 def _find_contradictions(content: Mapping[str, Any]) -> Iterator[str]:

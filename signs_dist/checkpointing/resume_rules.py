@@ -21,7 +21,10 @@ FREE = (
     *("evaluate.batch", "processes.", "checkpoint.", "log."),
 )
 """Settings that do not change the weights, so they may differ between attempts. A dot at the end means a section."""
-NOT_IN_TRIAL = ("optim.", "schedule.", "ema.", "train.epochs")
+NOT_IN_TRIAL = (
+    *("optim.", "schedule.", "ema.", "train.epochs", "train.patience", "train.final_weights"),
+    "evaluate.best_by",
+)
 """Settings that change the weights, but not what the model computes for the first micro-batch."""
 DATA = "data"
 """The name by which --accept-change accepts other images."""
@@ -149,7 +152,8 @@ def changes_of_result(differences: Mapping[str, tuple[Any, Any]]) -> dict[str, t
 def is_result_of(folder: RunFolder, config: Config, accepted: Collection[str]) -> bool:
     """Whether a run is finished, and its result is of this config.
 
-    False for a finished run that is to be trained further: `train.epochs` is larger than it was, and that is accepted.
+    False for a finished run that is to be trained further: `train.epochs` is larger than it was, or `train.patience` is
+    where the run has ended early, and that is accepted.
 
     Raises:
         UserError: the run is finished, and its result is of other settings.
@@ -163,16 +167,25 @@ def is_result_of(folder: RunFolder, config: Config, accepted: Collection[str]) -
     differences = changes_of_result(changed_settings(before.model_dump(mode="json"), config))
     if not differences:
         return True
-    if config.train.epochs > before.train.epochs:
+    result = folder.read_result() or {}
+    ended_early = result.get("stopped_early") is True
+    is_longer = config.train.epochs > before.train.epochs
+    if is_longer or (ended_early and _is_more_patient(before.train.patience, config.train.patience)):
         refuse_changes(differences, accepted, data=None)
         return False
-    num_epochs = before.train.epochs
+    num_epochs = result.get("epochs_trained", before.train.epochs)
     done = f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
+    longer = "train.epochs or train.patience" if ended_early else "train.epochs"
     raise UserError(
         f"these settings differ from the saved run: {'; '.join(describe_changes(differences))}. The run is finished "
         f"after {done}, and they can no longer change it. Restore them, or choose another --run-dir. Only a larger "
-        f"train.epochs trains it further."
+        f"{longer} trains it further."
     )
+
+
+def _is_more_patient(before: int | None, now: int | None) -> bool:
+    """Whether `train.patience` is larger than it was; None is the largest."""
+    return before is not None and (now is None or now > before)
 
 
 def finished_line(run_path: Path) -> str:

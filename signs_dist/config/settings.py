@@ -24,6 +24,7 @@ from signs_dist.config.section import (
     WaitSeconds,
 )
 
+BestBy = Literal["accuracy", "loss", "macro_f1"]
 Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DrawnImages = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -229,6 +230,10 @@ class TrainConfig(Section):
 
     epochs: Count = 20
     """Passes over the training images."""
+    patience: Count | None = None
+    """End after so many epochs without a better validation, see evaluate.best_by. null: train all epochs."""
+    final_weights: Literal["last", "best"] = "last"
+    """Which weights model.pt holds: those after the last epoch, or those of the best epoch, see evaluate.best_by."""
     global_batch: Count = 32
     """Images per optimizer step, summed over all processes. There is no batch size per GPU."""
     micro_batch: Count | None = None
@@ -254,6 +259,8 @@ class EvaluateConfig(Section):
     """Average the predictions for each image and its mirror image. It takes twice the time."""
     every_epochs: Count = 1
     """Number of epochs from one validation to the next. The last epoch is always validated."""
+    best_by: BestBy = "accuracy"
+    """Which epoch is the best on the validation images: by accuracy, loss, or macro_f1, the classes' mean F1 score."""
 
 
 class ProcessesConfig(Section):
@@ -289,6 +296,8 @@ class LogConfig(Section):
     """Number of steps from one line of metrics.jsonl to the next, in addition to a line per epoch."""
     samples: bool = False
     """Write which images each step used to logs/samples-rankN.jsonl, to check that none is lost or repeated."""
+    report: bool = True
+    """Write report.html into the run folder when the run ends: finished, stopped or failed."""
     to: Annotated[tuple[Dashboard, ...], Field(strict=False)] = ()
     """Dashboards that get the run while it trains; each is an extra, as in `pip install 'signs_dist[wandb]'`."""
 

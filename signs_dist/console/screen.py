@@ -313,6 +313,18 @@ def percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as `1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
+    whole = round(seconds)
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as lines of text with aligned columns. All rows have the same number of cells."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]

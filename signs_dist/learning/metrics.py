@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from signs_dist.results.intervals import wilson_interval
+
 NUM_WAITING = 16
 """Batches that are counted together: counting one costs as much as counting many."""
 LOSS_UNITS = 2**24
@@ -127,20 +129,20 @@ class Score:
         hits = np.diagonal(self.confusion)
         return [int(hit) / int(total) if total else math.nan for hit, total in zip(hits, totals, strict=True)]
 
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 score of the classes that have images, 0..1; NaN without images.
 
-def wilson_interval(num_correct: int, num_images: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """The Wilson score interval of a share: (low, high) in 0..1, at 95 % by default; (0, 1) without images.
-
-    (Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.)
-    """
-    if num_images == 0:
-        return 0.0, 1.0
-    share = num_correct / num_images
-    spread = z * z / num_images
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / num_images + spread / (4 * num_images)) / (1 + spread)
-    # Rounding must not put 0 of 7 outside its own interval.
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+        The F1 score of a class is 2 · TP / (2 · TP + FP + FN): TP of its images were predicted as it, FN were not, and
+        FP images of other classes were. A class without images has no recall, and no share in the mean; an image that
+        was taken for it is a miss of the image's own class. (Sokolova and Lapalme, "A systematic analysis of
+        performance measures for classification tasks", 2009; scikit-learn: f1_score with average="macro" and
+        labels=np.unique(y_true).)
+        """
+        hits, totals, taken = np.diagonal(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        rows = [row for row in range(len(totals)) if totals[row]]
+        scores = [2 * int(hits[row]) / (int(totals[row]) + int(taken[row])) for row in rows]
+        return math.fsum(scores) / len(scores) if scores else math.nan
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.int64]]:

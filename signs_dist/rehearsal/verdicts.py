@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from signs_dist.errors import CheckpointError
+from signs_dist.results.predictions import predictions_path
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine, to_fields
 from signs_dist.run_folder.sample_log import find_repeated, read_samples
 
 MEASURED = ("images_per_second", "data_wait_share", "stall_seconds", "last_write_seconds")
 """Numbers of metrics.jsonl that depend on the machine's speed."""
-COMPARED = ("weights_sha256", "val_loss", "val_confusion", "best_epoch", "steps")
+COMPARED = ("weights_sha256", "weights", "val_loss", "val_confusion", "best_epoch", "steps", "stopped_early")
 """Numbers of result.json that a kill must not change."""
 
 
@@ -47,11 +48,12 @@ def compare_with_whole(whole: RunFolder, killed: RunFolder, number: int, *, is_b
     differences = [
         *_compare_samples(whole, killed, is_balanced=is_balanced),
         *_compare_metrics(whole, killed),
+        *_compare_predictions(whole, killed),
         *_find_broken_checkpoints(killed),
         *(
-            f"{name}: {results[0][name]} → {results[1][name]}"
+            f"{name}: {results[0].get(name)} → {results[1].get(name)}"
             for name in COMPARED
-            if results[0][name] != results[1][name]
+            if results[0].get(name) != results[1].get(name)
         ),
     ]
     return Verdict(number, len(read_samples(whole.logs)), results[1]["weights_sha256"], differences)
@@ -92,6 +94,14 @@ def _compare_metrics(whole: RunFolder, killed: RunFolder) -> Iterator[str]:
         yield f"other metrics: {json.dumps(different[0])} → {json.dumps(different[1])}"
     elif len(expected) != len(found):
         yield f"other metrics: {len(expected)} lines → {len(found)}"
+
+
+def _compare_predictions(whole: RunFolder, killed: RunFolder) -> Iterator[str]:
+    for split in ("val", "test"):
+        paths = [predictions_path(folder.path, split) for folder in (whole, killed)]
+        expected, found = (path.read_bytes() if path.exists() else None for path in paths)
+        if expected != found:
+            yield f"other predictions: {paths[0].name}"
 
 
 def _read_metrics(folder: RunFolder) -> list[dict[str, Any]]:

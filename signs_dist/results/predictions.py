@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from signs_dist.run_folder.lines import read_lines
+from signs_dist.run_folder.lines import parse, read_lines
 
+Probabilities = Sequence[float] | Mapping[int, float]
+"""The probabilities of an image, 0..1: those of all classes, or class → probability of those that are kept."""
 VERSION = 1
 """The version of the file."""
 MOST_CLASSES_IN_FULL = 100
@@ -78,22 +81,48 @@ def predictions_path(run_path: Path, split: str) -> Path:
     return run_path / f"predictions-{split}.jsonl"
 
 
-def to_text(header: PredictionsHeader, predictions: Iterable[tuple[str, int, Sequence[float]]]) -> str:
-    """The text of a file: the header, and a line for each (file, class, probabilities of all classes)."""
+def to_text(header: PredictionsHeader, predictions: Iterable[tuple[str, int, Probabilities]]) -> str:
+    """The text of a file: the header, and a line for each (file, class, probabilities).
+
+    Probabilities are written with 6 digits. An image whose probabilities are no finite numbers, as those of a network
+    that has diverged, has null instead of them, and `read_predictions` omits it.
+    """
     fields = {"kind": "header", "version": VERSION} | dataclasses.asdict(header)
     lines = [json.dumps(fields, ensure_ascii=False)]
     for file, label, probabilities in predictions:
-        line = {"file": file, "label": label, "probabilities": _kept(label, probabilities)}
-        lines.append(json.dumps(line, ensure_ascii=False))
+        name = json.dumps(file, ensure_ascii=False)
+        lines.append(f'{{"file": {name}, "label": {label}, "probabilities": {_kept(label, probabilities)}}}')
     return "".join(f"{line}\n" for line in lines)
 
 
-def _kept(label: int, probabilities: Sequence[float]) -> list[float] | dict[str, float]:
-    rounded = [float(f"{value:.6g}") for value in probabilities]
-    if len(rounded) <= MOST_CLASSES_IN_FULL:
-        return rounded
-    order = sorted(range(len(rounded)), key=lambda number: (-rounded[number], number))
-    return {str(number): rounded[number] for number in sorted({*order[:NUM_KEPT], label})}
+def _kept(label: int, probabilities: Probabilities) -> str:
+    """The JSON of an image's probabilities. Not by `json`, which takes three times as long for many classes."""
+    if isinstance(probabilities, Mapping):
+        kept = probabilities
+    elif len(probabilities) <= MOST_CLASSES_IN_FULL:
+        is_finite = math.isfinite(sum(probabilities))
+        return f"[{', '.join(map(_number, probabilities))}]" if is_finite else "null"
+    else:
+        order = sorted(range(len(probabilities)), key=lambda number: (-probabilities[number], number))
+        kept = {number: probabilities[number] for number in {*order[:NUM_KEPT], label}}
+    if not math.isfinite(sum(kept.values())):
+        return "null"
+    return "{" + ", ".join(f'"{number}": {_number(kept[number])}' for number in sorted(kept)) + "}"
+
+
+_number = "{:.6g}".format
+
+
+def read_header(path: Path) -> PredictionsHeader | None:
+    """The header of a file; None if the file is missing, or its header is unreadable or of a later version."""
+    if not path.is_file():  # to open a pipe would wait for a writer
+        return None
+    try:
+        with path.open("rb") as stream:
+            line = parse(stream.readline())
+    except OSError:
+        return None
+    return _read_header(line) if line is not None else None
 
 
 def read_predictions(path: Path) -> tuple[PredictionsHeader, list[Prediction]] | None:

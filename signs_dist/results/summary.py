@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import platform
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from signs_dist.config.reading import load_config
-from signs_dist.config.section import flatten
-from signs_dist.errors import UserError
+from signs_dist.environment.slurm_job import JobAttempt
+from signs_dist.monitoring.beats import Beat, read_beats
 from signs_dist.monitoring.failure_card import first_line, read_failures
 from signs_dist.monitoring.root_cause import find_root_cause
+from signs_dist.results.liveness import FileClock, is_held
+from signs_dist.results.run_settings import read_raw_settings, read_settings
 from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.holder import Holder
-from signs_dist.run_folder.lease import NAME as LEASE
-from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, SaveLine, StartLine, of_kind
+from signs_dist.run_folder.lines import parse, read_raw_lines
+from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, StartLine, StepLine, of_kind, parse_line
 
-State = Literal["running", "waiting", "stopped", "failed", "finished", "not begun"]
-"""running: a process holds the folder. waiting: its SLURM job has not begun. stopped: it ended by a signal before the
-run was finished. failed: it ended by an error, or was killed. not begun: nothing was trained."""
+State = Literal["running", "waiting", "stopped", "failed", "finished", "not begun", "partly removed", "unreadable"]
+"""running: a process holds the folder, or its SLURM job runs. waiting: its SLURM job has not begun. stopped: it ended
+by a signal before the run was finished. failed: it ended by an error, or was killed. not begun: nothing was trained.
+partly removed: an interrupted `runs rm` left it. unreadable: the folder, or one of its files, cannot be read."""
+TAKEOVER_SECONDS = 30.0
+"""`checkpoint.takeover_seconds` of a run whose config cannot be read: the setting's default."""
+FRESH_SECONDS = 30.0
+"""An older heartbeat says nothing about the time that is left."""
+_ACCURACY = re.compile(rb'"val_accuracy": ?([-+.0-9eE]+)')
+_STOPPED = ("stopped by ", "StoppedError: ", "StoppedBySignal: ", "KeyboardInterrupt: ")
 
 
+# Many members: one for each fact that tables, reports and searches show of a run.
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """One run.
@@ -30,7 +39,8 @@ class RunSummary:
     Attributes:
         path: the run folder.
         state: what the run does now.
-        why: the reason of the last attempt's end, for a run that stopped or failed; else "".
+        why: the reason of the last attempt's end, for a run that stopped or failed; for a run that waits, why it waits;
+            else "".
         epoch: of the last line of metrics.jsonl, from 1; 0 before the first line.
         num_epochs: `train.epochs`; None if config.yaml cannot be read.
         step: number of steps since the start of the run.
@@ -39,11 +49,13 @@ class RunSummary:
         val_loss: at that epoch.
         test_accuracy: of the finished run; None without a test split.
         images_per_second: of the last line.
+        seconds_left: of a running run, at the speed of the last line; None where it is not known.
         num_attempts: how many attempts have started.
         where: the host of the last attempt; "" before the first.
+        job: id of the SLURM job of the last attempt; "" without one.
         started: when the first attempt started, in UTC as ISO 8601; "" before.
         is_exact: whether the run is in exact mode.
-        data: the name of the data set, from the manifest; "" without one.
+        data: the name of the data set, from the result; "" without one.
         settings: every setting by its dotted key, as `train.epochs`; empty if it cannot be read.
         result: result.json of a finished run, else empty.
     """
@@ -59,8 +71,10 @@ class RunSummary:
     val_loss: float | None = None
     test_accuracy: float | None = None
     images_per_second: float | None = None
+    seconds_left: float | None = None
     num_attempts: int = 0
     where: str = ""
+    job: str = ""
     started: str = ""
     is_exact: bool = False
     data: str = ""
@@ -68,68 +82,139 @@ class RunSummary:
     result: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def summarise_run(path: Path) -> RunSummary:
-    """The summary of a run folder; whatever is missing or torn leaves its field at the default."""
+def summarise_run(
+    path: Path, *, quick: bool = False, clock: FileClock | None = None, is_ended: bool = False
+) -> RunSummary:
+    """The summary of a run folder; whatever is missing or torn leaves its field at the default.
+
+    Args:
+        path: the run folder.
+        quick: leave `settings` empty, which takes most of the time, for a list of hundreds of runs.
+        clock: of the file system, for runs on other machines; None: it is read if it is needed.
+        is_ended: whether the last attempt has ended although its process still holds the folder: that process asks.
+
+    Raises:
+        UserError: metrics.jsonl or attempts.jsonl is a folder, a pipe or a device, or cannot be read.
+    """
     folder = RunFolder(path)
+    raw = read_raw_settings(folder.config)
     result, attempts = folder.read_result() or {}, folder.read_attempts()
-    settings = _read_settings(folder)
-    lines = [line for line in folder.read_metrics() if not isinstance(line, SaveLine)]
-    last = lines[-1] if lines else None
-    best = max(
-        (line for line in of_kind(lines, EpochLine) if line.val_accuracy is not None),
-        key=lambda line: (line.val_accuracy or 0.0, -line.epoch),
-        default=None,
-    )
+    last, last_epoch, best = _read_progress(folder.metrics)
     starts = of_kind(attempts, StartLine)
-    state, why = _judge(folder, result, attempts)
+    job = JobAttempt.from_mark(starts[-1].job or "") if starts else None
+    may_run = not is_ended and not result
+    is_running = may_run and is_held(path, _number(raw, "checkpoint", "takeover_seconds"), clock)
+    state, why = _judge(folder, result, attempts, is_running=is_running)
+    num_epochs = _whole(raw.get("train"), "epochs")
+    test_accuracy = result.get("test_accuracy")
     return RunSummary(
         path=path,
         state=state,
         why=why,
         epoch=last.epoch if last else 0,
-        num_epochs=settings.get("train.epochs"),
+        num_epochs=num_epochs,
         step=last.step if last else 0,
         val_accuracy=best.val_accuracy if best else None,
         best_epoch=best.epoch if best else None,
         val_loss=best.val_loss if best else None,
-        test_accuracy=result.get("test_accuracy"),
+        test_accuracy=float(test_accuracy) if isinstance(test_accuracy, (int, float)) else None,
         images_per_second=last.images_per_second if last else None,
+        seconds_left=_find_seconds_left(folder, last, last_epoch, num_epochs) if state == "running" else None,
         num_attempts=len(starts),
         where=starts[-1].host if starts else "",
+        job=job.job if job else "",
         started=starts[0].time if starts else "",
-        is_exact=settings.get("exact") is True,
+        is_exact=raw.get("exact") is True,
         data=str(result.get("data", "")),
-        settings=settings,
+        settings={} if quick else read_settings(raw),
         result=result,
     )
 
 
-def _judge(folder: RunFolder, result: dict[str, Any], attempts: list[AttemptLine]) -> tuple[State, str]:
+def takeover_seconds(path: Path) -> float:
+    """`checkpoint.takeover_seconds` of a run folder."""
+    return _number(read_raw_settings(RunFolder(path).config), "checkpoint", "takeover_seconds")
+
+
+def _judge(
+    folder: RunFolder, result: Mapping[str, Any], attempts: list[AttemptLine], *, is_running: bool
+) -> tuple[State, str]:
     """The state of a run, and why it ended before it was finished."""
     if result:
         return "finished", ""
-    if is_held(folder.path):
+    if is_running:
         return "running", ""
     starts, ends = of_kind(attempts, StartLine), of_kind(attempts, EndLine)
     if not starts:
         return "not begun", ""
-    card = find_root_cause(read_failures(folder.logs))
-    if card is not None:
-        return "failed", first_line(card.error)
     if ends and ends[-1].attempt == starts[-1].attempt:
-        is_stop = ends[-1].reason.startswith("SIG")
-        return ("stopped" if is_stop else "failed"), ends[-1].reason
-    return "failed", "killed"
+        reason = first_line(ends[-1].reason)
+        if reason.startswith(("SIG", *_STOPPED)):
+            return "stopped", re.sub(r"^\w+Error: ", "", reason)
+        card = find_root_cause(read_failures(folder.logs))
+        return "failed", first_line(card.error) if card is not None else reason
+    card = find_root_cause(read_failures(folder.logs))
+    return "failed", first_line(card.error) if card is not None else "killed"
 
 
-def is_held(path: Path) -> bool:
-    """Whether a process holds a run folder, as far as this machine can see: it runs here, or runs elsewhere."""
-    host = platform.node()
-    holder = Holder.read(path / LEASE)
-    return holder is not None and not holder.is_gone(host)
+def _read_progress(metrics: Path) -> tuple[StepLine | None, EpochLine | None, EpochLine | None]:
+    """The last line on a step, the last line on an epoch, and the line on the first epoch with the best accuracy.
+
+    Only these lines are parsed as JSON: a long run has tens of thousands.
+    """
+    lines = [line for _, line in read_raw_lines(metrics)]
+    last: StepLine | None = None
+    last_epoch: EpochLine | None = None
+    for line in reversed(lines):
+        record = parse_line(parse(line) or {}, (StepLine, EpochLine))
+        last = last or record
+        if isinstance(record, EpochLine):
+            last_epoch = record
+            break
+    scored = [(float(found[1]), number) for number, line in enumerate(lines) if (found := _find_accuracy(line))]
+    for _, number in sorted(scored, key=lambda each: (-each[0], each[1])):
+        if (best := parse_line(parse(lines[number]) or {}, (EpochLine,))) is not None:
+            return last, last_epoch, best
+    return last, last_epoch, None
 
 
-def _read_settings(folder: RunFolder) -> dict[str, Any]:
-    with contextlib.suppress(UserError):
-        return dict(flatten(load_config(folder.config)))
-    return {}
+def _find_accuracy(line: bytes) -> re.Match[bytes] | None:
+    found = _ACCURACY.search(line)
+    with contextlib.suppress(ValueError):
+        return found if found and float(found[1]) >= 0 else None
+    return None
+
+
+def _find_seconds_left(
+    folder: RunFolder, last: StepLine | None, last_epoch: EpochLine | None, num_epochs: int | None
+) -> float | None:
+    """Seconds until the last step, at the speed of the last line; None where speed or length are not known yet."""
+    if last is None or not last.images_per_second or not last.step:
+        return None
+    done, total = last.step, 0.0
+    if last_epoch is not None and num_epochs is not None and last_epoch.epoch:
+        total = last_epoch.step / last_epoch.epoch * num_epochs
+    work = _training_work(read_beats(folder.logs).get(0))
+    if work is not None:
+        done, total = max(done, work[0]), work[1]
+    seconds_per_step = last.images / last.step / last.images_per_second
+    return max(0.0, total - done) * seconds_per_step if total else None
+
+
+def _training_work(beat: Beat | None) -> tuple[int, int] | None:
+    """(steps done, all steps) by the heartbeat of rank 0."""
+    if beat is None or beat.work is None or beat.work.what != "training" or beat.work.total <= 0:
+        return None
+    return beat.work.done, beat.work.total
+
+
+def _whole(section: Any, name: str) -> int | None:
+    value = section.get(name) if isinstance(section, Mapping) else None
+    return value if type(value) is int else None
+
+
+def _number(raw: Mapping[str, Any], section: str, name: str) -> float:
+    values = raw.get(section)
+    value: Any = values.get(name) if isinstance(values, Mapping) else None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number else TAKEOVER_SECONDS

@@ -4,8 +4,10 @@ config.yaml      every setting; --config reads it back
 manifest.json    command, versions, commit, data, host, devices
 metrics.jsonl    a line per epoch and per N steps
 attempts.jsonl   a line at each start and each end
+training-images… the first training images as the network sees them, and their names
 checkpoints/     the newest states of the run and the best, each with its SHA-256
 model.pt         final weights
+predictions-…    what these weights say about each image of a split; before the end, those of the best epoch so far
 result.json      final numbers; the run is finished if and only if they can be read
 logs/            the output of each process
 """
@@ -103,7 +105,7 @@ class RunFolder:
         return value if isinstance(value, dict) and value.get("finished") is True else None
 
     def set_result_aside(self) -> list[Path]:
-        """Rename the result and the final weights of a run that is trained further. Returns their new paths.
+        """Rename result, final weights and predictions of a run that is trained further. Returns their new paths.
 
         The result comes first: from then on the run is not finished.
         """
@@ -111,9 +113,10 @@ class RunFolder:
         if result is None or not self.is_writer:
             return []
         self.require_held()
-        mark = f"{result.get('epochs', 'earlier')}-epochs"
+        mark = f"{result.get('epochs_trained', result.get('epochs', 'earlier'))}-epochs"
         moved = []
-        for path in (self.result, self.model):
+        predictions = (self.path / f"predictions-{split}.jsonl" for split in ("val", "test"))
+        for path in (self.result, self.model, *predictions):
             with contextlib.suppress(FileNotFoundError):
                 moved.append(path.replace(path.with_stem(f"{path.stem}-{mark}")))
         return moved

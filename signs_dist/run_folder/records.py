@@ -43,12 +43,16 @@ class StepLine:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpochLine(StepLine):
-    """A line of metrics.jsonl at the end of an epoch; `val_…` are None if the epoch was not validated."""
+    """A line of metrics.jsonl at the end of an epoch; `val_…` are None if the epoch was not validated.
+
+    `val_macro_f1` is also None in lines of earlier releases, and `val_loss` if the loss is not a finite number.
+    """
 
     KEY: ClassVar = ("kind", "epoch")
 
     val_loss: float | None = None
     val_accuracy: float | None = None
+    val_macro_f1: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,7 +152,7 @@ METRICS_KINDS: tuple[type[MetricsLine], ...] = (StepLine, EpochLine, SaveLine)
 """The kinds of line in metrics.jsonl."""
 ATTEMPT_KINDS: tuple[type[AttemptLine], ...] = (StartLine, EndLine, RequeueLine)
 """The kinds of line in attempts.jsonl."""
-OMITTED_IF_NONE = ("val_loss", "val_accuracy", "last_write_seconds", "job")
+OMITTED_IF_NONE = ("val_loss", "val_accuracy", "val_macro_f1", "last_write_seconds", "job")
 """Fields that a line omits if they are None."""
 
 

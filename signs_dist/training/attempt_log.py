@@ -18,6 +18,7 @@ from signs_dist.run_folder.folder import RunFolder, timestamp
 from signs_dist.run_folder.lines import parse, read_raw_lines
 from signs_dist.run_folder.records import EndLine, StartLine
 from signs_dist.run_folder.sample_log import keep_samples
+from signs_dist.training.prediction_files import drop_later_predictions
 from signs_dist.training.run_state import RunState
 
 _NO_START = tuple(b'{"event": "' + kind for kind in (b"e", b"r"))
@@ -54,7 +55,7 @@ def begin_attempt(folder: RunFolder, context: Context, run_state: RunState) -> S
 
 
 def wind_back(folder: RunFolder, plan: EpochPlan, run_state: RunState, saved_at: float | None) -> None:
-    """Drop the lines after the checkpoint from metrics.jsonl and the sample logs, and end a killed attempt's log.
+    """Drop what comes after the checkpoint from metrics, sample logs and predictions; end a killed attempt's log.
 
     Args:
         folder: the run folder.
@@ -69,6 +70,7 @@ def wind_back(folder: RunFolder, plan: EpochPlan, run_state: RunState, saved_at:
         folder.add(end_of_killed(earlier[-1], last_progress, saved_at))
     folder.keep_lines(folder.metrics, lambda line: is_before(line, cursor, run_state.steps_done))
     keep_samples(folder.logs, lambda place: is_sample_before(place, cursor))
+    drop_later_predictions(folder, run_state.steps_done)
     clear_failures(folder.logs)
 
 

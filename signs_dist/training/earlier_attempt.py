@@ -179,6 +179,8 @@ class EarlierAttempt:
         what = f"{place}, images {run_state.images:,}, lr {rates}{best}"
         if run_state.steps_done >= run_state.num_steps:
             what = f"attempt {attempt}: all {run_state.num_steps:,} steps are done, the result was not written{best}"
+        elif run_state.has_ended_early:
+            what = f"attempt {attempt}: the run ended early after {run_state.cursor}, the result was not written{best}"
         return [("again", what), ("from", str(self.path))]
 
 

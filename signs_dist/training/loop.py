@@ -29,6 +29,7 @@ from signs_dist.learning.losses import LossFunction
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import clip_gradients, set_learning_rate
 from signs_dist.learning.precision import Precision
+from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.trainable import set_training_mode
 from signs_dist.monitoring.pulse import Pulse
@@ -260,14 +261,25 @@ def train_step(
 
 
 @torch.inference_mode()
-def evaluate(forward: nn.Module, batches: Iterable[Batch], prepare: ImagePreparer, num_classes: int) -> RunningSums:
-    """Losses and hits of an `EvaluationForward` over all batches, in eval mode. The caller sums over processes."""
+def evaluate(
+    forward: nn.Module,
+    batches: Iterable[Batch],
+    prepare: ImagePreparer,
+    num_classes: int,
+    kept: KeptProbabilities | None = None,
+) -> RunningSums:
+    """Losses and hits of an `EvaluationForward` over all batches, in eval mode. The caller sums over processes.
+
+    `kept` gets the probabilities of each image, in the order of the batches.
+    """
     forward.eval()
     sums = RunningSums(num_classes, prepare.device)
     for batch in batches:
         images, labels = prepare(batch)
         losses, logits = forward(images, labels)
         sums.add(losses, logits, labels)
+        if kept is not None:
+            kept.add(logits, labels)
     return sums
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import time
 import traceback
@@ -17,6 +18,7 @@ from signs_dist.config.settings import Config
 from signs_dist.environment.core_use import CoreUse, told_busy_cores
 from signs_dist.errors import CommandError, LoadingError, StoppedError
 from signs_dist.monitoring.signals import StopRequest
+from signs_dist.reporting.after_training import is_wanted, report_after_training, seconds_for
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
@@ -34,11 +36,12 @@ from signs_dist.training.exact_trial import require_exact, second_process
 from signs_dist.training.falling_back import fall_back, set_broken_aside
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
-from signs_dist.training.run_state import RunState
+from signs_dist.training.run_state import RunState, make_run_state
 from signs_dist.training.saver import Saver
 from signs_dist.training.stepper import Stepper
 from signs_dist.training.supervisor import Supervisor
 from signs_dist.training.trainer import Trainer
+from signs_dist.training.training_images import write_training_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +144,8 @@ def _make_run(
     stop = StopRequest(is_alone=process.strategy.world_size == 1)
     saver = Saver(folder, config.checkpoint, process, last_write_seconds=earlier.last_write_seconds)
     stepper = Stepper(prepared, process, wishes=(lambda: stop.is_set, saver.timer.is_due))
-    return Run(folder, process, stepper, RunState(prepared.plan, config.train.epochs), saver, stop, command)
+    run_state = make_run_state(prepared)
+    return Run(folder, process, stepper, run_state, saver, stop, command)
 
 
 def _begin(run: Run, earlier: EarlierAttempt) -> int:
@@ -183,6 +187,7 @@ def _train(
         seconds = run.saver.timer.seconds
         with contextlib.suppress(CommandError, OSError):  # a full disk or a lost folder must not hide the error
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
+            _write_report(run, is_finished=reason == "finished")
 
     def end_stuck(error: LoadingError) -> None:
         write_end(f"{type(error).__name__}: {error}")
@@ -191,6 +196,8 @@ def _train(
     if supervisor.may_end_process:
         run.stepper.when_loading_is_stuck(end_stuck)
     try:
+        if run.run_state.steps_done == 0:
+            write_training_images(run.folder, run.stepper, run.process)
         result = trainer.train(started)
     except BaseException as error:
         is_stopped = isinstance(error, (KeyboardInterrupt, StoppedError))
@@ -210,6 +217,18 @@ def _train(
         raise
     write_end("finished", is_saved=True)
     return result
+
+
+def _write_report(run: Run, *, is_finished: bool) -> None:
+    """Write report.html, on one process of the run. Only a finished run says where: others end with their error."""
+    config = run.stepper.prepared.config
+    if not run.folder.is_writer or not is_wanted(config.log.report, os.environ):
+        return
+    run.folder.require_held()
+    run.process.pulse.enter("write the report")
+    limit = seconds_for(is_finished=is_finished, timeout_seconds=config.processes.timeout_seconds)
+    told = report_after_training(run.folder.path, limit)
+    (run.process.screen.say if is_finished else run.process.screen.log_only)(told)
 
 
 def _tell_stop(run: Run, error: BaseException) -> None:

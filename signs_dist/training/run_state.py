@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from signs_dist.checkpointing import tensors
 from signs_dist.checkpointing.content import FORMAT
 from signs_dist.checkpointing.fitting import Expected, find_misfits, resumes_optimizer
 from signs_dist.checkpointing.store import Cursor
+from signs_dist.config.settings import BestBy
 from signs_dist.data.plan import EpochPlan
 from signs_dist.errors import UserError
 from signs_dist.learning.metrics import RunningSums, Score
@@ -27,15 +29,52 @@ from signs_dist.training.stepper import Stepper
 
 @dataclasses.dataclass(frozen=True)
 class Best:
-    """The best epoch so far, by validation accuracy, then by loss. `epoch` counts from 1."""
+    """The best epoch so far on the validation split.
+
+    Attributes:
+        epoch: from 1.
+        accuracy, loss, macro_f1: its numbers. `macro_f1` is None in checkpoints of earlier releases.
+    """
 
     epoch: int
     accuracy: float
     loss: float
+    macro_f1: float | None = None
 
-    def is_beaten_by(self, score: Score) -> bool:
-        """Whether `score` is better."""
-        return (score.accuracy, -score.loss) > (self.accuracy, -self.loss)
+    @classmethod
+    def from_score(cls, epoch: int, score: Score) -> Best:
+        """The epoch with this score."""
+        return cls(epoch, score.accuracy, score.loss, score.macro_f1)
+
+    def is_beaten_by(self, score: Score, best_by: BestBy = "accuracy") -> bool:
+        """Whether `score` is better by `best_by`; if that is equal, by the loss, or for the loss by the accuracy."""
+        return self.from_score(self.epoch, score)._rank(best_by) > self._rank(best_by)
+
+    def _rank(self, best_by: BestBy) -> tuple[float, float]:
+        """The larger, the better. What is unknown or not a number is worse than every number."""
+        loss = -math.inf if math.isnan(self.loss) else -self.loss
+        if best_by == "loss":
+            return loss, self.accuracy
+        if best_by == "macro_f1":
+            return (-1.0 if self.macro_f1 is None else self.macro_f1), loss
+        return self.accuracy, loss
+
+
+def is_out_of_patience(cursor: Cursor, best: Best | None, patience: int | None, every_epochs: int) -> bool:
+    """Whether a run ends early here: at a validated epoch's end, `patience` epochs or more after its best epoch.
+
+    It is decided by the place and the best epoch alone, which each checkpoint has, so that a resumed run ends where it
+    would have ended without the interruption.
+
+    Args:
+        cursor: the place of the run.
+        best: the best epoch so far.
+        patience: `train.patience`.
+        every_epochs: `evaluate.every_epochs`.
+    """
+    if patience is None or best is None or cursor.step or cursor.epoch % every_epochs:
+        return False
+    return cursor.epoch - best.epoch >= patience
 
 
 class TrainingClock:
@@ -70,6 +109,9 @@ class RunState:
     Args:
         plan: which samples each step trains on.
         num_epochs: the epochs of the run.
+        best_by: `evaluate.best_by`.
+        patience: `train.patience`.
+        every_epochs: `evaluate.every_epochs`.
 
     Attributes:
         num_steps: the steps of the whole run.
@@ -80,8 +122,17 @@ class RunState:
         clock: seconds of training.
     """
 
-    def __init__(self, plan: EpochPlan, num_epochs: int) -> None:
-        self._plan = plan
+    def __init__(
+        self,
+        plan: EpochPlan,
+        num_epochs: int,
+        *,
+        best_by: BestBy = "accuracy",
+        patience: int | None = None,
+        every_epochs: int = 1,
+    ) -> None:
+        self._plan, self._best_by = plan, best_by
+        self._num_epochs, self._patience, self._every_epochs = num_epochs, patience, every_epochs
         self.num_steps = num_epochs * plan.num_steps
         self.cursor = Cursor(0, 0)
         self.first_step = 0
@@ -109,16 +160,29 @@ class RunState:
         """The epoch of the last step, counted from 1; 1 before the first step."""
         return max(1, self.cursor.epoch + (1 if self.cursor.step else 0))
 
+    @property
+    def has_ended_early(self) -> bool:
+        """Whether the run is over before its last epoch, because it was out of patience."""
+        if self.cursor.epoch >= self._num_epochs:
+            return False
+        return is_out_of_patience(self.cursor, self.best, self._patience, self._every_epochs)
+
     def advance(self) -> None:
         """Count a step."""
         self.cursor = Cursor(self.cursor.epoch, self.cursor.step + 1)
 
-    def end_epoch(self, score: Score | None) -> None:
-        """Count an epoch. `score` is its score on the validation split; None if it was not evaluated."""
+    def end_epoch(self, score: Score | None) -> bool:
+        """Count an epoch. Returns whether it is the best so far.
+
+        Args:
+            score: its score on the validation split; None if it was not evaluated.
+        """
         epoch = self.cursor.epoch + 1
-        if score is not None and (self.best is None or self.best.is_beaten_by(score)):
-            self.best = Best(epoch, score.accuracy, score.loss)
+        is_best = score is not None and (self.best is None or self.best.is_beaten_by(score, self._best_by))
+        if score is not None and is_best:
+            self.best = Best.from_score(epoch, score)
         self.cursor = Cursor(epoch, 0)
+        return is_best
 
     def take_sums(self, num_classes: int, device: torch.device, *, is_main: bool) -> RunningSums:
         """This process's sums of the epoch so far.
@@ -163,7 +227,7 @@ class RunState:
             "images": self.images,
             "learning_rate": state.learning_rate(self.images),
             "sums": {name: torch.from_numpy(array.copy()) for name, array in totals.items()} if totals else None,
-            "best": dataclasses.asdict(self.best) if self.best is not None else None,
+            **_save_best(self.best),
             **arithmetic(prepared),
             "trial": dataclasses.asdict(stepper.trial) if stepper.trial is not None else None,
             "train_seconds": self.clock.seconds,
@@ -198,8 +262,34 @@ class RunState:
         self.cursor = Cursor(**content["cursor"])
         self.first_step = self.steps_done
         self._sums = content["sums"]
-        self.best = Best(**content["best"]) if content["best"] is not None else None
+        self.best = read_best(content)
         self.clock.add(float(content["train_seconds"]))
+
+
+def make_run_state(prepared: Prepared) -> RunState:
+    """The state of a run before its first step."""
+    train, evaluate = prepared.config.train, prepared.config.evaluate
+    return RunState(
+        prepared.plan,
+        train.epochs,
+        best_by=evaluate.best_by,
+        patience=train.patience,
+        every_epochs=evaluate.every_epochs,
+    )
+
+
+def _save_best(best: Best | None) -> dict[str, Any]:
+    """The entries of a checkpoint about the best epoch. Earlier releases read `best` and leave `best_macro_f1` out."""
+    if best is None:
+        return {"best": None, "best_macro_f1": None}
+    fields = dataclasses.asdict(best)
+    return {"best_macro_f1": fields.pop("macro_f1"), "best": fields}
+
+
+def read_best(content: Mapping[str, Any]) -> Best | None:
+    """The best epoch in the content of a checkpoint, also of an earlier release; None before the first validation."""
+    best = content["best"]
+    return Best(**best, macro_f1=content.get("best_macro_f1")) if best is not None else None
 
 
 def expected_of(stepper: Stepper) -> Expected:

@@ -8,22 +8,34 @@ from typing import Any
 
 from signs_dist.console.class_tables import class_tables
 from signs_dist.console.screen import Screen, percent
+from signs_dist.console.screen import duration as duration  # re-exported
 from signs_dist.learning.metrics import Score
 
 
 def score_fields(split: str, score: Score, *, in_full: bool = False) -> dict[str, Any]:
-    """Plain numbers for JSON: `<split>_loss` and `<split>_accuracy`; `in_full` also interval, classes and confusion."""
+    """Plain numbers for JSON: `<split>_loss` and `<split>_accuracy`; `in_full` also all others."""
     fields: dict[str, Any] = {f"{split}_loss": score.loss, f"{split}_accuracy": score.accuracy}
     if in_full:
         fields |= {
-            f"{split}_loss": score.loss if math.isfinite(score.loss) else None,  # JSON has no NaN
+            f"{split}_loss": finite(score.loss),
             f"{split}_correct": score.num_correct,
             f"{split}_images": score.num_images,
             f"{split}_accuracy_interval": list(score.accuracy_interval()),
+            f"{split}_macro_f1": score.macro_f1 if score.num_images else None,
             f"{split}_class_accuracies": [None if math.isnan(share) else share for share in score.class_accuracies()],
             f"{split}_confusion": score.confusion.tolist(),
         }
     return fields
+
+
+def epoch_fields(score: Score) -> dict[str, Any]:
+    """The `val_…` fields of an `EpochLine`."""
+    return {"val_loss": finite(score.loss), "val_accuracy": score.accuracy, "val_macro_f1": score.macro_f1}
+
+
+def finite(value: float) -> float | None:
+    """The value; None for NaN and infinity, which JSON does not have."""
+    return value if math.isfinite(value) else None
 
 
 def show_score(screen: Screen, split: str, score: Score, classes: Sequence[str], data_name: str) -> None:
@@ -35,15 +47,3 @@ def show_score(screen: Screen, split: str, score: Score, classes: Sequence[str],
         f"{split} accuracy {percent(score.accuracy)} ({score.num_correct}/{score.num_images} {data_name} images, "
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} %), loss {score.loss:.4f}"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as `1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
-    whole = round(seconds)
-    if 0 < seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

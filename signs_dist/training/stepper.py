@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.settings import Config, ScheduleConfig
 from signs_dist.data.augment import BatchAugmenter
+from signs_dist.data.batches import Batch
 from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.plan import BatchKey, Shard
@@ -20,6 +21,7 @@ from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
+from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.schedule import learning_rate_factor
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.trial import Trial, TrialDigest
@@ -143,18 +145,20 @@ class Stepper:
         finally:
             batches.close()  # a traceback that is kept would keep them, and with them the worker processes
 
-    def evaluate(self, split: str) -> RunningSums:
-        """Losses and hits on this process's images of a split, with the moving average of the weights if it is on."""
+    def evaluate(self, split: str, kept: KeptProbabilities | None = None) -> RunningSums:
+        """Losses and hits on this process's images of a split, with the moving average of the weights if it is on.
+
+        `kept` gets the probabilities of these images, in the order of the split.
+        """
         average = self.state.average
         if average is None:
-            return self._evaluate_split(split)
+            return self._evaluate_split(split, kept)
         with average.swapped_into(self.state.model):
-            return self._evaluate_split(split)
+            return self._evaluate_split(split, kept)
 
-    def _evaluate_split(self, split: str) -> RunningSums:
-        return loop.evaluate(
-            self._evaluation_forward, self.evaluation_loaders[split], self.prepare_evaluation, self.state.num_classes
-        )
+    def _evaluate_split(self, split: str, kept: KeptProbabilities | None) -> RunningSums:
+        loader, num_classes = self.evaluation_loaders[split], self.state.num_classes
+        return loop.evaluate(self._evaluation_forward, loader, self.prepare_evaluation, num_classes, kept)
 
     def when_loading_is_stuck(self, action: OnStuck) -> None:
         """Call `action` in another thread if this process itself reads images and hangs longer than the limit."""
@@ -168,11 +172,20 @@ class Stepper:
         for loader in self.evaluation_loaders.values():
             loader.close()
 
+    def first_images(self, num_images: int) -> tuple[Batch, Tensor, Tensor]:
+        """The first images of the run's first step, at most `num_images`, the same on all processes.
+
+        Returns:
+            (batch, images, labels): the batch, and what the model gets of it.
+        """
+        samples = self.prepared.plan.samples(0, 0, Shard(0, 1))[:num_images]
+        batch = self.prepared.sources["train"][BatchKey(0, 0, samples)]
+        return batch, *self.prepare_train(batch)
+
     def make_trial(self) -> Trial:
         """The model and the first micro-batch of the run, the same on all processes."""
         micro_batches = self.state.sync.micro_batches
-        samples = self.prepared.plan.samples(0, 0, Shard(0, 1))[: micro_batches.size]
-        images, labels = self.prepare_train(self.prepared.sources["train"][BatchKey(0, 0, samples)])
+        _, images, labels = self.first_images(micro_batches.size)
         forward, evaluation, is_split = self.state.forward, self._evaluation_forward, micro_batches.count > 1
         return make_trial(self.state.model, forward, evaluation, images, labels, is_split=is_split)
 

@@ -169,10 +169,10 @@ class Supervisor:
     def _find_card(self, error: BaseException) -> tuple[FailureCard, bool]:
         """The card of what ended the run, as far as this process knows, and whether this process prints it."""
         card = FailureCard.from_exception(error, self._identity, self.pulse, exit_code=exit_code(error))
-        if self._folder is None or self._context.world_size == 1:
+        if self._folder is None:
             return card, True
         self._record(self._folder, card)
-        if card.kind == "error":
+        if card.kind == "error" or self._context.world_size == 1:
             return card, True
         # This process lost another process, which may have written a card that says why.
         time.sleep(SETTLE_SECONDS)

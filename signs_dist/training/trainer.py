@@ -15,21 +15,32 @@ from signs_dist.checkpointing import tensors
 from signs_dist.data.batches import Batch
 from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
 from signs_dist.learning.metrics import RunningSums, Score
+from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.monitoring.signals import StopRequest, stop_reason
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import EpochLine, StepLine
 from signs_dist.run_folder.sample_log import SampleLog
+from signs_dist.training.final_weights import FinalWeights, final_weights, load_best_weights
+from signs_dist.training.prediction_files import PredictionFiles
 from signs_dist.training.process import Process
-from signs_dist.training.progress import epoch_text, seconds_left, step_text
-from signs_dist.training.result import final_weights, make_result, show_result
+from signs_dist.training.progress import early_end_text, epoch_text, seconds_left, step_text
+from signs_dist.training.result import make_result, show_result
 from signs_dist.training.run_state import RunState
 from signs_dist.training.saver import Saver
-from signs_dist.training.score_table import duration, score_fields
+from signs_dist.training.score_table import duration, epoch_fields, score_fields
 from signs_dist.training.stepper import Stepper
 
 ShowProgress = Callable[[int, str, str], None]
 """Called with (steps done since the start of the run, numbers beside the bar, time left)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """An evaluation of a split: its score over all processes, and the probabilities of this process's images."""
+
+    score: Score
+    kept: KeptProbabilities
 
 
 class Trainer:
@@ -61,6 +72,8 @@ class Trainer:
         self._config, self._plan, self._data = stepper.prepared.config, stepper.prepared.plan, stepper.prepared.data
         self._strategy, self._pulse = process.strategy, process.pulse
         self._step_seconds = 0.0
+        stops_on_error = self._config.checkpoint.on_error == "stop"
+        self._predictions = PredictionFiles(folder, self._data, process, stops_on_error=stops_on_error)
         if self._config.log.samples:
             log = SampleLog(folder.logs, self._strategy.shard.index)
             stepper.state.observe = functools.partial(_write_samples, log)
@@ -82,32 +95,42 @@ class Trainer:
         run_state, num_epochs = self._run_state, self._config.train.epochs
         run_state.clock.start()
         self._saver.timer.restart()
-        score: Score | None = None
+        val: Evaluation | None = None
         with self._process.screen.training(run_state.num_steps) as show:
-            while run_state.cursor.epoch < num_epochs:
-                score = self._train_epoch(show)
+            while run_state.cursor.epoch < num_epochs and not run_state.has_ended_early:
+                val = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
-        # None if an earlier attempt trained the last epoch and was killed before it wrote the result.
-        score = score or self._evaluate("val")
+        if run_state.has_ended_early:
+            self._process.screen.result(early_end_text(run_state, self._config))
         self._saver.wait()
-        return self._finish(score, trained_seconds, run_started)
+        final = FinalWeights.choose(self._config.train.final_weights, run_state, self._plan.num_steps)
+        if final.steps != run_state.steps_done:
+            load_best_weights(final, self._stepper, self._saver.store, self._strategy)
+            val = None
+        # None also if an earlier attempt trained the last epoch and was killed before it wrote the result.
+        val = val or self._evaluate("val")
+        return self._finish(final, val, trained_seconds, run_started)
 
-    def _train_epoch(self, show: ShowProgress) -> Score | None:
-        """Train the rest of an epoch, evaluate if it is due, write a line, and save. Returns the score."""
+    def _train_epoch(self, show: ShowProgress) -> Evaluation | None:
+        """Train the rest of an epoch, evaluate if it is due, write a line, and save. Returns the evaluation."""
         run_state, num_epochs = self._run_state, self._config.train.epochs
         epoch = run_state.cursor.epoch + 1
         self._pulse.enter("load", epoch=epoch, step=run_state.cursor.step)
         line = self._train_steps(show)
-        score: Score | None = None
+        val: Evaluation | None = None
         if epoch == num_epochs or epoch % self._config.evaluate.every_epochs == 0:
-            score = self._evaluate("val")
-        run_state.end_epoch(score)
-        fields = score_fields("val", score) if score is not None else {}
-        # Written before the save: metrics.jsonl has every epoch that a checkpoint has.
+            val = self._evaluate("val")
+        score = val.score if val is not None else None
+        is_best = run_state.end_epoch(score)
+        # Both are written before the save: a checkpoint has no epoch that metrics.jsonl and the predictions lack.
+        if val is not None and is_best:
+            self._predictions.write("val", val.kept, {"epoch": epoch, "step": run_state.steps_done, "weights": "best"})
+        fields = epoch_fields(score) if score is not None else {}
         self._folder.add(EpochLine(**dataclasses.asdict(line), **fields))
         self._save(None)
-        self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, seconds_left(run_state)))
-        return score
+        best_by, left = self._config.evaluate.best_by, seconds_left(run_state)
+        self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, left, best_by))
+        return val
 
     def _train_steps(self, show: ShowProgress) -> StepLine:
         """Train the steps of an epoch that are left. Returns the numbers of the whole epoch."""
@@ -187,12 +210,13 @@ class Trainer:
         self._strategy.gather_values(None, "wait for the save")
         raise StoppedError(place, code)
 
-    def _evaluate(self, split: str) -> Score:
-        """The score of the weights on a split, over all processes."""
+    def _evaluate(self, split: str) -> Evaluation:
+        """Evaluate the weights on a split."""
         self._pulse.enter(f"evaluate {split}")
-        score = self._total(self._stepper.evaluate(split))
+        kept = KeptProbabilities(self._stepper.state.num_classes)
+        score = self._total(self._stepper.evaluate(split, kept))
         assert score.num_images == len(self._data.splits[split])
-        return score
+        return Evaluation(score, kept)
 
     def _total(self, sums: RunningSums) -> Score:
         before = self._pulse.phase
@@ -201,21 +225,28 @@ class Trainer:
         self._pulse.enter(before)
         return score
 
-    def _finish(self, val: Score, trained_seconds: float, run_started: float) -> dict[str, Any]:
-        """Evaluate the other splits, write model.pt and result.json, and show the closing tables."""
+    def _finish(
+        self, final: FinalWeights, val: Evaluation, trained_seconds: float, run_started: float
+    ) -> dict[str, Any]:
+        """Evaluate the other splits, write model.pt, predictions and result.json, and show the closing tables."""
         weights = final_weights(self._stepper)
         others = [name for name in self._stepper.evaluation_loaders if name != "val"]
-        scores = {"val": val} | {name: self._evaluate(name) for name in others}
+        evaluations = {"val": val} | {name: self._evaluate(name) for name in others}
+        scores = {name: evaluation.score for name, evaluation in evaluations.items()}
         self._pulse.enter("save")
         if self._strategy.is_main:
             self._folder.require_held()
             tensors.save(self._folder.model, weights)
+        for name, evaluation in evaluations.items():
+            about = {"epoch": final.epoch, "step": final.steps, "weights": final.kind}
+            self._predictions.write(name, evaluation.kept, about)
         images = self._run_state.steps_done_here * self._plan.global_batch
         result = make_result(
             self._stepper,
             self._run_state,
             self._process,
             scores,
+            final,
             train_seconds=trained_seconds,
             total_seconds=time.perf_counter() - run_started,
             images_per_second=round(images / self._step_seconds, 1) if self._step_seconds else None,

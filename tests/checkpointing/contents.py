@@ -35,6 +35,7 @@ def make_content(epoch: int, step: int = 0, *, num_values: int = 500, **changes:
         "learning_rate": 0.05,
         "sums": sums if step else None,
         "best": {"epoch": epoch, "accuracy": 0.75, "loss": 0.5} if epoch else None,
+        "best_macro_f1": 0.7 if epoch else None,
         "config": config.model_dump(mode="json"),
         "global_batch": BATCH,
         "micro_batch": 4,

@@ -177,6 +177,47 @@ def test_what_a_finished_run_does_with_other_settings(
         assert ("--accept-change" in str(refused.value)) == ("--accept-change" in expected)
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "ended_early", "expected"),
+    [
+        (2, 5, True, False),
+        (2, None, True, False),
+        (2, 1, True, "Only a larger train.epochs or train.patience trains it further"),
+        (2, 5, False, "The run is finished after 4 epochs, .* Only a larger train.epochs trains it further"),
+        (None, 2, False, "Only a larger train.epochs trains it further"),
+    ],
+)
+def test_a_run_that_has_ended_early_goes_on_with_more_patience(
+    tmp_path: Path, before: int | None, now: int | None, ended_early: bool, expected: bool | str
+) -> None:
+    folder = RunFolder(tmp_path / "run").create()
+    folder.write_config(dump_config(config(train={"patience": before})))
+    folder.write_result({"finished": True, "epochs_trained": 4, "stopped_early": ended_early})
+    settings = config(train={"patience": now})
+    if isinstance(expected, bool):
+        assert is_result_of(folder, settings, ["train.patience"]) is expected
+        expected = "type --accept-change train.patience"
+        with pytest.raises(UserError, match=expected):
+            is_result_of(folder, settings, [])
+    else:
+        with pytest.raises(UserError, match=expected):
+            is_result_of(folder, settings, ["train.patience"])
+
+
+@pytest.mark.parametrize("setting", ["train.patience=3", "train.final_weights=best", "evaluate.best_by=loss"])
+def test_what_ends_a_run_and_what_it_keeps_changes_its_result(setting: str) -> None:
+    section, name = setting.partition("=")[0].split(".")
+    changed = changed_settings(config().model_dump(mode="json"), config(**{section: {name: json_of(setting)}}))
+    with pytest.raises(UserError, match=f"--accept-change {section}.{name}"):
+        refuse_changes(changed, [], data=None)
+    refuse_changes(changed, [f"{section}.{name}"], data=None)
+
+
+def json_of(setting: str) -> Any:
+    value = setting.partition("=")[2]
+    return int(value) if value.isdigit() else value
+
+
 def test_the_config_of_another_release_is_not_compared(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run").create()
     folder.write_config("colour: red")
@@ -212,6 +253,9 @@ ARITHMETIC = {"global_batch": 8, "micro_batch": 4, "precision": "float32"}
         ("optim.lr", {}, True),
         ("ema.decay", {}, True),
         ("train.epochs", {}, True),
+        ("train.patience", {}, True),
+        ("train.final_weights", {}, True),
+        ("evaluate.best_by", {}, True),
         ("data.root", {}, True),
         ("evaluate.batch", {}, True),
         ("model.args", {}, False),

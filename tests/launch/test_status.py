@@ -32,6 +32,8 @@ def test_how_far_a_run_is(tmp_path: Path) -> None:
     folder.add(epoch_line(1240, epoch=2, val_accuracy=0.75))
     folder.add(save_line(1240, epoch=2))
     assert describe_progress(folder) == "epoch 2 step 1,240, best val 75.0 %"
+    folder.write_result({"finished": True, "stopped_early": True})
+    assert describe_progress(folder) == "epoch 2 step 1,240, best val 75.0 %, ended early"
 
 
 def test_attempts_are_told_one_after_the_other(a_run: Path) -> None:

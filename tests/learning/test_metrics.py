@@ -13,35 +13,6 @@ from torch import nn
 from signs_dist.learning.metrics import RunningSums, Score, to_host, wilson_interval
 
 
-@pytest.mark.parametrize(
-    ("num_correct", "num_images", "low", "high"),
-    [
-        (117, 120, 0.929, 0.991),
-        (0, 10, 0.0, 0.2775),  # z² / (n + z²)
-        (10, 10, 0.7225, 1.0),
-        (5, 10, 0.2366, 0.7634),
-        (15, 148, 0.0624, 0.1605),  # Newcombe, Statistics in Medicine 1998, table I, method 3
-        (81, 263, 0.2553, 0.3662),  # the same
-        (1, 29, 0.0061, 0.1718),  # the same
-        (0, 0, 0.0, 1.0),
-    ],
-)
-def test_the_wilson_interval(num_correct: int, num_images: int, low: float, high: float) -> None:
-    found = wilson_interval(num_correct, num_images)
-    assert found == pytest.approx((low, high), abs=5.1e-4)
-
-
-def test_the_wilson_interval_is_symmetric_holds_the_share_and_shrinks() -> None:
-    for num_images in (1, 7, 120, 10**9):
-        for num_correct in {0, 1, num_images // 2, num_images}:
-            low, high = wilson_interval(num_correct, num_images)
-            mirrored = wilson_interval(num_images - num_correct, num_images)
-            assert 0 <= low <= num_correct / num_images <= high <= 1
-            assert mirrored == pytest.approx((1 - high, 1 - low))
-    widths = [high - low for low, high in (wilson_interval(n * 3 // 4, n) for n in (8, 80, 800))]
-    assert widths == sorted(widths, reverse=True)
-
-
 def test_sums_are_those_of_a_plain_loop() -> None:
     generator = torch.Generator().manual_seed(0)
     sums = RunningSums(4, torch.device("cpu"))
@@ -168,3 +139,19 @@ def test_all_sums_are_integers() -> None:
     assert {name: tensor.dtype for name, tensor in tensors.items()} == dict.fromkeys(
         ("loss", "confusion", "bad"), torch.int64
     )
+
+
+@pytest.mark.parametrize(
+    ("confusion", "expected"),
+    [
+        ([[4, 0], [0, 4]], 1.0),
+        ([[4, 0], [4, 0]], (8 / 12 + 0) / 2),
+        ([[3, 1, 0], [1, 2, 1], [0, 0, 4]], (6 / 8 + 4 / 7 + 8 / 9) / 3),
+        # The third class has no images: no share in the mean, and the image taken for it is a miss of the first.
+        ([[3, 0, 1], [0, 4, 0], [0, 0, 0]], (6 / 7 + 1) / 2),
+        ([[0, 0], [0, 0]], math.nan),
+    ],
+)
+def test_macro_f1(confusion: list[list[int]], expected: float) -> None:
+    score = Score(0.0, np.array(confusion, dtype=np.int64))
+    assert score.macro_f1 == pytest.approx(expected, nan_ok=True)

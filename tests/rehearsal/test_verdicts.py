@@ -23,6 +23,7 @@ def make_run(folder: Path, **changes: Any) -> RunFolder:
     run.add(save_line(2, stall_seconds=float(len(str(folder)))))
     numbers = {"weights_sha256": "a" * 64, "val_loss": 1.0, "val_confusion": [], "best_epoch": 1, "steps": 2}
     run.write_result({**numbers, **changes.get("result", {})})
+    (run.path / "predictions-val.jsonl").write_text(changes.get("predictions", "the same"))
     for name in changes.get("files", ()):
         (run.checkpoints / name).touch()
     return run
@@ -37,6 +38,8 @@ def make_run(folder: Path, **changes: Any) -> RunFolder:
         ({"loss": 1.0000001}, 'other metrics: {"kind": "step", "epoch": 1, "step": 1, "images": 8, "train_loss": 1.0'),
         ({"more_lines": [step_line(3)]}, "other metrics: 2 lines → 3"),
         ({"result": {"weights_sha256": "b" * 64}}, f"weights_sha256: {'a' * 64} → {'b' * 64}"),
+        ({"result": {"stopped_early": True}}, "stopped_early: None → True"),
+        ({"predictions": "others"}, "other predictions: predictions-val.jsonl"),
         ({"files": ["epoch-0001.pt.broken"]}, "checkpoints that could not be read: epoch-0001"),
         ({"files": ["epoch-0002.pt"]}, "epoch-0002.pt is broken: epoch-0002.pt.sha256 does not exist."),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from signs_dist.results.predictions import (
     PredictionsHeader,
     predictions_path,
+    read_header,
     read_predictions,
     to_text,
 )
@@ -41,6 +43,32 @@ def test_with_many_classes_a_line_holds_the_most_probable_ones_and_its_own(tmp_p
     assert sorted(images[0].probabilities) == [3, *range(190, 200)]
     assert images[0].predicted == 199
     assert images[0].probabilities[3] == pytest.approx(3 / 20000)
+
+
+def test_probabilities_may_be_given_by_class(tmp_path: Path) -> None:
+    classes = tuple(map(str, range(200)))
+    header = PredictionsHeader(split="val", classes=classes, epoch=1, step=1, weights="last")
+    text = to_text(header, [("a.jpg", 3, {199: 0.75, 3: 1e-9})])
+    assert text.splitlines()[1] == '{"file": "a.jpg", "label": 3, "probabilities": {"3": 1e-09, "199": 0.75}}'
+    _, images = read_predictions(write(tmp_path, text)) or pytest.fail("none")
+    assert images[0].probabilities == {3: 1e-9, 199: 0.75}
+
+
+@pytest.mark.parametrize("probabilities", [(math.nan, 0.0), {0: math.inf, 1: 0.0}])
+def test_an_image_without_finite_probabilities_is_omitted(
+    tmp_path: Path, probabilities: tuple[float, ...] | dict[int, float]
+) -> None:
+    text = to_text(HEADER, [("a.jpg", 1, probabilities), ("b.jpg", 1, (0.0, 1.0))])
+    assert '"probabilities": null' in text
+    _, images = read_predictions(write(tmp_path, text)) or pytest.fail("none")
+    assert [image.file for image in images] == ["b.jpg"]
+
+
+def test_the_header_is_read_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, to_text(HEADER, [("a.jpg", 1, (0.0, 1.0))]))
+    assert read_header(path) == HEADER
+    assert read_header(tmp_path) is None
+    assert read_header(tmp_path / "missing") is None
 
 
 @pytest.mark.parametrize(

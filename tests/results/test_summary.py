@@ -1,44 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from signs_dist.results.summary import summarise_run
-from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.records import EndLine, EpochLine, Line, StartLine
+from signs_dist.errors import UserError
+from signs_dist.monitoring.beats import Beat, Identity, Work, beat_path
+from signs_dist.results.summary import summarise_run, takeover_seconds
+from signs_dist.run_folder.records import Line
+from tests.results.runs import end, epoch, hold, hold_dead, make_run, start, step
 
-START = StartLine(attempt=1, time="2026-01-31T12:00:00+00:00", first_step=0, world_size=1, host="node1")
-
-
-def epoch(number: int, accuracy: float) -> EpochLine:
-    return EpochLine(
-        epoch=number,
-        step=27 * number,
-        images=864 * number,
-        train_loss=1.0,
-        train_accuracy=0.5,
-        lr=0.1,
-        images_per_second=300.0,
-        data_wait_share=0.0,
-        val_loss=1 - accuracy,
-        val_accuracy=accuracy,
-    )
-
-
-def make_run(path: Path, *lines: Line, result: dict[str, object] | None = None) -> Path:
-    folder = RunFolder(path).create()
-    folder.write_config("train: {epochs: 5, micro_batch: 8}\nexact: true\n")
-    for line in lines:
-        folder.add(line)
-    if result is not None:
-        folder.write_result(result)
-    return path
-
-
-def end(reason: str) -> EndLine:
-    return EndLine(attempt=1, time="2026-01-31T12:10:00+00:00", reason=reason, last_step=54)
+START = start()
 
 
 @pytest.mark.parametrize(
@@ -48,6 +23,11 @@ def end(reason: str) -> EndLine:
         ((START,), "failed", "killed"),
         ((START, end("SIGTERM")), "stopped", "SIGTERM"),
         ((START, end("ValueError: x")), "failed", "ValueError: x"),
+        ((START, end("ValueError: x\ny")), "failed", "ValueError: x"),
+        ((START, end("stopped by SIGTERM after epoch 3")), "stopped", "stopped by SIGTERM after epoch 3"),
+        ((START, end("StoppedError: stopped by Ctrl-C after epoch 3")), "stopped", "stopped by Ctrl-C after epoch 3"),
+        ((START, end("killed without a message")), "failed", "killed without a message"),
+        ((START, end("SIGTERM"), start(2)), "failed", "killed"),
     ],
 )
 def test_the_state_of_a_run_without_a_result(tmp_path: Path, lines: tuple[Line, ...], state: str, why: str) -> None:
@@ -62,7 +42,7 @@ def test_the_numbers_are_those_of_the_files(tmp_path: Path) -> None:
         epoch(1, 0.5),
         epoch(2, 0.75),
         epoch(3, 0.75),
-        result={"finished": True, "test_accuracy": 0.7, "data": "photos"},
+        result={"test_accuracy": 0.7, "data": "photos"},
     )
     summary = summarise_run(path)
     assert summary.state == "finished"
@@ -79,3 +59,71 @@ def test_a_folder_with_torn_files_has_a_summary(tmp_path: Path) -> None:
     (path / "result.json").write_text(json.dumps([1]), encoding="utf-8")
     summary = summarise_run(path)
     assert (summary.state, summary.epoch, summary.num_epochs) == ("failed", 0, None)
+
+
+def test_a_run_that_is_held_is_running(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", START, end("SIGTERM"), start(2))
+    hold(path)
+    assert summarise_run(path).state == "running"
+    hold_dead(path)
+    assert summarise_run(path).state == "failed"
+
+
+def test_a_run_on_another_machine_ends_with_its_lease(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", START, config="checkpoint: {takeover_seconds: 600}")
+    lease = hold(path, elsewhere=True)
+    os.utime(lease, (time.time() - 500, time.time() - 500))
+    assert summarise_run(path, quick=True).state == "running"
+    os.utime(lease, (time.time() - 700, time.time() - 700))
+    assert summarise_run(path, quick=True).state == "failed"
+    assert takeover_seconds(path) == 600
+    assert takeover_seconds(tmp_path) == 30
+
+
+def test_the_job_and_the_first_start(tmp_path: Path) -> None:
+    summary = summarise_run(make_run(tmp_path / "run", start(job="12_3.0"), start(2, job="12_3.1", host="node2")))
+    assert (summary.job, summary.where, summary.num_attempts) == ("12_3", "node2", 2)
+    assert summary.started == "2026-01-31T12:01:00+00:00"
+
+
+def test_the_time_left(tmp_path: Path) -> None:
+    # 5 epochs of 27 steps of 32 images at 100 images/s; 54 steps are done
+    path = make_run(tmp_path / "run", START, epoch(1, 0.5), epoch(2, 0.5))
+    assert summarise_run(path).seconds_left is None  # it does not run
+    hold(path)
+    assert summarise_run(path).seconds_left == pytest.approx(81 * 32 / 100)
+
+
+def test_the_time_left_in_the_first_epoch_is_told_by_the_heartbeat(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", START, step(10, 1))
+    hold(path)
+    assert summarise_run(path).seconds_left is None
+    beat = Beat(Identity(0, 1, "h", 1, "cpu", ""), "train", 1, 10, False, time.time(), 0.0, Work("training", 20, 60, ""))
+    beat_path(path / "logs", 0).write_text(beat.to_json(), encoding="utf-8")
+    assert summarise_run(path).seconds_left == pytest.approx(40 * 32 / 100)
+
+
+def test_quick_leaves_out_the_settings_only(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", START, epoch(1, 0.5), step(30, 2))
+    quick, whole = summarise_run(path, quick=True), summarise_run(path)
+    assert quick.settings == {}
+    assert whole.settings["train.micro_batch"] == 8
+    assert (quick.num_epochs, quick.is_exact, quick.epoch, quick.step) == (5, True, 2, 30)
+    assert (quick.val_accuracy, quick.best_epoch) == (0.5, 1)
+
+
+def test_lines_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", START, epoch(1, 0.5), epoch(2, 0.25))
+    with (path / "metrics.jsonl").open("ab") as stream:
+        stream.write(b'{"kind": "epoch", "val_accuracy": 0.99}\n')  # an epoch line without its other fields
+        stream.write(b'{"kind": "later", "val_accuracy": 0.98}\n{"kind": "epoch", "val_accuracy": NaN\n')
+        stream.write(b'{"kind": "epoch", "val_accuracy": 1e')
+    summary = summarise_run(path)
+    assert (summary.val_accuracy, summary.best_epoch, summary.epoch) == (0.5, 1, 2)
+
+
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", START)
+    os.mkfifo(path / "metrics.jsonl")
+    with pytest.raises(UserError, match="is not a file"):
+        summarise_run(path)

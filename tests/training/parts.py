@@ -20,7 +20,7 @@ from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import Lease
 from signs_dist.training.prepare import Prepared, prepare
 from signs_dist.training.process import Process
-from signs_dist.training.run_state import RunState
+from signs_dist.training.run_state import RunState, make_run_state
 from signs_dist.training.saver import Saver
 from signs_dist.training.stepper import Stepper
 from signs_dist.training.trainer import Trainer
@@ -99,6 +99,6 @@ def make_trainer(
     stop, saver = StopRequest(), Saver(run_folder, config.checkpoint, process)
     wishes = (lambda: stop.is_set, saver.timer.is_due)
     stepper, _ = make_stepper(folder, *settings, process=process, wishes=wishes)
-    run_state = RunState(stepper.prepared.plan, config.train.epochs)
+    run_state = make_run_state(stepper.prepared)
     trainer = Trainer(stepper, run_state, saver, process, run_folder, stop=stop, lease=lease)
     return Made(trainer, stepper, run_state, saver, stop, run_folder, process)

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from signs_dist.checkpointing.store import Cursor
+from signs_dist.config.reading import load_config
 from signs_dist.data.plan import EpochPlan
 from signs_dist.learning.metrics import Score
 from signs_dist.run_folder.records import StepLine
-from signs_dist.training.progress import epoch_text, seconds_left, step_text
-from signs_dist.training.run_state import RunState
+from signs_dist.training.progress import early_end_text, epoch_text, seconds_left, step_text
+from signs_dist.training.run_state import Best, RunState
 
 LINE = StepLine(
     epoch=3,
@@ -52,6 +54,26 @@ def test_the_numbers_beside_the_bar() -> None:
 )
 def test_a_line_about_an_epoch(epoch: int, num_epochs: int, val: Score | None, text: str) -> None:
     assert epoch_text(dataclasses.replace(LINE, epoch=epoch), val, num_epochs, 90.0) == text
+
+
+def test_the_macro_f1_is_shown_where_it_decides() -> None:
+    assert "90.0 % (9/10) | macro F1 0.899 | lr" in epoch_text(LINE, SCORE, 12, 90.0, "macro_f1")
+
+
+@pytest.mark.parametrize(
+    ("best_by", "patience", "told"),
+    [
+        ("accuracy", 3, "within 3 epochs no better val accuracy"),
+        ("macro_f1", 1, "within 1 epoch no better val macro F1"),
+    ],
+)
+def test_why_a_run_ends_early(best_by: str, patience: int, told: str) -> None:
+    state = RunState(EpochPlan(80, 8, 0), 9)
+    state.cursor, state.best = Cursor(5, 0), Best(2, 0.5, 0.5)
+    config = load_config(None, ["train.epochs=9", f"train.patience={patience}", f"evaluate.best_by={best_by}"])
+    assert early_end_text(state, config) == (
+        f"ended early after epoch 5 of 9: {told} than in epoch 2 (train.patience={patience})"
+    )
 
 
 def test_the_time_left_is_by_the_speed_of_this_attempt(monkeypatch: pytest.MonkeyPatch) -> None:

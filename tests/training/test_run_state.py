@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import torch
 
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import Copier, weights_sha256
+from signs_dist.config.settings import BestBy
 from signs_dist.data.plan import EpochPlan
 from signs_dist.errors import UserError
 from signs_dist.learning.metrics import Score
 from signs_dist.models.trial import TrialDigest
 from signs_dist.models.weights import named_weights
-from signs_dist.training.run_state import Best, RunState
+from signs_dist.training.run_state import Best, RunState, is_out_of_patience, read_best
 from tests.training.parts import make_stepper
 
 
@@ -48,6 +50,62 @@ def test_the_best_epoch_is_by_accuracy_then_by_loss() -> None:
     assert state.best.loss == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(
+    ("best_by", "scores", "expected"),
+    [
+        # Scores are (right of 5 images of class 0, right of 5 of class 1, loss).
+        ("accuracy", [(3, 3, 0.1), (5, 2, 0.5), (4, 3, 0.4)], 3),
+        ("loss", [(3, 3, 0.2), (5, 5, 0.5), (4, 3, 0.2), (3, 4, 0.2)], 3),
+        ("loss", [(3, 3, math.nan), (2, 2, 0.5), (2, 2, math.nan)], 2),
+        ("macro_f1", [(5, 1, 0.1), (3, 3, 0.5), (3, 3, 0.6)], 2),
+    ],
+)
+def test_the_best_epoch_is_by_the_setting(best_by: BestBy, scores: list[tuple[int, int, float]], expected: int) -> None:
+    state = RunState(EpochPlan(80, 8, 0), 9, best_by=best_by)
+    news = []
+    for first, second, loss in scores:
+        bad = 1 if math.isnan(loss) else 0
+        confusion = np.array([[first, 5 - first], [5 - second, second]], dtype=np.int64)
+        news.append(state.end_epoch(Score(0.0 if bad else 10 * loss, confusion, bad)))
+    assert state.best is not None
+    assert state.best.epoch == expected
+    assert max(number for number, is_new in enumerate(news, 1) if is_new) == expected
+
+
+def test_a_best_epoch_of_an_earlier_release_has_no_macro_f1_and_is_beaten_by_any() -> None:
+    best = read_best({"best": {"epoch": 2, "accuracy": 0.9, "loss": 0.25}})
+    assert best == Best(2, 0.9, 0.25, None)
+    assert best.is_beaten_by(score(0), "macro_f1")
+    assert not best.is_beaten_by(score(0), "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("cursor", "best", "patience", "every_epochs", "expected"),
+    [
+        (Cursor(5, 0), 3, 2, 1, True),
+        (Cursor(5, 0), 3, 1, 1, True),  # a run that was resumed with less patience
+        (Cursor(5, 0), 3, 3, 1, False),
+        (Cursor(5, 0), 3, None, 1, False),
+        (Cursor(5, 0), None, 1, 1, False),
+        (Cursor(5, 1), 3, 2, 1, False),  # within an epoch
+        (Cursor(5, 0), 4, 1, 2, False),  # not validated
+        (Cursor(6, 0), 4, 1, 2, True),
+        (Cursor(6, 0), 4, 3, 2, False),
+    ],
+)
+def test_when_a_run_is_out_of_patience(
+    cursor: Cursor, best: int | None, patience: int | None, every_epochs: int, expected: bool
+) -> None:
+    at = Best(best, 0.5, 0.5) if best is not None else None
+    assert is_out_of_patience(cursor, at, patience, every_epochs) is expected
+    state = RunState(EpochPlan(80, 8, 0), 9, patience=patience, every_epochs=every_epochs)
+    state.cursor, state.best = cursor, at
+    assert state.has_ended_early is expected
+    state = RunState(EpochPlan(80, 8, 0), cursor.epoch, patience=patience, every_epochs=every_epochs)
+    state.cursor, state.best = cursor, at
+    assert not state.has_ended_early  # its last epoch
+
+
 def test_the_clock_counts_from_its_start_and_adds_earlier_attempts() -> None:
     state = RunState(EpochPlan(80, 8, 0), 1)
     assert state.clock.seconds == 0
@@ -65,7 +123,7 @@ def test_what_is_saved_is_taken_up(tmp_path: Path) -> None:
     for _ in range(2):
         report = next(steps)
         state.advance()
-    state.best = Best(1, 0.5, 0.25)
+    state.best = Best(1, 0.5, 0.25, 0.75)
     totals = {name: tensor.numpy() for name, tensor in report.sums.tensors().items()}
     content = state.to_content(stepper, Copier(), totals, {"note": "plain"})
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
+import math
 import signal
 import time
 import weakref
@@ -17,8 +19,10 @@ import torch
 from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.errors import EXIT_INTERRUPTED, EXIT_STOPPED, SaveError, StoppedError, TrainingFailedError
+from signs_dist.learning.metrics import Score
 from signs_dist.run_folder.records import EpochLine, SaveLine, StepLine, of_kind
 from signs_dist.run_folder.sample_log import find_repeated, read_samples
+from signs_dist.training.run_state import Best
 from signs_dist.training.stepper import Stepper
 from signs_dist.training.trainer import Trainer
 from tests.training.parts import Made, make_process, make_silent, make_trainer, shown
@@ -86,7 +90,7 @@ def test_what_is_in_metrics(tmp_path: Path) -> None:
     fields = ["epoch", "step", "images", "train_loss", "train_accuracy", "lr", "images_per_second", "data_wait_share"]
     assert list(raw[0]) == ["kind", *fields]
     assert list(raw[1]) == ["kind", *fields]  # not evaluated
-    assert list(raw[4]) == ["kind", *fields, "val_loss", "val_accuracy"]
+    assert list(raw[4]) == ["kind", *fields, "val_loss", "val_accuracy", "val_macro_f1"]
 
 
 def test_the_best_epoch_is_remembered(tmp_path: Path) -> None:
@@ -97,6 +101,55 @@ def test_the_best_epoch_is_remembered(tmp_path: Path) -> None:
     epochs = of_kind(made.folder.read_metrics(), EpochLine)
     assert (best.accuracy, best.loss) == (epochs[best.epoch - 1].val_accuracy, epochs[best.epoch - 1].val_loss)
     assert (result["best_epoch"], result["best_val_accuracy"]) == (best.epoch, best.accuracy)
+
+
+def test_a_run_ends_early_without_a_better_epoch_also_when_it_was_killed_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("train.epochs=6", "train.patience=2", "exact=true", "train.micro_batch=4", "train.final_weights=best")
+    monkeypatch.setattr(Best, "is_beaten_by", lambda self, score, best_by: False)
+    process = make_process(quiet=False)
+    whole = make_trainer(tmp_path, *settings, process=process)
+    result = train(whole)
+    assert (result["epochs"], result["epochs_trained"], result["stopped_early"]) == (6, 3, True)
+    assert (result["steps"], result["best_epoch"], result["weights"]) == (12, 1, {"kind": "best", "epoch": 1})
+    lines = shown(process).splitlines()
+    told = "within 2 epochs no better val accuracy than in epoch 1 (train.patience=2)"
+    assert f"ended early after epoch 3 of 6: {told}" in lines
+    assert any(line.startswith("trained 3 of 6 epochs in ") for line in lines)
+
+    monkeypatch.setattr(Trainer, "_finish", lambda *arguments: {})
+    killed = make_trainer(tmp_path, *settings, run="killed")
+    train(killed)
+    monkeypatch.undo()
+    again = make_trainer(tmp_path, *settings, run="killed")
+    newest = again.saver.newest()
+    assert newest is not None
+    again.run_state.restore(read_checkpoint(newest), again.stepper, newest)
+    repeated = train(again)
+    assert again.run_state.steps_done_here == 0
+    same = ("weights_sha256", "val_loss", "test_confusion", "epochs_trained", "stopped_early", "weights")
+    assert {name: repeated[name] for name in same} == {name: result[name] for name in same}
+    for name in ("predictions-val.jsonl", "predictions-test.jsonl"):
+        assert (again.folder.path / name).read_bytes() == (whole.folder.path / name).read_bytes()
+
+
+def test_a_validation_loss_that_is_not_finite_is_left_out_of_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Score, "loss", math.nan)
+    monkeypatch.setattr(Trainer, "_make_line", _line_with_a_loss(Trainer._make_line))
+    made = make_trainer(tmp_path)
+    result = train(made)
+    assert [(line.val_loss, line.val_accuracy is None) for line in of_kind(made.folder.read_metrics(), EpochLine)] == [
+        (None, False),
+        (None, False),
+    ]
+    assert (result["best_val_loss"], result["val_loss"]) == (None, None)
+
+
+def _line_with_a_loss(make_line: Any) -> Any:
+    return lambda *arguments: dataclasses.replace(make_line(*arguments), train_loss=1.0)
 
 
 def test_every_epoch_is_said(tmp_path: Path) -> None:
@@ -346,9 +399,9 @@ def test_no_weights_are_written_into_a_lost_folder(tmp_path: Path, monkeypatch: 
         if lost:
             raise TrainingFailedError("another run has taken over the folder")
 
-    def evaluate_and_lose(self: Stepper, split: str) -> Any:
+    def evaluate_and_lose(self: Stepper, split: str, *more: Any) -> Any:
         lost.extend([split] if split == "test" else [])
-        return evaluate(self, split)
+        return evaluate(self, split, *more)
 
     monkeypatch.setattr(Stepper, "evaluate", evaluate_and_lose)
     made.folder.require_held = require_held

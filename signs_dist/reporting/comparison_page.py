@@ -1,0 +1,250 @@
+"""What the page about several runs says, ready for the template."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from signs_dist.console.screen import duration, percent
+from signs_dist.reporting.charts import Series
+from signs_dist.reporting.comparison import (
+    Group,
+    Importance,
+    PairedTest,
+    Run,
+    group_runs,
+    importance,
+    paired_tests,
+    plain,
+    short_names,
+)
+from signs_dist.reporting.comparison_charts import MOST_CURVES, run_curves, settings_figure
+from signs_dist.reporting.run_charts import Figure
+from signs_dist.results.differences import differing_settings
+from signs_dist.results.summary import summarise_run
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import EpochLine, of_kind
+
+NUM_BEST = 10
+"""Choices of settings in the table of the best."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A cell of a sortable table: its text, what it is sorted by ("" for a missing value), whether it is a number."""
+
+    text: str
+    value: float | str = ""
+    is_number: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of a sortable table: whether it holds numbers, and the direction of its first sort."""
+
+    name: str
+    is_number: bool
+    first: str = "ascending"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRow:
+    """A run in the table; `state` is the class of its state's color."""
+
+    name: str
+    state: str
+    cells: list[Cell]
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupRow:
+    """Runs that differ in nothing but their seeds."""
+
+    name: str
+    num_finished: int
+    num_runs: int
+    mean: str
+    sd: str
+    seeds: str
+    unfinished: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TestRow:
+    """A paired test against the best choice of settings."""
+
+    name: str
+    seeds: str
+    difference: str
+    interval: str
+    p_value: str
+
+
+# Many members: one for each section of the page.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComparisonPage:
+    """The page, section by section."""
+
+    title: str
+    states: list[tuple[str, int]]
+    is_synthetic: bool
+    several_data: list[str]
+    header: list[Column]
+    runs: list[RunRow]
+    differing: list[tuple[str, list[str]]]
+    legend: list[Series]
+    curves_note: str
+    figures: list[Figure]
+    groups: list[GroupRow]
+    num_groups: int
+    best_name: str
+    tests: list[TestRow]
+    parallel: Figure | None
+    importance: list[tuple[str, str, float, int]]
+
+
+def view_runs(paths: Sequence[Path]) -> ComparisonPage:
+    """The page about several runs.
+
+    Raises:
+        UserError: a path is no run folder.
+    """
+    names = short_names([path.resolve().parts for path in paths])
+    folders = [RunFolder.open(path) for path in paths]
+    runs = [
+        Run(f"r{place}", name, summarise_run(path)) for place, (path, name) in enumerate(zip(paths, names, strict=True))
+    ]
+    differing = differing_settings([run.summary.settings for run in runs])
+    groups = group_runs(runs)
+    shares = importance(groups)
+    best = sorted(runs, key=lambda run: (run.accuracy is None, -(run.accuracy or 0.0)))[:MOST_CURVES]
+    drawn = [run for run in runs if run in best]
+    epochs = {
+        run.key: of_kind(folder.read_metrics(), EpochLine)
+        for run, folder in zip(runs, folders, strict=True)
+        if run in best
+    }
+    figures = run_curves(drawn, epochs)
+    header, rows = _table(runs, differing)
+    states = [run.summary.state for run in runs]
+    data = sorted({run.summary.data for run in runs if run.summary.data})
+    return ComparisonPage(
+        title=f"{len(runs):,} runs" if len(runs) != 1 else "1 run",
+        states=[(state, states.count(state)) for state in dict.fromkeys(states)],
+        is_synthetic="synthetic" in data,
+        several_data=data if len(data) > 1 else [],
+        header=header,
+        runs=rows,
+        differing=[(key, [plain(value) for value in values]) for key, values in differing.items()],
+        legend=[Series(run.key, run.name, [], style) for style, run in enumerate(drawn)],
+        curves_note="" if len(drawn) == len(runs) else f"The curves of the {len(drawn)} best of {len(runs):,} runs.",
+        figures=figures,
+        groups=[_group_row(group) for group in groups[:NUM_BEST]],
+        num_groups=len(groups),
+        best_name=groups[0].name if groups else "",
+        tests=[_test_row(test) for test in paired_tests(groups)],
+        parallel=settings_figure(groups, [each.setting for each in shares]),
+        importance=[_importance_row(each) for each in shares],
+    )
+
+
+def _table(runs: Sequence[Run], differing: Mapping[str, Sequence[Any]]) -> tuple[list[Column], list[RunRow]]:
+    """The columns that have a value in some run, and a row for each run."""
+    columns = [
+        Column("state", False),
+        Column("val accuracy", True, "descending"),
+        Column("val loss", True),
+        Column("test accuracy", True, "descending"),
+        *(Column(key, False) for key in differing),
+        Column("best epoch", True),
+        Column("epochs", True, "descending"),
+        Column("training time", True),
+        Column("images/s", True, "descending"),
+        Column("processes", True),
+        Column("attempts", True, "descending"),
+    ]
+    rows = [
+        [*_result_cells(run), *(_setting(values[place]) for values in differing.values()), *_work_cells(run)]
+        for place, run in enumerate(runs)
+    ]
+    used = [place for place in range(len(columns)) if any(row[place].text for row in rows)]
+    return [columns[place] for place in used], [
+        RunRow(run.name, run.summary.state.replace(" ", "-"), [row[place] for place in used])
+        for run, row in zip(runs, rows, strict=True)
+    ]
+
+
+def _result_cells(run: Run) -> list[Cell]:
+    summary = run.summary
+    interval = summary.result.get("val_accuracy_interval")
+    accuracy = "" if run.accuracy is None else percent(run.accuracy)
+    if interval and accuracy:
+        accuracy += f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+    state = summary.state + (f": {summary.why}" if summary.why else "")
+    return [
+        Cell(state, state, is_number=False),
+        _number(accuracy, run.accuracy),
+        _number("" if run.loss is None else f"{run.loss:.4f}", run.loss),
+        _number("" if summary.test_accuracy is None else percent(summary.test_accuracy), summary.test_accuracy),
+    ]
+
+
+def _work_cells(run: Run) -> list[Cell]:
+    summary, result = run.summary, run.summary.result
+    best = result.get("best_epoch", summary.best_epoch)
+    of = f" of {summary.num_epochs}" if summary.num_epochs else ""
+    seconds, rate = result.get("train_seconds"), result.get("images_per_second", summary.images_per_second)
+    size = result.get("world_size")
+    return [
+        _number("" if best is None else str(best), best),
+        _number(f"{summary.epoch}{of}", summary.epoch),
+        _number("" if seconds is None else duration(seconds), seconds),
+        _number("" if rate is None else f"{rate:,.0f}", rate),
+        _number("" if size is None else str(size), size),
+        _number(str(summary.num_attempts), summary.num_attempts),
+    ]
+
+
+def _setting(value: Any) -> Cell:
+    return Cell("" if value is None else plain(value), "" if value is None else plain(value), is_number=False)
+
+
+def _number(text: str, value: float | None) -> Cell:
+    return Cell(text, "" if value is None else value)
+
+
+def _group_row(group: Group) -> GroupRow:
+    mean, sd = group.score or (None, None)
+    others = [f"{run.name} {run.summary.state}" for run in group.runs if run not in group.finished]
+    return GroupRow(
+        name=group.name,
+        num_finished=len(group.finished),
+        num_runs=len(group.runs),
+        mean="" if mean is None else percent(mean),
+        sd="" if sd is None else f"± {100 * sd:.1f}",
+        seeds=", ".join(map(plain, sorted((run.seed for run in group.runs), key=str))),
+        unfinished=", ".join(others),
+    )
+
+
+def _test_row(test: PairedTest) -> TestRow:
+    found = test.difference
+    return TestRow(
+        name=test.group.name,
+        seeds=", ".join(map(plain, sorted(test.seeds, key=str))),
+        difference=_points(found.mean),
+        interval="" if found.low is None or found.high is None else f"{_points(found.low)} to {_points(found.high)}",
+        p_value="" if found.p_value is None else "below 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}",
+    )
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _importance_row(each: Importance) -> tuple[str, str, float, int]:
+    """(setting, share in words, length of its bar in percent, number of values)."""
+    share = each.share
+    return each.setting, "–" if share is None else percent(share), round(100 * (share or 0.0), 1), each.num_values

@@ -1,0 +1,96 @@
+"""Charts: Vega-Lite specs compiled to Vega for the interactive chart, and drawn as SVG for where scripts are off.
+
+vl-convert (https://github.com/vega/vl-convert) holds Vega, Vega-Lite and a JavaScript engine, and needs no network.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import gzip
+import importlib.metadata
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from signs_dist.errors import UserError
+from signs_dist.files import written_aside
+from signs_dist.reporting.charts import HOVER
+
+_SNIPPET = "window.vegaEmbed = vegaEmbed;"
+"""What the script in the page is for. Libraries that it does not need are left out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A chart.
+
+    Attributes:
+        vega: the Vega spec.
+        svg: the same as a picture.
+    """
+
+    vega: Mapping[str, Any]
+    svg: str
+
+
+def draw(spec: Mapping[str, Any], name: str) -> Drawing:
+    """Compile and draw a Vega-Lite spec. The picture leaves out the layer `HOVER`.
+
+    Args:
+        spec: the spec, which has layers.
+        name: letters and dashes, another one for each chart of a page: the picture's ids begin with it.
+    """
+    import vl_convert
+
+    still = {**spec, "layer": [layer for layer in spec["layer"] if layer.get("name") != HOVER]}
+    picture = vl_convert.vega_to_svg(vl_convert.vegalite_to_vega(still))
+    return Drawing(vl_convert.vegalite_to_vega(dict(spec)), _with_own_ids(picture, name))
+
+
+def _with_own_ids(svg: str, name: str) -> str:
+    """The picture with ids that no other picture of the page has, and that are the same each time it is drawn."""
+    numbers: dict[str, int] = {}
+
+    def rename(found: re.Match[str]) -> str:
+        return f"{found[1]}{name}-{numbers.setdefault(found[2], len(numbers))}"
+
+    return re.sub(r'(id="|url\(#)((?:clip|gradient)\w*)', rename, svg)
+
+
+def runtime() -> str:
+    """Vega as one script, which sets `window.vegaEmbed`: compressed by gzip, as base64.
+
+    To make it takes about a second, so it is kept in the user's cache folder, by the version of vl-convert.
+    """
+    kept = cache_folder() / f"vega-of-vl-convert-{importlib.metadata.version('vl-convert-python')}.gz"
+    content = b""
+    with contextlib.suppress(OSError):
+        content = kept.read_bytes()
+    if not _is_whole(content):
+        import vl_convert
+
+        content = gzip.compress(vl_convert.javascript_bundle(_SNIPPET).encode("utf-8"), mtime=0)
+        with contextlib.suppress(OSError, UserError):  # without a home folder it is made again the next time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with written_aside(kept) as aside:
+                aside.write_bytes(content)
+    return base64.b64encode(content).decode("ascii")
+
+
+def _is_whole(content: bytes) -> bool:
+    try:
+        return gzip.decompress(content).rstrip().endswith(b";")
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def cache_folder() -> Path:
+    """The folder below `$XDG_CACHE_HOME`, or below ~/.cache."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(given) if given.startswith("/") else Path(os.environ.get("HOME") or "/nonexistent") / ".cache"
+    return base / "signs_dist"

@@ -1,0 +1,53 @@
+"""Pages as HTML: the templates of this folder, filled by Jinja2, which escapes all text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from signs_dist import __version__
+from signs_dist.console.screen import percent
+from signs_dist.monitoring.plain_text import without_control
+from signs_dist.reporting.drawing import runtime
+from signs_dist.reporting.thinning import RULE
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, page: Any, *, is_plural: bool = False) -> str:
+    """The page as one HTML file.
+
+    Args:
+        template: `run.html` or `comparison.html`.
+        page: what the template shows.
+        is_plural: whether the page is about several runs.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_clean,
+    )
+    environment.filters["percent"] = percent
+    return environment.get_template(template).render(
+        page=page,
+        style=_text("style.css"),
+        script=_text("script.js"),
+        runtime=runtime(),
+        version=__version__,
+        thinning=RULE,
+        is_plural=is_plural,
+    )
+
+
+def _clean(value: Any) -> Any:
+    """Names of files that are not UTF-8 hold halves of surrogate pairs, which no file can hold: they become escapes."""
+    return without_control(value) if type(value) is str else value
+
+
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")

@@ -1,0 +1,86 @@
+"""What the page about one run says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from signs_dist.reporting.content import read_content
+from signs_dist.reporting.run_page import attempt_rows, changed_settings, view_run
+from signs_dist.run_folder.records import EndLine, RequeueLine, StartLine
+from tests.reporting.run_folders import write_run
+
+
+def test_the_headline_is_that_of_result_json(one_run: Path) -> None:
+    content = read_content(one_run)
+    result, page = content.summary.result, view_run(content)
+    told = {fact.name: (fact.text, fact.detail) for fact in page.headline}
+    low, high = result["val_accuracy_interval"]
+    assert told["val accuracy"] == (
+        f"{100 * result['val_accuracy']:.1f} %",
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %; {result['val_correct']} of 120 images",
+    )
+    assert told["val loss"][0] == "0.6543"
+    assert told["best epoch"][0] == "30 of 30"
+    assert told["training time"][0] == "40 min 00 s"
+    facts = {fact.name: fact.text for fact in page.facts}
+    assert facts["SHA-256 of the weights"] == result["weights_sha256"]
+    assert facts["model.pt holds"] == "the best weights, of epoch 30"
+    assert facts["images"] == "train 640, val 120"
+    assert (facts["strategy"], facts["processes"], facts["exact mode"]) == ("ddp", "2", "no")
+
+
+def test_drawn_images_and_exact_mode_are_marked(tmp_path: Path) -> None:
+    page = view_run(read_content(write_run(tmp_path / "a", "exact=true", "train.micro_batch=8", data="synthetic")))
+    assert (page.is_synthetic, page.is_exact) == (True, True)
+
+
+def test_a_run_that_stopped_says_why_and_shows_the_best_so_far(tmp_path: Path) -> None:
+    page = view_run(read_content(write_run(tmp_path / "a", epochs=4, is_finished=False, end="SIGTERM")))
+    assert (page.state, page.why) == ("stopped", "SIGTERM")
+    assert page.headline[0].name == "best val accuracy so far"
+    assert "95 % interval" in page.headline[0].detail
+
+
+def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", is_finished=False)
+    for name in ("metrics.jsonl", "attempts.jsonl", "predictions-val.jsonl", "manifest.json"):
+        (run / name).unlink()
+    page = view_run(read_content(run))
+    assert (page.state, page.attempts, page.figures, page.splits) == ("not begun", [], [], [])
+
+
+def test_attempts_lie_on_a_timeline_with_what_was_lost_and_why(one_run: Path) -> None:
+    def start(attempt: int, minute: int, step: int) -> StartLine:
+        time = f"2026-01-31T12:{minute:02d}:00+00:00"
+        return StartLine(attempt=attempt, time=time, first_step=step, world_size=attempt, host="node7")
+
+    lines = [
+        start(1, 0, 0),
+        EndLine(attempt=1, time="2026-01-31T12:20:00+00:00", reason="SIGTERM", last_step=50, seconds_lost=0.0),
+        RequeueLine(time="2026-01-31T12:21:00+00:00", why="its time limit", is_timeout=True, job="47"),
+        start(2, 30, 50),
+        EndLine(attempt=2, time="2026-01-31T12:40:00+00:00", reason="killed", last_step=90, seconds_lost=95.0),
+        start(3, 40, 70),
+    ]
+    rows = attempt_rows(dataclasses.replace(read_content(one_run), attempts=lines))
+    assert [(row.number, row.begin, row.length) for row in rows] == [
+        ("1", 0.0, 50.0),
+        ("", 0, 0),
+        ("2", 75.0, 25.0),
+        ("3", 100.0, 0.5),
+    ]
+    assert [row.ended for row in rows] == [
+        "SIGTERM",
+        "requeued: its time limit",
+        "killed",
+        "no end is recorded: killed",
+    ]
+    assert [row.lost for row in rows] == ["0 s", "", "1 min 35 s", ""]
+    assert rows[2].where == "node7, 2 processes"
+    assert rows[2].steps == "50 to 90"
+
+
+def test_settings_that_differ_from_their_defaults(one_run: Path) -> None:
+    changed = changed_settings(read_content(one_run).summary.settings)
+    assert changed == [("optim.lr", "0.05", "0.1"), ("train.epochs", "30", "20")]
