@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("signs_dist.report", "make a page about a run, or about several"),
     "runs": ("signs_dist.runs", "list all runs, watch one live, remove runs"),
     "compare": ("signs_dist.compare", "compare two runs: settings, accuracy, which photos changed"),
+    "track": ("signs_dist.track", "send a run to TensorBoard, Weights & Biases, MLflow or Trackio"),
     "build": ("signs_dist.data.build", "make a data set from photos or a zip"),
     "audit": ("signs_dist.data.audit", "find broken, repeated and unlabelled images"),
     "download": ("signs_dist.data.download", "download the published SIGNS photos"),

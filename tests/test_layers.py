@@ -26,6 +26,7 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.reporting",
     # Photos, networks, and the numbers around them.
     "signs_dist.data",
+    "signs_dist.tracking",
     "signs_dist.models",
     "signs_dist.learning",
     # What is saved, and how processes share a run.

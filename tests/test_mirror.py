@@ -27,6 +27,10 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist.searching.planning": "tests/searching/test_sweep_folder.py",
     "signs_dist.searching.record": "tests/searching/test_sweep_folder.py",
     "signs_dist.searching.sources": "tests/searching/test_runner.py",
+    "signs_dist.tracking.mlflow": "tests/end_to_end/test_dashboards.py",
+    "signs_dist.tracking.tensorboard": "tests/end_to_end/test_dashboards.py",
+    "signs_dist.tracking.trackio": "tests/end_to_end/test_dashboards.py",
+    "signs_dist.tracking.wandb": "tests/end_to_end/test_dashboards.py",
     "signs_dist.train": "tests/training/test_run.py",
     "signs_dist.training.loop": "tests/distributed/test_step_sync.py",
 }

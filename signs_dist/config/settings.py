@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from signs_dist.config.section import (
     WEEK_SECONDS,
@@ -25,6 +25,7 @@ from signs_dist.config.section import (
 )
 
 BestBy = Literal["accuracy", "loss", "macro_f1"]
+Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DrawnImages = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -297,6 +298,18 @@ class LogConfig(Section):
     """Write which images each step used to logs/samples-rankN.jsonl, to check that none is lost or repeated."""
     report: bool = True
     """Write report.html into the run folder when the run ends: finished, stopped or failed."""
+    to: Annotated[tuple[Dashboard, ...], Field(strict=False)] = ()
+    """Dashboards that get the run while it trains; each is an extra, as in `pip install 'signs_dist[wandb]'`."""
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("to", mode="after")
+    @classmethod
+    def _each_once(cls, value: tuple[Dashboard, ...]) -> tuple[Dashboard, ...]:
+        return tuple(dict.fromkeys(value))
 
 
 class Config(Section):

@@ -24,6 +24,7 @@ from signs_dist.learning.precision import Precision, choose_precision, find_capa
 from signs_dist.models import create_model
 from signs_dist.models.outputs import require_logits, require_own_names
 from signs_dist.models.trainable import require_trainable
+from signs_dist.tracking.installed import require_installed
 from signs_dist.training.process import Process
 
 
@@ -81,6 +82,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
     if config.exact:
         choose_exact_kernels()
     # Quick checks come first: reading images may take long.
+    require_installed(config.log.to)
     micro_batches = cut_global_batch(
         config.train.global_batch,
         config.train.micro_batch or _kept_micro_batch(config.train.global_batch, micro_batch, strategy),

@@ -22,6 +22,7 @@ from signs_dist.reporting.after_training import is_wanted, report_after_training
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
+from signs_dist.tracking.beside import fed_dashboards
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
 from signs_dist.training.earlier_attempt import (
@@ -128,6 +129,7 @@ def train(
             process.screen.banner(banner_lines(prepared, process, folder.path, again, busy))
             for note in earlier.notes:
                 process.screen.result(note)
+            cleanup.enter_context(fed_dashboards(folder, config.log.to, process.screen.result))
             trainer = Trainer(
                 run.stepper, run.run_state, run.saver, process, folder, stop=run.stop, lease=earlier.lease
             )
