@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import os
 import re
 import sys
@@ -17,7 +18,7 @@ from signs_dist.console.streams import finish_output, is_output_lost, prepared_s
 from signs_dist.environment.core_use import set_waiting
 from signs_dist.environment.limits import explain_limit
 from signs_dist.errors import EXIT_OUTPUT_LOST, EXIT_USAGE, CommandError, UserError
-from signs_dist.files import NO_SPACE, explained
+from signs_dist.files import NO_SPACE, explain_file_size, explained
 from signs_dist.monitoring.endings import exit_code, final_line
 from signs_dist.monitoring.plain_text import without_control
 from signs_dist.monitoring.signals import CommandSignals
@@ -223,6 +224,8 @@ def _describe_limit(error: OSError | ImportError | MemoryError) -> UserError | N
     if not isinstance(error, OSError):
         return None
     if error.filename is None:  # no file: standard output
+        if error.errno == errno.EFBIG:
+            return UserError(f"cannot write the output: {error.strerror}. {explain_file_size()}")
         full = f"no space left while writing the output: {error.strerror}."
         return (
             UserError(f"{full} Free some space there, or choose another folder.") if error.errno in NO_SPACE else None

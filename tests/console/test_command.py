@@ -44,6 +44,7 @@ def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
         (StoppedBySignal(signal.SIGHUP), 75, "stopped by SIGHUP: repeat the command\n"),
         (PermissionError(13, "Permission denied", "a/b"), 2, "error: cannot open a/b: Permission denied."),
         (OSError(28, "No space left on device"), 2, "error: no space left while writing the output: No space left"),
+        (OSError(27, "File too large"), 2, "error: cannot write the output: File too large. The file system takes no"),
     ],
 )
 def test_errors_are_printed_without_a_traceback(
