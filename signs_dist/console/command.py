@@ -55,6 +55,10 @@ class CommandParser(argparse.ArgumentParser):
         self._given = self._given or tuple(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
 
+    def print_help(self, file: Any = None) -> None:
+        """As in ArgumentParser, which passes over an output that cannot be written. Raises OSError for it."""
+        print(self.format_help(), end="", file=file, flush=True)
+
     def error(self, message: str) -> NoReturn:
         """Print the message and what to type instead, and exit with code 2."""
         prefix = "unrecognized arguments: "
