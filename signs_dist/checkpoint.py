@@ -50,7 +50,7 @@ def find_files(path: Path) -> list[Path]:
         raise UserError(f"{path}: no such file. Give a run folder, or a file in its folder checkpoints/.")
     if not path.is_dir():
         return [path]
-    folder = RunFolder(path).checkpoints if RunFolder(path).is_begun else path
+    folder = RunFolder(path).checkpoints if RunFolder(path).checkpoints.is_dir() else path
     from signs_dist.checkpointing.store import CheckpointStore
 
     files = [file for _, file in CheckpointStore(folder).files()]

@@ -71,6 +71,14 @@ def test_verify_names_each_file_and_what_is_wrong(finished: Path, capsys: pytest
     assert "model.pt.sha256 does not exist" in capsys.readouterr().out
 
 
+def test_the_checkpoints_of_a_run_without_a_config_are_found(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    file = tmp_path / "checkpoints" / "epoch-0001.pt"
+    file.touch()
+    assert find_files(tmp_path) == [file]
+
+
 def test_what_is_no_checkpoint(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, told in (
         (["show", str(finished / "model.pt")], "model.pt is no checkpoint of a run: it holds "),
