@@ -25,6 +25,10 @@ STOP_SECONDS = 5.0
 the rest."""
 
 
+MOST_LETTERS = 160
+"""Of the reason that a run's last lines give. The log has all of it."""
+
+
 @contextlib.contextmanager
 def fed_dashboards(
     folder: RunFolder,
@@ -115,7 +119,8 @@ def _reason(run_path: Path, name: str, log: Path, code: int) -> str:
     with contextlib.suppress(OSError):
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         noted = noted or next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return (noted or f"it ended with exit code {code}").rstrip(".")
+    reason = (noted or f"it ended with exit code {code}").rstrip(".")
+    return reason if len(reason) <= MOST_LETTERS else f"{reason[: MOST_LETTERS - 1]}…"
 
 
 def _environment() -> dict[str, str]:

@@ -68,6 +68,9 @@ def test_a_feeder_that_fails_is_told_by_what_it_noted(monkeypatch: pytest.Monkey
     note_error(run.path, "wandb", "ConnectionError: refused")
     (line,) = told(monkeypatch, run, "import os; os._exit(7)")
     assert "ConnectionError: refused. Log:" in line
+    note_error(run.path, "wandb", f"ConnectionError: {'x' * 1000}")
+    (line,) = told(monkeypatch, run, "import os; os._exit(7)")
+    assert f"ConnectionError: {'x' * 142}…. Log:" in line
 
 
 def test_a_feeder_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, run: RunFolder) -> None:
