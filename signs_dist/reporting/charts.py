@@ -33,6 +33,7 @@ _CONFIG = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
+        "titlePadding": 10,
     },
     "text": {"color": "var(--muted)", "fontSize": 12},
     "rule": {"color": "var(--muted)"},

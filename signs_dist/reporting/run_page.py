@@ -149,7 +149,7 @@ def _accuracy_fact(split: str, result: dict[str, Any]) -> Fact:
 
 
 def _in_words(interval: Sequence[float] | None) -> str:
-    return f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %; " if interval else ""
+    return f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}\u00a0%; " if interval else ""
 
 
 def _interval_so_far(content: RunContent) -> str:

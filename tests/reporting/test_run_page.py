@@ -18,7 +18,7 @@ def test_the_headline_is_that_of_result_json(one_run: Path) -> None:
     low, high = result["val_accuracy_interval"]
     assert told["val accuracy"] == (
         f"{100 * result['val_accuracy']:.1f} %",
-        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %; {result['val_correct']} of 120 images",
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f}\u00a0%; {result['val_correct']} of 120 images",
     )
     assert told["val loss"][0] == "0.6543"
     assert told["best epoch"][0] == "30 of 30"
