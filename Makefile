@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-quick test-gpu chaos check lint types format settings-page clean
+.PHONY: help dashboards train test test-quick test-gpu chaos check lint types format settings-page clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,10 +31,21 @@ help:  ## list what can be made
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+# The dashboards want other versions of packages than users of signs_dist alone get, and fifty packages more: they have an
+# environment of their own, which finds the packages of .venv behind its own.
+.venv-dashboards/installed: pyproject.toml | .venv/installed-dev
+	@echo "installing the dashboards into .venv-dashboards"
+	@$(PYTHON) -m venv .venv-dashboards
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	  "$$(.venv-dashboards/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_of_venv.pth"
+	@.venv-dashboards/bin/python -m pip install --quiet --disable-pip-version-check --editable \
+	  '.[tensorboard,wandb,mlflow,trackio]'
+	@touch $@
+
 train: .venv/installed  ## install, draw a data set if there are no photos, train, evaluate (settings: ARGS="optim.lr=0.05")
 	@$(BIN)/python -m signs_dist.train $(ARGS)
 
-test: .venv/installed-dev  ## install what tests need, and run them all
+test: .venv/installed-dev .venv-dashboards/installed  ## install what tests need, and run them all
 	@$(PYTEST) $(ARGS)
 
 test-quick: .venv/installed-dev  ## run the tests that are not marked slow
@@ -59,8 +70,10 @@ format: .venv/installed-dev  ## format the code as lint wants it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+dashboards: .venv-dashboards/installed  ## install TensorBoard, wandb, MLflow and Trackio, for their tests
+
 settings-page: .venv/installed  ## write docs/settings.md again, from the docstrings of the settings
 	@$(BIN)/python -m signs_dist.config.settings_page > docs/settings.md
 
 clean:  ## remove the environment and caches, and keep data/ and runs/
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-dashboards .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -6,6 +6,7 @@ python -m signs_dist.checkpoint verify runs/signs/checkpoints/*.pt      compare 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
-from signs_dist.monitoring.plain_text import one_line, without_control
+from signs_dist.monitoring.plain_text import one_line
 from signs_dist.run_folder.digest import find_damage
 from signs_dist.run_folder.folder import RunFolder, timestamp
 
@@ -45,11 +46,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def find_files(path: Path) -> list[Path]:
     """The checkpoint at a path, or all checkpoints of a run folder, the newest last. Raises `UserError` without one."""
-    if not path.exists():
+    if not os.path.lexists(path):  # a link to nothing is a broken checkpoint
         raise UserError(f"{path}: no such file. Give a run folder, or a file in its folder checkpoints/.")
     if not path.is_dir():
         return [path]
-    folder = RunFolder(path).checkpoints if RunFolder(path).is_begun else path
+    folder = RunFolder(path).checkpoints if RunFolder(path).checkpoints.is_dir() else path
     from signs_dist.checkpointing.store import CheckpointStore
 
     files = [file for _, file in CheckpointStore(folder).files()]
@@ -62,7 +63,7 @@ def verify(files: Sequence[Path]) -> int:
     """Print a line for each file. Returns the exit code: 1 if a file is broken."""
     damages = {file: find_damage(file) or _find_faults(file) for file in files}
     # A run that trains deletes old checkpoints meanwhile.
-    damages = {file: damage for file, damage in damages.items() if file.exists() or not damage}
+    damages = {file: damage for file, damage in damages.items() if os.path.lexists(file) or not damage}
     for file, damage in damages.items():
         print(one_line(f"{file}: {f'BROKEN: {damage}' if damage else 'OK'}"))
     return EXIT_FAILED if any(damages.values()) else EXIT_OK
@@ -84,9 +85,10 @@ def show(file: Path, *, as_json: bool) -> None:
     """Print what made a checkpoint, and its config."""
     from signs_dist.checkpointing.content import require_whole
     from signs_dist.errors import CheckpointError
+    from signs_dist.models.archive_members import MAX_PICKLE_BYTES
     from signs_dist.models.weights import read_plain
 
-    content = read_plain(file)
+    content = read_plain(file, MAX_PICKLE_BYTES)
     if not isinstance(content.get("run"), dict) or not isinstance(content.get("config"), dict):
         keys = ", ".join(str(key)[:40] for key in list(content)[:5] if isinstance(key, str))
         raise UserError(
@@ -108,7 +110,7 @@ def show(file: Path, *, as_json: bool) -> None:
         ("bytes", f"{file.stat().st_size:,}; {damage or 'its SHA-256 matches the SHA-256 beside it'}"),
     ]
     for name, value in [*rows, *describe_checkpoint(content)]:
-        print(f"{name:>12}  {without_control(value)}")
+        print(f"{name:>12}  {one_line(value)}")
     print("\nconfig:")
     import yaml
 

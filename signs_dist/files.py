@@ -89,7 +89,8 @@ def explained(error: OSError, path: Path, doing: str = "write") -> OSError | Use
         doing: `write` or `open`.
     """
     if error.errno in NO_SPACE:
-        return UserError(f"{explain_no_space(error, path)} Or choose another folder.")
+        other_folder = " Or choose another folder." if _depends_on_folder(error) else ""
+        return UserError(f"{explain_no_space(error, path)}{other_folder}")
     if error.errno in _CANNOT_WRITE:
         way_out = f"Choose a path that you may {'write to' if doing == 'write' else 'open'}."
         return UserError(f"cannot {doing} {path}: {error.strerror}{_whose(error, path)}. {way_out}")
@@ -98,12 +99,9 @@ def explained(error: OSError, path: Path, doing: str = "write") -> OSError | Use
 
 def explain_no_space(error: OSError, path: Path) -> str:
     """What is used up when `path` cannot be written (`NO_SPACE`), and what to do about it, in two sentences."""
-    failed = f"no space left while writing {path}: {error.strerror}"
     if error.errno == errno.EFBIG:
-        limit = _file_size_limit()
-        if limit is None:
-            return f"{failed}. The file system takes no larger file."
-        return f"{failed}. This session limits a file to {limit:,} bytes (ulimit -f): raise it with ulimit."
+        return f"cannot write {path}: {error.strerror}. {explain_file_size()}"
+    failed = f"no space left while writing {path}: {error.strerror}"
     if error.errno == errno.EDQUOT:
         return f"{failed}. Your quota on this file system is used up: remove files of yours, or ask for more."
     with contextlib.suppress(OSError):
@@ -113,6 +111,19 @@ def explain_no_space(error: OSError, path: Path) -> str:
             return f"{failed}. The file system has no inode left for another file: remove many small files there."
         return f"{failed}. {free:,} bytes are free there: free some space."
     return f"{failed}. Free some space there."
+
+
+def explain_file_size() -> str:
+    """What allows no larger file (EFBIG), in a sentence: a limit of this session, or the file system."""
+    limit = _file_size_limit()
+    if limit is None:
+        return "The file system takes no larger file."
+    return f"This session limits a file to {limit:,} bytes (ulimit -f): raise it with ulimit."
+
+
+def _depends_on_folder(error: OSError) -> bool:
+    """Whether a write without room (`NO_SPACE`) may succeed in a folder of another file system."""
+    return error.errno != errno.EFBIG or _file_size_limit() is None
 
 
 def _file_size_limit() -> int | None:

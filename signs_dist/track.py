@@ -41,10 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     """Feed each dashboard. Returns the exit code."""
     options = build_parser().parse_args(arguments)
 
-    from signs_dist.tracking.installed import require_installed
-
     names = _read_names(options.to)
-    require_installed(names, "--to ")
     if (options.follow or options.until_closed) and len(names) > 1:
         raise UserError(f"--follow takes one dashboard, not {options.to}. Start the command once for each.")
 
@@ -52,8 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     from signs_dist.monitoring.waiting import telling
     from signs_dist.run_folder.folder import RunFolder
     from signs_dist.tracking.feeding import feed, note_error, polling
+    from signs_dist.tracking.installed import require_installed
 
     folder = RunFolder.open(options.run_dir)
+    require_installed(names, "--to ")
     is_over = _make_is_over(folder.path, until_closed=options.until_closed, follow=options.follow)
     code = EXIT_OK
     for name in names:

@@ -71,6 +71,14 @@ def test_verify_names_each_file_and_what_is_wrong(finished: Path, capsys: pytest
     assert "model.pt.sha256 does not exist" in capsys.readouterr().out
 
 
+def test_the_checkpoints_of_a_run_without_a_config_are_found(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    file = tmp_path / "checkpoints" / "epoch-0001.pt"
+    file.touch()
+    assert find_files(tmp_path) == [file]
+
+
 def test_what_is_no_checkpoint(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, told in (
         (["show", str(finished / "model.pt")], "model.pt is no checkpoint of a run: it holds "),
@@ -108,6 +116,18 @@ def test_a_checkpoint_that_a_run_deletes_meanwhile_is_not_broken(
     assert capsys.readouterr().out.count(": OK") == len(files) - 1
 
 
+@pytest.mark.parametrize(("target", "told"), [("a.pt", "a loop of links"), ("nothing", "a link to nothing")])
+def test_a_link_that_leads_nowhere_is_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str, told: str
+) -> None:
+    path = tmp_path / "a.pt"
+    path.symlink_to(target)
+    assert run_command(checkpoint, ["verify", str(path)]) == 1
+    assert capsys.readouterr().out == f"{path}: BROKEN: it is {told}, not a file\n"
+    assert run_command(checkpoint, ["show", str(path)]) == 2
+    assert f"a.pt cannot be read as a checkpoint: it is {told}, not a file." in capsys.readouterr().err
+
+
 def test_what_no_run_can_have_saved(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = torch.load(finished / "checkpoints" / "epoch-0002.pt", weights_only=True)
     for change, told in (
@@ -128,7 +148,8 @@ def test_notes_of_another_program_are_shown_as_far_as_they_go(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(finished / "checkpoints" / "epoch-0002.pt", weights_only=True)
-    for run in ({}, {"data": {}, "code": None, "versions": [1]}, {"world_sizes": 3, "command": "x"}):
+    forged = {"host": "here\n      commit  forged", "command": ["a\nb"]}
+    for run in ({}, {"data": {}, "code": None, "versions": [1]}, {"world_sizes": 3, "command": "x"}, forged):
         torch.save({**content, "run": run}, tmp_path / "a.pt")
         assert run_command(checkpoint, ["show", str(tmp_path / "a.pt")]) == 0
         assert "place  end of epoch 2; 48 images seen" in capsys.readouterr().out

@@ -54,10 +54,10 @@ def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_limit_on_files_is_told_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    code = (  # a limit on the size of files stands for the disk: it needs no root, and fails in mid-write too
+    code = (  # a limit fails in mid-write, as a full disk does, and needs no root
         "import resource, signal, sys\nfrom pathlib import Path\nfrom signs_dist.console.command import run_command\n"
         "from signs_dist.files import write_text\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -66,8 +66,8 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: no space left while writing {path}: ")
-    assert "This session limits a file to 4,096 bytes (ulimit -f)" in done.stderr
+    limit = "This session limits a file to 4,096 bytes (ulimit -f): raise it with ulimit."
+    assert done.stderr == f"error: cannot write {path}: File too large. {limit}\n"
     assert path.read_text() == "old"
     assert names_in(tmp_path) == ["a.txt"]
 
@@ -164,7 +164,7 @@ def test_errors_that_a_user_can_fix_are_explained(number: int, told: str | None)
     [
         (errno.ENOSPC, "bytes are free there: free some space. Or choose another folder."),
         (errno.EDQUOT, "Your quota on this file system is used up: remove files of yours, or ask for more."),
-        (errno.EFBIG, "The file system takes no larger file."),
+        (errno.EFBIG, "File too large. The file system takes no larger file. Or choose another folder."),
         (errno.EROFS, "cannot write"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,14 @@ from signs_dist.track import main
 from signs_dist.tracking import feeding
 from signs_dist.tracking.marks import read_mark
 from tests.processes import run
+from tests.tracking.dashboards import python
 from tests.tracking.programs import TENSORBOARD, ask
 from tests.tracking.runs import START, epoch_line, make_run, step_line
 
 
 def test_a_finished_run_is_sent_and_a_second_time_nothing_is(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", START, step_line(5), epoch_line(10), is_finished=True)
-    command = [sys.executable, "-m", "signs_dist.track", str(folder.path), "--to", "tensorboard"]
+    command = [python(), "-m", "signs_dist.track", str(folder.path), "--to", "tensorboard"]
     for _ in range(2):
         ended = run(command, tmp_path)
         assert (ended.code, ended.out) == (0, f"tensorboard has {folder.path} up to step 10\n"), ended.err

@@ -13,6 +13,7 @@ from signs_dist.config.reading import load_config
 from signs_dist.config.section import flatten
 from signs_dist.config.settings import Config
 from signs_dist.errors import CheckpointError, UserError
+from signs_dist.run_folder.file_kinds import require_run_files
 from signs_dist.run_folder.folder import RunFolder
 
 FREE = (
@@ -156,10 +157,11 @@ def is_result_of(folder: RunFolder, config: Config, accepted: Collection[str]) -
     where the run has ended early, and that is accepted.
 
     Raises:
-        UserError: the run is finished, and its result is of other settings.
+        UserError: the run is finished, and its result is of other settings, or one of its files is none.
     """
     if not folder.is_finished:
         return False
+    require_run_files(folder.path)
     try:
         before = load_config(folder.config)
     except UserError:

@@ -26,6 +26,7 @@ from signs_dist.checkpointing.content import require_whole
 from signs_dist.checkpointing.tensors import Written, find_other_values, num_tensor_bytes, write_to
 from signs_dist.errors import CheckpointError, SaveError, UserError, require_kind
 from signs_dist.files import NO_SPACE, explain_no_space, flush_to_disk, written_aside
+from signs_dist.models.archive_members import MAX_PICKLE_BYTES
 from signs_dist.models.weights import read_plain
 from signs_dist.run_folder.digest import digest_path, find_damage, read_digest
 from signs_dist.run_folder.folder import allow
@@ -349,8 +350,12 @@ class CheckpointStore:
                 digest_path(path).unlink(missing_ok=True)
 
 
-def read_content(path: Path) -> dict[str, Any]:
+def read_content(path: Path, max_pickle_bytes: int | None = None) -> dict[str, Any]:
     """The content of a checkpoint on the CPU, after its digest was verified. No code in the file is run.
+
+    Args:
+        path: the file.
+        max_pickle_bytes: as for `read_plain`.
 
     Raises:
         CheckpointError: it is broken.
@@ -358,7 +363,7 @@ def read_content(path: Path) -> dict[str, Any]:
     if damage := find_damage(path):
         raise CheckpointError(f"{path} is broken: {damage}.")
     try:
-        return read_plain(path)
+        return read_plain(path, max_pickle_bytes)
     except UserError as error:
         raise CheckpointError(str(error)) from error
 
@@ -370,7 +375,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: it is broken, is no checkpoint of a run, or has the name of another place of the run.
         UserError: another release wrote it, which may be whole.
     """
-    content = read_content(path)
+    content = read_content(path, MAX_PICKLE_BYTES)
     require_whole(content, path)
     named, cursor = Cursor.of_file(path), Cursor(**content["cursor"])
     if named not in (None, cursor):

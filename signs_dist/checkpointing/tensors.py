@@ -176,13 +176,17 @@ def put_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], so
         raise UserError(f"{source} holds an optimizer of other parameters. Use the config that it was made with.")
     rates = [{**group, "lr": saved_group["lr"]} for group, saved_group in zip(groups, saved_groups, strict=True)]
     optimizer.load_state_dict({"state": saved["state"], "param_groups": rates})
-    # Files hold contiguous tensors. Fused kernels need a parameter's state in the memory layout of the parameter.
+    # Entries of a file may share memory, which a step would change several times. And files hold contiguous tensors:
+    # fused kernels need a parameter's state in the memory layout of the parameter.
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             state = optimizer.state.get(parameter, {})
             for name, value in state.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                if isinstance(value, Tensor):
+                    is_like = value.shape == parameter.shape
+                    state[name] = (
+                        torch.empty_like(parameter, dtype=value.dtype).copy_(value) if is_like else value.clone()
+                    )
 
 
 def put_weights(model: nn.Module, weights: Weights, source: Path) -> None:

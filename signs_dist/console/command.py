@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import os
 import re
 import sys
@@ -17,7 +18,7 @@ from signs_dist.console.streams import finish_output, is_output_lost, prepared_s
 from signs_dist.environment.core_use import set_waiting
 from signs_dist.environment.limits import explain_limit
 from signs_dist.errors import EXIT_OUTPUT_LOST, EXIT_USAGE, CommandError, UserError
-from signs_dist.files import NO_SPACE, explained
+from signs_dist.files import NO_SPACE, explain_file_size, explained
 from signs_dist.monitoring.endings import exit_code, final_line
 from signs_dist.monitoring.plain_text import without_control
 from signs_dist.monitoring.signals import CommandSignals
@@ -58,6 +59,10 @@ class CommandParser(argparse.ArgumentParser):
         """As in ArgumentParser. Keeps the given arguments for error messages."""
         self._given = self._given or tuple(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
+
+    def print_help(self, file: Any = None) -> None:
+        """As in ArgumentParser, which passes over an output that cannot be written. Raises OSError for it."""
+        print(self.format_help(), end="", file=file, flush=True)
 
     def error(self, message: str) -> NoReturn:
         """Print the message and what to type instead, and exit with code 2."""
@@ -228,6 +233,8 @@ def _describe_limit(error: OSError | ImportError | MemoryError) -> UserError | N
     if not isinstance(error, OSError):
         return None
     if error.filename is None:  # no file: standard output
+        if error.errno == errno.EFBIG:
+            return UserError(f"cannot write the output: {error.strerror}. {explain_file_size()}")
         full = f"no space left while writing the output: {error.strerror}."
         return (
             UserError(f"{full} Free some space there, or choose another folder.") if error.errno in NO_SPACE else None

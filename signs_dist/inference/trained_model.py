@@ -25,6 +25,7 @@ from signs_dist.errors import CheckpointError, UserError, in_python_words
 from signs_dist.files import find_other_kind
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
+from signs_dist.models.archive_members import MAX_PICKLE_BYTES
 from signs_dist.models.outputs import require_logits
 from signs_dist.models.weights import read_plain, weights_in
 from signs_dist.run_folder.digest import digest_path, find_damage
@@ -177,7 +178,7 @@ def read_trained_weights(source: Path) -> dict[str, Tensor]:
     """
     if digest_path(source).is_file() and (damage := find_damage(source)):
         raise UserError(f"{source} is broken: {damage}. Choose the weights of another file.")
-    content = read_plain(source)
+    content = read_plain(source, MAX_PICKLE_BYTES)
     if {"format", "cursor", "optimizer"} <= content.keys():
         try:
             require_whole(content, source)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from signs_dist.errors import UserError
 from signs_dist.files import find_other_kind
+from signs_dist.models.archive_members import MAX_PICKLE_BYTES, find_bad_member
 from signs_dist.models.other_files import describe_other_file
 from signs_dist.models.trainable import head_name
 
@@ -32,14 +33,20 @@ _BROKEN_FILE_ERRORS = (
 """What torch.load raises on a file that torch.save did not write."""
 
 
-def read_plain(path: Path) -> dict[str, Any]:
+def read_plain(path: Path, max_pickle_bytes: int | None = None) -> dict[str, Any]:
     """Read a file of tensors and plain values, onto the CPU. No code in the file is run.
 
+    Args:
+        path: the file.
+        max_pickle_bytes: how large the description of its values may be; None: as large as it is.
+
     Raises:
-        UserError: it is missing, broken, or not a dictionary. The message begins with the path.
+        UserError: it is missing, broken, too large, or not a dictionary. The message begins with the path.
     """
     if kind := find_other_kind(path):
         raise UserError(f"{path} cannot be read as a checkpoint: it is {kind}, not a file.")
+    if problem := _find_bad_member(path, max_pickle_bytes):
+        raise UserError(f"{path} cannot be read as a checkpoint: {problem}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles of another protocol, which are read or refused below
@@ -53,6 +60,13 @@ def read_plain(path: Path) -> dict[str, Any]:
     return value
 
 
+def _find_bad_member(path: Path, max_pickle_bytes: int | None) -> str:
+    try:
+        return find_bad_member(path, max_pickle_bytes)
+    except OSError:
+        return ""  # the file cannot be read, which `read_plain` tells
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the weights in a file, under plain names.
 
@@ -63,7 +77,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: as `read_plain`; also if the file has no weights, two tensors for one plain name, or a tensor that
             holds no values in plain memory (sparse, quantized, on the meta device).
     """
-    return weights_in(read_plain(path), path)
+    return weights_in(read_plain(path, MAX_PICKLE_BYTES), path)
 
 
 def weights_in(value: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
@@ -87,7 +101,9 @@ def find_odd_tensor(weights: Mapping[str, Tensor]) -> str:
             return f"{name} is on the meta device, without values"
         if tensor.is_quantized:
             return f"{name} is quantized"
-        if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type != "cpu":
+        if tensor.is_nested:
+            return f"{name} is nested"
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
             return f"{name} is not a dense tensor ({str(tensor.layout).removeprefix('torch.')})"
     return ""
 

@@ -6,6 +6,10 @@ import base64
 import io
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE = 112
 """Longest side of a small picture, in pixels."""
@@ -16,13 +20,12 @@ MOST_PIXELS = 170_000_000
 MOST_BYTES = 64 * 2**20
 
 
-def as_data_uri(path: Path, side: int = SIDE, quality: int = 80) -> str | None:
-    """The picture in a file as a JPEG within a `data:` address; None if there is no readable picture.
+def small_picture(path: Path, side: int = SIDE) -> Image.Image | None:
+    """The picture in a file, upright and in RGB; None if there is no readable picture.
 
     Args:
         path: a photo in a format that Pillow reads.
         side: a larger picture is made smaller, so that its longest side is this, in pixels.
-        quality: of the JPEG, 1..95.
     """
     from PIL import Image, ImageOps
 
@@ -39,6 +42,20 @@ def as_data_uri(path: Path, side: int = SIDE, quality: int = 80) -> str | None:
             small = ImageOps.exif_transpose(image).convert("RGB")
             small.thumbnail((side, side))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return small
+
+
+def as_data_uri(path: Path, side: int = SIDE, quality: int = 80) -> str | None:
+    """The picture in a file as a JPEG within a `data:` address; None if there is no readable picture.
+
+    Args:
+        path: a photo in a format that Pillow reads.
+        side: as in `small_picture`.
+        quality: of the JPEG, 1..95.
+    """
+    small = small_picture(path, side)
+    if small is None:
         return None
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=quality, optimize=True)

@@ -269,7 +269,7 @@ def state_of_trial(states: Iterable[TrialState], *, is_pruned: bool) -> TrialSta
 
 
 def _summarise_run(path: Path, name: str, seed: int | None, end: Mapping[str, Any] | None, measure: str) -> SweepRun:
-    summary = summarise_run(path)
+    summary = summarise_run(path, quick=True)
     state: TrialState = summary.state
     why = summary.why
     if end is not None and state in ("failed", "not begun"):

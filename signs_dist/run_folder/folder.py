@@ -148,6 +148,8 @@ class RunFolder:
         """
         require_run_files(path)
         folder = cls(path)
+        if path.is_file():
+            raise UserError(f"{path} is a file, not a run folder. Give its run folder, and the file with --weights.")
         if not folder.config.is_file():
             what = "is not a run folder: it has no config.yaml" if path.is_dir() else "does not exist"
             raise UserError(f"{path} {what}. To make one under runs/, type: python -m signs_dist.train")

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from signs_dist.monitoring.plain_text import one_line
 from signs_dist.run_folder.digest import file_sha256
 from signs_dist.run_folder.folder import timestamp
 
@@ -24,17 +25,54 @@ _OTHER_NAME_OF_PROGRAM = "__mp_main__"  # which `import multiprocessing` adds to
 
 def describe_invocation(command: Sequence[str]) -> dict[str, Any]:
     """The command, versions, commit and machine of this process, for manifest.json."""
-    packages = ("signs_dist", "torch", "torchvision", "numpy", "pillow", "pydantic")
     return {
         "command": list(command),
         "started": timestamp(),
         "working_folder": str(Path.cwd()),
         "host": platform.node(),
+        **describe_software(),
+        "code": describe_code(Path(__file__).resolve().parent),
+    }
+
+
+def describe_software() -> dict[str, Any]:
+    """The system and the versions of Python and the packages of this process, for manifest.json."""
+    packages = ("signs_dist", "torch", "torchvision", "numpy", "pillow", "pydantic")
+    return {
         "platform": platform.platform(),
         "python": sys.version.split()[0],
         "versions": {name: _version(name) for name in packages},
-        "code": describe_code(Path(__file__).resolve().parent),
     }
+
+
+def changed_software(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What computes the numbers and differs from before: `torch 2.13.0 → 2.14.1`. Both are from `describe_software`.
+
+    An entry that is missing on one side is not compared, nor is the version of the system's kernel.
+    """
+    earlier, later = (side["versions"] if isinstance(side.get("versions"), dict) else {} for side in (before, now))
+    pairs = {
+        name: (earlier.get(name), later.get(name)) for name in ("signs_dist", "torch", "torchvision", "numpy", "pillow")
+    }
+    pairs["Python"] = before.get("python"), now.get("python")
+    told = [
+        f"{name} {one_line(old[:40])} → {new}"
+        for name, (old, new) in pairs.items()
+        if isinstance(old, str) and isinstance(new, str) and old != new
+    ]
+    system, own = before.get("platform"), now.get("platform")
+    if isinstance(system, str) and isinstance(own, str) and _kind_of_system(system) != _kind_of_system(own):
+        told.append(f"platform {one_line(system[:80])} → {own}")
+    return told
+
+
+_MACHINES = ("x86_64", "AMD64", "aarch64", "arm64", "ppc64le", "s390x", "riscv64", "i686")
+
+
+def _kind_of_system(text: str) -> tuple[str, str]:
+    """The system and the processor in what `platform.platform` tells; "" for a processor that it does not tell."""
+    parts = text.split("-")
+    return parts[0], next((part for part in parts if part in _MACHINES), "")
 
 
 def describe_code(folder: Path, modules: Mapping[str, Any] | None = None) -> dict[str, Any]:

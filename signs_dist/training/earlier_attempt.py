@@ -37,7 +37,7 @@ from signs_dist.run_folder.folder import RunFolder, make_new_folder, missing_fol
 from signs_dist.run_folder.lease import NAME as LEASE
 from signs_dist.run_folder.lease import TRIES, Lease
 from signs_dist.run_folder.lines import describe_damage
-from signs_dist.run_folder.manifest import changed_files, imported_files
+from signs_dist.run_folder.manifest import changed_files, changed_software, describe_software, imported_files
 from signs_dist.run_folder.records import SaveLine, of_kind
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
@@ -312,6 +312,8 @@ def resume_from(
     has_same_images = not notes
     if changed := changed_files(content["run"].get("code", {}), {"files": imported_files(sys.modules)}):
         notes.append(f"changed since: the code in {', '.join(changed)}")
+    if software := changed_software(content["run"], describe_software()):
+        notes.append(f"changed since: {', '.join(software)}")
     if content["precision"] != prepared.precision.name and "train.precision" not in accepted:
         raise UserError(
             f"this run computed in {content['precision']} so far, and this machine chooses {prepared.precision.name}. "
@@ -324,7 +326,8 @@ def resume_from(
             f"to choose the size, set train.micro_batch"
         )
     if has_same_images and ARITHMETIC not in accepted:
-        _compare_trial(content, stepper)
+        with naming(notes):
+            _compare_trial(content, stepper)
     cursor, num_steps = Cursor(**content["cursor"]), prepared.plan.num_steps
     refuse_other_batch(cursor, content["global_batch"], prepared.plan.global_batch)
     if cursor.step > num_steps:

@@ -223,7 +223,7 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
         path = tmp_path / "epoch-0003.pt"
         with pytest.raises(SaveError) as caught:
             CheckpointStore(tmp_path, 2).write(Cursor(3, 0), made, Cursor(1, 0))
-        assert str(caught.value).startswith(f"no space left while writing {path}: File too large.")
+        assert str(caught.value).startswith(f"cannot write {path}: File too large. This session limits a file")
         assert re.search(r"A checkpoint needs 80\d,", str(caught.value))  # 400,000 of them are weights
 
     assert in_child(limited(50_000, save)) == 0

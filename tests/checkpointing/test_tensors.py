@@ -230,6 +230,22 @@ def test_an_optimizer_of_another_model_is_refused() -> None:
         saved.put_optimizer(now, before.state_dict(), Path("c.pt"))
 
 
+def test_entries_of_a_file_that_share_memory_are_taken_apart() -> None:
+    model = network()
+    before = torch.optim.Adam(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before.step()
+    crafted = before.state_dict()
+    count = crafted["state"][0]["step"]
+    for state in crafted["state"].values():
+        state["step"] = count
+    now = torch.optim.Adam(model.parameters())
+    saved.put_optimizer(now, crafted, Path("c.pt"))
+    now.step()
+    assert {float(state["step"]) for state in now.state.values()} == {2.0}
+
+
 def test_a_copy_shares_nothing_with_what_trains_on() -> None:
     tensor = torch.ones(2, 3, 4, 5).to(memory_format=torch.channels_last)
     copier = saved.Copier()

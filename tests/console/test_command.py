@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import re
 import signal
 import subprocess
@@ -44,6 +45,7 @@ def raises(error: BaseException) -> Callable[[Sequence[str]], int]:
         (StoppedBySignal(signal.SIGHUP), 75, "stopped by SIGHUP: repeat the command\n"),
         (PermissionError(13, "Permission denied", "a/b"), 2, "error: cannot open a/b: Permission denied."),
         (OSError(28, "No space left on device"), 2, "error: no space left while writing the output: No space left"),
+        (OSError(27, "File too large"), 2, "error: cannot write the output: File too large. The file system takes no"),
     ],
 )
 def test_errors_are_printed_without_a_traceback(
@@ -212,6 +214,24 @@ def test_a_closed_output_gives_no_traceback() -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=10) == 141
+
+
+@pytest.mark.parametrize("module", ["signs_dist.train", "signs_dist.predict", "launch.local"])
+def test_help_that_cannot_be_written_is_told(module: str) -> None:
+    """Also of commands whose result is in files: of `--help` the output is the result."""
+    command = [sys.executable, "-m", module, "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        unread = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
+    assert (unread.returncode, unread.stderr) == (141, "")
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: no space left while writing the output")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -297,7 +297,7 @@ def test_full_disk_in_worker_processes(signs_zip: Path, tmp_path: Path) -> None:
     flags = ["--source", source, "--out", tmp_path / "out", "--size", "128", "--processes", "2", "--quality", "100"]
     done = subprocess.run([sys.executable, "-c", script, *flags], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no space left while writing" in done.stderr
+    assert "File too large. This session limits a file to 14,000 bytes" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 

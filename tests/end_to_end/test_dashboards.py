@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.processes import Ended, run, started, train_command, wait_for
+from tests.processes import Ended, run, started, wait_for
 from tests.sets import small_run, write_colour_set
-from tests.tracking.dashboards import variables
+from tests.tracking.dashboards import python, variables
 from tests.tracking.programs import MLFLOW, TENSORBOARD, TRACKIO, WANDB, ask
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def resumed(folder: Path, colours: Path) -> Ended:
         epochs=2,
         global_batch=8,
     )
-    command, environment = train_command("--run-dir", "run", *settings), variables(folder)
+    command, environment = [python(), "-m", "signs_dist.train", "--run-dir", "run", *settings], variables(folder)
     with started(command, folder, environment) as process:
         wait_for(folder / "run" / "metrics.jsonl", '"step": 18')
         os.killpg(process.pid, signal.SIGKILL)
@@ -85,6 +85,7 @@ def test_tensorboard(resumed: Ended, folder: Path) -> None:
     assert found["points"] == [[step, pytest.approx(loss, rel=1e-6)] for step, loss in expected(folder)]
     assert {"val/loss", "val/accuracy", "lr", "final/val_accuracy"} <= set(found["scalars"])
     assert "global_batch: 8" in found["config"]
+    assert {"val/confusion_matrix", "train/images"} <= set(found["pictures"])
 
 
 def test_weights_and_biases(resumed: Ended, folder: Path) -> None:
@@ -96,6 +97,7 @@ def test_weights_and_biases(resumed: Ended, folder: Path) -> None:
     ]
     assert found["config"]["train.global_batch"] == 8
     assert found["summary"]["val_accuracy"] == result(folder)["val_accuracy"]
+    assert {"val/confusion_matrix", "train/images"} <= set(found["pictures"])
 
 
 def test_mlflow(resumed: Ended, folder: Path) -> None:
@@ -105,7 +107,7 @@ def test_mlflow(resumed: Ended, folder: Path) -> None:
     assert found["status"] == "FINISHED"
     assert found["params"]["train.global_batch"] == "8"
     assert found["final"] == result(folder)["val_accuracy"]
-    assert "result.json" in found["artifacts"]
+    assert {"result.json", "images"} <= set(found["artifacts"])
 
 
 def test_trackio(resumed: Ended, folder: Path) -> None:

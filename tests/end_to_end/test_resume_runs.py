@@ -30,7 +30,12 @@ CHANGING = ("images_per_second", "data_wait_share", "stall_seconds", "last_write
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_colour_set(tmp_path_factory.mktemp("colours"), counts={"train": 33, "val": 5})
+    # One folder for all workers: the files of a run name it, and runs are compared.
+    with shared_folder(tmp_path_factory, "colours of resumed runs") as folder:
+        if not (folder / "done").exists():
+            write_colour_set(folder / "set", counts={"train": 33, "val": 5})
+            (folder / "done").touch()
+    return folder / "set"
 
 
 def settings(root: Path, *more: str) -> list[str]:
@@ -271,7 +276,7 @@ def test_what_would_give_another_result_is_refused_unless_named(colours: Path, s
 
 
 @pytest.mark.parametrize("on_error", ["stop", "warn"])
-def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path: Path, on_error: str) -> None:
+def test_a_limit_on_files_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path: Path, on_error: str) -> None:
     """A limit on the size of files that comes when two checkpoints are written, as a disk that has become full."""
     arguments = ["--run-dir", "run", *settings(colours, f"checkpoint.on_error={on_error}", "checkpoint.every_steps=3")]
     with started(launch(1, *arguments), tmp_path) as process:
@@ -282,17 +287,16 @@ def test_a_full_disk_in_the_middle_of_a_run(colours: Path, whole: Path, tmp_path
     assert find_damage(newest) == ""  # the old file is as it was
     if on_error == "stop":
         assert ended.code == 74
-        assert "error: no space left while writing run/checkpoints/epoch-00" in ended.err
+        assert "error: cannot write run/checkpoints/epoch-00" in ended.err
         assert "Then repeat the command: it resumes from the checkpoint before." in ended.err
-        assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith(
-            "SaveError: no space left while writing"
-        )
+        assert "File too large. This session limits a file to 20,000 bytes" in ended.err
+        assert lines(tmp_path / "run" / "attempts.jsonl")[-1]["reason"].startswith("SaveError: cannot write")
     else:
         # It trains to its end; the weights themselves are too large for that disk as well.
         assert ended.code == 2
-        assert "warning: no space left while writing run/checkpoints/" in ended.out
+        assert "warning: cannot write run/checkpoints/" in ended.out
         assert "Training continues without this checkpoint (checkpoint.on_error=warn)." in ended.out
-        assert "no space left while writing run/model.pt" in ended.err
+        assert "cannot write run/model.pt: File too large." in ended.err
     assert run(launch(1, *arguments), tmp_path).code == 0
     assert_same(tmp_path / "run", whole)
 

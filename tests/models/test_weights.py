@@ -144,6 +144,8 @@ def quantized() -> Tensor:
         (lambda state: state.update({"conv1.bias": torch.zeros(32).to_sparse()}),
          "conv1.bias is not a dense tensor (sparse_coo)"),
         (lambda state: state.update({"conv1.weight": torch.zeros(32, 27).to_sparse_csr()}), "is not a dense tensor"),
+        (lambda state: state.update({"conv1.bias": torch.nested.nested_tensor([torch.zeros(2)], layout=torch.jagged)}),
+         "conv1.bias is nested"),
         (lambda state: state.update({"conv1.bias": torch.zeros(32, device="meta")}),
          "conv1.bias is on the meta device, without values"),
         (lambda state: state.update({"conv1.bias": quantized()}), "conv1.bias is quantized"),

@@ -71,6 +71,18 @@ def test_links_to_files_and_other_logs_are_left_alone(tmp_path: Path) -> None:
     require_run_files(tmp_path / "none")
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "model.pt", "metrics.jsonl"])
+def test_a_finished_run_without_one_of_its_files(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = begun(tmp_path / "run")
+    (path / "result.json").write_text('{"finished": true}', encoding="utf-8")
+    assert run_command(train, ["--run-dir", str(path)]) == 0
+    assert "holds the result of this run" in capsys.readouterr().out
+    (path / name).unlink(missing_ok=True)
+    (path / name).mkdir()
+    assert run_command(train, ["--run-dir", str(path)]) == 2
+    assert f"{path / name} must be a file of the run, and is a folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["attempts.jsonl", "lease.json", "result.json", "config.yaml"])
 def test_no_command_waits_for_a_pipe(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = begun(tmp_path / "run")

@@ -71,6 +71,11 @@ def test_opening_another_folder_says_what_is_missing(tmp_path: Path) -> None:
         RunFolder.open(tmp_path)
     with pytest.raises(UserError, match="nowhere does not exist"):
         RunFolder.open(tmp_path / "nowhere")
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(
+        UserError, match=r"last\.pt is a file, not a run folder\. Give its run folder, and the file with"
+    ):
+        RunFolder.open(tmp_path / "last.pt")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ import torch
 
 from signs_dist.run_folder.manifest import (
     changed_files,
+    changed_software,
     describe_code,
     describe_invocation,
+    describe_software,
     explain_no_commit,
     imported_files,
 )
@@ -32,6 +34,39 @@ def test_the_command_versions_and_machine_are_described(tmp_path: Path) -> None:
     assert set(about["versions"]) >= {"signs_dist", "torch", "torchvision", "numpy"}
     json.dumps(about)
     assert describe_code(tmp_path, {}) == {"commit": None, "dirty": None, "why": "", "files": {}}
+
+
+LINUX = "Linux-6.1.0-x86_64-with-glibc2.36"
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ({}, []),
+        ({"versions": {"torch": "2.1", "numpy": None}, "python": "3.11", "platform": LINUX}, []),
+        ({"versions": {"torch": "2.0"}}, ["torch 2.0 → 2.1"]),
+        ({"versions": {"pillow": "9", "numpy": "1.26"}, "python": "3.10"}, ["numpy 1.26 → 2.0", "Python 3.10 → 3.11"]),
+        ({"versions": {"pydantic": "1"}}, []),  # it computes nothing
+        ({"platform": "Linux-5.4.0-generic-x86_64-with-glibc2.31"}, []),
+        (
+            {"platform": "Linux-6.1.0-aarch64-with-glibc2.36"},
+            [f"platform Linux-6.1.0-aarch64-with-glibc2.36 → {LINUX}"],
+        ),
+        ({"platform": "macOS-14.5-arm64-arm-64bit"}, [f"platform macOS-14.5-arm64-arm-64bit → {LINUX}"]),
+        ({"versions": {"torch": "\x1b[2J"}}, ["torch \\x1b[2J → 2.1"]),
+        ({"versions": ["2.0"], "python": 3, "platform": None}, []),  # by another program
+        ({"versions": {"torch": {}}}, []),
+    ],
+)
+def test_software_that_computes_and_has_changed_is_named(before: dict[str, Any], told: list[str]) -> None:
+    now = {"versions": {"torch": "2.1", "numpy": "2.0"}, "python": "3.11", "platform": LINUX}
+    assert changed_software(before, now) == told
+
+
+def test_this_process_has_the_software_of_its_manifest() -> None:
+    about = describe_invocation(["x"])
+    assert changed_software(about, describe_software()) == []
+    assert changed_software({**about, "platform": "Plan9-4-mips"}, describe_software())
 
 
 @pytest.fixture

@@ -1,8 +1,26 @@
-"""Where each dashboard keeps its data in tests: in files, without any network."""
+"""The dashboards' own libraries in tests: the Python that has them, and where they keep their data."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
+
+PYTHON = Path(__file__).resolve().parent.parent.parent / ".venv-dashboards" / "bin" / "python"
+"""Has TensorBoard, wandb, MLflow and Trackio beside all that tests have."""
+REQUIRED = "SIGNS_DIST_REQUIRE_DASHBOARDS"
+"""With this environment variable, as in CI, tests fail where the libraries are missing, instead of being skipped."""
+
+
+def python() -> str:
+    """The Python that has the dashboards' libraries; without it the test is skipped."""
+    if not (PYTHON.parent.parent / "installed").exists():
+        advice = "the dashboards are not installed. Type: make dashboards"
+        if os.environ.get(REQUIRED):
+            pytest.fail(advice)
+        pytest.skip(advice)
+    return str(PYTHON)
 
 
 def variables(folder: Path) -> dict[str, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from tests.processes import run
+from tests.tracking.dashboards import python
 
 WANDB = """
 import json, struct, sys
@@ -41,7 +41,7 @@ for file in sorted(Path(sys.argv[1]).rglob("*.wandb")):
             items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
             if "train/loss" in items:
                 found["points"].append([items["_step"], items["train/loss"], items.get("val/loss")])
-            found["pictures"] += [name for name, value in items.items() if isinstance(value, dict) and "path" in value]
+            found["pictures"] += [name.removesuffix("/path") for name in items if name.endswith("/path")]
 print(json.dumps(found))
 """
 MLFLOW = """
@@ -93,7 +93,7 @@ print(json.dumps({
 
 def ask(program: str, path: Path) -> dict[str, Any]:
     """What a program prints as its last line about a path."""
-    ended = run([sys.executable, "-c", program, str(path)], path.parent)
+    ended = run([python(), "-c", program, str(path)], path.parent)
     assert ended.code == 0, ended.err
     value: dict[str, Any] = json.loads(ended.out.splitlines()[-1])
     return value

@@ -215,6 +215,17 @@ def test_another_precision_of_the_machine_is_refused(tmp_path: Path, cleanup: co
     assert state.cursor == Cursor(0, 2)
 
 
+def test_another_version_or_platform_is_told(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    saved(tmp_path)
+    earlier = find(tmp_path, cleanup)
+    assert earlier.content is not None
+    run = {**earlier.content["run"], "versions": {"torch": "1.0"}, "platform": "Plan9-4-mips"}
+    elsewhere = dataclasses.replace(earlier, content={**earlier.content, "run": run})
+    (note,) = resume(elsewhere, tmp_path)[0].notes
+    assert note.startswith("changed since: torch 1.0 → ")
+    assert ", platform Plan9-4-mips → " in note
+
+
 def test_a_micro_batch_that_could_not_be_kept_is_told(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     saved(tmp_path)
     earlier = find(tmp_path, cleanup)
