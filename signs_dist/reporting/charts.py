@@ -138,7 +138,8 @@ def curves(
         "type": "quantitative",
         "title": title,
         "axis": {"format": number_format, "tickCount": 5},
-        "scale": {"zero": from_zero},
+        # The markers of the lowest and the highest point are drawn whole.
+        "scale": {"zero": from_zero, **({} if from_zero else {"padding": 8, "nice": False})},
     }
     shown = [{"filter": "indexof(hidden, datum.k) < 0"}]
     has_few = max((len(each.points) for each in series), default=0) <= 40
