@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from signs_dist.errors import UserError
 from signs_dist.models.registry import BUILDERS
 from signs_dist.training.exact_trial import require_exact, second_process
-from signs_dist.training.second_process import CLOCK_SHIFT_SECONDS, other_environment, shift_clock
+from signs_dist.training.second_process import (
+    CLOCK_SHIFT_SECONDS,
+    SECOND_SHIFT_SECONDS,
+    digest_at_two_times,
+    other_environment,
+    shift_clock,
+)
 from tests.training.parts import make_config, make_process, make_stepper, shown
 
 HERE = "tests.training.test_second_process"
@@ -137,6 +143,34 @@ def test_text_has_other_hashes(before: str | None, after: str) -> None:
     }
 
 
+def put_clock_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the test."""
+    for name in ("time", "time_ns", "localtime", "gmtime", "ctime", "strftime"):
+        monkeypatch.setattr(time, name, getattr(time, name))
+    for name in ("date", "datetime"):
+        monkeypatch.setattr(datetime, name, getattr(datetime, name))
+
+
+@pytest.mark.parametrize("period", range(2, 100))
+def test_a_value_that_repeats_differs_at_one_of_the_two_times(period: int) -> None:
+    """Whatever time passes between the two processes."""
+    shifts = (CLOCK_SHIFT_SECONDS, CLOCK_SHIFT_SECONDS + SECOND_SHIFT_SECONDS)
+    for seconds_between in range(period):
+        assert any((shift + seconds_between) % period for shift in shifts)
+
+
+@pytest.mark.parametrize(("what", "is_one"), [("nothing", True), ("second", False)])
+def test_a_network_that_reads_the_time_gives_a_digest_like_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str, is_one: bool
+) -> None:
+    put_clock_back(monkeypatch)
+    network = (f"model.name={HERE}:Net", f"model.args={{what: {what}}}")
+    stepper, _ = make_stepper(tmp_path, *EXACT, *network)
+    digest = digest_at_two_times(stepper.make_trial())
+    assert (" or " not in digest.training) == is_one
+    assert " or " not in digest.weights
+
+
 @pytest.mark.parametrize(
     "read",
     [
@@ -154,10 +188,7 @@ def test_text_has_other_hashes(before: str | None, after: str) -> None:
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 def test_the_clock_is_shifted(monkeypatch: pytest.MonkeyPatch, read: Callable[[], float]) -> None:
     now, day, moment = read(), datetime.date.today(), datetime.datetime.now()
-    for name in ("time", "time_ns", "localtime", "gmtime", "ctime", "strftime"):
-        monkeypatch.setattr(time, name, getattr(time, name))  # puts it back after the test
-    for name in ("date", "datetime"):
-        monkeypatch.setattr(datetime, name, getattr(datetime, name))
+    put_clock_back(monkeypatch)
     shift_clock(CLOCK_SHIFT_SECONDS)
     assert CLOCK_SHIFT_SECONDS <= read() - now + 3600 <= CLOCK_SHIFT_SECONDS + 7200 + 60  # summer time
     assert (datetime.date.today() - day).days in (401, 402)
