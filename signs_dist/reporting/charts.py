@@ -130,7 +130,7 @@ def curves(
         "field": "x",
         "type": "quantitative",
         "title": "step",
-        "axis": {"grid": False, "tickMinStep": 1, "format": ",d"},
+        "axis": {"grid": False, "tickMinStep": 1, "tickCount": 8, "labelSeparation": 6, "format": ",d"},
         "scale": {"domain": [min(steps), max(steps)], "nice": False, "padding": 6},
     }
     y = {
