@@ -2,7 +2,7 @@
 
 python -m signs_dist.report RUN_DIR                        writes RUN_DIR/report.html
 python -m signs_dist.report RUN_DIR RUN_DIR --out both.html
-python -m signs_dist.report FOLDER                         all runs below FOLDER, such as those of a sweep
+python -m signs_dist.report FOLDER                         all runs below FOLDER, or the sweep in it
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def build_parser() -> CommandParser:
         type=Path,
         nargs="+",
         metavar="RUN_DIR",
-        help="run folder, finished or not, or a folder with run folders in it",
+        help="run folder, finished or not, or a folder with run folders or a sweep in it",
     )
     parser.add_argument(
         "--out",
@@ -45,16 +45,24 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
 
     from signs_dist.files import require_writable
-    from signs_dist.reporting.writing import choose_output, find_runs, write_report
+    from signs_dist.reporting.writing import choose_output, find_runs, write_report, write_sweep_report
+    from signs_dist.results.sweeps import is_sweep
 
     output = choose_output(options.runs, options.out)
     require_writable(output)
-    runs = find_runs(options.runs)
-    write_report(runs, output, is_folder=len(options.runs) == 1 and runs != options.runs)
+    if len(options.runs) == 1 and is_sweep(options.runs[0]):
+        what = _count(write_sweep_report(options.runs[0], output), "trial")
+    else:
+        runs = find_runs(options.runs)
+        write_report(runs, output, is_folder=len(options.runs) == 1 and runs != options.runs)
+        what = _count(len(runs), "run")
     if not options.quiet:
-        what = "1 run" if len(runs) == 1 else f"{len(runs):,} runs"
         print(f"the report of {what} is in {output}")
     return EXIT_OK
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 if __name__ == "__main__":

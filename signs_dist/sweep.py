@@ -294,7 +294,8 @@ def _tell_end(outcome: Outcome, options: argparse.Namespace, output: TextIO) -> 
         print(f"\n{' and '.join(words)}. To train them again: {_go_on(options)}", file=output, flush=True)
         return EXIT_FAILED
     best = f"python -m signs_dist.sweep --show {shlex.quote(str(options.out))} --best"
-    print(f"\nto see the best: {best}", file=output, flush=True)
+    page = f"python -m signs_dist.report {shlex.quote(str(options.out))}"
+    print(f"\nto see the best: {best}\nas a page: {page}", file=output, flush=True)
     return EXIT_OK
 
 

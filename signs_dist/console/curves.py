@@ -15,6 +15,8 @@ MOST_POINTS = 400
 """Of a line; a terminal has no room for more."""
 MOST_MARKS = 30
 """Of a curve of separate points: more would hide the others."""
+COLUMNS_A_TICK = 8
+"""Of the plot's width, for each number below it."""
 LINE = "braille"
 """The marker of a fine line."""
 
@@ -57,8 +59,23 @@ def draw(title: str, curves: Sequence[Curve], width: int, height: int, *, has_co
         if curve.marker == LINE:
             signal.lines()
         figure.draw(signal)
+    ticks = whole_ticks([x for _, kept in points for x, _ in kept], width // COLUMNS_A_TICK)
+    if len(ticks) >= 2:
+        figure.ruler("x").ticks(ticks, [str(tick) for tick in ticks])
     text: str = figure.build().string(not has_colour)
     return Text.from_ansi(text.rstrip("\n"))
+
+
+def whole_ticks(xs: Sequence[float], most: int) -> list[int]:
+    """Whole numbers between the least and the largest of `xs`, at most `most`, 1, 2 or 5 times a power of 10 apart."""
+    low, high = math.ceil(min(xs)), math.floor(max(xs))
+    step = next(
+        unit * 10**power
+        for power in range(20)
+        for unit in (1, 2, 5)
+        if (high - low) // (unit * 10**power) < max(1, most)
+    )
+    return list(range(step * math.ceil(low / step), high + 1, step))
 
 
 def _thinned(curve: Curve) -> list[tuple[float, float]]:

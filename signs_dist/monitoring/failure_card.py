@@ -200,5 +200,6 @@ def read_failures(folder: Path) -> list[FailureCard]:
 
 
 def first_line(text: str) -> str:
-    """The first line of an error, at most 200 characters."""
-    return text.strip().split("\n")[0][:200]
+    """The first line of an error, at most 200 characters; … stands for the rest of a longer one."""
+    line = text.strip().split("\n")[0]
+    return line if len(line) <= 200 else f"{line[:199]}…"

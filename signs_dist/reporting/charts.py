@@ -33,6 +33,7 @@ _CONFIG = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
+        "titlePadding": 10,
     },
     "text": {"color": "var(--muted)", "fontSize": 12},
     "rule": {"color": "var(--muted)"},
@@ -129,7 +130,7 @@ def curves(
         "field": "x",
         "type": "quantitative",
         "title": "step",
-        "axis": {"grid": False, "tickMinStep": 1, "format": ",d"},
+        "axis": {"grid": False, "tickMinStep": 1, "tickCount": 8, "labelSeparation": 6, "format": ",d"},
         "scale": {"domain": [min(steps), max(steps)], "nice": False, "padding": 6},
     }
     y = {
@@ -137,7 +138,8 @@ def curves(
         "type": "quantitative",
         "title": title,
         "axis": {"format": number_format, "tickCount": 5},
-        "scale": {"zero": from_zero},
+        # The markers of the lowest and the highest point are drawn whole.
+        "scale": {"zero": from_zero, **({} if from_zero else {"padding": 8, "nice": False})},
     }
     shown = [{"filter": "indexof(hidden, datum.k) < 0"}]
     has_few = max((len(each.points) for each in series), default=0) <= 40

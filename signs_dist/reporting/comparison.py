@@ -27,11 +27,23 @@ class Run:
         key: short, of letters and digits.
         name: for people; another one for each run.
         summary: the run in short.
+        told: its state and the reason, as its sweep knows them; None outside of a sweep.
     """
 
     key: str
     name: str
     summary: RunSummary
+    told: tuple[str, str] | None = None
+
+    @property
+    def state(self) -> str:
+        """As in `summary.State`, or `pruned`."""
+        return self.told[0] if self.told is not None else self.summary.state
+
+    @property
+    def why(self) -> str:
+        """Why it is not finished; "" for no reason."""
+        return self.told[1] if self.told is not None else self.summary.why
 
     @property
     def accuracy(self) -> float | None:
@@ -65,7 +77,7 @@ class Group:
     @property
     def finished(self) -> list[Run]:
         """The finished runs with an accuracy."""
-        return [run for run in self.runs if run.summary.state == "finished" and run.accuracy is not None]
+        return [run for run in self.runs if run.state == "finished" and run.accuracy is not None]
 
     @property
     def score(self) -> tuple[float, float | None] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.console.screen import duration, percent
+from signs_dist.reporting.cells import Cell, Column, TableRow, number_cell
 from signs_dist.reporting.charts import Series
 from signs_dist.reporting.comparison import (
     Group,
@@ -22,40 +23,15 @@ from signs_dist.reporting.comparison import (
 )
 from signs_dist.reporting.comparison_charts import MOST_CURVES, run_curves, settings_figure
 from signs_dist.reporting.run_charts import Figure
+from signs_dist.reporting.sweep_view import SweepView, name_runs, view_sweep
 from signs_dist.results.differences import differing_settings
 from signs_dist.results.summary import summarise_run
+from signs_dist.results.sweeps import SweepSummary
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import EpochLine, of_kind
 
 NUM_BEST = 10
 """Choices of settings in the table of the best."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """A cell of a sortable table: its text, what it is sorted by ("" for a missing value), whether it is a number."""
-
-    text: str
-    value: float | str = ""
-    is_number: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A column of a sortable table: whether it holds numbers, and the direction of its first sort."""
-
-    name: str
-    is_number: bool
-    first: str = "ascending"
-
-
-@dataclasses.dataclass(frozen=True)
-class RunRow:
-    """A run in the table; `state` is the class of its state's color."""
-
-    name: str
-    state: str
-    cells: list[Cell]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +64,12 @@ class ComparisonPage:
     """The page, section by section."""
 
     title: str
+    sweep: SweepView | None
     states: list[tuple[str, int]]
     is_synthetic: bool
     several_data: list[str]
     header: list[Column]
-    runs: list[RunRow]
+    runs: list[TableRow]
     differing: list[tuple[str, list[str]]]
     legend: list[Series]
     curves_note: str
@@ -105,16 +82,23 @@ class ComparisonPage:
     importance: list[tuple[str, str, float, int]]
 
 
-def view_runs(paths: Sequence[Path]) -> ComparisonPage:
+def view_runs(paths: Sequence[Path], sweep: SweepSummary | None = None) -> ComparisonPage:
     """The page about several runs.
+
+    Args:
+        paths: the run folders.
+        sweep: whose runs they are; None for runs that were begun one by one.
 
     Raises:
         UserError: a path is no run folder.
     """
-    names = short_names([path.resolve().parts for path in paths])
+    told = name_runs(sweep) if sweep is not None else {}
+    short = short_names([path.resolve().parts for path in paths])
+    names = [told[path].name if path in told else name for path, name in zip(paths, short, strict=True)]
     folders = [RunFolder.open(path) for path in paths]
     runs = [
-        Run(f"r{place}", name, summarise_run(path)) for place, (path, name) in enumerate(zip(paths, names, strict=True))
+        Run(f"r{place}", name, summarise_run(path), told[path].state_and_why if path in told else None)
+        for place, (path, name) in enumerate(zip(paths, names, strict=True))
     ]
     differing = differing_settings([run.summary.settings for run in runs])
     groups = group_runs(runs)
@@ -127,18 +111,22 @@ def view_runs(paths: Sequence[Path]) -> ComparisonPage:
         if run in best
     }
     figures = run_curves(drawn, epochs)
+    with_line = {line.key for figure in figures for line in figure.series}
     header, rows = _table(runs, differing)
-    states = [run.summary.state for run in runs]
+    states = [run.state for run in runs]
+    counted = [(state, states.count(state)) for state in dict.fromkeys(states)]
+    trials = view_sweep(sweep) if sweep is not None else None
     data = sorted({run.summary.data for run in runs if run.summary.data})
     return ComparisonPage(
-        title=f"{len(runs):,} runs" if len(runs) != 1 else "1 run",
-        states=[(state, states.count(state)) for state in dict.fromkeys(states)],
+        title=trials.title if trials else f"{len(runs):,} runs" if len(runs) != 1 else "1 run",
+        sweep=trials,
+        states=trials.states if trials else counted,
         is_synthetic="synthetic" in data,
         several_data=data if len(data) > 1 else [],
         header=header,
         runs=rows,
         differing=[(key, [plain(value) for value in values]) for key, values in differing.items()],
-        legend=[Series(run.key, run.name, [], style) for style, run in enumerate(drawn)],
+        legend=[Series(run.key, run.name, [], style) for style, run in enumerate(drawn) if run.key in with_line],
         curves_note="" if len(drawn) == len(runs) else f"The curves of the {len(drawn)} best of {len(runs):,} runs.",
         figures=figures,
         groups=[_group_row(group) for group in groups[:NUM_BEST]],
@@ -146,11 +134,11 @@ def view_runs(paths: Sequence[Path]) -> ComparisonPage:
         best_name=groups[0].name if groups else "",
         tests=[_test_row(test) for test in paired_tests(groups)],
         parallel=settings_figure(groups, [each.setting for each in shares]),
-        importance=[_importance_row(each) for each in shares],
+        importance=[_importance_row(each) for each in shares] if any(each.share is not None for each in shares) else [],
     )
 
 
-def _table(runs: Sequence[Run], differing: Mapping[str, Sequence[Any]]) -> tuple[list[Column], list[RunRow]]:
+def _table(runs: Sequence[Run], differing: Mapping[str, Sequence[Any]]) -> tuple[list[Column], list[TableRow]]:
     """The columns that have a value in some run, and a row for each run."""
     columns = [
         Column("state", False),
@@ -171,7 +159,7 @@ def _table(runs: Sequence[Run], differing: Mapping[str, Sequence[Any]]) -> tuple
     ]
     used = [place for place in range(len(columns)) if any(row[place].text for row in rows)]
     return [columns[place] for place in used], [
-        RunRow(run.name, run.summary.state.replace(" ", "-"), [row[place] for place in used])
+        TableRow(run.name, run.state.replace(" ", "-"), [row[place] for place in used])
         for run, row in zip(runs, rows, strict=True)
     ]
 
@@ -182,12 +170,13 @@ def _result_cells(run: Run) -> list[Cell]:
     accuracy = "" if run.accuracy is None else percent(run.accuracy)
     if interval and accuracy:
         accuracy += f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
-    state = summary.state + (f": {summary.why}" if summary.why else "")
+    # The reasons of a sweep's runs stand in the table of its trials.
+    state = run.state + (f": {run.why}" if run.why and run.told is None else "")
     return [
         Cell(state, state, is_number=False),
-        _number(accuracy, run.accuracy),
-        _number("" if run.loss is None else f"{run.loss:.4f}", run.loss),
-        _number("" if summary.test_accuracy is None else percent(summary.test_accuracy), summary.test_accuracy),
+        number_cell(accuracy, run.accuracy),
+        number_cell("" if run.loss is None else f"{run.loss:.4f}", run.loss),
+        number_cell("" if summary.test_accuracy is None else percent(summary.test_accuracy), summary.test_accuracy),
     ]
 
 
@@ -198,12 +187,12 @@ def _work_cells(run: Run) -> list[Cell]:
     seconds, rate = result.get("train_seconds"), result.get("images_per_second", summary.images_per_second)
     size = result.get("world_size")
     return [
-        _number("" if best is None else str(best), best),
-        _number(f"{summary.epoch}{of}", summary.epoch),
-        _number("" if seconds is None else duration(seconds), seconds),
-        _number("" if rate is None else f"{rate:,.0f}", rate),
-        _number("" if size is None else str(size), size),
-        _number(str(summary.num_attempts), summary.num_attempts),
+        number_cell("" if best is None else str(best), best),
+        number_cell(f"{summary.epoch}{of}", summary.epoch),
+        number_cell("" if seconds is None else duration(seconds), seconds),
+        number_cell("" if rate is None else f"{rate:,.0f}", rate),
+        number_cell("" if size is None else str(size), size),
+        number_cell(str(summary.num_attempts), summary.num_attempts),
     ]
 
 
@@ -211,13 +200,9 @@ def _setting(value: Any) -> Cell:
     return Cell("" if value is None else plain(value), "" if value is None else plain(value), is_number=False)
 
 
-def _number(text: str, value: float | None) -> Cell:
-    return Cell(text, "" if value is None else value)
-
-
 def _group_row(group: Group) -> GroupRow:
     mean, sd = group.score or (None, None)
-    others = [f"{run.name} {run.summary.state}" for run in group.runs if run not in group.finished]
+    others = [f"{run.name} {run.state}" for run in group.runs if run not in group.finished]
     return GroupRow(
         name=group.name,
         num_finished=len(group.finished),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class RunContent:
         classes: their names; empty if no file has them.
         training_images: the picture of the first images as the network sees them; None if there is none.
         training_labels: (file, class) of each of these images, in order.
+        read_at: when the folder was read, in seconds since 1970.
     """
 
     name: str
@@ -47,6 +49,7 @@ class RunContent:
     classes: list[str]
     training_images: Path | None
     training_labels: list[tuple[str, str]]
+    read_at: float = 0.0
 
     @property
     def epochs(self) -> list[EpochLine]:
@@ -87,6 +90,7 @@ def read_content(path: Path, *, is_ended: bool = False) -> RunContent:
         classes=classes,
         training_images=picture if picture.is_file() else None,
         training_labels=_training_labels(path, classes),
+        read_at=time.time(),
     )
 
 

@@ -49,7 +49,21 @@ def draw(spec: Mapping[str, Any], name: str) -> Drawing:
 
     still = {**spec, "layer": [layer for layer in spec["layer"] if layer.get("name") != HOVER]}
     picture = vl_convert.vega_to_svg(vl_convert.vegalite_to_vega(still))
-    return Drawing(vl_convert.vegalite_to_vega(dict(spec)), _with_own_ids(picture, name))
+    vega = vl_convert.vegalite_to_vega(dict(spec))
+    for mark in vega["marks"]:
+        _tell_names(mark)
+    return Drawing(vega, _with_own_ids(picture, name))
+
+
+def _tell_names(mark: dict[str, Any]) -> None:
+    """Let the cell around a point tell all fields of the point.
+
+    Vega-Lite draws a cell around each point: the area in which it is nearest to the pointer. The point is the cell's
+    `datum.datum`. Vega-Lite takes numbers from there, but texts from the cell itself, which has none.
+    """
+    if any(each.get("type") == "voronoi" for each in mark.get("transform", ())):
+        tooltip = mark["encode"]["update"]["tooltip"]
+        tooltip["signal"] = re.sub(r'(?<![\w.])datum\["', 'datum.datum["', tooltip["signal"])
 
 
 def _with_own_ids(svg: str, name: str) -> str:

@@ -149,7 +149,7 @@ def _accuracy_fact(split: str, result: dict[str, Any]) -> Fact:
 
 
 def _in_words(interval: Sequence[float] | None) -> str:
-    return f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %; " if interval else ""
+    return f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}\u00a0%; " if interval else ""
 
 
 def _interval_so_far(content: RunContent) -> str:
@@ -181,7 +181,7 @@ def _facts(content: RunContent) -> list[Fact]:
     number = result.get("num_parameters")
     facts += [
         Fact("model", str(summary.settings.get("model.name", "")) + (f", {number:,} parameters" if number else "")),
-        Fact("epochs, steps", f"{summary.epoch:,} epochs, {summary.step:,} steps"),
+        Fact("epochs, steps", _progress_in_words(content)),
         Fact("stopped early", _early_stop_in_words(content)),
         Fact("seed", str(summary.settings.get("seed", ""))),
         Fact("exact mode", "yes" if summary.is_exact else "no"),
@@ -229,6 +229,8 @@ def attempt_rows(content: RunContent) -> list[AttemptRow]:
     begins = [_seconds(line.time) for line in of_kind(content.attempts, StartLine)]
     stops = [_seconds(line.time) for line in ends.values()]
     first, last = min(begins, default=0.0), max([*begins, *stops], default=0.0)
+    if content.summary.state == "running":
+        last = max(last, content.read_at)
     whole = max(1.0, last - first)
     rows = []
     for line in content.attempts:
@@ -237,7 +239,10 @@ def attempt_rows(content: RunContent) -> list[AttemptRow]:
         if not isinstance(line, StartLine):
             continue
         end, start = ends.get(line.attempt), _seconds(line.time)
-        stop = _seconds(end.time) if end else last
+        is_newest = start >= max(begins)
+        stop = _seconds(end.time) if end else min((each for each in begins if each > start), default=last)
+        is_under_way = end is None and is_newest and content.summary.state == "running"
+        so_far = f"{duration(stop - start)} so far" if is_under_way else ""
         lost = "" if end is None or end.seconds_lost is None else duration(end.seconds_lost)
         rows.append(
             AttemptRow(
@@ -245,18 +250,22 @@ def attempt_rows(content: RunContent) -> list[AttemptRow]:
                 begin=round(100 * (start - first) / whole, 2),
                 length=max(0.5, round(100 * (stop - start) / whole, 2)),
                 started=line.time,
-                took=duration(stop - start) if end else "",
+                took=duration(stop - start) if end else so_far,
                 where=f"{line.host}, {line.world_size} process{'' if line.world_size == 1 else 'es'}",
                 steps=f"{line.first_step:,} to {end.last_step:,}" if end else f"from {line.first_step:,}",
-                ended=end.reason if end else _unended(content),
+                ended=end.reason if end else "under way" if is_under_way else "no end is recorded: killed",
                 lost=lost,
             )
         )
     return rows
 
 
-def _unended(content: RunContent) -> str:
-    return "under way" if content.summary.state == "running" else "no end is recorded: killed"
+def _progress_in_words(content: RunContent) -> str:
+    summary = content.summary
+    if summary.state == "finished":
+        return f"{summary.epoch:,} epochs, {summary.step:,} steps"
+    of = f" of {summary.num_epochs:,}" if summary.num_epochs else ""
+    return f"epoch {summary.epoch:,}{of}, step {summary.step:,}" if summary.step else ""
 
 
 def _seconds(time: str) -> float:

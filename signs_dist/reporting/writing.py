@@ -11,7 +11,9 @@ from signs_dist.reporting.comparison_page import view_runs
 from signs_dist.reporting.content import read_content
 from signs_dist.reporting.page import render
 from signs_dist.reporting.run_page import view_run
+from signs_dist.reporting.sweep_view import run_folders
 from signs_dist.results.finding import find_runs as search
+from signs_dist.results.sweeps import summarise_sweep
 
 NAME = "report.html"
 """The report of a run, in its run folder."""
@@ -61,6 +63,20 @@ def write_report(runs: Sequence[Path], output: Path, *, is_folder: bool = False)
         write_run_report(runs[0], output)
     else:
         write_text(output, render("comparison.html", view_runs(runs), is_plural=True))
+
+
+def write_sweep_report(path: Path, output: Path) -> int:
+    """Write the report about a sweep: its trials, also those that have no run folder, and its runs.
+
+    Returns:
+        The number of trials.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    sweep = summarise_sweep(path)
+    write_text(output, render("comparison.html", view_runs(run_folders(sweep), sweep), is_plural=True))
+    return len(sweep.trials)
 
 
 def write_run_report(path: Path, output: Path, *, is_ended: bool = False) -> None:

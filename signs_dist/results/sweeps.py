@@ -239,13 +239,17 @@ def _summarise_trial(path: Path, line: TrialLine, record: Record, measure: str) 
     tests = [run.summary.test_accuracy for run in runs if run.state == "finished"]
     mean, sd = mean_and_sd(values) if values else (None, None)
     state = state_of_trial([run.state for run in runs], is_pruned=line.is_pruned)
-    whys = dict.fromkeys(run.why for run in runs if run.why and run.state == state)
+    whys: dict[str, str] = {}
+    for run in runs:
+        if run.why and run.state == state:
+            # The further sentences of a reason name the run's own files: the first tells whether runs share it.
+            whys.setdefault(run.why.partition(". ")[0], run.why)
     return SweepTrial(
         number=line.number,
         chosen=line.chosen,
         runs=runs,
         state=state,
-        why=line.why_pruned if state == "pruned" else "; ".join(whys),
+        why=line.why_pruned if state == "pruned" else "; ".join(whys.values()),
         mean=mean,
         sd=sd,
         best_so_far=mean_and_sd(so_far)[0] if so_far else None,

@@ -39,11 +39,25 @@ def _number(measure: str, value: float, sd: float | None = None) -> str:
 
 def describe_sweep(sweep: SweepSummary) -> str:
     """A sweep's table: the best trial first, those without a result with the reason."""
+    told = ", ".join(f"{count} {state}" for state, count in count_states(sweep)) or "none begun"
+    head = f"{sweep.path}: {describe_search(sweep)}: {told}"
+    return f"{head}\n\n{columns(table_of_trials(sweep))}" if sweep.trials else head
+
+
+def count_states(sweep: SweepSummary) -> list[tuple[TrialState, int]]:
+    """The states of its trials and how many have each, finished ones first."""
     counts = Counter(trial.state for trial in sweep.trials)
-    told = ", ".join(f"{counts[state]} {state}" for state in sorted(counts, key=_place)) or "none begun"
+    return [(state, counts[state]) for state in sorted(counts, key=_place)]
+
+
+def describe_search(sweep: SweepSummary) -> str:
+    """What is searched: `grid, 2 trials with seeds 0, 1`."""
     seeds = f" with seeds {', '.join(map(str, sweep.seeds))}" if sweep.seeds else ""
-    trials = f"{sweep.num_trials} trial{'' if sweep.num_trials == 1 else 's'}"
-    head = f"{sweep.path}: {sweep.search}, {trials}{seeds}: {told}"
+    return f"{sweep.search}, {sweep.num_trials} trial{'' if sweep.num_trials == 1 else 's'}{seeds}"
+
+
+def table_of_trials(sweep: SweepSummary) -> list[list[str]]:
+    """The titles of the columns, then a row for each trial, in the order of `sweep.ranked`."""
     has_test = any(trial.test_accuracy is not None for trial in sweep.trials)
     has_why = any(trial.why for trial in sweep.trials)
     titles = ["trial", *sweep.names, sweep.measure, *(["test"] if has_test else []), "runs", "state"]
@@ -61,7 +75,7 @@ def describe_sweep(sweep: SweepSummary) -> str:
                 *([trial.why] if has_why else []),
             ]
         )
-    return f"{head}\n\n{columns(rows)}" if sweep.trials else head
+    return rows
 
 
 def _place(state: TrialState) -> int:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from signs_dist.console.curves import LEAST_HEIGHT, LEAST_WIDTH, MOST_MARKS, Curve, draw
+from signs_dist.console.curves import LEAST_HEIGHT, LEAST_WIDTH, MOST_MARKS, Curve, draw, whole_ticks
 
 TRAIN = Curve("train", [1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0])
 VAL = Curve("val", [2.0, 4.0], [3.5, 2.5], "o")
@@ -19,6 +19,26 @@ def test_curves_are_drawn_with_their_legend_and_their_limits() -> None:
     assert text.plain.count("o") >= 2 + "loss: line = train, o = val".count("o")
     assert "4.0" in lines[2]
     assert "1.0" in text.plain
+
+
+@pytest.mark.parametrize(
+    ("xs", "most", "ticks"),
+    [
+        ([0.9, 1.8, 6.0], 7, [1, 2, 3, 4, 5, 6]),
+        ([0.9, 6.0], 3, [2, 4, 6]),
+        ([1, 60], 7, [10, 20, 30, 40, 50, 60]),
+        ([1, 10_000], 7, [2000, 4000, 6000, 8000, 10_000]),
+        ([0.2, 0.9], 7, []),
+    ],
+)
+def test_epochs_are_whole_numbers(xs: list[float], most: int, ticks: list[int]) -> None:
+    assert whole_ticks(xs, most) == ticks
+
+
+def test_the_whole_numbers_are_drawn() -> None:
+    curve = Curve("train", [0.9, 1.8, 2.7, 3.6, 6.0], [4.0, 3.0, 2.0, 1.5, 1.0])
+    below = draw("loss", [curve], 60, 12, has_colour=False).plain.splitlines()[-1]
+    assert below.split() == ["1", "2", "3", "4", "5", "6"]
 
 
 def test_colour_is_left_out_where_it_is_not_wanted() -> None:

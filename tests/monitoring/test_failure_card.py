@@ -13,6 +13,7 @@ from signs_dist.monitoring.failure_card import (
     FailureCard,
     claim_report,
     clear_failures,
+    first_line,
     read_failures,
     render,
     write_failure,
@@ -81,3 +82,9 @@ def test_a_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_failure(tmp_path / "run" / "logs", card(), 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_reason_is_cut_visibly() -> None:
+    assert first_line(" no memory\nTraceback") == "no memory"
+    assert first_line("x" * 200) == "x" * 200
+    assert first_line("x" * 201) == "x" * 199 + "…"

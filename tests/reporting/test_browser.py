@@ -138,7 +138,10 @@ def test_pointing_at_a_chart_shows_its_values_as_text(browser: Any, hostile_page
         chart.hover()
         tooltip = window.locator("#tooltip")
         tooltip.wait_for(state="visible")
-        assert "step" in tooltip.inner_text()
+        lines = tooltip.inner_text().splitlines()
+        assert lines[0] == "series"
+        assert lines[1] in ("train", "val")
+        assert lines[2] == "step"
 
 
 def test_light_and_dark_by_button(browser: Any, one_page: Path) -> None:

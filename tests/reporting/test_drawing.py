@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def test_a_chart_is_a_picture_and_a_vega_spec_and_is_drawn_alike_each_time() -> 
     assert 'id="clip' not in first.svg
     assert "var(--series-0)" in first.svg
     assert [signal["value"] for signal in first.vega["signals"] if signal["name"] == "hidden"] == [[]]
+
+
+def test_the_cell_around_a_point_tells_the_name_of_its_series() -> None:
+    spec = curves([Series("a", "train", [(1, 0.5), (2, 0.7)])], title="loss", description="", number_format=".2f")
+    cells = [mark for mark in draw(spec, "loss").vega["marks"] if "transform" in mark]
+    assert [mark["transform"][0]["type"] for mark in cells] == ["voronoi"]
+    told = cells[0]["encode"]["update"]["tooltip"]["signal"]
+    assert 'datum.datum["n"]' in told
+    assert not re.search(r'(?<!datum\.)datum\["', told)
 
 
 def test_the_runtime_is_made_once_and_a_torn_file_of_it_is_replaced(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from pathlib import Path
 
 from signs_dist.reporting.content import read_content
@@ -18,7 +19,7 @@ def test_the_headline_is_that_of_result_json(one_run: Path) -> None:
     low, high = result["val_accuracy_interval"]
     assert told["val accuracy"] == (
         f"{100 * result['val_accuracy']:.1f} %",
-        f"95 % interval {100 * low:.1f} to {100 * high:.1f} %; {result['val_correct']} of 120 images",
+        f"95 % interval {100 * low:.1f} to {100 * high:.1f}\u00a0%; {result['val_correct']} of 120 images",
     )
     assert told["val loss"][0] == "0.6543"
     assert told["best epoch"][0] == "30 of 30"
@@ -84,3 +85,18 @@ def test_attempts_lie_on_a_timeline_with_what_was_lost_and_why(one_run: Path) ->
 def test_settings_that_differ_from_their_defaults(one_run: Path) -> None:
     changed = changed_settings(read_content(one_run).summary.settings)
     assert changed == [("optim.lr", "0.05", "0.1"), ("train.epochs", "30", "20")]
+
+
+def test_an_attempt_that_is_under_way_reaches_to_now(one_run: Path) -> None:
+    content = read_content(one_run)
+    start = StartLine(attempt=1, time="2026-01-31T12:00:00+00:00", first_step=0, world_size=1, host="node7")
+    summary = dataclasses.replace(content.summary, state="running", epoch=3, step=40, num_epochs=30, result={})
+    read_at = datetime.datetime(2026, 1, 31, 12, 2, tzinfo=datetime.timezone.utc).timestamp()
+    killed = dataclasses.replace(start, time="2026-01-31T11:58:00+00:00")
+    start = dataclasses.replace(start, attempt=2)
+    content = dataclasses.replace(content, summary=summary, attempts=[killed, start], read_at=read_at)
+    first, row = attempt_rows(content)
+    assert (first.begin, first.length, first.took, first.ended) == (0.0, 50.0, "", "no end is recorded: killed")
+    assert (row.begin, row.length, row.took, row.ended) == (50.0, 50.0, "2 min 00 s so far", "under way")
+    facts = {fact.name: fact.text for fact in view_run(content).facts}
+    assert facts["epochs, steps"] == "epoch 3 of 30, step 40"

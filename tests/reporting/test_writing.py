@@ -42,3 +42,11 @@ def test_three_runs_of_100_epochs_stay_below_3_mb(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / name, f"seed={seed}", epochs=100) for seed, name in enumerate("abc")]
     write_report(runs, tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
+
+
+def test_the_state_is_not_told_twice(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", epochs=2, is_finished=False, end="stopped by SIGTERM after epoch 2")
+    write_report([run], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "Stopped by SIGTERM after epoch 2" in page
+    assert "<strong>Stopped:" not in page

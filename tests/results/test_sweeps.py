@@ -72,6 +72,16 @@ def test_a_failed_run_is_shown_with_its_reason(tmp_path: Path) -> None:
     assert sweep.best is None
 
 
+def test_a_reason_that_runs_share_is_told_once(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        trial(0, 0.1, "a", "b"),
+        {"event": "ended", "trial": 0, "run": "a", "state": "failed", "why": "the loss is NaN. See trials/a"},
+        {"event": "ended", "trial": 0, "run": "b", "state": "failed", "why": "the loss is NaN. See trials/b"},
+    )
+    assert summarise_sweep(tmp_path).trials[0].why == "the loss is NaN. See trials/a"
+
+
 def test_a_run_that_a_signal_stopped_has_not_failed(tmp_path: Path) -> None:
     write(tmp_path, trial(0, 0.1, "a"), {"event": "ended", "trial": 0, "run": "a", "state": "stopped", "why": ""})
     make_run(tmp_path / "trials" / "a", START, epoch(1, 0.4))
