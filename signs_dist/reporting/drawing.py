@@ -47,9 +47,19 @@ def draw(spec: Mapping[str, Any], name: str) -> Drawing:
     """
     import vl_convert
 
+    spec = _encodable(spec)
     still = {**spec, "layer": [layer for layer in spec["layer"] if layer.get("name") != HOVER]}
     picture = vl_convert.vega_to_svg(vl_convert.vegalite_to_vega(still))
     return Drawing(vl_convert.vegalite_to_vega(dict(spec)), _with_own_ids(picture, name))
+
+
+def _encodable(value: Any) -> Any:
+    """The spec with escapes in the place of halves of surrogate pairs, as in names of folders that are not UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    return [_encodable(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _with_own_ids(svg: str, name: str) -> str:
