@@ -190,7 +190,7 @@ def read_record(path: Path) -> Record:
                 trials[trial.number] = trial
         elif event == "ended":
             ends[str(line.get("run"))] = line
-        elif event in ("pruned", "resumed") and isinstance(number, int) and number in trials:
+        elif event in ("pruned", "resumed") and is_count(number) and number in trials:
             is_pruned = event == "pruned"
             why = str(line.get("why", "")) if is_pruned else ""
             trials[number] = dataclasses.replace(trials[number], is_pruned=is_pruned, why_pruned=why)
@@ -198,15 +198,16 @@ def read_record(path: Path) -> Record:
 
 
 def _read_trial(line: Mapping[str, Any]) -> TrialLine | None:
+    number, study_trial = line.get("trial"), line.get("study_trial")
     try:
-        return TrialLine(
-            number=int(line["trial"]),
-            chosen=dict(line["settings"]),
-            runs=tuple((str(run["id"]), run["seed"]) for run in line["runs"]),
-            study_trial=line.get("study_trial"),
-        )
+        chosen = dict(line["settings"])
+        runs = tuple((str(run["id"]), run["seed"]) for run in line["runs"])
     except (KeyError, TypeError, ValueError):
         return None
+    are_runs = all(Path(name).name == name and (seed is None or is_count(seed)) for name, seed in runs)
+    if not is_count(number) or not are_runs or not (study_trial is None or is_count(study_trial)):
+        return None
+    return TrialLine(number=number, chosen=chosen, runs=runs, study_trial=study_trial)
 
 
 def summarise_sweep(path: Path, measure: str | None = None) -> SweepSummary:

@@ -141,3 +141,13 @@ def test_numbers_that_training_cannot_write_are_omitted(tmp_path: Path) -> None:
     (run / "metrics.jsonl").write_text('{"kind": "epoch", "epoch": 1, "val_loss": 1e308}\n')
     assert read_curve(RunFolder(run), "val_loss") == {}
     assert best_value(RunFolder(run), "val_macro_f1") is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"trial": 1e999}, {"trial": -1}, {"trial": "0"}, {"settings": [1]}, {"runs": [{"id": "../../a", "seed": 0}]}]
+    + [{"runs": [{"id": "a", "seed": "x"}]}, {"runs": 3}, {"study_trial": "z"}],
+)
+def test_a_trial_with_a_value_of_a_wrong_type_is_omitted(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write(tmp_path, trial(0, 0.1, "a"), trial(1, 0.2, "b") | changes)
+    assert list(read_record(tmp_path).trials) == [0]
