@@ -207,7 +207,8 @@ def _fits(line: Line) -> bool:
         elif wanted.startswith("int"):
             fits = type(value) is int and abs(value) < LARGEST_WHOLE
         elif wanted.startswith("float"):
-            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+            is_whole = type(value) is int and abs(value) < LARGEST_WHOLE
+            fits = is_whole or (isinstance(value, float) and abs(value) <= sys.float_info.max)
         elif wanted.startswith("bool"):
             fits = isinstance(value, bool)
         else:
