@@ -145,8 +145,16 @@ def test_numbers_that_training_cannot_write_are_omitted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"trial": 1e999}, {"trial": -1}, {"trial": "0"}, {"settings": [1]}, {"runs": [{"id": "../../a", "seed": 0}]}]
-    + [{"runs": [{"id": "a", "seed": "x"}]}, {"runs": 3}, {"study_trial": "z"}],
+    [
+        {"trial": 1e309},
+        {"trial": -1},
+        {"trial": "0"},
+        {"settings": [1]},
+        {"runs": [{"id": "../../a", "seed": 0}]},
+        {"runs": [{"id": "a", "seed": "x"}]},
+        {"runs": 3},
+        {"study_trial": "z"},
+    ],
 )
 def test_a_trial_with_a_value_of_a_wrong_type_is_omitted(tmp_path: Path, changes: dict[str, Any]) -> None:
     write(tmp_path, trial(0, 0.1, "a"), trial(1, 0.2, "b") | changes)
