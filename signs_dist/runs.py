@@ -172,7 +172,9 @@ def remove_runs(options: argparse.Namespace) -> int:
     from signs_dist.results.queued import ask_queue, with_queue
     from signs_dist.run_folder.removal import find_runs_within, is_partly_removed
 
-    paths = list(dict.fromkeys(_named(path) for path in options.run_dirs))
+    named = [_named(path) for path in options.run_dirs]
+    # A run that is named twice, as runs/a and runs/b/../a, is removed once. A link is not the run it leads to.
+    paths = list({path.parent.resolve() / path.name: path for path in reversed(named)}.values())[::-1]
     for path in paths:
         _require_run(path, is_removal=True)
     summaries = [_summarise(path, "partly removed" if is_partly_removed(path) else "run") for path in paths]

@@ -13,7 +13,7 @@ def process_state(pid: int) -> str:
     """The state of a process of this machine: running, stopped or gone; unknown if the system has no /proc."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has a number of more than 64 bits
         return "gone"
     except PermissionError:
         pass

@@ -7,7 +7,7 @@ import json
 import textwrap
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from signs_dist.files import write_text
 from signs_dist.monitoring.beats import FAILED, Beat, Identity, failed_path
@@ -128,7 +128,13 @@ class FailureCard:
     def from_json(cls, text: str) -> FailureCard:
         """From `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
         values: dict[str, Any] = json.loads(text)
-        return cls(**{**values, "details": tuple(values["details"])})
+        card = cls(**{**values, "details": tuple(values["details"])})
+        texts = (card.host, card.device, card.log, card.phase, card.error, card.place, *card.details)
+        whole = (card.rank, card.world_size, card.epoch, card.step, card.told_by, card.exit_code)
+        are_usable = all(isinstance(each, str) for each in texts) and all(isinstance(each, int) for each in whole)
+        if not are_usable or not isinstance(card.time, (int, float)) or card.kind not in get_args(Kind):
+            raise TypeError("a value of a failure card is of a wrong type")
+        return card
 
 
 def render(card: FailureCard) -> str:
@@ -192,6 +198,8 @@ def read_failures(folder: Path) -> list[FailureCard]:
     """All cards in the logs folder; unreadable files are skipped."""
     found = []
     for path in sorted(folder.glob("failure-rank*.json")):
+        if not path.is_file():  # to open a pipe would wait for a writer
+            continue
         try:
             found.append(FailureCard.from_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):

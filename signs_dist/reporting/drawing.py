@@ -47,6 +47,7 @@ def draw(spec: Mapping[str, Any], name: str) -> Drawing:
     """
     import vl_convert
 
+    spec = _encodable(spec)
     still = {**spec, "layer": [layer for layer in spec["layer"] if layer.get("name") != HOVER]}
     picture = vl_convert.vega_to_svg(vl_convert.vegalite_to_vega(still))
     vega = vl_convert.vegalite_to_vega(dict(spec))
@@ -64,6 +65,15 @@ def _tell_names(mark: dict[str, Any]) -> None:
     if any(each.get("type") == "voronoi" for each in mark.get("transform", ())):
         tooltip = mark["encode"]["update"]["tooltip"]
         tooltip["signal"] = re.sub(r'(?<![\w.])datum\["', 'datum.datum["', tooltip["signal"])
+
+
+def _encodable(value: Any) -> Any:
+    """The spec with escapes in the place of halves of surrogate pairs, as in names of folders that are not UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    return [_encodable(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _with_own_ids(svg: str, name: str) -> str:

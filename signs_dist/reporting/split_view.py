@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from signs_dist.console.screen import percent
 from signs_dist.reporting.content import RunContent
@@ -87,7 +87,9 @@ def view_split(content: RunContent, split: str) -> SplitView | None:
         confusion = confusion_of(images, len(header.classes))
     if confusion is None:
         return None
-    classes = classes or [str(number) for number in range(len(confusion))]
+    # A file that was edited may have fewer names than classes.
+    num_classes = max(len(confusion), len(header.classes) if header is not None else 0)
+    classes = [*classes, *map(str, range(len(classes), num_classes))]
     is_small = len(confusion) <= MOST_CLASSES
     scores = score_classes(confusion)
     mean = macro_f1(scores)
@@ -130,8 +132,14 @@ def _tile(image: Prediction, classes: Sequence[str], header: PredictionsHeader |
     if not image.is_right and of_true:
         said += f"; {true} with {of_true}"
     root = header.root if header is not None else ""
-    picture = as_data_uri(Path(root) / image.file) if root else None
+    picture = as_data_uri(Path(root) / image.file) if root and _is_below(image.file) else None
     return Tile(picture, image.file, true, predicted, confidence, of_true, said)
+
+
+def _is_below(file: str) -> bool:
+    """Whether a path leads to a file below the folder it is relative to; another one is no image of the data set."""
+    path = PurePath(file)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _pictures_note(header: PredictionsHeader | None, tiles: Sequence[Tile]) -> str:

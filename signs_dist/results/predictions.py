@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from signs_dist.results.result_values import is_count
 from signs_dist.run_folder.lines import parse, read_lines
 
 Probabilities = Sequence[float] | Mapping[int, float]
@@ -140,9 +141,12 @@ def _read_header(line: Mapping[str, Any]) -> PredictionsHeader | None:
     names = {field.name for field in dataclasses.fields(PredictionsHeader)}
     try:
         known = {name: value for name, value in line.items() if name in names}
-        return PredictionsHeader(**known | {"classes": tuple(map(str, line["classes"]))})
+        header = PredictionsHeader(**known | {"classes": tuple(map(str, line["classes"]))})
     except (KeyError, TypeError):
         return None
+    are_texts = all(isinstance(value, str) for value in (header.split, header.weights, header.root))
+    are_counts = is_count(header.epoch) and is_count(header.step)
+    return header if are_texts and are_counts and isinstance(line["classes"], list) else None
 
 
 def _read_line(line: Mapping[str, Any], num_classes: int) -> Prediction | None:
@@ -150,9 +154,11 @@ def _read_line(line: Mapping[str, Any], num_classes: int) -> Prediction | None:
     pairs = enumerate(kept) if isinstance(kept, list) else kept.items() if isinstance(kept, dict) else ()
     try:
         probabilities = {int(number): float(value) for number, value in pairs}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     is_whole = isinstance(file, str) and type(label) is int and 0 <= label < num_classes and probabilities
     if not is_whole or not all(0 <= number < num_classes for number in probabilities):
+        return None
+    if not all(0 <= value <= 1 for value in probabilities.values()):
         return None
     return Prediction(str(file), int(label), probabilities)  # type: ignore[arg-type]  # checked above

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from signs_dist.monitoring.beats import Beat, read_beats
 from signs_dist.monitoring.failure_card import first_line, read_failures, summarise
 from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.results.liveness import FileClock, is_held
+from signs_dist.results.result_values import is_number, usable_values
 from signs_dist.results.run_settings import read_raw_settings, read_settings
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lines import parse, read_raw_lines
@@ -59,7 +59,7 @@ class RunSummary:
         is_exact: whether the run is in exact mode.
         data: the name of the data set, from the result; "" without one.
         settings: every setting by its dotted key, as `train.epochs`; empty if it cannot be read.
-        result: result.json of a finished run, else empty.
+        result: result.json of a finished run, without values of a wrong type; else empty.
     """
 
     path: Path
@@ -100,7 +100,7 @@ def summarise_run(
     """
     folder = RunFolder(path)
     raw = read_raw_settings(folder.config)
-    result, attempts = folder.read_result() or {}, folder.read_attempts()
+    result, attempts = usable_values(folder.read_result() or {}), folder.read_attempts()
     last, last_epoch, best = _read_progress(folder.metrics, _best_by(raw))
     starts = of_kind(attempts, StartLine)
     job = JobAttempt.from_mark(starts[-1].job or "") if starts else None
@@ -230,5 +230,4 @@ def _number(raw: Mapping[str, Any], section: str, name: str) -> float:
 
 def _finite(value: Any) -> float | None:
     """A number as a float; None for anything else, and for NaN and infinity."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    return float(value) if is_number(value) else None

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from signs_dist.results.result_values import is_count, is_number
 from signs_dist.results.statistics import mean_and_sd
 from signs_dist.results.summary import RunSummary, State, summarise_run
 from signs_dist.run_folder.folder import RunFolder
@@ -189,7 +190,7 @@ def read_record(path: Path) -> Record:
                 trials[trial.number] = trial
         elif event == "ended":
             ends[str(line.get("run"))] = line
-        elif event in ("pruned", "resumed") and isinstance(number, int) and number in trials:
+        elif event in ("pruned", "resumed") and is_count(number) and number in trials:
             is_pruned = event == "pruned"
             why = str(line.get("why", "")) if is_pruned else ""
             trials[number] = dataclasses.replace(trials[number], is_pruned=is_pruned, why_pruned=why)
@@ -197,15 +198,16 @@ def read_record(path: Path) -> Record:
 
 
 def _read_trial(line: Mapping[str, Any]) -> TrialLine | None:
+    number, study_trial = line.get("trial"), line.get("study_trial")
     try:
-        return TrialLine(
-            number=int(line["trial"]),
-            chosen=dict(line["settings"]),
-            runs=tuple((str(run["id"]), run["seed"]) for run in line["runs"]),
-            study_trial=line.get("study_trial"),
-        )
+        chosen = dict(line["settings"])
+        runs = tuple((str(run["id"]), run["seed"]) for run in line["runs"])
     except (KeyError, TypeError, ValueError):
         return None
+    are_runs = all(Path(name).name == name and (seed is None or is_count(seed)) for name, seed in runs)
+    if not is_count(number) or not are_runs or not (study_trial is None or is_count(study_trial)):
+        return None
+    return TrialLine(number=number, chosen=chosen, runs=runs, study_trial=study_trial)
 
 
 def summarise_sweep(path: Path, measure: str | None = None) -> SweepSummary:
@@ -219,15 +221,20 @@ def summarise_sweep(path: Path, measure: str | None = None) -> SweepSummary:
     measure = measure or str(record.header.get("by", DEFAULT_MEASURE))
     measure = measure if measure in MEASURES else DEFAULT_MEASURE
     trials = tuple(_summarise_trial(path, trial, record, measure) for trial in record.trials.values())
+    num_trials = record.header.get("num_trials")
     return SweepSummary(
         path=path,
         search=str(record.header.get("search", "grid")),
         measure=measure,
-        names=tuple(map(str, record.header.get("names", ()))),
-        seeds=tuple(record.header.get("seeds", ())),
-        num_trials=max(len(trials), int(record.header.get("num_trials") or 0)),
+        names=tuple(map(str, _list_of(record.header.get("names")))),
+        seeds=tuple(seed for seed in _list_of(record.header.get("seeds")) if is_count(seed)),
+        num_trials=max(len(trials), num_trials if is_count(num_trials) else 0),
         trials=trials,
     )
+
+
+def _list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _summarise_trial(path: Path, line: TrialLine, record: Record, measure: str) -> SweepTrial:
@@ -288,7 +295,7 @@ def best_value(folder: RunFolder, measure: str) -> float | None:
     if curve:
         return (min if MEASURES[measure] else max)(curve.values())
     value = (folder.read_result() or {}).get(measure)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return float(value) if is_number(value) else None
 
 
 def read_curve(folder: RunFolder, measure: str) -> dict[int, float]:
@@ -299,6 +306,6 @@ def read_curve(folder: RunFolder, measure: str) -> dict[int, float]:
     curve: dict[int, float] = {}
     for line in folder.read_lines(folder.metrics):
         value, epoch = line.get(measure), line.get("epoch")
-        if line.get("kind") == "epoch" and isinstance(epoch, int) and isinstance(value, (int, float)):
+        if line.get("kind") == "epoch" and is_count(epoch) and is_number(value):
             curve[epoch] = float(value)
     return curve

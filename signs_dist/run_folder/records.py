@@ -12,6 +12,8 @@ from typing import Any, ClassVar, TypeVar
 
 VERSION = 2
 """The version of `SaveLine`. Lines of version 1 have no version, and count epochs from 0."""
+LARGEST_WHOLE = 2**63
+"""Whole numbers in lines are below it: larger ones are no counts, and do not fit a float."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,9 +205,10 @@ def _fits(line: Line) -> bool:
         if value is None:
             fits = "None" in wanted
         elif wanted.startswith("int"):
-            fits = isinstance(value, int) and not isinstance(value, bool)
+            fits = type(value) is int and abs(value) < LARGEST_WHOLE
         elif wanted.startswith("float"):
-            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+            is_whole = type(value) is int and abs(value) < LARGEST_WHOLE
+            fits = is_whole or (isinstance(value, float) and abs(value) <= sys.float_info.max)
         elif wanted.startswith("bool"):
             fits = isinstance(value, bool)
         else:

@@ -60,6 +60,8 @@ def _statuses(paths: Iterable[Path]) -> Iterator[os.stat_result]:
         with contextlib.suppress(OSError):
             if path.is_symlink() or not path.is_dir():
                 yield path.lstat()
+            if path.is_symlink():  # what it leads to stays
+                continue
         for folder, _, names in os.walk(path):
             for name in names:
                 with contextlib.suppress(OSError):  # vanished meanwhile

@@ -130,7 +130,8 @@ def check(definition: Definition) -> Definition:
             raise UserError(f"{ranges[0]} is a range, and a grid has values only. Add --search random or tpe.")
         if definition.num_trials is not None:
             raise UserError("--trials is for --search random and tpe: a grid has all combinations. Omit --trials.")
-        _refuse_too_many(len(combinations(definition.space)))
+        if len(combinations(definition.space, MOST_TRIALS)) > MOST_TRIALS:
+            raise UserError(f"the grid has more than {MOST_TRIALS:,} trials, the most in one sweep. Omit some values.")
     elif not definition.space:
         raise UserError(f"--search {definition.search} needs a setting to search, such as optim.lr=0.1,0.03")
     elif definition.num_trials is None:

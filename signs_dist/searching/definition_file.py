@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from signs_dist.config.reading import Place, read_nested
 from signs_dist.config.yaml_text import format_value
 from signs_dist.errors import UserError
+from signs_dist.results.result_values import is_number
 from signs_dist.results.sweeps import DEFAULT_MEASURE, MEASURES
 from signs_dist.searching.definition import RULES, SEARCHES, Definition, as_seeds, takes_fractions
 from signs_dist.searching.space import Choices, Dimension, Range
@@ -21,6 +21,8 @@ KEYS = (
 )
 RANGE_KEYS = ("low", "high", "log", "step", "when")
 CHOICE_KEYS = ("values", "when")
+MOST_NUMBERS = 10**12
+"""Of a range with a step: with a smaller step neighbours are the same number."""
 
 
 def read_definition(path: Path) -> Definition:
@@ -168,15 +170,16 @@ class _FileReader:
         )
         if step is not None:
             step = self._finite(place, value, "step")
-            if not 0 < step <= high - low:
-                raise self._error((*place, "step"), f"{step:g} is not legal. It takes a number up to high - low.")
+            if not (high - low) / MOST_NUMBERS < step <= high - low:
+                why = f"It takes a number up to high - low, and at most {MOST_NUMBERS:,} of them in the range."
+                raise self._error((*place, "step"), f"{step:g} is not legal. {why}")
         if is_whole and any(number != int(number) for number in (low, high, step or 1)):
             raise self._error(place, "this setting takes whole numbers: low, high and step must be whole too.")
         return Range(name=name, low=low, high=high, is_log=is_log, step=step, is_whole=is_whole, when=when)
 
     def _finite(self, place: Place, value: Mapping[str, Any], key: str) -> float:
         number = value.get(key)
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        if not is_number(number):
             if key not in value:
                 raise self._error(place, "a range takes low and high, such as {low: 0.01, high: 0.3, log: true}.")
             raise self._error((*place, key), f"{format_value(number)} is not legal. It takes a number.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def parse_grid(entries: Sequence[str]) -> list[tuple[str, ...]]:
             raise UserError(f"--array: {name} is given twice. Type {name}= once, with all values.")
         choices[name] = values
     words = [[f"{name}={format_value(value)}" for value in values] for name, values in choices.items()]
-    trials = list(itertools.product(*words))
-    if len(trials) > MOST_TRIALS:
-        raise UserError(f"--array: {len(trials):,} trials; at most {MOST_TRIALS:,} in one array.")
-    return trials
+    num_trials = math.prod(map(len, words))
+    if num_trials > MOST_TRIALS:
+        raise UserError(f"--array: {num_trials:,} trials; at most {MOST_TRIALS:,} in one array.")
+    return list(itertools.product(*words))

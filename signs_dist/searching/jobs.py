@@ -20,6 +20,8 @@ from signs_dist.searching.places import Place
 STOPPED_CODES = (EXIT_STOPPED, EXIT_INTERRUPTED, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 """Exit codes of a training that a signal stopped; negative ones before Python handled signals."""
 ERROR = "error: "
+CARD_ERROR = " error  "
+"""What the line with the error begins with in a card that `failure_card.render` makes."""
 LONGEST_REASON = 200
 """Of a reason in a table, in characters. The whole error is in the run's output."""
 
@@ -69,7 +71,10 @@ class Job:
 
 def explain_failure(code: int, run_path: Path, output: Path) -> str:
     """Why a training that ended with this exit code failed, on one line."""
-    errors = [line.removeprefix(ERROR) for line in last_lines(output) if line.startswith(ERROR)]
+    lines = last_lines(output)
+    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    # Of a failure before the run has a folder, as in a module that cannot be imported, only the printed card tells.
+    errors = errors or [line.removeprefix(CARD_ERROR) for line in lines if line.startswith(CARD_ERROR)]
     why = errors[-1] if errors else summarise_run(run_path).why
     if not why or why in ("killed", "stopped"):
         why = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

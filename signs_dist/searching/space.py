@@ -64,8 +64,13 @@ def is_active(dimension: Dimension, chosen: Mapping[str, Any]) -> bool:
     return True
 
 
-def combinations(space: Sequence[Dimension]) -> list[Chosen]:
-    """All combinations of the values of a space without ranges, the last dimension varying fastest."""
+def combinations(space: Sequence[Dimension], most: int | None = None) -> list[Chosen]:
+    """All combinations of the values of a space without ranges, the last dimension varying fastest.
+
+    Args:
+        space: the dimensions.
+        most: with more combinations than this, the list ends early: it only shows that there are more.
+    """
     found: list[Chosen] = [{}]
     for dimension in space:
         assert isinstance(dimension, Choices), "a grid has no ranges"
@@ -74,6 +79,9 @@ def combinations(space: Sequence[Dimension]) -> list[Chosen]:
             values = dimension.values if is_active(dimension, chosen) else ()
             grown += [chosen | {dimension.name: value} for value in values] or [chosen]
         found = grown
+        # A further dimension never makes them fewer. Ten settings of ten values would not fit in memory.
+        if most is not None and len(found) > most:
+            break
     return found
 
 

@@ -34,6 +34,7 @@ def test_states_of_processes() -> None:
         assert describe_process(process.pid) == f"process {process.pid} (ended)"
         process.wait()
     assert process_state(process.pid) == "gone"
+    assert process_state(10**1000) == "gone"
     assert describe_process(process.pid) == f"process {process.pid} (gone)"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,12 @@ def test_cards_survive_the_disk(tmp_path: Path) -> None:
     assert FailureCard.from_json(one.to_json()) == one
     write_failure(tmp_path, one, 3)
     (tmp_path / "failure-rank9.json").write_text("{half")
+    for number, changes in enumerate(
+        ({"kind": "x"}, {"error": 1}, {"world_size": [2]}, {"details": [3]}, {"time": ""})
+    ):
+        text = json.dumps(json.loads(one.to_json()) | changes)
+        (tmp_path / f"failure-rank1{number}.json").write_text(text)
+    os.mkfifo(tmp_path / "failure-rank20.json")
     assert read_failures(tmp_path) == [one]
     assert (tmp_path / "failed.3").exists()
     clear_failures(tmp_path)

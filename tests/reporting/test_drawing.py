@@ -23,6 +23,9 @@ def test_a_chart_is_a_picture_and_a_vega_spec_and_is_drawn_alike_each_time() -> 
     assert 'id="loss-0"' in first.svg
     assert 'id="clip' not in first.svg
     assert "var(--series-0)" in first.svg
+    assert draw(
+        curves([Series("a", "\udcff", [(1, 0.5), (2, 0.7)])], title="loss", description="", number_format=".2f"), "a"
+    )
     assert [signal["value"] for signal in first.vega["signals"] if signal["name"] == "hidden"] == [[]]
 
 

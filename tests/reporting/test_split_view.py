@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -34,6 +35,28 @@ def test_photos_that_are_not_here_leave_their_names(tmp_path: Path) -> None:
     assert view is not None
     assert {tile.picture for tile in view.mistakes} == {None}
     assert f"cannot be read on this machine below {tmp_path / 'photos'}" in view.pictures_note
+
+
+def test_no_picture_from_outside_of_the_data_set_comes_into_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", epochs=2, photos=tmp_path / "photos")
+    private = shutil.copy(next((tmp_path / "photos").rglob("*.*")), tmp_path / "private.jpg")
+    header, *lines = (run / "predictions-val.jsonl").read_text().splitlines()
+    names = [str(private), "../private.jpg", "x/../../private.jpg"]
+    changed = [json.dumps(json.loads(line) | {"file": names[number % 3]}) for number, line in enumerate(lines)]
+    (run / "predictions-val.jsonl").write_text("\n".join([header, *changed]))
+    view = view_split(read_content(run), "val")
+    assert view is not None
+    assert {tile.picture for tile in (*view.mistakes, *view.uncertain)} == {None}
+
+
+def test_classes_without_a_name_have_their_number(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", epochs=2)
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"classes": result["classes"][:1]}))
+    view = view_split(read_content(run), "val")
+    assert view is not None
+    assert view.matrix is not None
+    assert view.classes == [result["classes"][0], *map(str, range(1, len(view.matrix)))]
 
 
 def test_drawn_images_in_no_folder_leave_their_names(tmp_path: Path) -> None:

@@ -93,9 +93,21 @@ def test_a_missing_file_is_not_read(tmp_path: Path) -> None:
         {"file": "a", "label": 0, "probabilities": []},
         {"file": "a", "label": 0, "probabilities": {"x": 1}},
         {"file": "a", "label": 0},
+        {"file": "a", "label": 0, "probabilities": [1e308, 0]},
+        {"file": "a", "label": 0, "probabilities": [-20, 0]},
+        {"file": "a", "label": 0, "probabilities": [10**400, 0]},
     ],
 )
 def test_lines_that_are_not_understood_are_omitted(tmp_path: Path, line: dict[str, object]) -> None:
     text = to_text(HEADER, [("a.jpg", 0, (1.0, 0.0))]) + json.dumps(line) + "\n"
     _, images = read_predictions(write(tmp_path, text)) or pytest.fail("none")
     assert [image.file for image in images] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"classes": "ab"}, {"classes": None}, {"root": 5}, {"split": None}, {"epoch": "1"}, {"step": -1}]
+)
+def test_a_header_with_a_value_of_a_wrong_type_is_not_read(tmp_path: Path, changes: dict[str, object]) -> None:
+    first, *others = to_text(HEADER, [("a.jpg", 0, (1.0, 0.0))]).splitlines()
+    text = "\n".join([json.dumps(json.loads(first) | changes), *others])
+    assert read_predictions(write(tmp_path, text)) is None

@@ -138,3 +138,34 @@ def test_a_torn_record_is_read_as_far_as_it_goes(tmp_path: Path, text: str) -> N
     assert is_sweep(tmp_path)
     assert read_record(tmp_path).trials == {}
     assert summarise_sweep(tmp_path).trials == ()
+
+
+def test_a_header_with_values_of_wrong_types_leaves_the_defaults(tmp_path: Path) -> None:
+    write(tmp_path, {"event": "sweep", "version": 1, "seeds": 5, "names": None, "num_trials": "x"}, trial(0, 0.1, "a"))
+    sweep = summarise_sweep(tmp_path)
+    assert (sweep.num_trials, sweep.seeds, sweep.names) == (1, (), ())
+
+
+def test_numbers_that_training_cannot_write_are_omitted(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", START, epoch(1, 0.2), result={"finished": True, "val_macro_f1": 10**400})
+    (run / "metrics.jsonl").write_text('{"kind": "epoch", "epoch": 1, "val_loss": 1e308}\n')
+    assert read_curve(RunFolder(run), "val_loss") == {}
+    assert best_value(RunFolder(run), "val_macro_f1") is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trial": 1e309},
+        {"trial": -1},
+        {"trial": "0"},
+        {"settings": [1]},
+        {"runs": [{"id": "../../a", "seed": 0}]},
+        {"runs": [{"id": "a", "seed": "x"}]},
+        {"runs": 3},
+        {"study_trial": "z"},
+    ],
+)
+def test_a_trial_with_a_value_of_a_wrong_type_is_omitted(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write(tmp_path, trial(0, 0.1, "a"), trial(1, 0.2, "b") | changes)
+    assert list(read_record(tmp_path).trials) == [0]

@@ -80,6 +80,8 @@ def test_a_save_of_version_1_has_no_epoch_to_rely_on() -> None:
         {"kind": "step", **NUMBERS, "step": "40"},
         {"kind": "step", **NUMBERS, "step": True},
         {"kind": "step", **NUMBERS, "train_loss": 10**400},
+        {"kind": "step", **NUMBERS, "train_loss": 2**70},
+        {"kind": "step", **NUMBERS, "step": 2**70},
         {"kind": "step", **NUMBERS, "train_loss": float("inf")},
         {"kind": "save", "epoch": 1, "step": 3, "stall_seconds": 0.1, "version": "2"},
         {"kind": "save", "epoch": 1, "step": 3, "stall_seconds": 0.1, "version": None},

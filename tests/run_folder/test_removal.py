@@ -171,6 +171,8 @@ def test_the_space_that_is_freed(tmp_path: Path) -> None:
     assert 40_960 <= freed_bytes([run]) - before < 50_000
     assert freed_bytes([run, tmp_path / "outside.pt"]) - before >= 81_920
     assert freed_bytes([tmp_path / "nothing"]) == 0
+    (tmp_path / "link").symlink_to(run)  # the run stays
+    assert freed_bytes([tmp_path / "link"]) < 40_960
 
 
 def test_runs_within_a_run_folder(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from signs_dist.searching.space import Choices, Range
 RATE = Range(name="optim.lr", low=0.01, high=0.1)
 LIST = Choices(name="optim.lr", values=(0.1, 0.03))
 GRID = Definition(space=(LIST,), seeds=(0, 1))
+TOO_MANY = tuple(Choices(name=f"model.args.{name}", values=tuple(range(10))) for name in "abcdefghijklmno")
 DRAWS = Definition(space=(RATE,), search="random", num_trials=3)
 
 
@@ -59,6 +60,7 @@ def test_words_that_are_refused(words: list[str], told: str) -> None:
         ({"num_trials": 3}, "--trials is for --search random and tpe"),
         ({"search": "random"}, "--search random needs a number of trials. Add --trials 20"),
         ({"search": "tpe", "num_trials": 0}, "--trials 0: at least 1."),
+        ({"space": TOO_MANY}, "the grid has more than 1,000 trials, the most in one sweep. Omit some values."),
         ({"search": "random", "num_trials": 1001}, "1,001 trials; at most 1,000 in one sweep."),
         ({"search": "random", "num_trials": 3, "space": ()}, "--search random needs a setting to search"),
         ({"settings": ("optim.lr=3",)}, "optim.lr is both set and searched. Omit one of the two."),

@@ -86,6 +86,8 @@ def test_a_file_is_read_and_written(tmp_path: Path) -> None:
         ("space:\n  optim.lr: {low: 0, high: 1, log: true}\n", "lr.yaml:2: optim.lr: a logarithmic range begins above"),
         ("space:\n  optim.lr: {low: 0, high: 1, logg: true}\n", "lr.yaml:2: unknown key logg. Did you mean log?"),
         ("space:\n  optim.lr: {low: 0, high: 1, step: 2}\n", "lr.yaml:2: step: 2 is not legal."),
+        ("space:\n  optim.lr: {low: 0, high: 1, step: 1.0e-320}\n", "lr.yaml:2: step: 9.99989e-321 is not legal."),
+        (f"space:\n  train.epochs: {{low: 1, high: {10**400}}}\n", "is not legal. It takes a number."),
         ("space:\n  train.epochs: {low: 0.5, high: 3}\n", "lr.yaml:2: train.epochs: this setting takes whole numbers"),
         ("space:\n  a: [1]\n  a: [2]\n", "lr.yaml:3: a is given twice; line 2 sets it already."),
         ("space:\n  a: {values: [1], when: {b: 1}}\n", "lr.yaml:2: b: a condition names a setting searched before a."),

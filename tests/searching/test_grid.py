@@ -36,6 +36,8 @@ def test_what_is_no_grid(entries: list[str]) -> None:
         parse_grid(entries)
     with pytest.raises(UserError, match="1,001 trials; at most 1,000"):
         parse_grid([f"a={','.join(map(str, range(1001)))}"])
+    with pytest.raises(UserError, match="1,000,000,000,000,000 trials"):  # without a list of all of them
+        parse_grid([f"{name}=0,1,2,3,4,5,6,7,8,9" for name in "abcdefghijklmno"])
 
 
 def test_the_values_of_a_word_have_the_types_of_yaml() -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from signs_dist.environment.process_table import process_state
+from signs_dist.monitoring.failure_card import FailureCard, render
 from signs_dist.searching.jobs import Job, explain_failure, is_stop
 from signs_dist.searching.places import Place
 from tests.processes import wait_for, wait_until
+
+CARD = FailureCard(0, 1, "node7", "cpu", "", "prepare", 0, 0, "SystemError: boom", "net.py:1", "error", 1.0, 1, 1)
 
 
 def test_a_job_has_its_place_and_a_session_of_its_own(tmp_path: Path) -> None:
@@ -50,6 +53,7 @@ def test_a_job_is_stopped_once_and_killed_with_all_below_it(tmp_path: Path) -> N
     [
         (2, "note: x\nerror: data.root: there is no folder\n", "data.root: there is no folder"),
         (1, "Traceback …\n", "exit code 1"),
+        (1, f"{render(CARD)}\n", "SystemError: boom"),
         (-9, "", "killed by SIGKILL"),
         (1, f"error: {'x' * 500}\n", "x" * 198 + " …"),
     ],
