@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path, PurePath
 
 from signs_dist.console.screen import percent
 from signs_dist.reporting.content import RunContent
@@ -23,7 +22,7 @@ from signs_dist.reporting.scores import (
     score_classes,
     worst_mistakes,
 )
-from signs_dist.results.predictions import Prediction, PredictionsHeader
+from signs_dist.results.predictions import Prediction, PredictionsHeader, photo_path
 
 MOST_CLASSES = 40
 """With more classes the most confused pairs are shown instead of the matrix."""
@@ -131,15 +130,9 @@ def _tile(image: Prediction, classes: Sequence[str], header: PredictionsHeader |
     said = f"{image.file}: class {true}, predicted {predicted} with {confidence}"
     if not image.is_right and of_true:
         said += f"; {true} with {of_true}"
-    root = header.root if header is not None else ""
-    picture = as_data_uri(Path(root) / image.file) if root and _is_below(image.file) else None
+    photo = photo_path(header, image.file) if header is not None else None
+    picture = as_data_uri(photo) if photo is not None else None
     return Tile(picture, image.file, true, predicted, confidence, of_true, said)
-
-
-def _is_below(file: str) -> bool:
-    """Whether a path leads to a file below the folder it is relative to; another one is no image of the data set."""
-    path = PurePath(file)
-    return not path.is_absolute() and ".." not in path.parts
 
 
 def _pictures_note(header: PredictionsHeader | None, tiles: Sequence[Tile]) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from signs_dist.results.result_values import is_count
@@ -80,6 +80,16 @@ class Prediction:
 def predictions_path(run_path: Path, split: str) -> Path:
     """The file of a split's predictions in a run folder."""
     return run_path / f"predictions-{split}.jsonl"
+
+
+def photo_path(header: PredictionsHeader, file: str) -> Path | None:
+    """The photo of an image; None where the data set has no folder, or where the path leaves the folder.
+
+    A page that is passed on must not hold a picture from elsewhere because a file of predictions names it.
+    """
+    path = PurePath(file)
+    is_below = not path.is_absolute() and ".." not in path.parts
+    return Path(header.root) / path if header.root and is_below else None
 
 
 def to_text(header: PredictionsHeader, predictions: Iterable[tuple[str, int, Probabilities]]) -> str:

@@ -15,7 +15,13 @@ from signs_dist.console.screen import percent
 from signs_dist.monitoring.plain_text import one_line
 from signs_dist.reporting.pictures import small_picture
 from signs_dist.reporting.scores import confusion_of, most_confused, worst_mistakes
-from signs_dist.results.predictions import Prediction, PredictionsHeader, predictions_path, read_predictions
+from signs_dist.results.predictions import (
+    Prediction,
+    PredictionsHeader,
+    photo_path,
+    predictions_path,
+    read_predictions,
+)
 
 CONFUSION, MISTAKES, TRAINING = "val/confusion_matrix", "val/worst_mistakes", "train/images"
 """Names of the pictures."""
@@ -142,7 +148,8 @@ def mistakes_png(header: PredictionsHeader, mistakes: Sequence[Prediction]) -> b
     draw = ImageDraw.Draw(sheet)
     for number, mistake in enumerate(mistakes):
         left, top = number % PER_ROW * (TILE + 4), number // PER_ROW * height
-        photo = small_picture(Path(header.root) / mistake.file, TILE) if header.root else None
+        path = photo_path(header, mistake.file)
+        photo = small_picture(path, TILE) if path is not None else None
         tile = Image.new("RGB", (TILE, TILE), "lightgrey") if photo is None else ImageOps.contain(photo, (TILE, TILE))
         sheet.paste(tile, (left, top))
         predicted, true = (_short(header.classes[label]) for label in (mistake.predicted, mistake.label))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from signs_dist.results.predictions import (
     PredictionsHeader,
+    photo_path,
     predictions_path,
     read_header,
     read_predictions,
@@ -77,6 +79,19 @@ def test_the_header_is_read_alone(tmp_path: Path) -> None:
 )
 def test_a_file_without_a_header_that_is_understood_is_not_read(tmp_path: Path, first_line: str) -> None:
     assert read_predictions(write(tmp_path, f"{first_line}\n")) is None
+
+
+@pytest.mark.parametrize(
+    ("root", "file", "photo"),
+    [
+        ("/photos", "val/a.jpg", Path("/photos/val/a.jpg")),
+        ("/photos", "/home/private.jpg", None),
+        ("/photos", "val/../../private.jpg", None),
+        ("", "a.jpg", None),
+    ],
+)
+def test_a_photo_lies_in_the_folder_of_the_data_set(root: str, file: str, photo: Path | None) -> None:
+    assert photo_path(dataclasses.replace(HEADER, root=root), file) == photo
 
 
 def test_a_missing_file_is_not_read(tmp_path: Path) -> None:
