@@ -91,9 +91,12 @@ def _one_thread_each() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_running() -> Iterator[None]:
-    """A test that leaves a process or an environment variable behind fails."""
+    """A test that leaves a process, an environment variable or exact mode's kernels behind fails."""
     environment, before = dict(os.environ), _children()
     yield
+    are_deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(mode=False)  # for the tests after this one
+    assert not are_deterministic, "the test left torch's deterministic kernels on: use exactness.arithmetic_kept"
     deadline = time.monotonic() + 5
     while (left := _children() - before) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -29,6 +29,7 @@ ENDS: dict[str, str] = {
     "signs_dist/monitoring/signals.py:_watched": "the thread ends at the byte that was sent just before",
     "signs_dist/rehearsal/killing.py:run_attempt": "`means.end` has waited with a limit",
     "signs_dist/searching/jobs.py:kill": "the process was killed just before",
+    "signs_dist/tracking/beside.py:wait": "the process was killed just before",
     "signs_dist/training/saver.py:save": "Saver.wait, which tells it",
     "signs_dist/training/saver.py:wait": "Saver.wait, which tells it",
     "signs_dist/training/trainer.py:_end_non_finite": "Saver.wait, which tells it",

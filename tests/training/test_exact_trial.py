@@ -66,15 +66,6 @@ class Answers(SecondProcess):
         pass
 
 
-@pytest.fixture(autouse=True)
-def _torch_as_before() -> Any:
-    """Exact mode chooses kernels for the whole process."""
-    from signs_dist.distributed.exactness import arithmetic_kept
-
-    with arithmetic_kept():
-        yield
-
-
 def test_a_counter_is_refused(tmp_path: Path) -> None:
     stepper, process = make_stepper(tmp_path, *EXACT, f"model.name={HERE}:Counting")
     with pytest.raises(UserError, match=r"exact=true does not work with this model: its forward pass changes n, which"):

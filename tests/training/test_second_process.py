@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,6 @@ class Net(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(images.mean(dim=(2, 3)))
         return logits * (1 + READS[self.what]())
-
-
-@pytest.fixture(autouse=True)
-def _torch_as_before() -> Iterator[None]:
-    from signs_dist.distributed.exactness import arithmetic_kept
-
-    with arithmetic_kept():
-        yield
 
 
 def try_in_two_processes(folder: Path, *settings: str) -> str:
