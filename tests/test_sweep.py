@@ -21,6 +21,7 @@ import pytest
 from signs_dist import sweep as command
 from signs_dist import train
 from signs_dist.console.command import run_command
+from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.environment.process_table import find_descendants
 from signs_dist.results.sweeps import summarise_sweep
 from signs_dist.run_folder.folder import RunFolder
@@ -209,11 +210,11 @@ class Real:
 
     def train_alone(self, rate: float, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         """The result of a run that no sweep has trained."""
-        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # exact mode sets it: put back after the test
         monkeypatch.chdir(self.folder)
         path = self.folder / "alone" / str(rate)
         words = ["--config", "base.yaml", f"optim.lr={rate}", "--run-dir", str(path), "--quiet"]
-        assert run_command(train.main, words) == 0
+        with arithmetic_kept():
+            assert run_command(train.main, words) == 0
         result: dict[str, Any] = json.loads((path / "result.json").read_text())
         return result
 
