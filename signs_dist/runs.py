@@ -170,9 +170,9 @@ def remove_runs(options: argparse.Namespace) -> int:
     """Remove the run folders that are named, if none of them is alive."""
     from signs_dist.results.pruning import find_obstacle
     from signs_dist.results.queued import ask_queue, with_queue
-    from signs_dist.run_folder.removal import find_runs_within, is_partly_removed
+    from signs_dist.run_folder.removal import find_runs_within, is_partly_removed, left_by_removal
 
-    named = [_named(path) for path in options.run_dirs]
+    named = [left_by_removal(_named(path)) for path in options.run_dirs]
     # A run that is named twice, as runs/a and runs/b/../a, is removed once. A link is not the run it leads to.
     paths = list({path.parent.resolve() / path.name: path for path in reversed(named)}.values())[::-1]
     for path in paths:

@@ -86,21 +86,27 @@ def _matrix(
     return table
 
 
-def _confused_pairs(title: str, classes: Sequence[str], confusion: Sequence[Sequence[int]], width: int) -> Table:
-    """The pairs of classes with the most images of one that were taken for the other."""
+def most_confused(confusion: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+    """(true class, predicted class, images) of all kinds of mistakes, the most frequent first."""
     pairs = [
-        (count, true, predicted)
+        (true, predicted, count)
         for true, counts in enumerate(confusion)
         for predicted, count in enumerate(counts)
         if count and true != predicted
     ]
-    shown = sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:NUM_SHOWN]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
+
+
+def _confused_pairs(title: str, classes: Sequence[str], confusion: Sequence[Sequence[int]], width: int) -> Table:
+    """The pairs of classes with the most images of one that were taken for the other."""
+    pairs = most_confused(confusion)
+    shown = pairs[:NUM_SHOWN]
     caption = f"{len(shown)} most confused pairs of {len(pairs):,}" if pairs else "no image was taken for another class"
     table = Table(title=plain_text(title), title_justify="left", caption=caption, box=None)
     space = (width - len("images") - len("of its images") - 4 * _GAP) // 2
     for name in ("class", "taken for", "images", "of its images"):
         table.add_column(name, justify="left" if name == "taken for" else "right", no_wrap=True)
-    for count, true, predicted in shown:
+    for true, predicted, count in shown:
         share = percent(count / sum(confusion[true]))
         table.add_row(shortened(classes[true], space), shortened(classes[predicted], space), f"{count:,}", share)
     return table

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +23,16 @@ TAIL_LINES = 30
 def count_processes(number: int) -> str:
     """The number in words: 1 process, 2 processes."""
     return f"{number} process{'' if number == 1 else 'es'}"
+
+
+def with_own_modules(environment: Mapping[str, str], path: Sequence[str]) -> dict[str, str]:
+    """An environment in which Python finds modules where this process finds them.
+
+    Args:
+        environment: of this process.
+        path: `sys.path` of this process; "" is the working directory.
+    """
+    return {**environment, "PYTHONPATH": os.pathsep.join(folder or str(Path.cwd()) for folder in path)}
 
 
 def launch_command(module: str, world_size: int, arguments: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from signs_dist.results.class_scores import macro_f1
 from signs_dist.results.intervals import wilson_interval
 
 NUM_WAITING = 16
@@ -131,18 +132,10 @@ class Score:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 score of the classes that have images, 0..1; NaN without images.
-
-        The F1 score of a class is 2 · TP / (2 · TP + FP + FN): TP of its images were predicted as it, FN were not, and
-        FP images of other classes were. A class without images has no recall, and no share in the mean; an image that
-        was taken for it is a miss of the image's own class. (Sokolova and Lapalme, "A systematic analysis of
-        performance measures for classification tasks", 2009; scikit-learn: f1_score with average="macro" and
-        labels=np.unique(y_true).)
-        """
-        hits, totals, taken = np.diagonal(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        rows = [row for row in range(len(totals)) if totals[row]]
-        scores = [2 * int(hits[row]) / (int(totals[row]) + int(taken[row])) for row in rows]
-        return math.fsum(scores) / len(scores) if scores else math.nan
+        """Mean F1 score of the classes that have images, as `results.class_scores` defines it; NaN without images."""
+        hits, support, predicted = np.diagonal(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        mean = macro_f1(hits.tolist(), support.tolist(), predicted.tolist())
+        return math.nan if mean is None else mean
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.int64]]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from signs_dist.results.differences import differing_settings
+from signs_dist.results.result_values import is_number
 from signs_dist.results.statistics import PairedDifference, mean_and_sd, paired_difference
 from signs_dist.results.summary import RunSummary
 
@@ -185,11 +186,6 @@ def _epsilon_squared(labels: Sequence[str], values: Sequence[float]) -> float | 
     if total <= 0:
         return None
     return max(0.0, 1 - (within / freedom) * (len(values) - 1) / total)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a setting's value is a number; true and false are not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def plain(value: Any) -> str:

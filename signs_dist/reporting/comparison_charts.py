@@ -8,10 +8,11 @@ from typing import Any
 
 from signs_dist.console.screen import percent
 from signs_dist.reporting.charts import NUM_STYLES, Series, curves, parallel_coordinates
-from signs_dist.reporting.comparison import Group, Run, is_number, plain
+from signs_dist.reporting.comparison import Group, Run, plain
 from signs_dist.reporting.drawing import draw
 from signs_dist.reporting.run_charts import Figure
 from signs_dist.reporting.thinning import Point
+from signs_dist.results.result_values import is_number
 from signs_dist.run_folder.records import EpochLine
 
 MOST_CURVES = 24

@@ -43,23 +43,6 @@ def score_classes(confusion: Confusion) -> list[ClassScore]:
     return scores
 
 
-def macro_f1(scores: Sequence[ClassScore]) -> float | None:
-    """The mean F1 of the classes that have images or are predicted; None if there is none."""
-    values = [score.f1 for score in scores if score.f1 is not None]
-    return sum(values) / len(values) if values else None
-
-
-def most_confused(confusion: Confusion, most: int) -> list[tuple[int, int, int]]:
-    """(true class, predicted class, images) of the most frequent mistakes, the most frequent first."""
-    pairs = [
-        (true, predicted, count)
-        for true, row in enumerate(confusion)
-        for predicted, count in enumerate(row)
-        if count and true != predicted
-    ]
-    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]
-
-
 def confusion_of(predictions: Sequence[Prediction], num_classes: int) -> list[list[int]]:
     """The confusion matrix of a split's predictions."""
     confusion = [[0] * num_classes for _ in range(num_classes)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from signs_dist.console.class_tables import most_confused
 from signs_dist.console.screen import percent
 from signs_dist.reporting.content import RunContent
 from signs_dist.reporting.pictures import as_data_uri
@@ -17,11 +18,10 @@ from signs_dist.reporting.scores import (
     confusion_of,
     expected_calibration_error,
     least_certain_right,
-    macro_f1,
-    most_confused,
     score_classes,
     worst_mistakes,
 )
+from signs_dist.results.class_scores import macro_f1
 from signs_dist.results.predictions import Prediction, PredictionsHeader, photo_path
 
 MOST_CLASSES = 40
@@ -91,7 +91,8 @@ def view_split(content: RunContent, split: str) -> SplitView | None:
     classes = [*classes, *map(str, range(len(classes), num_classes))]
     is_small = len(confusion) <= MOST_CLASSES
     scores = score_classes(confusion)
-    mean = macro_f1(scores)
+    hits = [row[label] for label, row in enumerate(confusion)]
+    mean = macro_f1(hits, [sum(row) for row in confusion], [sum(column) for column in zip(*confusion, strict=True)])
     bins = bin_by_confidence(images)
     error = expected_calibration_error(bins)
     worst, uncertain = worst_mistakes(images, NUM_PICTURES), least_certain_right(images, NUM_PICTURES)
@@ -102,7 +103,7 @@ def view_split(content: RunContent, split: str) -> SplitView | None:
         classes=classes,
         weights=f"the {header.weights} weights, of epoch {header.epoch}" if header is not None else "",
         matrix=confusion if is_small else None,
-        pairs=[] if is_small else most_confused(confusion, NUM_PAIRS),
+        pairs=[] if is_small else most_confused(confusion)[:NUM_PAIRS],
         scores=scores,
         macro_f1="" if mean is None else percent(mean),
         reliability=None if error is None else reliability_figure(split, bins, error),

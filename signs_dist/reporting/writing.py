@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from signs_dist.errors import UserError
-from signs_dist.files import write_text
+from signs_dist.files import find_other_kind, write_text
 from signs_dist.reporting.comparison_page import view_runs
 from signs_dist.reporting.content import read_content
 from signs_dist.reporting.page import render
@@ -20,10 +20,17 @@ NAME = "report.html"
 
 
 def choose_output(given: Sequence[Path], output: Path | None) -> Path:
-    """The file to write: as given, or report.html in the only folder, or in the working directory."""
+    """The file to write: as given, or report.html in the only folder, or in the working directory.
+
+    Raises:
+        UserError: the name is taken by a folder, a pipe or a device. To open a pipe would wait for a reader.
+    """
     if output is not None:
         return output
-    return given[0] / NAME if len(given) == 1 else Path(NAME)
+    chosen = given[0] / NAME if len(given) == 1 else Path(NAME)
+    if kind := find_other_kind(chosen):
+        raise UserError(f"{chosen} is {kind}, where the report is to be. Remove it, or name another file with --out.")
+    return chosen
 
 
 def find_runs(given: Sequence[Path]) -> list[Path]:

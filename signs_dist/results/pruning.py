@@ -64,5 +64,5 @@ def find_obstacle(summary: RunSummary, answer: QueueAnswer, nested: Sequence[Pat
             f"answers; or delete {path / 'submit' / 'jobs.jsonl'} if you know that the job is gone."
         )
     if nested:
-        return f"{path} holds another run folder: {nested[0]}. Remove that one first, or move it."
+        return f"{path} holds another run folder: {nested[0]}. Remove {nested[0].name} first, or move it."
     return ""

@@ -30,7 +30,7 @@ FRESH_SECONDS = 30.0
 """An older heartbeat says nothing about the time that is left."""
 BEST_BY = {"accuracy": ("val_accuracy", 1), "loss": ("val_loss", -1), "macro_f1": ("val_macro_f1", 1)}
 """`evaluate.best_by` → (the number of an epoch's line that it compares, 1 where a larger number is better, else -1)."""
-_STOPPED = ("stopped by ", "StoppedError:", "StoppedBySignal:", "KeyboardInterrupt:")
+_STOPPED = ("stopped by ", "interrupted", "StoppedError:", "StoppedBySignal:", "KeyboardInterrupt:")
 
 
 # Many members: one for each fact that tables, reports and searches show of a run.

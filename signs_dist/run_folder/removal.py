@@ -32,6 +32,12 @@ def is_partly_removed(path: Path) -> bool:
     return _IS_REMOVING.search(path.name) is not None and path.is_dir() and not path.is_symlink()
 
 
+def left_by_removal(path: Path) -> Path:
+    """What an interrupted removal has left of a folder that is gone; else the path itself."""
+    left = path.with_name(f"{path.name}{REMOVING}")
+    return left if not os.path.lexists(path) and is_partly_removed(left) else path
+
+
 def removing_path(path: Path) -> Path:
     """A free name beside a folder, which the folder gets before it is removed."""
     number = 1

@@ -142,6 +142,8 @@ def check(definition: Definition) -> Definition:
         _refuse_too_many(definition.num_trials)
     if definition.search != "tpe" and (definition.storage or definition.study):
         raise UserError("--storage and --study are for --search tpe. Omit them.")
+    if definition.storage in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+        raise UserError(f"--storage {definition.storage} ends with this command. Type sqlite:////shared/study.db")
     return definition
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -33,7 +34,7 @@ SWEEP = "sweep"
 CHOICE = "choice"
 """Attribute of a study's trial: `key_of` its choice. It is set last, so a trial without it was never begun."""
 REPEATS = "repeats"
-"""Attribute of a study's trial: the number of the study's trial whose run was finished after that one had ended."""
+"""Attribute of a study's trial: the number of an earlier trial of the study, which had ended without a result."""
 HOW_TO_INSTALL = "--search tpe needs Optuna, which is not installed. Type: pip install 'signs_dist[sweep]'"
 
 
@@ -56,6 +57,7 @@ def open_study(definition: Definition, folder: SweepFolder) -> Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = definition.storage or f"sqlite:///{folder.study}"
+    shown = hide_password(url)
     name = definition.study or folder.path.resolve().name
     wanted: Literal["minimize", "maximize"] = "minimize" if MEASURES[definition.measure] else "maximize"
     try:
@@ -63,13 +65,18 @@ def open_study(definition: Definition, folder: SweepFolder) -> Study:
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"--storage {url} cannot be used: {reason}. Type a URL such as sqlite:////shared/study.db"
+            f"--storage {shown} cannot be used: {reason.replace(url, shown)}. Type a URL such as sqlite:////shared/study.db"
         ) from error
     if study.direction.name.lower() != wanted:
         raise UserError(
-            f"--study {name} in {url} has the goal to {study.direction.name.lower()}: type another --study."
+            f"--study {name} in {shown} has the goal to {study.direction.name.lower()}: type another --study."
         )
     return study
+
+
+def hide_password(url: str) -> str:
+    """The URL of a database as it may be printed, such as mysql://user:***@host/name."""
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
 
 
 class StudySource:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from signs_dist.environment.subprocesses import with_own_modules
 from signs_dist.monitoring.waiting import telling
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.tracking.marks import read_mark
@@ -81,7 +82,7 @@ class _Feeder:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    env=_environment(),
+                    env=with_own_modules(os.environ, sys.path),
                 )
         except OSError as error:
             self._failure = f"it did not start: {error}"
@@ -121,9 +122,3 @@ def _reason(run_path: Path, name: str, log: Path, code: int) -> str:
         noted = noted or next((line.strip() for line in reversed(lines) if line.strip()), "")
     reason = (noted or f"it ended with exit code {code}").rstrip(".")
     return reason if len(reason) <= MOST_LETTERS else f"{reason[: MOST_LETTERS - 1]}…"
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment; modules are found where they are found here."""
-    folders = [folder or str(Path.cwd()) for folder in sys.path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}

@@ -8,14 +8,13 @@ import importlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from signs_dist.config.reading import load_config
 from signs_dist.config.section import flatten
 from signs_dist.data.locks import locked
 from signs_dist.errors import UserError
+from signs_dist.results.summary import summarise_run
 from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.records import AttemptLine, EndLine, StartLine, of_kind
 from signs_dist.tracking.installed import MODULES
 from signs_dist.tracking.marks import FOLDER, Mark, read_mark, write_mark
 from signs_dist.tracking.pictures import pictures_of
@@ -24,8 +23,6 @@ from signs_dist.tracking.tracker import Ending, RunFacts, Tracker
 
 LOCK_SECONDS = 60.0
 """How long the feeder of an earlier attempt may take to end."""
-STOPPED = ("stopped by ", "interrupted")
-"""How the reason of an attempt begins that a signal ended."""
 
 
 def feed(run_path: Path, name: str, *, wait_for_more: Callable[[], bool] = lambda: False) -> Mark:
@@ -83,17 +80,14 @@ def _end(folder: RunFolder, tracker: Tracker, name: str, mark: Mark) -> Mark:
         for title, picture in pictures.named.items():
             tracker.show_picture(max(mark.step, pictures.step), title, picture)
         mark = dataclasses.replace(mark, pictures_of=pictures.epoch)
-    tracker.end(find_ending(result, folder.read_attempts()), result if is_first_end else {})
+    tracker.end(find_ending(folder.path), result if is_first_end else {})
     return _keep(folder.path, name, dataclasses.replace(mark, is_ended=bool(result)))
 
 
-def find_ending(result: dict[str, Any], attempts: list[AttemptLine]) -> Ending:
-    """How a run ended, from result.json and attempts.jsonl."""
-    if result:
-        return "finished"
-    starts, ends = of_kind(attempts, StartLine), of_kind(attempts, EndLine)
-    has_end = bool(starts and ends) and ends[-1].attempt == starts[-1].attempt
-    return "stopped" if has_end and ends[-1].reason.startswith(STOPPED) else "failed"
+def find_ending(run_path: Path) -> Ending:
+    """How the last attempt of a run ended. Call it after that."""
+    state = summarise_run(run_path, quick=True, is_ended=True).state
+    return "finished" if state == "finished" else "stopped" if state == "stopped" else "failed"
 
 
 def note_error(run_path: Path, name: str, reason: str) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
+from signs_dist.console.class_tables import most_confused
 from signs_dist.console.screen import percent
 from signs_dist.monitoring.plain_text import one_line
 from signs_dist.reporting.pictures import small_picture
-from signs_dist.reporting.scores import confusion_of, most_confused, worst_mistakes
+from signs_dist.reporting.scores import confusion_of, worst_mistakes
 from signs_dist.results.predictions import (
     Prediction,
     PredictionsHeader,
@@ -132,7 +133,7 @@ def _shown_classes(confusion: Sequence[Sequence[int]]) -> list[int]:
     """All classes, or `MOST_CLASSES` of them: those of the most confused pairs, then the first ones."""
     if len(confusion) <= MOST_CLASSES:
         return list(range(len(confusion)))
-    pairs = most_confused(confusion, MOST_CLASSES)
+    pairs = most_confused(confusion)[:MOST_CLASSES]
     wanted = [number for true, predicted, _ in pairs for number in (true, predicted)]
     return sorted(list(dict.fromkeys([*wanted, *range(len(confusion))]))[:MOST_CLASSES])
 

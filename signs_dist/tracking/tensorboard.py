@@ -37,7 +37,7 @@ class TensorBoard:
         self.run_id, self.url = facts.name, ""
 
     def last_step(self) -> int | None:
-        """None: the event files are written before the mark, and `log` tells TensorBoard from where to read anew."""
+        """None: `log` lets TensorBoard drop the steps that were written after the mark."""
         return None
 
     def log(self, step: int, values: Mapping[str, float]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from signs_dist.results.result_values import is_number
+
 Ending = Literal["finished", "stopped", "failed"]
 """How an attempt ended. A stopped or failed run may be resumed."""
 
@@ -65,8 +67,4 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def numbers_of(result: Mapping[str, Any]) -> dict[str, float]:
     """The single numbers of result.json, each under `final/`."""
-    return {
-        f"final/{name}": float(value)
-        for name, value in result.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    return {f"final/{name}": float(value) for name, value in result.items() if is_number(value)}

@@ -18,8 +18,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from signs_dist.environment.subprocesses import with_own_modules
 
 if TYPE_CHECKING:
     from signs_dist.models.trial import Trial, TrialDigest
@@ -127,8 +128,7 @@ def other_environment(environment: Mapping[str, str], path: Sequence[str]) -> di
         path: `sys.path` of this process.
     """
     seed = "1" if environment.get(_HASH_SEED) != "1" else "2"
-    folders = [folder or str(Path.cwd()) for folder in path]
-    return {**environment, _HASH_SEED: seed, "PYTHONPATH": os.pathsep.join(folders)}
+    return {**with_own_modules(environment, path), _HASH_SEED: seed}
 
 
 def shift_clock(seconds: float) -> None:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.cells import cell_len
 
-from signs_dist.console.class_tables import class_tables, count_table, shortened
+from signs_dist.console.class_tables import class_tables, count_table, most_confused, shortened
 from signs_dist.console.screen import Screen
 
 
@@ -149,3 +149,7 @@ def test_every_line_of_counts_fits(kind: str, num_classes: int, width: int) -> N
     lines = counted({"train": counts, "val": counts, "test": counts}, width)
     assert [line for line in lines if cell_len(line) > width] == []
     assert len(lines) <= 23
+
+
+def test_the_most_confused_pairs_come_first_and_ties_by_class() -> None:
+    assert most_confused([[5, 1, 1], [2, 0, 0], [0, 0, 9]]) == [(1, 0, 2), (0, 1, 1), (0, 2, 1)]

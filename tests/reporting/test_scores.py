@@ -9,8 +9,6 @@ from signs_dist.reporting.scores import (
     confusion_of,
     expected_calibration_error,
     least_certain_right,
-    macro_f1,
-    most_confused,
     score_classes,
     worst_mistakes,
 )
@@ -30,15 +28,9 @@ def test_precision_recall_f1_and_support_of_each_class() -> None:
     assert (owl.support, owl.precision, owl.recall, owl.f1) == (0, 0.0, None, 0.0)
 
 
-def test_a_class_that_never_occurs_has_no_scores_and_no_part_in_the_mean() -> None:
+def test_a_class_that_never_occurs_has_no_scores() -> None:
     scores = score_classes([[2, 0], [0, 0]])
     assert (scores[1].precision, scores[1].recall, scores[1].f1) == (None, None, None)
-    assert macro_f1(scores) == 1.0
-    assert macro_f1(score_classes([[0]])) is None
-
-
-def test_the_most_confused_pairs_come_first_and_ties_by_class() -> None:
-    assert most_confused([[5, 1, 1], [2, 0, 0], [0, 0, 9]], 2) == [(1, 0, 2), (0, 1, 1)]
 
 
 def test_the_confusion_matrix_of_predictions() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,10 @@ def test_the_state_is_not_told_twice(tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text()
     assert "Stopped by SIGTERM after epoch 2" in page
     assert "<strong>Stopped:" not in page
+
+
+def test_a_pipe_in_the_place_of_the_report_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "report.html")
+    with pytest.raises(UserError, match=r"report.html is a pipe \(FIFO\), where the report is to be. Remove it"):
+        choose_output([tmp_path], None)
+    assert choose_output([tmp_path], tmp_path / "report.html") == tmp_path / "report.html"  # asked for

@@ -26,6 +26,7 @@ START = start()
         ((START, end("ValueError: x\ny")), "failed", "ValueError: x"),
         ((START, end("stopped by SIGTERM after epoch 3")), "stopped", "stopped by SIGTERM after epoch 3"),
         ((START, end("StoppedError: stopped by Ctrl-C after epoch 3")), "stopped", "stopped by Ctrl-C after epoch 3"),
+        ((START, end("interrupted")), "stopped", "interrupted"),  # by a second Ctrl-C
         ((START, end("killed without a message")), "failed", "killed without a message"),
         ((START, end("SIGTERM"), start(2)), "failed", "killed"),
     ],

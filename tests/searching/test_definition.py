@@ -67,6 +67,7 @@ def test_words_that_are_refused(words: list[str], told: str) -> None:
         ({"settings": ("seed=3",)}, "seed and seeds are both given. Omit seed."),
         ({"space": (Choices(name="seed", values=(1, 2)),)}, "seed is not searched"),
         ({"storage": "sqlite:///a.db"}, "--storage and --study are for --search tpe. Omit them."),
+        ({"search": "tpe", "num_trials": 3, "storage": "sqlite://"}, "--storage sqlite:// ends with this command."),
     ],
 )
 def test_parts_that_contradict_each_other(changes: dict[str, Any], told: str) -> None:

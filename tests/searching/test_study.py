@@ -13,7 +13,7 @@ from signs_dist.searching.definition import Definition
 from signs_dist.searching.planning import begin
 from signs_dist.searching.sources import Ending
 from signs_dist.searching.space import Choices, Range
-from signs_dist.searching.study import StudySource, open_study
+from signs_dist.searching.study import StudySource, hide_password, open_study
 from signs_dist.searching.sweep_folder import SweepFolder
 from signs_dist.searching.trials import Trial
 
@@ -138,3 +138,23 @@ def test_a_study_with_another_goal(tmp_path: Path) -> None:
     open_source(tmp_path / "one", shared)
     with pytest.raises(UserError, match=r"--study both in .* has the goal to maximize: type another"):
         open_source(tmp_path / "two", dataclasses.replace(shared, measure="val_loss"))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mysql://ann:s:ecr@t@host/name", "mysql://ann:***@host/name"),
+        ("postgresql+psycopg2://ann:secret@host:5432/name", "postgresql+psycopg2://ann:***@host:5432/name"),
+        ("mysql://ann@host:3306/name", "mysql://ann@host:3306/name"),
+        ("sqlite:////shared/study.db", "sqlite:////shared/study.db"),
+    ],
+)
+def test_a_password_is_not_printed(url: str, shown: str) -> None:
+    assert hide_password(url) == shown
+
+
+def test_the_message_about_an_unusable_storage_hides_its_password(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        open_source(tmp_path / "s", dataclasses.replace(TPE, storage="nonsense://ann:secret@host/name"))
+    assert "nonsense://ann:***@host/name" in str(raised.value)
+    assert "secret" not in str(raised.value)

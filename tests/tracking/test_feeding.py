@@ -65,7 +65,7 @@ def test_each_step_is_sent_once_over_attempts(monkeypatch: pytest.MonkeyPatch, t
     assert read_mark(folder.path, "wandb") == Mark("made-here", 10, "https://example.org/made-here")
 
     folder.add(dataclasses.replace(START, attempt=2))
-    for line in (step_line(15), epoch_line(20), end("finished", attempt=2)):
+    for line in (step_line(15), epoch_line(20), end("finished", 2)):
         folder.add(line)
     folder.write_result(RESULT)
     second = feed_run(monkeypatch, folder)
@@ -132,24 +132,20 @@ def test_two_feeders_at_once_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("reasons", "ending"),
+    ("reason", "ending"),
     [
-        ([], "failed"),
-        (["stopped by SIGTERM after epoch 1, step 4 of 9"], "stopped"),
-        (["stopped by Ctrl-C after epoch 2"], "stopped"),
-        (["interrupted"], "stopped"),
-        (["NonFiniteLossError: loss nan"], "failed"),
-        (["killed without a message"], "failed"),
+        ("stopped by SIGTERM after epoch 1, step 4 of 9", "stopped"),
+        ("interrupted", "stopped"),
+        ("NonFiniteLossError: loss nan", "failed"),
+        ("", "failed"),  # killed before it wrote its end
     ],
 )
-def test_how_an_attempt_ended(reasons: list[str], ending: Ending) -> None:
-    assert find_ending({}, [START, *map(end, reasons)]) == ending
+def test_how_an_attempt_ended(tmp_path: Path, reason: str, ending: Ending) -> None:
+    assert find_ending(make_run(tmp_path / "run", START, *([end(reason)] if reason else [])).path) == ending
 
 
-def test_an_attempt_without_an_end_after_one_that_was_stopped_has_failed() -> None:
-    again = dataclasses.replace(START, attempt=2)
-    assert find_ending({}, [START, end("stopped by SIGTERM after epoch 1"), again]) == "failed"
-    assert find_ending(RESULT, [START]) == "finished"
+def test_a_run_with_a_result_is_finished(tmp_path: Path) -> None:
+    assert find_ending(make_run(tmp_path / "run", START, is_finished=True).path) == "finished"
 
 
 def test_polling_ends_at_once_when_the_run_is_over() -> None:

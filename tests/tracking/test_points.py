@@ -13,8 +13,8 @@ def test_a_line_is_a_point_under_the_names_that_dashboards_group_by() -> None:
         "train/loss": 1.0,
         "train/accuracy": 0.5,
         "lr": 0.1,
-        "images_per_second": 300.0,
-        "data_wait_share": 0.25,
+        "images_per_second": 100.0,
+        "data_wait_share": 0.0,
     }
     assert points[1].values == {**points[0].values, "val/loss": 0.5, "val/accuracy": 0.75}
 
