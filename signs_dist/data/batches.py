@@ -85,6 +85,7 @@ class FileBatches(Dataset[Batch]):
         max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
         self.root = index.root
+        self.reader = index.reader
         # An array, not a list: reading a list writes reference counts, which copies it into every worker.
         self.paths = np.array(index.paths)
         self.labels = index.labels
@@ -102,8 +103,10 @@ class FileBatches(Dataset[Batch]):
         return len(self.labels)
 
     def _decode(self, sample: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        path = self.root / str(self.paths[sample])
-        return np.asarray(load_rgb(path, name=str(path), size=self.image_size, max_megapixels=self.max_megapixels))
+        path = str(self.paths[sample])
+        name = str(self.root / path)
+        image = load_rgb(self.reader.read(path), name=name, size=self.image_size, max_megapixels=self.max_megapixels)
+        return np.asarray(image)
 
 
 def _assemble(

@@ -33,6 +33,7 @@ from signs_dist.data.names import (
     split_of_folder,
     unreadable_folders_message,
 )
+from signs_dist.data.readers import FolderReader, ImageReader
 from signs_dist.errors import UserError
 from signs_dist.files import explained
 
@@ -52,7 +53,7 @@ class ImageIndex:
     """The images of one split, sorted by path."""
 
     root: Path
-    """The data set's folder."""
+    """The data set: its folder, or the file that lists it."""
     split: str
     """train, val or test."""
     classes: tuple[str, ...]
@@ -65,9 +66,20 @@ class ImageIndex:
     """What lies in the split's folder and is no image of it."""
     notes: tuple[str, ...] = ()
     """What else a user should know of the split: empty class folders, names of classes that look alike."""
+    source: ImageReader | None = None
+    """Reads the images. None: they are files below `root`."""
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def reader(self) -> ImageReader:
+        """Reads the images by their paths."""
+        return FolderReader(self.root) if self.source is None else self.source
+
+    def full_name(self, path: str) -> str:
+        """The name of an image in messages: `root` and its path."""
+        return str(self.root / path)
 
     def count_per_class(self) -> dict[str, int]:
         """Number of images of each class, in the order of `classes`."""

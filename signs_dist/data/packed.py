@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from signs_dist.data.folder import ImageIndex
-from signs_dist.data.images import DEAD_LINK, MAX_MEGAPIXELS, BadImageError, load_rgb
+from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
 from signs_dist.data.locks import locked
 from signs_dist.errors import UserError
 from signs_dist.files import explained, umask, write_json
@@ -119,31 +119,10 @@ def cache_key(index: ImageIndex) -> str:
     """SHA-256 (hex) over names, labels, sizes and times of the files of a split; no file is opened."""
     hasher = hashlib.sha256(f"{PACKED_VERSION} {index.split} {index.classes}".encode())
     for path, label in zip(index.paths, index.labels.tolist(), strict=True):
-        status = file_status(index, path)
-        # A program cannot set the change time (ctime): it shows even an edit that restores the modification time.
-        line = f"{path}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n"
+        num_bytes, stamp = index.reader.stamp(path)
+        line = f"{path}\0{label}\0{num_bytes}\0{stamp}\n"
         hasher.update(os.fsencode(line))  # a name need not be UTF-8
     return hasher.hexdigest()
-
-
-def file_status(index: ImageIndex, path: str) -> os.stat_result:
-    """Size and times of an image file.
-
-    Raises:
-        UserError: it was deleted since it was listed.
-        BadImageError: it is a link that leads nowhere, or cannot be read.
-    """
-    file = index.root / path
-    try:
-        return file.stat()
-    except FileNotFoundError as error:
-        if file.is_symlink():
-            raise BadImageError(str(file), DEAD_LINK) from error
-        raise UserError(
-            f"cannot read {file}: {error.strerror}. It was there when the run began: repeat the command."
-        ) from error
-    except OSError as error:
-        raise BadImageError(str(file), str(error.strerror).lower()) from error
 
 
 def _intact_digest(folder: Path, num_images: int, image_size: int) -> str | None:
@@ -195,8 +174,10 @@ def _pack(
         _reserve(aside / "pixels.npy")
 
         def decode(row: int) -> None:
-            path = index.root / index.paths[row]
-            image = load_rgb(path, name=str(path), size=image_size, max_megapixels=max_megapixels)
+            path = index.paths[row]
+            image = load_rgb(
+                index.reader.read(path), name=index.full_name(path), size=image_size, max_megapixels=max_megapixels
+            )
             target[row] = np.asarray(image)
 
         with ThreadPoolExecutor(num_threads) as pool:

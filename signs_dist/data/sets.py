@@ -13,7 +13,7 @@ from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.next_step import find_stored_size
-from signs_dist.data.packed import file_status, open_packed
+from signs_dist.data.packed import open_packed
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
@@ -136,7 +136,7 @@ def open_split(
     if augment is not None and augment.backend == "torchvision":
         transform = build_transform(augment.transforms, config.image_size)
     if config.storage == "files":
-        sizes = [file_status(index, path).st_size for path in index.paths]
+        sizes = [index.reader.stamp(path)[0] for path in index.paths]
         batches = FileBatches(index, config.image_size, transform, seed, config.max_megapixels)
         return batches, _fingerprint(index, [str(s) for s in sizes])
     packed = open_packed(
