@@ -27,7 +27,7 @@ from signs_dist.results.sweeps import summarise_sweep
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.holder import Holder
 from signs_dist.run_folder.records import StartLine, of_kind
-from signs_dist.searching import runner
+from signs_dist.searching import training
 from signs_dist.searching.trials import Run
 from tests.processes import run, started, wait_until
 from tests.searching import trainer
@@ -131,7 +131,7 @@ def test_a_signal_stops_all_runs_and_the_sweep_says_how_to_go_on(
         wait_until(lambda: len(list(here.glob("s/trials/*/metrics.jsonl"))) == 2)
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(runner, "train_command", wait_forever)
+    monkeypatch.setattr(training, "train_command", wait_forever)
     thread = threading.Thread(target=interrupt)
     thread.start()
     assert type_in("--out", "s", "optim.lr=0.1,0.2,0.3", "--jobs", "2") == code
@@ -142,19 +142,6 @@ def test_a_signal_stops_all_runs_and_the_sweep_says_how_to_go_on(
     assert out.endswith(f"stopped by {name}. To go on: python -m signs_dist.sweep --out s --jobs 2\n")
     codes = [json.loads(line).get("code") for line in (here / "s" / "sweep.jsonl").read_text().splitlines()]
     assert codes[-2:] == [75, 75]
-
-
-def test_each_job_gets_a_gpu_that_the_command_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "count_gpus", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
-
-    def gpus(*words: str) -> list[str | None]:
-        options = command.build_parser().parse_args(words)
-        return [place.gpu for place in command.choose_places(options)]
-
-    assert gpus() == ["3", "7"]
-    assert gpus("--jobs", "1") == ["3"]
-    assert gpus("--device", "cpu") == [None]
 
 
 def test_under_a_launcher_it_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
