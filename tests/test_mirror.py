@@ -25,6 +25,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist.config.section": "tests/config/test_settings.py",
     "signs_dist.data.hands.anatomy": "tests/data/hands/test_pose.py",
     "signs_dist.reporting.cells": "tests/reporting/test_comparison_page.py",
+    "signs_dist.results.overview": "tests/test_runs.py",
     "signs_dist.searching.flags": "tests/test_sweep.py",
     "signs_dist.searching.planning": "tests/searching/test_sweep_folder.py",
     "signs_dist.searching.record": "tests/searching/test_sweep_folder.py",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from signs_dist.results.choices import describe_choice
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.searching.definition import Definition
 from signs_dist.searching.runner import train_command
 from signs_dist.searching.space import Chosen, edges
 from signs_dist.searching.sweep_folder import SweepFolder
 from signs_dist.searching.trials import Trial, make_trial, numbered, planned_choices, require_legal
-from signs_dist.searching.wording import describe_choice, describe_planned
+from signs_dist.searching.wording import describe_planned
 
 
 def plan(definition: Definition, folder: SweepFolder) -> list[Trial]:
