@@ -256,6 +256,60 @@ def test_a_sweep_that_is_killed_and_repeated_trains_each_run_once(
     assert shown.strip() in out
 
 
+TPE_PROGRAM = """\
+import sys
+from pathlib import Path
+from signs_dist import sweep
+from signs_dist.console.command import run_command
+from signs_dist.searching import training
+from tests.searching import trainer
+
+def train_command(python, config, run, path, flags):
+    return [python, "-S", trainer.__file__, str(path), "wait" if Path("slow").exists() else "finish"]
+
+training.train_command = train_command
+sys.exit(run_command(sweep.main))
+"""
+"""The command, with a moment in place of each training; or one that does not end, while there is a file `slow`."""
+
+
+@pytest.mark.slow
+def test_a_tpe_search_that_is_killed_takes_up_its_running_trials(here: Path) -> None:
+    pytest.importorskip("optuna")
+    search = ["--search", "tpe", "--trials", "4", "optim.lr=0.1,0.05,0.02,0.01", "optim.momentum=0.9,0.8"]
+    command = [sys.executable, "-c", TPE_PROGRAM, "--out", "s", "--jobs", "2", *search]
+    (here / "slow").touch()
+    with started(command, here) as process:
+        wait_until(lambda: len(list(here.glob("s/trials/*/metrics.jsonl"))) == 2)
+        below = find_descendants(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+    (here / "slow").unlink()
+    before = summarise_sweep(here / "s").trials
+    for _ in range(2):  # the second time there is nothing to do
+        ended = run(command, here)
+        assert ended.code == 0, ended.out + ended.err
+    trials = summarise_sweep(here / "s").trials
+    assert [trial.chosen for trial in trials[:2]] == [trial.chosen for trial in before]
+    assert [trial.state for trial in trials] == ["finished"] * 4
+    starts = {path.parent.name: len(path.read_text().splitlines()) for path in here.glob("s/trials/*/starts")}
+    again = {trial.runs[0].id for trial in before}
+    assert starts == {trial.runs[0].id: 2 if trial.runs[0].id in again else 1 for trial in trials}
+    study = optuna_study(here / "s" / "study.db")
+    assert study == ["COMPLETE"] * 4
+
+
+def optuna_study(path: Path) -> list[str]:
+    """The states of the trials of a study."""
+    import optuna
+
+    (study,) = optuna.get_all_study_summaries(f"sqlite:///{path}")
+    return [
+        trial.state.name for trial in optuna.load_study(study_name=study.study_name, storage=f"sqlite:///{path}").trials
+    ]
+
+
 @pytest.mark.slow
 def test_a_hopeless_trial_is_stopped_and_taken_up_again_to_the_same_weights(
     killed: Real, monkeypatch: pytest.MonkeyPatch
