@@ -239,6 +239,11 @@ def _summarise_trial(path: Path, line: TrialLine, record: Record, measure: str) 
     runs = tuple(
         _summarise_run(path / TRIALS / name, name, seed, record.ends.get(name), measure) for name, seed in line.runs
     )
+    if line.is_pruned:
+        runs = tuple(
+            dataclasses.replace(run, state="pruned", why=line.why_pruned) if run.state == "stopped" else run
+            for run in runs
+        )
     values = [run.value for run in runs if run.state == "finished" and run.value is not None]
     so_far = [run.value for run in runs if run.value is not None]
     tests = [run.summary.test_accuracy for run in runs if run.state == "finished"]
