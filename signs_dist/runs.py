@@ -25,8 +25,6 @@ from signs_dist.monitoring.plain_text import one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from signs_dist.results.finding import Kind
-    from signs_dist.results.liveness import FileClock
     from signs_dist.results.queued import QueueAnswer
     from signs_dist.results.summary import RunSummary
     from signs_dist.results.watching import View
@@ -88,13 +86,16 @@ def list_runs(options: argparse.Namespace) -> int:
     """Print the table of runs, or a line of JSON for each."""
     import json
 
+    from signs_dist.results.finding import require_folder
     from signs_dist.results.listing import count_states, sort_runs, table_lines, to_json
+    from signs_dist.results.overview import read_runs
 
     sort_runs([], options.sort)  # refuses a wrong column before the work
     folder = RUNS if options.folder is None else options.folder
     if options.folder is not None:
-        _require_folder(folder)
-    summaries, _ = _read_runs(folder)
+        require_folder(folder)
+    summaries, answer = read_runs(folder)
+    _tell_problem(answer)
     summaries = sort_runs(summaries, options.sort)
     if options.json:
         for summary in summaries:
@@ -112,9 +113,10 @@ def list_runs(options: argparse.Namespace) -> int:
 
 def watch_run(options: argparse.Namespace) -> int:
     """Show a run until it ends, and exit with its exit code. Ctrl-C ends this command and not the run."""
+    from signs_dist.results.finding import require_run
     from signs_dist.results.watching import ending_code
 
-    _require_run(options.run_dir)
+    require_run(options.run_dir)
     console = _make_console()
     try:
         view = _watch_live(options.run_dir, console) if console.is_terminal else _watch_lines(options.run_dir)
@@ -168,18 +170,15 @@ def _watch_lines(path: Path) -> View:
 
 def remove_runs(options: argparse.Namespace) -> int:
     """Remove the run folders that are named, if none of them is alive."""
+    from signs_dist.results.finding import find_named
+    from signs_dist.results.overview import read_named_runs
     from signs_dist.results.pruning import find_obstacle
-    from signs_dist.results.queued import ask_queue, with_queue
-    from signs_dist.run_folder.removal import find_runs_within, is_partly_removed, left_by_removal
+    from signs_dist.run_folder.removal import find_runs_within
 
-    named = [left_by_removal(_named(path)) for path in options.run_dirs]
-    # A run that is named twice, as runs/a and runs/b/../a, is removed once. A link is not the run it leads to.
-    paths = list({path.parent.resolve() / path.name: path for path in reversed(named)}.values())[::-1]
-    for path in paths:
-        _require_run(path, is_removal=True)
-    summaries = [_summarise(path, "partly removed" if is_partly_removed(path) else "run") for path in paths]
-    answer = ask_queue(summaries)
-    summaries = [with_queue(summary, answer) for summary in summaries]
+    paths, gone = find_named(options.run_dirs)
+    for path in gone:
+        print(f"{one_line(str(path))} does not exist: nothing to remove there", file=sys.stderr)
+    summaries, answer = read_named_runs(paths)
     nested = {path: [] if path.is_symlink() else find_runs_within(path) for path in paths}
     obstacles = [find_obstacle(summary, answer, nested[summary.path]) for summary in summaries]
     if any(obstacles):
@@ -189,8 +188,10 @@ def remove_runs(options: argparse.Namespace) -> int:
 
 def prune_runs(options: argparse.Namespace) -> int:
     """Remove the runs below a folder that are not among the best, and not alive."""
-    from signs_dist.results.pruning import CRITERIA, choose_removed, is_alive
-    from signs_dist.run_folder.removal import find_runs_within, has_checkpoints
+    from signs_dist.results.finding import require_folder
+    from signs_dist.results.overview import read_runs
+    from signs_dist.results.pruning import CRITERIA, choose_removed, sort_out
+    from signs_dist.run_folder.removal import has_checkpoints
 
     if options.by not in CRITERIA:
         raise UserError(f"--by {options.by}: no such number. Legal: {', '.join(CRITERIA)}.")
@@ -198,16 +199,14 @@ def prune_runs(options: argparse.Namespace) -> int:
         raise UserError(
             f"--keep-best {options.keep_best}: type 1 or more. To remove runs by name, type: runs rm RUN_DIR"
         )
-    _require_folder(options.folder)
-    summaries, answer = _read_runs(options.folder)
-    own = [each for each in summaries if not each.path.is_symlink()]
-    alive = [each for each in own if is_alive(each, answer) or find_runs_within(each.path)]
-    ended = [each for each in own if each not in alive]
+    require_folder(options.folder)
+    summaries, answer = read_runs(options.folder)
+    _tell_problem(answer)
+    alive, left_over, ended = sort_out(summaries, answer)
     if alive:
         names = ", ".join(one_line(str(each.path)) for each in alive)
         print(f"not touched, since they run, wait or cannot be judged: {names}", file=sys.stderr)
-    left_over = [each for each in ended if each.state == "partly removed"]
-    removed = choose_removed([each for each in ended if each.state != "partly removed"], options.keep_best, options.by)
+    removed = choose_removed(ended, options.keep_best, options.by)
     if options.checkpoints:
         whole = [each for each in removed if each.state == "finished" and (each.path / "model.pt").is_file()]
         removed = [each for each in whole if has_checkpoints(each.path)]
@@ -230,7 +229,9 @@ def _remove(summaries: Sequence[RunSummary], parts: Sequence[Path], options: arg
 
     from rich.filesize import decimal
 
+    from signs_dist.console.screen import columns
     from signs_dist.results.liveness import find_holder_elsewhere
+    from signs_dist.results.pruning import removed_rows
     from signs_dist.results.queued import ask_queue
     from signs_dist.results.summary import takeover_seconds
     from signs_dist.run_folder.removal import freed_bytes, remove_checkpoints, remove_run
@@ -239,7 +240,7 @@ def _remove(summaries: Sequence[RunSummary], parts: Sequence[Path], options: arg
         print("nothing to remove")
         return EXIT_OK
     sizes = [freed_bytes([part]) for part in parts]
-    _show_removed(summaries, sizes)
+    print(columns(removed_rows(summaries, sizes)))
     what = f"{len(summaries)} run{'' if len(summaries) == 1 else 's'}"
     if not options.yes and not _agrees(f"{doing} {what}, {decimal(freed_bytes(parts))}"):
         print("nothing was removed")
@@ -263,19 +264,6 @@ def _remove(summaries: Sequence[RunSummary], parts: Sequence[Path], options: arg
     return EXIT_OK if num_removed == len(summaries) else EXIT_FAILED
 
 
-def _show_removed(summaries: Sequence[RunSummary], sizes: Sequence[int]) -> None:
-    from rich.filesize import decimal
-
-    from signs_dist.console.screen import columns, percent
-
-    rows = [("run", "state", "val", "frees")]
-    for summary, size in zip(summaries, sizes, strict=True):
-        state = "link: its run stays" if summary.path.is_symlink() else summary.state
-        val = percent(summary.val_accuracy) if summary.val_accuracy is not None else ""
-        rows.append((one_line(str(summary.path)), state, val, decimal(size)))
-    print(columns(rows))
-
-
 def _agrees(what: str) -> bool:
     """Ask on the terminal. Raises `UserError` without one."""
     if sys.stdin is None or not sys.stdin.isatty():
@@ -286,62 +274,9 @@ def _agrees(what: str) -> bool:
         return False
 
 
-def _read_runs(folder: Path) -> tuple[list[RunSummary], QueueAnswer]:
-    """The runs below a folder, joined with what the schedulers say, and that answer."""
-    from signs_dist.results.finding import find_runs
-    from signs_dist.results.liveness import FileClock
-    from signs_dist.results.queued import ask_queue, with_queue
-
-    found = find_runs(folder) if folder.is_dir() else []
-    clock = FileClock(folder if all(each.path != folder for each in found) else folder.absolute().parent)
-    summaries = [_summarise(each.path, each.kind, each.why, clock) for each in found]
-    answer = ask_queue(summaries)
+def _tell_problem(answer: QueueAnswer) -> None:
     if answer.problem:
         print(f"states of waiting jobs are missing: {answer.problem}", file=sys.stderr)
-    return [with_queue(summary, answer) for summary in summaries], answer
-
-
-def _summarise(path: Path, kind: Kind, why: str = "", clock: FileClock | None = None) -> RunSummary:
-    """The summary of a folder; of a broken one a summary that says so."""
-    from signs_dist.results.summary import RunSummary, summarise_run
-
-    if kind == "partly removed":
-        return RunSummary(path=path, state=kind, why=f"python -m signs_dist.runs rm {shlex.quote(str(path))}")
-    if kind == "unreadable":
-        return RunSummary(path=path, state=kind, why=why)
-    try:
-        return summarise_run(path, quick=True, clock=clock)
-    except (UserError, OSError) as error:
-        return RunSummary(path=path, state="unreadable", why=str(error))
-
-
-def _require_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        what = "is not a folder" if os.path.lexists(folder) else "does not exist"
-        raise UserError(f"{folder} {what}. Give a folder with runs, such as runs/.")
-
-
-def _require_run(path: Path, *, is_removal: bool = False) -> None:
-    """Raise `UserError` if a path is no run folder."""
-    from signs_dist.results.finding import is_run_folder
-    from signs_dist.run_folder.removal import is_partly_removed
-
-    try:
-        if is_run_folder(path) or (is_removal and is_partly_removed(path)):
-            return
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}. To see all runs, type: python -m signs_dist.runs") from error
-    hint = "To see all runs, type: python -m signs_dist.runs"
-    if (path / "array.json").is_file():
-        hint = f"It is an array: name its runs, such as {path}/*"
-    elif is_removal:
-        hint = "Only run folders are removed. To see them, type: python -m signs_dist.runs"
-    raise UserError(f"{path} is not a run folder: it has no config.yaml of a run. {hint}")
-
-
-def _named(path: Path) -> Path:
-    """The path of a folder by its own name, as for `.`; a link stays a link."""
-    return path if path.name and path.name != ".." else Path(os.path.abspath(path))  # noqa: PTH100  resolve would follow
 
 
 def _make_console() -> Console:

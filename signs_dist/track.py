@@ -1,7 +1,8 @@
 """Send a run to dashboards: TensorBoard, Weights & Biases, MLflow or Trackio.
 
 python -m signs_dist.track RUN_DIR --to wandb
-python -m signs_dist.track RUN_DIR --to tensorboard,mlflow --follow
+python -m signs_dist.track RUN_DIR --to tensorboard,mlflow
+python -m signs_dist.track RUN_DIR --to tensorboard --follow
 """
 
 from __future__ import annotations

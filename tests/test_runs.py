@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from signs_dist.run_folder.folder import RunFolder
 from signs_dist.runs import main as runs
 from tests.processes import PATIENCE, environment
 from tests.results.runs import end, epoch, hold, make_finished, make_run, start, step
+from tests.results.test_sweeps import trial as sweep_trial
+from tests.results.test_sweeps import write as write_sweep
 
 
 @pytest.fixture
@@ -142,7 +145,7 @@ def test_waiting_jobs_are_shown_and_may_not_be_removed(
 ) -> None:
     path = Path("runs/array/001-lr=1")
     answer = QueueAnswer({path: QueuedJob("7", True, "Priority")})
-    monkeypatch.setattr("signs_dist.results.queued.ask_queue", lambda summaries: answer)
+    monkeypatch.setattr("signs_dist.results.overview.ask_queue", lambda summaries: answer)
     assert type_in() == 0
     assert "waiting" in capsys.readouterr().out
     assert type_in("rm", str(path), "--yes") == 2
@@ -156,7 +159,7 @@ def test_a_scheduler_that_does_not_answer_is_said(
 ) -> None:
     path = Path("runs/array/001-lr=1")
     answer = QueueAnswer({}, {path: "SLURM does not answer."}, "SLURM does not answer.")
-    monkeypatch.setattr("signs_dist.results.queued.ask_queue", lambda summaries: answer)
+    monkeypatch.setattr("signs_dist.results.overview.ask_queue", lambda summaries: answer)
     assert type_in() == 0
     assert capsys.readouterr().err == "states of waiting jobs are missing: SLURM does not answer.\n"
     assert type_in("rm", str(path), "--yes") == 2
@@ -172,6 +175,45 @@ def test_runs_are_removed_by_name(folder: Path, capsys: pytest.CaptureFixture[st
     assert "3 of 3 runs done, " in told
     assert "link: its run stays" in told
     assert sorted(each.name for each in Path("runs").iterdir()) == ["array", "good", "live"]
+
+
+def test_a_removal_that_was_interrupted_is_repeated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first run was gone, and the second one half removed."""
+    shutil.rmtree("runs/good")
+    Path("runs/fair").rename("runs/fair.removing")
+    assert type_in("rm", "runs/good", "runs/fair", "runs/array/001-lr=1", "--yes") == 0
+    told = capsys.readouterr()
+    assert told.err == "runs/good does not exist: nothing to remove there\n"
+    assert "2 of 2 runs done, " in told.out
+    assert sorted(str(each.parent) for each in Path("runs").rglob("config.yaml")) == [
+        *("runs/array/000-lr=9", "runs/live")
+    ]
+    assert type_in("rm", "runs/good", "runs/fair", "--yes") == 2
+
+
+def test_runs_of_a_sweep_are_named_by_what_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_finished(Path("runs/lr/trials/0a1b"), 0.9)
+    make_run(Path("runs/lr/trials/2c3d"), start(), epoch(2, 0.2), end("stopped by SIGTERM after epoch 2"))
+    pruned = {"event": "pruned", "trial": 1, "epoch": 2, "why": "epoch 2: 20.0 %, 1 of 1 other trials are better"}
+    write_sweep(Path("runs/lr"), sweep_trial(0, 0.1, "0a1b"), sweep_trial(1, 9.0, "2c3d"), pruned)
+    assert type_in("--sort", "val_accuracy") == 0
+    assert capsys.readouterr().out == (
+        "run             tried                state     val     epoch  images/s  attempts  where\n"
+        "lr/trials/0a1b  optim.lr=0.1 seed=0  finished  90.0 %  5/5    100       1         node1\n"
+        "lr/trials/2c3d  optim.lr=9 seed=0    pruned    20.0 %  2/5    100       1         node1  "
+        "epoch 2: 20.0 %, 1 of 1 other trials are better\n"
+        "runs: 2 runs: 1 pruned, 1 finished\n"
+    )
+    assert type_in("watch", "runs/lr/trials/0a1b") == 0
+    monkeypatch.setattr("signs_dist.results.watching.GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("signs_dist.runs.POLL_SECONDS", 0.01)
+    assert type_in("watch", "runs/lr/trials/2c3d") == 75
+    assert "pruned: epoch 2: 20.0 %" in capsys.readouterr().out
+    assert type_in("rm", "runs/lr/trials/2c3d", "--yes") == 0
+    assert "runs/lr/trials/2c3d  optim.lr=9 seed=0  pruned  20.0 %" in capsys.readouterr().out
 
 
 def test_a_job_that_is_submitted_while_a_person_thinks_keeps_its_run(

@@ -27,7 +27,7 @@ from signs_dist.results.sweeps import summarise_sweep
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.holder import Holder
 from signs_dist.run_folder.records import StartLine, of_kind
-from signs_dist.searching import runner
+from signs_dist.searching import training
 from signs_dist.searching.trials import Run
 from tests.processes import run, started, wait_until
 from tests.searching import trainer
@@ -131,7 +131,7 @@ def test_a_signal_stops_all_runs_and_the_sweep_says_how_to_go_on(
         wait_until(lambda: len(list(here.glob("s/trials/*/metrics.jsonl"))) == 2)
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(runner, "train_command", wait_forever)
+    monkeypatch.setattr(training, "train_command", wait_forever)
     thread = threading.Thread(target=interrupt)
     thread.start()
     assert type_in("--out", "s", "optim.lr=0.1,0.2,0.3", "--jobs", "2") == code
@@ -142,19 +142,6 @@ def test_a_signal_stops_all_runs_and_the_sweep_says_how_to_go_on(
     assert out.endswith(f"stopped by {name}. To go on: python -m signs_dist.sweep --out s --jobs 2\n")
     codes = [json.loads(line).get("code") for line in (here / "s" / "sweep.jsonl").read_text().splitlines()]
     assert codes[-2:] == [75, 75]
-
-
-def test_each_job_gets_a_gpu_that_the_command_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "count_gpus", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
-
-    def gpus(*words: str) -> list[str | None]:
-        options = command.build_parser().parse_args(words)
-        return [place.gpu for place in command.choose_places(options)]
-
-    assert gpus() == ["3", "7"]
-    assert gpus("--jobs", "1") == ["3"]
-    assert gpus("--device", "cpu") == [None]
 
 
 def test_under_a_launcher_it_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,6 +254,60 @@ def test_a_sweep_that_is_killed_and_repeated_trains_each_run_once(
     assert first[:2] == ["0", "0.1"]
     shown = run([sys.executable, "-m", "signs_dist.sweep", "--show", "runs/lr"], killed.folder).out
     assert shown.strip() in out
+
+
+TPE_PROGRAM = """\
+import sys
+from pathlib import Path
+from signs_dist import sweep
+from signs_dist.console.command import run_command
+from signs_dist.searching import training
+from tests.searching import trainer
+
+def train_command(python, config, run, path, flags):
+    return [python, "-S", trainer.__file__, str(path), "wait" if Path("slow").exists() else "finish"]
+
+training.train_command = train_command
+sys.exit(run_command(sweep.main))
+"""
+"""The command, with a moment in place of each training; or one that does not end, while there is a file `slow`."""
+
+
+@pytest.mark.slow
+def test_a_tpe_search_that_is_killed_takes_up_its_running_trials(here: Path) -> None:
+    pytest.importorskip("optuna")
+    search = ["--search", "tpe", "--trials", "4", "optim.lr=0.1,0.05,0.02,0.01", "optim.momentum=0.9,0.8"]
+    command = [sys.executable, "-c", TPE_PROGRAM, "--out", "s", "--jobs", "2", *search]
+    (here / "slow").touch()
+    with started(command, here) as process:
+        wait_until(lambda: len(list(here.glob("s/trials/*/metrics.jsonl"))) == 2)
+        below = find_descendants(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+    (here / "slow").unlink()
+    before = summarise_sweep(here / "s").trials
+    for _ in range(2):  # the second time there is nothing to do
+        ended = run(command, here)
+        assert ended.code == 0, ended.out + ended.err
+    trials = summarise_sweep(here / "s").trials
+    assert [trial.chosen for trial in trials[:2]] == [trial.chosen for trial in before]
+    assert [trial.state for trial in trials] == ["finished"] * 4
+    starts = {path.parent.name: len(path.read_text().splitlines()) for path in here.glob("s/trials/*/starts")}
+    again = {trial.runs[0].id for trial in before}
+    assert starts == {trial.runs[0].id: 2 if trial.runs[0].id in again else 1 for trial in trials}
+    study = optuna_study(here / "s" / "study.db")
+    assert study == ["COMPLETE"] * 4
+
+
+def optuna_study(path: Path) -> list[str]:
+    """The states of the trials of a study."""
+    import optuna
+
+    (study,) = optuna.get_all_study_summaries(f"sqlite:///{path}")
+    return [
+        trial.state.name for trial in optuna.load_study(study_name=study.study_name, storage=f"sqlite:///{path}").trials
+    ]
 
 
 @pytest.mark.slow

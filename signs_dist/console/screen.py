@@ -216,17 +216,19 @@ class Screen:
                 raise
 
     @contextlib.contextmanager
-    def training(self, total_steps: int) -> Iterator[Callable[[int, str, str], None]]:
-        """Yield a function to call with (steps done, numbers to show, time left) while training.
+    def training(self, total_steps: int, done: int = 0) -> Iterator[Callable[[int, str, str | None], None]]:
+        """Yield a function to call with (steps done, numbers to show, time left) while training from step `done`.
 
-        The bar computes its own time left.
+        The bar computes its own time left. None for it, at an epoch's last step, moves the bar and prints no line: that
+        of the epoch follows.
         """
         with self._bars() as show:
-            show(Work("training", 0, total_steps, ""))
+            show(Work("training", done, total_steps, ""))
             self._let_steps_wait()
 
-            def report(done: int, numbers: str, left: str) -> None:
-                if not show(Work("training", done, total_steps, numbers)) and not self.quiet:
+            def report(done: int, numbers: str, left: str | None) -> None:
+                has_bar = show(Work("training", done, total_steps, numbers))
+                if not has_bar and not self.quiet and left is not None:
                     line = f"step {done:,}/{total_steps:,} | {numbers} | {left} left"
                     self._plain("a long epoch", done, total_steps, line)
 

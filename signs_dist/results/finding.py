@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from signs_dist.run_folder.removal import is_partly_removed
+from signs_dist.errors import UserError
+from signs_dist.run_folder.removal import is_partly_removed, left_by_removal
 
 MOST_LEVELS = 6
 """How deep below the given folder a run folder may be."""
@@ -48,6 +49,50 @@ def find_runs(folder: Path) -> list[FoundFolder]:
 def is_run_folder(path: Path) -> bool:
     """Whether a folder is a run's, also of a run whose job has not begun. Raises OSError if it cannot be read."""
     return _is_run(path, {entry.name for entry in os.scandir(path)})
+
+
+def require_folder(folder: Path) -> None:
+    """Raise `UserError` if a path is no folder, in which runs could be."""
+    if not folder.is_dir():
+        what = "is not a folder" if os.path.lexists(folder) else "does not exist"
+        raise UserError(f"{folder} {what}. Give a folder with runs, such as runs/.")
+
+
+def require_run(path: Path, *, is_removal: bool = False) -> None:
+    """Raise `UserError` if a path is no run folder; for a removal, what an interrupted one has left is one as well."""
+    try:
+        if is_run_folder(path) or (is_removal and is_partly_removed(path)):
+            return
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}. To see all runs, type: python -m signs_dist.runs") from error
+    hint = "To see all runs, type: python -m signs_dist.runs"
+    if (path / "array.json").is_file():
+        hint = f"It is an array: name its runs, such as {path}/*"
+    elif is_removal:
+        hint = "Only run folders are removed. To see them, type: python -m signs_dist.runs"
+    raise UserError(f"{path} is not a run folder: it has no config.yaml of a run. {hint}")
+
+
+def find_named(names: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """(the run folders that are named for removal, those that do not exist any more), each once.
+
+    A folder that does not exist beside others that do is no error: an interrupted removal of both has taken it.
+
+    Raises:
+        UserError: none of them exists, or one is no run folder.
+    """
+    named = [left_by_removal(_by_its_name(path)) for path in names]
+    # A run that is named twice, as runs/a and runs/b/../a, is removed once. A link is not the run it leads to.
+    paths = list({path.parent.resolve() / path.name: path for path in reversed(named)}.values())[::-1]
+    there = [path for path in paths if os.path.lexists(path)]
+    for path in there or paths:
+        require_run(path, is_removal=True)
+    return there, [path for path in paths if path not in there]
+
+
+def _by_its_name(path: Path) -> Path:
+    """The path of a folder by its own name, as for `.`; a link stays a link."""
+    return path if path.name and path.name != ".." else Path(os.path.abspath(path))  # noqa: PTH100  resolve would follow
 
 
 def _search(folder: Path, level: int) -> Iterator[FoundFolder]:

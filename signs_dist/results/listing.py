@@ -28,6 +28,7 @@ STATE_ORDER: tuple[State, ...] = (
     "waiting",
     "failed",
     "stopped",
+    "pruned",
     "not begun",
     "partly removed",
     "unreadable",
@@ -38,6 +39,7 @@ STYLES = {
     "waiting": "blue",
     "finished": "green",
     "stopped": "yellow",
+    "pruned": "yellow",
     "failed": "bold red",
     "partly removed": "red",
     "unreadable": "red",
@@ -56,6 +58,7 @@ class Column:
         text: what is shown; "" hides it from the table, for a key that is only sorted by.
         descends: whether the largest value comes first.
         leaves: when it is left out of a narrow table: the highest number first; 0 never.
+        least: to how many columns of the terminal it is cut before it is left out; 0: it is not cut.
     """
 
     header: str
@@ -64,6 +67,7 @@ class Column:
     text: Callable[[RunSummary], str] | None = None
     descends: bool = False
     leaves: int = 0
+    least: int = 0
 
 
 def _where(summary: RunSummary) -> str:
@@ -71,6 +75,7 @@ def _where(summary: RunSummary) -> str:
 
 
 COLUMNS = (
+    Column("tried", "tried", lambda each: each.tried or None, lambda each: each.tried, leaves=1, least=14),
     Column("state", "state", lambda each: STATE_ORDER.index(each.state), lambda each: each.state),
     Column(
         "val",
@@ -92,14 +97,14 @@ COLUMNS = (
         lambda each: each.images_per_second or None,
         lambda each: f"{each.images_per_second:,.0f}" if each.images_per_second else "",
         descends=True,
-        leaves=3,
+        leaves=4,
     ),
     Column(
         "left",
         "seconds_left",
         lambda each: each.seconds_left,
         lambda each: "" if each.seconds_left is None else duration(each.seconds_left),
-        leaves=1,
+        leaves=2,
     ),
     Column(
         "attempts",
@@ -107,9 +112,9 @@ COLUMNS = (
         lambda each: each.num_attempts,
         lambda each: str(each.num_attempts or ""),
         descends=True,
-        leaves=4,
+        leaves=5,
     ),
-    Column("where", "where", lambda each: _where(each) or None, _where, leaves=2),
+    Column("where", "where", lambda each: _where(each) or None, _where, leaves=3),
     Column("run", "path", lambda each: str(each.path)),
     Column("test", "test_accuracy", lambda each: each.test_accuracy, descends=True),
     Column("val loss", "val_loss", lambda each: each.val_loss),
@@ -120,6 +125,7 @@ _SHOWN = tuple(column for column in COLUMNS if column.text is not None)
 JSON_KEYS = (
     *("path", "state", "why", "epoch", "num_epochs", "step", "val_accuracy", "best_epoch", "val_loss"),
     *("test_accuracy", "images_per_second", "seconds_left", "num_attempts", "where", "job", "started", "is_exact"),
+    *("tried",),
 )
 """The keys of a run in JSON: attributes of `RunSummary`. A later release may add keys; it keeps these."""
 
@@ -178,7 +184,11 @@ def table_lines(summaries: Sequence[RunSummary], root: Path, width: int | None) 
     rows = [header]
     for number, (name, summary) in enumerate(zip(names, summaries, strict=True)):
         parts = [
-            (one_line(cells[each.key][number]), widths[each.key], STYLES[summary.state] if each.key == "state" else "")
+            (
+                _cut(one_line(cells[each.key][number]), widths[each.key], keeps_end=True),
+                widths[each.key],
+                STYLES[summary.state] if each.key == "state" else "",
+            )
             for each in shown
         ]
         line = _row(_cut(name, name_width, keeps_end=True), name_width, parts, "")
@@ -191,16 +201,20 @@ def table_lines(summaries: Sequence[RunSummary], root: Path, width: int | None) 
 def _fit(
     name_width: int, shown: list[Column], widths: dict[str, int], width: int
 ) -> tuple[int, list[Column], list[str]]:
-    """(columns for the names, the columns of the table that fit, those that are left out)."""
+    """(columns for the names, the columns of the table that fit, those that are left out). Narrows `widths`."""
     left_out: list[str] = []
     while True:
         room = width - sum(GAP + widths[column.key] for column in shown)
         droppable = [column for column in shown if column.leaves]
         if room >= min(name_width, LEAST_NAME) or not droppable:
             return max(1, min(name_width, room)), shown, left_out
-        least = max(droppable, key=lambda column: column.leaves)
-        shown = [column for column in shown if column is not least]
-        left_out.append(least.header)
+        first = max(droppable, key=lambda column: column.leaves)
+        narrow = widths[first.key] - (min(name_width, LEAST_NAME) - room)
+        if first.least and narrow >= first.least:
+            widths[first.key] = narrow
+            continue
+        shown = [column for column in shown if column is not first]
+        left_out.append(first.header)
 
 
 def _row(name: str, name_width: int, parts: Sequence[tuple[str, int, str]], style: str) -> Text:

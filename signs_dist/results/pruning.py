@@ -1,4 +1,4 @@
-"""Which runs are removed, and which must not be: decisions, without touching a file."""
+"""Which runs are removed, and which must not be: decisions, without changing a file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.filesize import decimal
+
+from signs_dist.console.screen import percent
 from signs_dist.environment.installation import spell
+from signs_dist.monitoring.plain_text import one_line
 from signs_dist.results.queued import QueueAnswer
 from signs_dist.results.summary import RunSummary
+from signs_dist.run_folder.removal import find_runs_within
 
 CRITERIA = ("val_accuracy", "test_accuracy", "val_loss")
 """What `prune --by` takes: attributes of `RunSummary`."""
@@ -18,6 +23,17 @@ _SMALLER_IS_BETTER = ("val_loss",)
 def is_alive(summary: RunSummary, answer: QueueAnswer) -> bool:
     """Whether a run runs or waits, or may: then nobody may remove it."""
     return summary.state in ("running", "waiting", "unreadable") or summary.path in answer.unknown
+
+
+def sort_out(
+    summaries: Sequence[RunSummary], answer: QueueAnswer
+) -> tuple[list[RunSummary], list[RunSummary], list[RunSummary]]:
+    """(runs that may not be removed, what removals have left, runs that have ended). Links are omitted."""
+    own = [each for each in summaries if not each.path.is_symlink()]
+    alive = [each for each in own if is_alive(each, answer) or find_runs_within(each.path)]
+    ended = [each for each in own if each not in alive]
+    left_over = [each for each in ended if each.state == "partly removed"]
+    return alive, left_over, [each for each in ended if each not in left_over]
 
 
 def choose_removed(summaries: Sequence[RunSummary], keep: int, by: str) -> list[RunSummary]:
@@ -66,3 +82,20 @@ def find_obstacle(summary: RunSummary, answer: QueueAnswer, nested: Sequence[Pat
     if nested:
         return f"{path} holds another run folder: {nested[0]}. Remove {nested[0].name} first, or move it."
     return ""
+
+
+def removed_rows(summaries: Sequence[RunSummary], sizes: Sequence[int]) -> list[tuple[str, ...]]:
+    """A table of the runs that are to be removed, its titles first; `tried` only with a run of a sweep.
+
+    Args:
+        summaries: of the runs.
+        sizes: how many bytes the removal of each frees.
+    """
+    has_tried = any(summary.tried for summary in summaries)
+    rows: list[tuple[str, ...]] = [("run", *(["tried"] if has_tried else []), "state", "val", "frees")]
+    for summary, size in zip(summaries, sizes, strict=True):
+        tried = [one_line(summary.tried)] if has_tried else []
+        state = "link: its run stays" if summary.path.is_symlink() else summary.state
+        val = percent(summary.val_accuracy) if summary.val_accuracy is not None else ""
+        rows.append((one_line(str(summary.path)), *tried, state, val, decimal(size)))
+    return rows

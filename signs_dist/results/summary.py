@@ -20,10 +20,21 @@ from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lines import parse, read_raw_lines
 from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, StartLine, StepLine, of_kind, parse_line
 
-State = Literal["running", "waiting", "stopped", "failed", "finished", "not begun", "partly removed", "unreadable"]
+State = Literal[
+    "running",
+    "waiting",
+    "stopped",
+    "pruned",
+    "failed",
+    "finished",
+    "not begun",
+    "partly removed",
+    "unreadable",
+]
 """running: a process holds the folder, or its SLURM job runs. waiting: its SLURM job has not begun. stopped: it ended
 by a signal before the run was finished. failed: it ended by an error, or was killed. not begun: nothing was trained.
-partly removed: an interrupted `runs rm` left it. unreadable: the folder, or one of its files, cannot be read."""
+partly removed: an interrupted `runs rm` left it. unreadable: the folder, or one of its files, cannot be read.
+pruned: its sweep stopped its trial early, because it was hopeless; `results.sweep_runs` tells that, no run does."""
 TAKEOVER_SECONDS = 30.0
 """`checkpoint.takeover_seconds` of a run whose config cannot be read: the setting's default."""
 FRESH_SECONDS = 30.0
@@ -57,6 +68,8 @@ class RunSummary:
         job: id of the SLURM job of the last attempt; "" without one.
         started: when the first attempt started, in UTC as ISO 8601; "" before.
         is_exact: whether the run is in exact mode.
+        tried: of a run of a sweep, what its trial has chosen, and the seed; "" outside of a sweep, and until
+            `results.sweep_runs` has asked the sweep.
         data: the name of the data set, from the result; "" without one.
         settings: every setting by its dotted key, as `train.epochs`; empty if it cannot be read.
         result: result.json of a finished run, without values of a wrong type; else empty.
@@ -79,6 +92,7 @@ class RunSummary:
     job: str = ""
     started: str = ""
     is_exact: bool = False
+    tried: str = ""
     data: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     result: dict[str, Any] = dataclasses.field(default_factory=dict)

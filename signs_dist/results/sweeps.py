@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from signs_dist.results.result_values import is_count, is_number
 from signs_dist.results.statistics import mean_and_sd
@@ -35,9 +35,7 @@ DEFAULT_MEASURE = "val_accuracy"
 MEASURES = {"val_accuracy": False, "val_loss": True, "val_macro_f1": False}
 """Numbers by which trials are compared → whether less is better."""
 
-TrialState = State | Literal["pruned"]
-"""pruned: stopped early, because it was hopeless. The others as in `summary.State`, of the run that is worst off."""
-WORST_FIRST: tuple[TrialState, ...] = ("running", "failed", "pruned", "stopped", "waiting")
+WORST_FIRST: tuple[State, ...] = ("running", "failed", "pruned", "stopped", "waiting")
 """The order in which the state of a run becomes that of its trial."""
 
 
@@ -58,7 +56,7 @@ class SweepRun:
     seed: int | None
     summary: RunSummary
     value: float | None
-    state: TrialState
+    state: State
     why: str = ""
 
 
@@ -70,7 +68,7 @@ class SweepTrial:
         number: from 0.
         chosen: setting → value.
         runs: one a seed.
-        state: see `TrialState`.
+        state: pruned, or that of the run that is worst off.
         why: the reason why it is not finished.
         mean, sd: of the values of its finished runs; sd is None for a single run, mean without a run.
         best_so_far: mean over the values of all its runs, finished or not; None without one.
@@ -81,7 +79,7 @@ class SweepTrial:
     number: int
     chosen: dict[str, Any]
     runs: tuple[SweepRun, ...]
-    state: TrialState
+    state: State
     why: str = ""
     mean: float | None = None
     sd: float | None = None
@@ -241,6 +239,11 @@ def _summarise_trial(path: Path, line: TrialLine, record: Record, measure: str) 
     runs = tuple(
         _summarise_run(path / TRIALS / name, name, seed, record.ends.get(name), measure) for name, seed in line.runs
     )
+    if line.is_pruned:
+        runs = tuple(
+            dataclasses.replace(run, state="pruned", why=line.why_pruned) if run.state == "stopped" else run
+            for run in runs
+        )
     values = [run.value for run in runs if run.state == "finished" and run.value is not None]
     so_far = [run.value for run in runs if run.value is not None]
     tests = [run.summary.test_accuracy for run in runs if run.state == "finished"]
@@ -265,19 +268,19 @@ def _summarise_trial(path: Path, line: TrialLine, record: Record, measure: str) 
     )
 
 
-def state_of_trial(states: Iterable[TrialState], *, is_pruned: bool) -> TrialState:
+def state_of_trial(states: Iterable[State], *, is_pruned: bool) -> State:
     """The state of a trial, from those of its runs."""
-    found: set[TrialState] = set(states)
+    found: set[State] = set(states)
     if found == {"finished"}:
         return "finished"
-    pruned: set[TrialState] = {"pruned"} if is_pruned else set()
+    pruned: set[State] = {"pruned"} if is_pruned else set()
     present = (found | pruned) - {"finished", "not begun"}
     return next((state for state in WORST_FIRST if state in present), min(present, default="not begun"))
 
 
 def _summarise_run(path: Path, name: str, seed: int | None, end: Mapping[str, Any] | None, measure: str) -> SweepRun:
     summary = summarise_run(path, quick=True)
-    state: TrialState = summary.state
+    state: State = summary.state
     why = summary.why
     if end is not None and state in ("failed", "not begun"):
         # The sweep knows more than the folder: what was printed before the run began, and whom a signal was from.

@@ -27,6 +27,7 @@ from signs_dist.results.listing import STYLES
 from signs_dist.results.liveness import FileClock
 from signs_dist.results.queued import QueueAnswer, ask_queue, with_queue
 from signs_dist.results.summary import FRESH_SECONDS, RunSummary, summarise_run
+from signs_dist.results.sweep_runs import with_sweeps
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lines import NEWLINE, parse
 from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, StartLine, StepLine, parse_lines
@@ -104,7 +105,7 @@ def look(
         raise UserError(f"{path} was removed or renamed.")
     folder = RunFolder(path)
     metrics = metrics or GrowingMetrics(folder.metrics)
-    summary = with_queue(summarise_run(path, quick=True, clock=clock), answer)
+    (summary,) = with_sweeps([with_queue(summarise_run(path, quick=True, clock=clock), answer)])
     beat = read_beats(folder.logs).get(0) if summary.state == "running" else None
     is_fresh = beat is not None and abs(time.time() - beat.time) < FRESH_SECONDS
     return View(
@@ -148,7 +149,7 @@ def ending_code(view: View) -> int:
     summary = view.summary
     if summary.state == "finished":
         return EXIT_OK
-    if summary.state == "stopped":
+    if summary.state in ("stopped", "pruned"):
         return EXIT_INTERRUPTED if re.search(r"Ctrl-C|^KeyboardInterrupt|SIGINT", summary.why) else EXIT_STOPPED
     if view.card is not None and view.card.exit_code:
         return view.card.exit_code

@@ -19,6 +19,9 @@ SEARCHES = ("grid", "random", "tpe")
 """grid: all combinations. random: independent draws. tpe: Optuna's sampler, which learns from the trials before."""
 RULES = ("none", "median", "halving")
 """When a trial is stopped early; see `searching.early_stopping`."""
+MOST_SEEDS = 1000
+MOST_RUNS = 10_000
+"""Of all trials together. The config is asked about each before the first one starts, which takes 10 s for so many."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,22 +127,7 @@ def check(definition: Definition) -> Definition:
         raise UserError(f"{min(both)} is both set and searched. Omit one of the two.")
     if not definition.space and not definition.seeds:
         raise UserError("nothing is searched. Type a setting with several values, such as optim.lr=0.1,0.03 seeds=0,1")
-    ranges = [dimension.name for dimension in definition.space if isinstance(dimension, Range)]
-    if definition.search == "grid":
-        if ranges:
-            raise UserError(f"{ranges[0]} is a range, and a grid has values only. Add --search random or tpe.")
-        if definition.num_trials is not None:
-            raise UserError("--trials is for --search random and tpe: a grid has all combinations. Omit --trials.")
-        if len(combinations(definition.space, MOST_TRIALS)) > MOST_TRIALS:
-            raise UserError(f"the grid has more than {MOST_TRIALS:,} trials, the most in one sweep. Omit some values.")
-    elif not definition.space:
-        raise UserError(f"--search {definition.search} needs a setting to search, such as optim.lr=0.1,0.03")
-    elif definition.num_trials is None:
-        raise UserError(f"--search {definition.search} needs a number of trials. Add --trials 20")
-    elif definition.num_trials < 1:
-        raise UserError(f"--trials {definition.num_trials}: at least 1.")
-    else:
-        _refuse_too_many(definition.num_trials)
+    _refuse_too_many_runs(_count_trials(definition), len(definition.seeds))
     if definition.search != "tpe" and (definition.storage or definition.study):
         raise UserError("--storage and --study are for --search tpe. Omit them.")
     if definition.storage in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
@@ -147,9 +135,37 @@ def check(definition: Definition) -> Definition:
     return definition
 
 
-def _refuse_too_many(num_trials: int) -> None:
-    if num_trials > MOST_TRIALS:
-        raise UserError(f"{num_trials:,} trials; at most {MOST_TRIALS:,} in one sweep.")
+def _count_trials(definition: Definition) -> int:
+    """How many trials the search has in the end. Raises `UserError` if that is not known, or too many."""
+    ranges = [dimension.name for dimension in definition.space if isinstance(dimension, Range)]
+    if definition.search == "grid":
+        if ranges:
+            raise UserError(f"{ranges[0]} is a range, and a grid has values only. Add --search random or tpe.")
+        if definition.num_trials is not None:
+            raise UserError("--trials is for --search random and tpe: a grid has all combinations. Omit --trials.")
+        num_trials = len(combinations(definition.space, MOST_TRIALS))
+        if num_trials > MOST_TRIALS:
+            raise UserError(f"the grid has more than {MOST_TRIALS:,} trials, the most in one sweep. Omit some values.")
+        return num_trials
+    if not definition.space:
+        raise UserError(f"--search {definition.search} needs a setting to search, such as optim.lr=0.1,0.03")
+    if definition.num_trials is None:
+        raise UserError(f"--search {definition.search} needs a number of trials. Add --trials 20")
+    if definition.num_trials < 1:
+        raise UserError(f"--trials {definition.num_trials}: at least 1.")
+    if definition.num_trials > MOST_TRIALS:
+        raise UserError(f"{definition.num_trials:,} trials; at most {MOST_TRIALS:,} in one sweep.")
+    return definition.num_trials
+
+
+def _refuse_too_many_runs(num_trials: int, num_seeds: int) -> None:
+    if num_seeds > MOST_SEEDS:
+        raise UserError(f"seeds: {num_seeds:,} are given; at most {MOST_SEEDS:,} in one sweep. Type fewer seeds.")
+    if num_trials * num_seeds > MOST_RUNS:
+        raise UserError(
+            f"{num_trials:,} trials with {num_seeds:,} seeds are {num_trials * num_seeds:,} runs; at most "
+            f"{MOST_RUNS:,} in one sweep. With these trials, type at most {MOST_RUNS // num_trials} seeds."
+        )
 
 
 def why_other(before: Definition, now: Definition) -> str:

@@ -105,11 +105,11 @@ class _FileReader:
             return None
         if not isinstance(value, str) or not value:
             raise self._error(("config",), "it takes the path of a YAML file, such as configs/signs.yaml")
-        beside = self._path.parent / value
-        for path in (Path(value), beside):
+        # A sweep's folder has a base.yaml, and a working directory may have another one.
+        for path in (self._path.parent / value, Path(value)):
             if path.is_file():
                 return path
-        raise self._error(("config",), f"{value}: no such file, neither from this folder nor beside {self._path}.")
+        raise self._error(("config",), f"{value}: no such file, neither beside {self._path} nor from this folder.")
 
     def _read_settings(self) -> tuple[str, ...]:
         value = self._values.get("settings")

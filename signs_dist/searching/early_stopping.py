@@ -11,6 +11,9 @@ import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 
+from signs_dist.results.choices import describe_number
+from signs_dist.results.sweeps import MEASURES
+
 Curve = Mapping[int, float]
 LEAST_OTHERS = 3
 """How many other trials must have reached an epoch before the median rule stops one there."""
@@ -21,7 +24,7 @@ RUNGS = (1 / 8, 1 / 4, 1 / 2)
 
 
 def why_hopeless(
-    rule: str, own: Curve, others: Collection[Curve], num_epochs: int, *, is_less_better: bool
+    rule: str, own: Curve, others: Collection[Curve], num_epochs: int, measure: str
 ) -> tuple[int, str] | None:
     """The epoch by which a trial is hopeless, and why; None if it is not.
 
@@ -30,18 +33,21 @@ def why_hopeless(
         own: the trial's curve.
         others: of all other trials, running, stopped or finished.
         num_epochs: of the trial.
-        is_less_better: whether smaller values are better.
+        measure: what the curves are of, one of `results.sweeps.MEASURES`.
     """
     if rule == "none" or not own:
         return None
-    sign = -1.0 if is_less_better else 1.0
     judge = _median if rule == "median" else _halving
-    return judge(own, others, num_epochs, sign)
+    return judge(own, others, num_epochs, measure)
 
 
-def _median(own: Curve, others: Collection[Curve], num_epochs: int, sign: float) -> tuple[int, str] | None:
+def _sign(measure: str) -> float:
+    return -1.0 if MEASURES[measure] else 1.0
+
+
+def _median(own: Curve, others: Collection[Curve], num_epochs: int, measure: str) -> tuple[int, str] | None:
     """Vizier's median stopping rule (Golovin et al., KDD 2017), on the best value instead of a running mean."""
-    epoch = max(own)
+    epoch, sign = max(own), _sign(measure)
     if epoch < math.ceil(WARM_UP * num_epochs) or epoch >= num_epochs:
         return None
     values = _values_at(others, epoch, sign)
@@ -50,15 +56,16 @@ def _median(own: Curve, others: Collection[Curve], num_epochs: int, sign: float)
     middle, best = statistics.median(values), best_until(own, epoch, sign)
     if best >= middle:
         return None
-    return epoch, f"epoch {epoch}: {sign * best:.4g}, the median of {len(values)} other trials is {sign * middle:.4g}"
+    told, median = describe_number(measure, sign * best), describe_number(measure, sign * middle)
+    return epoch, f"epoch {epoch}: {told} is worse than {median}, the median of {len(values)} other trials"
 
 
-def _halving(own: Curve, others: Collection[Curve], num_epochs: int, sign: float) -> tuple[int, str] | None:
+def _halving(own: Curve, others: Collection[Curve], num_epochs: int, measure: str) -> tuple[int, str] | None:
     """Asynchronous successive halving (Li et al., MLSys 2020) with factor 2: no trial waits for others at a rung."""
     reached = [rung for rung in rungs(num_epochs) if rung <= max(own)]
     if not reached or max(own) >= num_epochs:
         return None
-    rung = reached[-1]
+    rung, sign = reached[-1], _sign(measure)
     # Its own newest epochs count as well: others may reach the rung later than it, and it may be better by then.
     best = best_until(own, max(own), sign)
     values = _values_at(others, rung, sign)
@@ -66,7 +73,8 @@ def _halving(own: Curve, others: Collection[Curve], num_epochs: int, sign: float
     num_kept = math.ceil((len(values) + 1) / 2)
     if num_better < num_kept:
         return None
-    return rung, f"epoch {rung}: {sign * best:.4g}, {num_better} of {len(values)} other trials are better"
+    told = describe_number(measure, sign * best)
+    return rung, f"epoch {rung}: {told}, {num_better} of {len(values)} other trials are better"
 
 
 def rungs(num_epochs: int) -> list[int]:

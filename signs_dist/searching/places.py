@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
-from signs_dist.environment.cores import share_of_cores
+from signs_dist.environment.cores import read_usable_cores, share_of_cores
 from signs_dist.environment.devices import parse_visible
 from signs_dist.errors import UserError
 
@@ -29,6 +29,24 @@ class Place:
         """The environment variables that the place sets."""
         threads = {} if self.num_threads is None else {"OMP_NUM_THREADS": str(self.num_threads)}
         return threads | ({} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu})
+
+
+def choose_places(jobs: int | None, device: str, num_gpus: int) -> list[Place]:
+    """The part of this machine that each job gets.
+
+    Args:
+        jobs: how many run at once; None: as `choose_num_jobs`.
+        device: auto, cpu or cuda.
+        num_gpus: how many GPUs CUDA shows.
+
+    Raises:
+        UserError: cuda is asked for and there is no GPU, or there are fewer than jobs.
+    """
+    gpus = name_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), num_gpus) if num_gpus and device != "cpu" else ()
+    if device == "cuda" and not gpus:
+        raise UserError("--device cuda: this machine shows no GPU. Type --device auto, which then runs on the CPU.")
+    num_jobs = choose_num_jobs(jobs, len(gpus))
+    return share_machine(num_jobs, read_cores(), read_usable_cores(os.environ), gpus, os.environ)
 
 
 def choose_num_jobs(asked: int | None, num_gpus: int) -> int:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from signs_dist.results.choices import describe_choice
+from signs_dist.run_folder.folder import RunFolder
 from signs_dist.searching.definition import Definition
+from signs_dist.searching.runner import train_command
 from signs_dist.searching.space import Chosen, edges
 from signs_dist.searching.sweep_folder import SweepFolder
 from signs_dist.searching.trials import Trial, make_trial, numbered, planned_choices, require_legal
+from signs_dist.searching.wording import describe_planned
 
 
 def plan(definition: Definition, folder: SweepFolder) -> list[Trial]:
@@ -53,3 +57,32 @@ def begin(definition: Definition, folder: SweepFolder) -> list[Trial]:
 def first_choice(definition: Definition, trials: Sequence[Trial]) -> Chosen:
     """The choice of some trial."""
     return trials[0].chosen if trials else edges(definition.space)[0]
+
+
+def describe_plan(
+    definition: Definition, folder: SweepFolder, trials: Sequence[Trial], train_flags: Sequence[str]
+) -> str:
+    """What a sweep would train.
+
+    Args:
+        definition: of the sweep.
+        folder: of the sweep.
+        trials: from `plan`.
+        train_flags: of signs_dist.train, for each run.
+
+    Raises:
+        UserError: the folder holds another sweep.
+    """
+    folder.refuse_other(definition, first_choice(definition, trials))
+    commands = {
+        trial.number: [
+            train_command("python", definition.config, run, folder.run_path(run.id), train_flags)
+            for run in trial.runs
+            if not RunFolder(folder.run_path(run.id)).is_finished
+        ]
+        for trial in trials
+    }
+    text = describe_planned(folder.path, commands, {trial.number: describe_choice(trial.chosen) for trial in trials})
+    if definition.search == "tpe":
+        text += f"\nup to {definition.num_trials} trials in all: each further one is chosen after the results before it"
+    return f"{text}\ndry run: nothing was trained"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from signs_dist.errors import EXIT_USAGE
 from signs_dist.monitoring.signals import StopRequest
+from signs_dist.results.choices import describe_choice, describe_run, describe_value
 from signs_dist.results.statistics import mean_and_sd
 from signs_dist.results.sweeps import MEASURES, best_value, read_curve
 from signs_dist.run_folder.folder import RunFolder
@@ -23,7 +24,6 @@ from signs_dist.searching.places import Place
 from signs_dist.searching.sources import Ending, EndState, Source
 from signs_dist.searching.sweep_folder import SweepFolder
 from signs_dist.searching.trials import Run, Trial
-from signs_dist.searching.wording import describe_choice, describe_value
 
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.5
@@ -260,7 +260,6 @@ class Runner:
         """Stop the trials that the rule calls hopeless."""
         if not self._started:
             return
-        is_less_better = MEASURES[self._measure]
         curves = {number: self._curve(trial) for number, trial in self._compared.items()}
         for opened in list(self._open.values()):
             number = opened.trial.number
@@ -269,7 +268,7 @@ class Runner:
                 continue
             others = [curve for other, curve in curves.items() if other != number]
             num_epochs = opened.trial.runs[0].num_epochs
-            found = why_hopeless(self._rule, curves[number], others, num_epochs, is_less_better=is_less_better)
+            found = why_hopeless(self._rule, curves[number], others, num_epochs, self._measure)
             if found is not None:
                 self._prune(opened, jobs, *found)
 
@@ -300,8 +299,7 @@ class Runner:
         return known[1]
 
     def _describe(self, trial: Trial, run: Run) -> str:
-        seed = "" if run.seed is None else f" seed={run.seed}"
-        return f"trial {trial.number}  {describe_choice(trial.chosen)}{seed}"
+        return f"trial {trial.number}  {describe_run(trial.chosen, run.seed)}"
 
 
 def _runs(count: int) -> str:

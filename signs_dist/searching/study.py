@@ -63,9 +63,9 @@ def open_study(definition: Definition, folder: SweepFolder) -> Study:
     try:
         study = optuna.create_study(study_name=name, storage=url, direction=wanted, load_if_exists=True)
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].replace(url, shown).rstrip(".")
         raise UserError(
-            f"--storage {shown} cannot be used: {reason.replace(url, shown)}. Type a URL such as sqlite:////shared/study.db"
+            f"--storage {shown} cannot be used: {reason}. Type a URL such as sqlite:////shared/study.db"
         ) from error
     if study.direction.name.lower() != wanted:
         raise UserError(

@@ -58,7 +58,8 @@ class SweepFolder:
         """The sweep that the folder holds. Raises `UserError`."""
         if not self.is_begun:
             raise UserError(f"{self.path} holds no sweep. To begin one, type what to search: optim.lr=0.1,0.03")
-        return read_definition(self._definition)
+        definition = read_definition(self._definition)
+        return definition if definition.config is None else dataclasses.replace(definition, config=self.base)
 
     @property
     def has_runs(self) -> bool:

@@ -8,33 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from signs_dist.config.yaml_text import format_value
 from signs_dist.console.screen import columns
-from signs_dist.results.sweeps import WORST_FIRST, SweepSummary, SweepTrial, TrialState
-
-DIGITS = 4
-"""Significant digits of numbers in a table."""
-
-
-def describe_choice(chosen: Mapping[str, Any]) -> str:
-    """The choice of a trial, as it is typed, with short numbers."""
-    return " ".join(f"{name}={short(value)}" for name, value in chosen.items()) or "(no setting is searched)"
-
-
-def short(value: Any) -> str:
-    """A value for people."""
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else format_value(value)
-
-
-def describe_value(measure: str, value: float | None) -> str:
-    """A value of a measure with its name: `val_accuracy 75.0 %`."""
-    return f"{measure} {_number(measure, value)}" if value is not None else f"without {measure}"
-
-
-def _number(measure: str, value: float, sd: float | None = None) -> str:
-    if measure.endswith("loss"):
-        return f"{value:.4f}" + (f" ± {sd:.4f}" if sd is not None else "")
-    return f"{100 * value:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "") + " %"
+from signs_dist.results.choices import describe_number, short
+from signs_dist.results.summary import State
+from signs_dist.results.sweeps import WORST_FIRST, SweepSummary, SweepTrial
 
 
 def describe_sweep(sweep: SweepSummary) -> str:
@@ -44,7 +21,7 @@ def describe_sweep(sweep: SweepSummary) -> str:
     return f"{head}\n\n{columns(table_of_trials(sweep))}" if sweep.trials else head
 
 
-def count_states(sweep: SweepSummary) -> list[tuple[TrialState, int]]:
+def count_states(sweep: SweepSummary) -> list[tuple[State, int]]:
     """The states of its trials and how many have each, finished ones first."""
     counts = Counter(trial.state for trial in sweep.trials)
     return [(state, counts[state]) for state in sorted(counts, key=_place)]
@@ -63,7 +40,7 @@ def table_of_trials(sweep: SweepSummary) -> list[list[str]]:
     titles = ["trial", *sweep.names, sweep.measure, *(["test"] if has_test else []), "runs", "state"]
     rows = [[*titles, *(["why"] if has_why else [])]]
     for trial in sweep.ranked:
-        test = [_number("accuracy", trial.test_accuracy) if trial.test_accuracy is not None else "-"]
+        test = [describe_number("accuracy", trial.test_accuracy) if trial.test_accuracy is not None else "-"]
         rows.append(
             [
                 str(trial.number),
@@ -78,16 +55,16 @@ def table_of_trials(sweep: SweepSummary) -> list[list[str]]:
     return rows
 
 
-def _place(state: TrialState) -> int:
+def _place(state: State) -> int:
     order = ("finished", *WORST_FIRST)
     return order.index(state) if state in order else len(order)
 
 
 def _value(measure: str, trial: SweepTrial) -> str:
     if trial.mean is not None:
-        return _number(measure, trial.mean, trial.sd)
+        return describe_number(measure, trial.mean, trial.sd)
     if trial.best_so_far is not None:
-        return f"({_number(measure, trial.best_so_far)})"  # so far
+        return f"({describe_number(measure, trial.best_so_far)})"  # so far
     return "-"
 
 
@@ -96,8 +73,9 @@ def describe_best(sweep: SweepSummary, best: SweepTrial) -> str:
     assert best.mean is not None
     seeds = f", mean over seeds {', '.join(map(str, sweep.seeds))}" if len(sweep.seeds) > 1 else ""
     done = sum(trial.state == "finished" for trial in sweep.trials)
+    value = describe_number(sweep.measure, best.mean, best.sd)
     lines = [
-        f"trial {best.number}: {sweep.measure} {_number(sweep.measure, best.mean, best.sd)}{seeds}, the best of {done}",
+        f"trial {best.number}: {sweep.measure} {value}{seeds}, the best of {done}",
         *(f"  {name} = {short(value)}" for name, value in best.chosen.items()),
     ]
     path = best.runs[0].summary.path

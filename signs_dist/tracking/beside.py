@@ -103,7 +103,7 @@ class _Feeder:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-                return self._describe("it took too long")
+                return self._describe("it took too long, as without a network")
         return self._describe("" if code == 0 else _reason(self._run_path, self._name, self._log, code))
 
     def _describe(self, failure: str) -> str:

@@ -26,6 +26,7 @@ class Trackio:
         # Two run folders may have the same name.
         self.run_id = run_id or f"{facts.name}-{uuid.uuid4().hex[:8]}"
         self.url = ""
+        self._last_logged = -1
         self._run = trackio.init(
             project=self._project, name=self.run_id, resume="allow", config=plain(facts.settings), embed=False
         )
@@ -40,6 +41,7 @@ class Trackio:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add the numbers of a step."""
         self._run.log(dict(values), step=step)
+        self._last_logged = max(self._last_logged, step)
 
     def flush(self) -> None:
         """Nothing to do: a thread writes within half a second, and `last_step` tells what it has written."""
@@ -49,10 +51,18 @@ class Trackio:
         self._run.log({name: trackio.Image(Image.open(io.BytesIO(picture)))}, step=step)
 
     def end(self, ending: Ending, result: Mapping[str, Any]) -> None:
-        """Add the final numbers, and end the run."""
+        """Add the final numbers, and end the run.
+
+        Raises:
+            OSError: the local data base does not have all. Trackio itself only warns where it cannot write.
+        """
         if result:
             self.log(int(result.get("steps", 0)), numbers_of(result))
         self._run.finish()
+        stored = self.last_step()
+        if stored is not None and stored < self._last_logged:
+            what = f"nothing after step {stored:,}" if stored >= 0 else "nothing"
+            raise OSError(f"Trackio has stored {what}. Its warnings say why; look whether its folder can be written")
 
 
 def open_tracker(facts: RunFacts, run_id: str) -> Trackio:

@@ -31,7 +31,7 @@ from signs_dist.training.saver import Saver
 from signs_dist.training.score_table import duration, epoch_fields, score_fields
 from signs_dist.training.stepper import Stepper
 
-ShowProgress = Callable[[int, str, str], None]
+ShowProgress = Callable[[int, str, str | None], None]
 """Called with (steps done since the start of the run, numbers beside the bar, time left)."""
 
 
@@ -96,7 +96,7 @@ class Trainer:
         run_state.clock.start()
         self._saver.timer.restart()
         val: Evaluation | None = None
-        with self._process.screen.training(run_state.num_steps) as show:
+        with self._process.screen.training(run_state.num_steps, run_state.steps_done) as show:
             while run_state.cursor.epoch < num_epochs and not run_state.has_ended_early:
                 val = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
@@ -149,9 +149,10 @@ class Trainer:
                     state.sync.settle()  # raises, so that no line is written about a loss that is not finite
                     seconds = time.perf_counter() - started
                     line = self._make_line(sums, step.step - first_step, step.wait_seconds, seconds)
+                    # The line about the epoch follows its last step, after the evaluation.
+                    left = duration(seconds_left(run_state)) if not at_end else None
+                    show(run_state.steps_done, step_text(line, self._config.train.epochs), left)
                     if not at_end:
-                        text = step_text(line, self._config.train.epochs)
-                        show(run_state.steps_done, text, duration(seconds_left(run_state)))
                         self._folder.add(line)
                 self._after_step(sums)
         except NonFiniteLossError as error:  # from a step, or from `settle` here or before a save

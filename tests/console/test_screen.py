@@ -318,6 +318,17 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
     assert "epoch 1/1 done" in text
 
 
+def test_the_last_step_of_an_epoch_moves_the_bar_and_prints_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, stream = lines_of()
+    monkeypatch.setattr(Throttle, "lets_through", lambda *_: True)
+    with screen.training(8, 4) as progress:
+        assert screen.work == Work("training", 4, 8, "")
+        progress(6, "loss 1.0", "9 s")
+        progress(8, "loss 0.5", None)
+        assert screen.work == Work("training", 8, 8, "loss 0.5")
+    assert stream.getvalue() == "step 6/8 | loss 1.0 | 9 s left\n"
+
+
 def test_the_work_under_way_is_known_to_the_heartbeat() -> None:
     for quiet in (False, True):
         screen, _ = lines_of(quiet)

@@ -19,6 +19,7 @@ from tests.processes import Ended, run, started, wait_for
 from tests.sets import small_run, write_colour_set
 from tests.tracking.dashboards import python, variables
 from tests.tracking.programs import MLFLOW, TENSORBOARD, TRACKIO, WANDB, ask
+from tests.tracking.runs import START, epoch_line, make_run, step_line
 
 pytestmark = pytest.mark.slow
 
@@ -116,3 +117,18 @@ def test_trackio(resumed: Ended, folder: Path) -> None:
     assert found["points"] == expected(folder)
     assert found["final"] == [result(folder)["val_accuracy"]]
     assert found["config"]["train.global_batch"] == 8
+
+
+def test_what_trackio_could_not_store_is_told_and_sent_later(tmp_path: Path) -> None:
+    """Trackio itself only warns."""
+    run_path = make_run(tmp_path / "run", START, step_line(5), epoch_line(10), is_finished=True).path
+    (tmp_path / "file").touch()
+    command = [python(), "-m", "signs_dist.track", str(run_path), "--to", "trackio"]
+    ended = run(command, tmp_path, variables(tmp_path) | {"TRACKIO_DIR": str(tmp_path / "file" / "below")})
+    assert ended.code == 1
+    assert "trackio: OSError: Trackio has stored nothing." in ended.err
+    ended = run(command, tmp_path, variables(tmp_path))
+    assert ended.code == 0, ended.err
+    found = ask(TRACKIO, tmp_path / "trackio" / "signs_dist.db")
+    assert [step for step, _ in found["points"]] == [5, 10]
+    assert len(found["final"]) == 1

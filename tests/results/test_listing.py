@@ -93,6 +93,23 @@ def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
     assert "-seed=17  finished" in line
 
 
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (200, "optim.lr=0.03 train.global_batch=16 optim.momentum=0.9 seed=0"),
+        (80, "optim.lr=0.03 train.…m.momentum=0.9 seed=0"),
+        (60, "optim.lr=0…=0.9 seed=0"),
+        (50, "finished"),
+    ],
+)
+def test_what_was_tried_is_cut_before_it_is_left_out(width: int, shown: str) -> None:
+    tried = "optim.lr=0.03 train.global_batch=16 optim.momentum=0.9 seed=0"
+    lines = text([run("lr/trials/2aa3eae6cab6", tried=tried, val_accuracy=0.5, where="vm")], width)
+    assert shown in lines[1]
+    assert ("tried" in lines[0]) == (width > 50)
+    assert all(cell_len(line) <= width for line in lines)
+
+
 def test_control_characters_are_shown_and_not_sent() -> None:
     lines = text([run("a\x1b[2J\nb", "failed", why="x\x07\ny", where="h\x1b")], None)
     assert len(lines) == 2
@@ -125,7 +142,9 @@ def test_every_column_that_is_shown_can_be_sorted_by() -> None:
 
 
 def test_a_wrong_column_is_named_with_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"--sort val_acuracy: no such column\. Did you mean val_accuracy\? Legal: sta"):
+    with pytest.raises(
+        UserError, match=r"--sort val_acuracy: no such column\. Did you mean val_accuracy\? Legal: tried"
+    ):
         sort_runs([], "val_acuracy")
 
 

@@ -18,7 +18,7 @@ from signs_dist.results.sweeps import (
 )
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import StartLine
-from tests.results.test_summary import epoch, make_run
+from tests.results.test_summary import end, epoch, make_run
 
 START = StartLine(attempt=1, time="2026-01-31T12:00:00+00:00", first_step=0, world_size=1)
 
@@ -97,6 +97,18 @@ def test_a_pruned_trial_is_pruned_until_it_is_taken_up(tmp_path: Path) -> None:
     write(tmp_path, trial(0, 0.1, "a"), pruned, {"event": "resumed", "trial": 0})
     (found,) = summarise_sweep(tmp_path).trials
     assert (found.state, found.why) == ("not begun", "")
+
+
+def test_the_runs_of_a_pruned_trial_that_were_stopped_are_pruned(tmp_path: Path) -> None:
+    pruned = {"event": "pruned", "trial": 0, "epoch": 2, "why": "epoch 2: worse"}
+    write(tmp_path, trial(0, 0.1, "a", "b", "c"), pruned)
+    make_run(tmp_path / "trials" / "a", START, epoch(1, 0.4), end("stopped by SIGTERM after epoch 1"))
+    finished(tmp_path / "trials" / "b", 0.5)
+    (found,) = summarise_sweep(tmp_path).trials
+    assert [(run.state, run.why) for run in found.runs] == [
+        *(("pruned", "epoch 2: worse"), ("finished", ""), ("not begun", ""))
+    ]
+    assert (found.state, found.why) == ("pruned", "epoch 2: worse")
 
 
 @pytest.mark.parametrize(

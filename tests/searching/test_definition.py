@@ -62,6 +62,12 @@ def test_words_that_are_refused(words: list[str], told: str) -> None:
         ({"search": "tpe", "num_trials": 0}, "--trials 0: at least 1."),
         ({"space": TOO_MANY}, "the grid has more than 1,000 trials, the most in one sweep. Omit some values."),
         ({"search": "random", "num_trials": 1001}, "1,001 trials; at most 1,000 in one sweep."),
+        ({"seeds": tuple(range(1001))}, "seeds: 1,001 are given; at most 1,000 in one sweep. Type fewer seeds."),
+        (
+            {"search": "random", "num_trials": 200, "seeds": tuple(range(51))},
+            "200 trials with 51 seeds are 10,200 runs; at most 10,000 in one sweep. With these trials, "
+            "type at most 50 seeds.",
+        ),
         ({"search": "random", "num_trials": 3, "space": ()}, "--search random needs a setting to search"),
         ({"settings": ("optim.lr=3",)}, "optim.lr is both set and searched. Omit one of the two."),
         ({"settings": ("seed=3",)}, "seed and seeds are both given. Omit seed."),

@@ -53,10 +53,15 @@ def read(folder: Path, text: str) -> Definition:
     return read_definition(folder / "lr.yaml")
 
 
-def test_a_file_is_read_and_written(tmp_path: Path) -> None:
+def test_a_file_is_read_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(tmp_path, WHOLE) == DEFINITION
     assert read(tmp_path, to_text(DEFINITION, None)) == DEFINITION
     (tmp_path / "base.yaml").write_text("seed: 3\n")
+    assert read(tmp_path, to_text(DEFINITION, "base.yaml")).config == tmp_path / "base.yaml"
+    # A working directory with a file of the same name does not matter.
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "base.yaml").touch()
+    monkeypatch.chdir(tmp_path / "work")
     assert read(tmp_path, to_text(DEFINITION, "base.yaml")).config == tmp_path / "base.yaml"
 
 
@@ -71,7 +76,7 @@ def test_a_file_is_read_and_written(tmp_path: Path) -> None:
         ("seeds: []\n", "lr.yaml:1: seeds: nothing is not legal"),
         (
             "config: nowhere.yaml\n",
-            "lr.yaml:1: config: nowhere.yaml: no such file, neither from this folder",
+            "lr.yaml:1: config: nowhere.yaml: no such file, neither beside",
         ),
         ("space: [1]\n", "lr.yaml:1: space: write its keys below it"),
         ("space:\n  optim.lr: 3\n", "lr.yaml:2: optim.lr: it takes a list of values, or a range such as"),

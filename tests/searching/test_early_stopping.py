@@ -36,17 +36,18 @@ def test_the_rules(rule: str, own: dict[int, float], others: list[dict[int, floa
     for is_less_better in (False, True):
         sign = -1 if is_less_better else 1
         curves = [{epoch: sign * value for epoch, value in curve.items()} for curve in (own, *others)]
-        found = why_hopeless(rule, curves[0], curves[1:], 20, is_less_better=is_less_better)
+        measure = "val_loss" if is_less_better else "val_accuracy"
+        found = why_hopeless(rule, curves[0], curves[1:], 20, measure)
         assert (found and found[0]) == stopped
 
 
 def test_the_best_value_until_an_epoch_counts() -> None:
-    assert why_hopeless("halving", {1: 0.9, 3: 0.1}, [flat(0.8)], 20, is_less_better=False) is None
-    assert why_hopeless("halving", {1: 0.1, 3: 0.1, 6: 0.9}, [flat(0.8)], 20, is_less_better=False) is None
-    found = why_hopeless("median", {1: 0.5, 2: 0.4}, [flat(0.8)] * 3, 20, is_less_better=False)
-    assert found == (2, "epoch 2: 0.5, the median of 3 other trials is 0.8")
-    found = why_hopeless("halving", {3: 2.5}, [flat(0.8), flat(0.7)], 20, is_less_better=True)
-    assert found == (3, "epoch 3: 2.5, 2 of 2 other trials are better")
+    assert why_hopeless("halving", {1: 0.9, 3: 0.1}, [flat(0.8)], 20, "val_accuracy") is None
+    assert why_hopeless("halving", {1: 0.1, 3: 0.1, 6: 0.9}, [flat(0.8)], 20, "val_accuracy") is None
+    found = why_hopeless("median", {1: 0.5, 2: 0.4}, [flat(0.8)] * 3, 20, "val_accuracy")
+    assert found == (2, "epoch 2: 50.0 % is worse than 80.0 %, the median of 3 other trials")
+    found = why_hopeless("halving", {3: 2.5}, [flat(0.8), flat(0.7)], 20, "val_loss")
+    assert found == (3, "epoch 3: 2.5000, 2 of 2 other trials are better")
 
 
 def test_the_rungs() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from signs_dist.errors import UserError
-from signs_dist.searching.places import Place, choose_num_jobs, name_gpus, read_cores, share_machine
+from signs_dist.searching.places import Place, choose_num_jobs, choose_places, name_gpus, read_cores, share_machine
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,13 @@ def test_how_many_jobs() -> None:
 )
 def test_the_names_of_the_gpus(visible: str | None, num_devices: int, names: tuple[str, ...]) -> None:
     assert name_gpus(visible, num_devices) == names
+
+
+def test_each_job_gets_a_gpu_that_the_command_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+    assert [place.gpu for place in choose_places(None, "auto", 2)] == ["3", "7"]
+    assert [place.gpu for place in choose_places(1, "auto", 2)] == ["3"]
+    assert [place.gpu for place in choose_places(None, "cpu", 2)] == [None]
 
 
 def test_this_process_has_cores() -> None:

@@ -182,7 +182,11 @@ def test_a_hopeless_trial_is_stopped_with_all_its_runs_and_can_be_taken_up(tmp_p
     assert sweep.run(num_places=1, rule="halving") == Outcome(2, 0, 0)
     assert sweep.states() == ["finished", "pruned", "finished"]
     (pruned,) = sweep.events("pruned")
-    assert (pruned["trial"], pruned["epoch"], pruned["why"]) == (1, 4, "epoch 4: 0.1, 1 of 1 other trials are better")
+    assert (pruned["trial"], pruned["epoch"], pruned["why"]) == (
+        1,
+        4,
+        "epoch 4: 10.0 %, 1 of 1 other trials are better",
+    )
     assert sweep.num_starts("c") == 0
     assert sweep.source.endings[1] == Ending("pruned", 0.1, 4)
     sweep.folder.record.note_resumed(1)

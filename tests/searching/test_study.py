@@ -129,7 +129,7 @@ def test_two_sweeps_share_a_study_and_leave_each_other_s_trials_alone(tmp_path: 
 
 @pytest.mark.parametrize("url", ["nonsense", "sqlite:////nowhere/study.db", "postgresql://nobody@127.0.0.1:1/x"])
 def test_a_storage_that_cannot_be_opened(tmp_path: Path, url: str) -> None:
-    with pytest.raises(UserError, match=r"^--storage .* cannot be used: .* Type a URL such as sqlite:"):
+    with pytest.raises(UserError, match=r"^--storage .* cannot be used: .*[^.]\. Type a URL such as sqlite:"):
         open_source(tmp_path / "s", dataclasses.replace(TPE, storage=url))
 
 

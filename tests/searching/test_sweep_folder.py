@@ -43,6 +43,23 @@ def test_a_sweep_is_written_and_read(tmp_path: Path) -> None:
     assert (folder.path / "sweep.jsonl").read_text() == before
 
 
+def test_a_sweep_keeps_its_config_where_another_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A working directory may hold a base.yaml of its own, from which another sweep began."""
+    (tmp_path / "base.yaml").write_text("train: {epochs: 9}\n")
+    (tmp_path / "given.yaml").write_text("train: {epochs: 3}\n")
+    monkeypatch.chdir(tmp_path)
+    given = dataclasses.replace(GRID, config=Path("given.yaml"))
+    folder = open_sweep(Path("s"), given)
+    assert [run.num_epochs for trial in plan(folder.read_definition(), folder) for run in trial.runs] == [3, 3]
+    open_sweep(Path("s"), folder.read_definition())
+    assert folder.base.read_text() == "train: {epochs: 3}\n"
+    folder.base.unlink()
+    with pytest.raises(UserError, match=r"s/base.yaml: no such file"):
+        plan(folder.read_definition(), folder)
+
+
 def test_a_sweep_grows(tmp_path: Path) -> None:
     open_sweep(tmp_path / "s")
     more = dataclasses.replace(GRID, space=(Choices(name="optim.lr", values=(0.3, 0.1, 0.03)),), seeds=(0, 1))

@@ -5,23 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
-from signs_dist.results.summary import RunSummary
-from signs_dist.results.sweeps import SweepRun, SweepSummary, SweepTrial, TrialState
+from signs_dist.results.summary import RunSummary, State
+from signs_dist.results.sweeps import SweepRun, SweepSummary, SweepTrial
 from signs_dist.searching.wording import (
     describe_best,
-    describe_choice,
     describe_planned,
     describe_sweep,
-    describe_value,
     to_json,
 )
 
 
-def trial(
-    number: int, rate: float, state: TrialState = "finished", mean: float | None = None, **more: object
-) -> SweepTrial:
+def trial(number: int, rate: float, state: State = "finished", mean: float | None = None, **more: object) -> SweepTrial:
     path = Path(f"runs/lr/trials/id{number}")
     run = SweepRun(id=f"id{number}", seed=0, summary=RunSummary(path=path, state="finished"), value=mean, state=state)
     chosen = {"optim.lr": rate} | ({"optim.name": "sgd"} if number else {})
@@ -85,23 +79,7 @@ def test_as_json() -> None:
     assert values["trials"][0]["runs"][0]["path"] == "runs/lr/trials/id1"
 
 
-@pytest.mark.parametrize(
-    ("measure", "value", "told"),
-    [
-        ("val_accuracy", 0.751, "val_accuracy 75.1 %"),
-        ("val_loss", 0.75123, "val_loss 0.7512"),
-        ("val_loss", None, "without val_loss"),
-    ],
-)
-def test_a_value(measure: str, value: float | None, told: str) -> None:
-    assert describe_value(measure, value) == told
-
-
-def test_a_choice_and_a_plan() -> None:
-    assert describe_choice({"optim.lr": 0.0312345678, "optim.betas": [0.9, 0.99]}) == (
-        "optim.lr=0.03123 optim.betas=[0.9, 0.99]"
-    )
-    assert describe_choice({}) == "(no setting is searched)"
+def test_a_plan() -> None:
     assert describe_planned(Path("s"), {0: [["train", "a b"]], 1: []}, {0: "x=1", 1: "x=2"}) == (
         "s: 2 trials, 1 runs to train\ntrial 0  x=1\n    train 'a b'\ntrial 1  x=2  (all runs are finished)"
     )

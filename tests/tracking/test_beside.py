@@ -47,8 +47,8 @@ def test_a_feeder_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch, run: Run
     run.write_result(RESULT)
     (line,) = told(monkeypatch, run, "import time; time.sleep(600)", end_seconds=0.5)
     assert line == (
-        f"wandb does not have all of the run: it took too long. Log: {run.logs}/track-wandb.log. To send the rest: "
-        f"python -m signs_dist.track {run.path} --to wandb"
+        f"wandb does not have all of the run: it took too long, as without a network. "
+        f"Log: {run.logs}/track-wandb.log. To send the rest: python -m signs_dist.track {run.path} --to wandb"
     )
 
 

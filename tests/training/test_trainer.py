@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import json
@@ -9,6 +10,7 @@ import math
 import signal
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ import torch
 
 from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import weights_sha256
+from signs_dist.console.screen import Screen
 from signs_dist.errors import EXIT_INTERRUPTED, EXIT_STOPPED, SaveError, StoppedError, TrainingFailedError
 from signs_dist.learning.metrics import Score
 from signs_dist.run_folder.records import EpochLine, SaveLine, StepLine, of_kind
@@ -91,6 +94,27 @@ def test_what_is_in_metrics(tmp_path: Path) -> None:
     assert list(raw[0]) == ["kind", *fields]
     assert list(raw[1]) == ["kind", *fields]  # not evaluated
     assert list(raw[4]) == ["kind", *fields, "val_loss", "val_accuracy", "val_macro_f1"]
+
+
+def test_the_bar_moves_at_the_end_of_each_epoch_and_begins_where_the_run_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs of 4 steps: none of the lines after each 25 steps is ever due."""
+    seen: list[tuple[str, int]] = []
+
+    @contextlib.contextmanager
+    def training(screen: Screen, total_steps: int, done: int) -> Iterator[Any]:
+        seen.append(("from", done))
+        yield lambda done, numbers, left: seen.append((numbers.partition(" |")[0], done))
+
+    monkeypatch.setattr(Screen, "training", training)
+    train(make_trainer(tmp_path))
+    assert seen == [("from", 0), ("epoch 1/2", 4), ("epoch 2/2", 8)]
+    again = make_trainer(tmp_path)
+    first = again.saver.store.folder / "epoch-0001.pt"
+    again.run_state.restore(read_checkpoint(first), again.stepper, first)
+    train(again)
+    assert seen[3:] == [("from", 4), ("epoch 2/2", 8)]
 
 
 def test_the_best_epoch_is_remembered(tmp_path: Path) -> None:
