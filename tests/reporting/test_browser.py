@@ -6,12 +6,15 @@ It opens what signs_dist.reporting.page and its templates make.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from signs_dist.reporting.writing import write_report
 from tests.reporting.browser import SCREENSHOTS, chromium
@@ -90,7 +93,7 @@ def test_the_figures_are_those_of_result_json(browser: Any, one_run: Path, one_p
 def test_a_table_is_sorted_by_its_buttons(browser: Any, sweep_page: Path) -> None:
     with opened(browser, sweep_page) as window:
         table = window.locator("#table-of-runs")
-        header = table.locator("th", has_text="val accuracy")
+        header = table.locator("th", has_text=re.compile(r"^\s*val accuracy"))
 
         def accuracies() -> list[float]:
             cells = table.locator(f"tbody td:nth-child({header.evaluate('cell => cell.cellIndex + 1')})")
@@ -110,6 +113,26 @@ def test_a_table_is_sorted_by_its_buttons(browser: Any, sweep_page: Path) -> Non
         for _ in range(2):
             time.locator("button").click()
             assert "failed" in table.locator("tbody tr").last.inner_text()
+
+
+def test_a_table_that_is_wider_than_a_phone_has_a_shadow_at_the_edge_that_hides_more(
+    browser: Any, sweep_page: Path
+) -> None:
+    with opened(browser, sweep_page, width=400) as window:
+        table = window.locator("#runs .scroll")
+
+        def brightness() -> tuple[int, int]:
+            """Of the background between lines of the table, at its left and at its right edge."""
+            picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
+            columns = [[picture.getpixel((x, y)) for y in range(150, 450)] for x in (3, picture.width - 4)]
+            left, right = (sorted(column)[len(column) // 2] for column in columns)
+            return left, right
+
+        left, right = brightness()
+        assert left > 250 > right + 20
+        table.evaluate("place => { place.scrollLeft = place.scrollWidth; }")
+        left, right = brightness()
+        assert right > 250 > left + 20
 
 
 def test_a_button_hides_its_run_in_all_charts(browser: Any, sweep_page: Path) -> None:
