@@ -121,7 +121,8 @@ def _headline(content: RunContent) -> list[Fact]:
             facts.append(_accuracy_fact(split, result))
     if not facts and summary.val_accuracy is not None:
         detail = _interval_so_far(content) or f"epoch {summary.best_epoch}"
-        facts.append(Fact("best val accuracy so far", percent(summary.val_accuracy), detail))
+        name = "val accuracy so far" if _best_by(content) else "best val accuracy so far"
+        facts.append(Fact(name, percent(summary.val_accuracy), detail))
     for split in SPLITS:
         loss = result.get(f"{split}_loss", summary.val_loss if split == "val" else None)
         if loss is not None:
@@ -131,7 +132,7 @@ def _headline(content: RunContent) -> list[Fact]:
         best_accuracy = summary.val_accuracy
     if best is not None and best_accuracy is not None:
         of = f" of {summary.num_epochs}" if summary.num_epochs else ""
-        facts.append(Fact("best epoch", f"{best}{of}", f"val accuracy {percent(best_accuracy)}"))
+        facts.append(Fact("best epoch", f"{best}{of}", f"{_best_by(content)}val accuracy {percent(best_accuracy)}"))
     elif summary.num_epochs:
         facts.append(Fact("epochs", f"{summary.epoch} of {summary.num_epochs}"))
     seconds, rate = result.get("train_seconds"), result.get("images_per_second", summary.images_per_second)
@@ -145,6 +146,12 @@ def _headline(content: RunContent) -> list[Fact]:
     if rate is not None:
         facts.append(Fact("images/s", f"{rate:,.0f}", varies=True))
     return facts
+
+
+def _best_by(content: RunContent) -> str:
+    """By what the best epoch is the best, as `by loss; `; "" by accuracy."""
+    by = str(content.summary.settings.get("evaluate.best_by", "accuracy"))
+    return "" if by == "accuracy" else f"by {by.replace('macro_f1', 'macro F1')}; "
 
 
 def _why(content: RunContent) -> str:

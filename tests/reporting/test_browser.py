@@ -194,6 +194,10 @@ def test_the_keyboard_reaches_the_content_first_and_scrolls_tables(browser: Any,
         window.keyboard.press("Enter")
         assert window.evaluate("document.activeElement.id") == "content"
         assert window.locator(".scroll:not([tabindex='0'])").count() == 0
+        header = window.locator("th", has_text="recall")
+        header.locator("button").click()
+        # A screen reader says the direction by aria-sort, and no arrow.
+        assert header.aria_snapshot() == '- columnheader "recall":\n  - button "recall"'
 
 
 def test_a_browser_reads_no_name_as_html(browser: Any, hostile_page: Path) -> None:

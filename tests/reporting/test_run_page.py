@@ -43,6 +43,17 @@ def test_a_run_that_stopped_says_why_and_shows_the_best_so_far(tmp_path: Path) -
     assert "95 % interval" in page.headline[0].detail
 
 
+def test_the_best_epoch_says_by_what_it_is_the_best(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", "evaluate.best_by=macro_f1", epochs=4, is_finished=False, end="SIGTERM")
+    metrics = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(metrics.replace('"val_loss"', '"val_macro_f1": 0.5, "val_loss"'))
+    first, *others = view_run(read_content(run)).headline
+    assert first.name == "val accuracy so far"  # another epoch may have a better one
+    assert (
+        next(fact.detail for fact in others if fact.name == "best epoch") == f"by macro F1; val accuracy {first.text}"
+    )
+
+
 def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", is_finished=False)
     for name in ("metrics.jsonl", "attempts.jsonl", "predictions-val.jsonl", "manifest.json"):
