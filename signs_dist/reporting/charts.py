@@ -7,6 +7,8 @@ Each chart leaves out the series that its parameter `hidden` lists.
 from __future__ import annotations
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +40,12 @@ _CONFIG = {
     "text": {"color": "var(--muted)", "fontSize": 12},
     "rule": {"color": "var(--muted)"},
 }
+LOGARITHMIC_FACTOR = 10
+"""The values of curves lie on a logarithmic axis if the highest is more than this many times their median."""
+LOGARITHMIC_NOTE = (
+    f"The vertical axis is logarithmic, because the highest value is more than {LOGARITHMIC_FACTOR} times the median."
+)
+"""The rule, for people."""
 HOVER = "hover"
 """The name of the layer that only an interactive chart has: the point that is pointed at."""
 _HOVER = {
@@ -97,6 +105,15 @@ class Mark:
     text: str
 
 
+def needs_logarithm(series: Sequence[Series]) -> bool:
+    """Whether few high values would press the others together, as the loss of a run that diverged.
+
+    Curves that touch or cross 0 have no logarithm, and keep their axis.
+    """
+    values = [value for each in series for _, value in each.points]
+    return bool(values) and min(values) > 0 and max(values) > LOGARITHMIC_FACTOR * statistics.median(values)
+
+
 def curves(
     series: Sequence[Series],
     *,
@@ -106,6 +123,7 @@ def curves(
     best: Mark | None = None,
     attempts: Sequence[Mark] = (),
     from_zero: bool = False,
+    is_logarithmic: bool = False,
 ) -> dict[str, Any]:
     """Lines over steps, each thinned, with the best epoch and the starts of later attempts marked.
 
@@ -117,7 +135,9 @@ def curves(
         best: the best epoch.
         attempts: the first steps of attempts after the first.
         from_zero: whether the vertical axis begins at 0.
+        is_logarithmic: whether the vertical axis is; all values are above 0 then.
     """
+    number_format = ".4~g" if is_logarithmic else number_format  # its numbers may be very small and very large
     values = [
         {"x": step, "y": value, "k": each.key, "n": each.label} for each in series for step, value in thin(each.points)
     ]
@@ -137,9 +157,8 @@ def curves(
         "field": "y",
         "type": "quantitative",
         "title": title,
-        "axis": {"format": number_format, "tickCount": 5},
-        # The markers of the lowest and the highest point are drawn whole.
-        "scale": {"zero": from_zero, **({} if from_zero else {"padding": 8, "nice": False})},
+        "axis": _value_axis(series, number_format, is_logarithmic=is_logarithmic),
+        "scale": _value_scale(series, from_zero=from_zero, is_logarithmic=is_logarithmic),
     }
     shown = [{"filter": "indexof(hidden, datum.k) < 0"}]
     has_few = max((len(each.points) for each in series), default=0) <= 40
@@ -163,6 +182,33 @@ def curves(
         {**_points(HOVER, {**encoding, "opacity": on_hover, "tooltip": told}, shown), "params": [_HOVER]},
     ]
     return _spec(description, {"layer": layers, "data": {"values": values}})
+
+
+def _value_axis(series: Sequence[Series], number_format: str, *, is_logarithmic: bool) -> dict[str, Any]:
+    if is_logarithmic:
+        values = [value for each in series for _, value in each.points]
+        return {"format": number_format, "values": logarithmic_ticks(min(values), max(values))}
+    return {"format": number_format, "tickCount": 5}
+
+
+def logarithmic_ticks(low: float, high: float, most: int = 9) -> list[float]:
+    """At most about `most` round numbers from `low` to `high`, which are above 0: 1, 2, 5, 10, … or powers of 10."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = range(first, last + 1)
+    fine = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
+    if len(fine) <= most:
+        return fine
+    return [10.0**power for power in powers[:: -(-len(powers) // most)]]
+
+
+def _value_scale(series: Sequence[Series], *, from_zero: bool, is_logarithmic: bool) -> dict[str, Any]:
+    """The vertical scale, with room for the whole markers of the lowest and the highest point."""
+    if is_logarithmic:
+        return {"type": "log", "nice": False, "padding": 8}
+    if from_zero:
+        highest = max((value for each in series for _, value in each.points), default=0.0)
+        return {"zero": True, "nice": False, "domainMin": 0, "domainMax": 1.05 * highest or 1}
+    return {"zero": False, "nice": False, "padding": 8}
 
 
 def _points(name: str, encoding: dict[str, Any], transform: list[dict[str, Any]]) -> dict[str, Any]:
@@ -276,11 +322,18 @@ def parallel_coordinates(
             "mark": {"type": "point", "filled": True, "size": 50, "color": "var(--ink)", "opacity": 0.8},
             "encoding": {"x": x, "y": {**y, "field": "y"}, "tooltip": told},
         },
-        {
-            "data": {"values": list(ticks)},
-            "mark": {"type": "text", "align": "left", "dx": 7, "dy": -7, "color": "var(--ink)"},
-            "encoding": {"x": x, "y": {**y, "field": "y"}, "text": {"field": "t"}},
-        },
+        *(
+            {
+                "data": {"values": list(ticks)},
+                "mark": {"type": "text", "align": "left", "dx": 7, "dy": -7, **ink},
+                "encoding": {"x": x, "y": {**y, "field": "y"}, "text": {"field": "t"}},
+            }
+            # First a rim in the colour of the page, so that the text is legible upon lines.
+            for ink in (
+                {"color": "var(--paper)", "stroke": "var(--paper)", "strokeWidth": 5, "aria": False},
+                {"color": "var(--ink)"},
+            )
+        ),
     ]
     numbers = [line["a"] for line in lines]
     least, most = min(numbers), max(numbers)

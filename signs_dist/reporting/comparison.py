@@ -29,12 +29,14 @@ class Run:
         name: for people; another one for each run.
         summary: the run in short.
         told: its state and the reason, as its sweep knows them; None outside of a sweep.
+        value: the number by which runs are compared: the best over its epochs; None before the first validation.
     """
 
     key: str
     name: str
     summary: RunSummary
     told: tuple[str, str] | None = None
+    value: float | None = None
 
     @property
     def state(self) -> str:
@@ -77,13 +79,13 @@ class Group:
 
     @property
     def finished(self) -> list[Run]:
-        """The finished runs with an accuracy."""
-        return [run for run in self.runs if run.state == "finished" and run.accuracy is not None]
+        """The finished runs with a value."""
+        return [run for run in self.runs if run.state == "finished" and run.value is not None]
 
     @property
     def score(self) -> tuple[float, float | None] | None:
-        """Mean and standard deviation of the val accuracies of the finished runs; None without one."""
-        values = [run.accuracy for run in self.finished if run.accuracy is not None]
+        """Mean and standard deviation of the values of the finished runs; None without one."""
+        values = [run.value for run in self.finished if run.value is not None]
         return mean_and_sd(values) if values else None
 
     @property
@@ -99,7 +101,7 @@ class PairedTest:
     Attributes:
         group: the group.
         seeds: the seeds that both have.
-        difference: the group's val accuracies minus the best group's, over these seeds.
+        difference: the group's values minus the best group's, over these seeds.
     """
 
     group: Group
@@ -122,8 +124,9 @@ class Importance:
     num_values: int
 
 
-def group_runs(runs: Sequence[Run]) -> list[Group]:
+def group_runs(runs: Sequence[Run], *, is_less_better: bool = False) -> list[Group]:
     """The groups, the best mean first; those without a finished run last, in their order."""
+    sign = 1 if is_less_better else -1
     differing = {
         key: values for key, values in differing_settings([run.summary.settings for run in runs]).items() if key != SEED
     }
@@ -132,15 +135,15 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         settings = {key: values[place] for key, values in differing.items()}
         mark = json.dumps(settings, sort_keys=True, default=str)
         groups.setdefault(mark, Group(settings, [])).runs.append(run)
-    return sorted(groups.values(), key=lambda group: -group.score[0] if group.score else 1.0)
+    return sorted(groups.values(), key=lambda group: (0, sign * group.score[0]) if group.score else (1, 0.0))
 
 
 def paired_tests(groups: Sequence[Group]) -> list[PairedTest]:
     """Each further group against the first, over the seeds that both have; groups with fewer than two are left out."""
     tests = []
     for group in groups[1:]:
-        best = {run.seed: run.accuracy for run in groups[0].finished}
-        own = {run.seed: run.accuracy for run in group.finished}
+        best = {run.seed: run.value for run in groups[0].finished}
+        own = {run.seed: run.value for run in group.finished}
         seeds = [seed for seed in best if seed in own]
         if len(seeds) >= 2:
             first, second = [best[seed] or 0.0 for seed in seeds], [own[seed] or 0.0 for seed in seeds]
@@ -149,7 +152,7 @@ def paired_tests(groups: Sequence[Group]) -> list[PairedTest]:
 
 
 def importance(groups: Sequence[Group]) -> list[Importance]:
-    """The settings by how much of the variance of the groups' mean accuracies each explains by itself, the most first.
+    """The settings by how much of the variance of the groups' means each explains by itself, the most first.
 
     The measure is epsilon squared of a one-way analysis of variance, the share of the variance that lies between the
     values of the setting, less what chance would give (Kelley, "An unbiased correlation ratio measure", PNAS 1935).

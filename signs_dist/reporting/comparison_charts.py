@@ -7,9 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from signs_dist.console.screen import percent
-from signs_dist.reporting.charts import NUM_STYLES, Series, curves, parallel_coordinates
+from signs_dist.reporting.charts import (
+    LOGARITHMIC_NOTE,
+    NUM_STYLES,
+    Series,
+    curves,
+    needs_logarithm,
+    parallel_coordinates,
+)
 from signs_dist.reporting.comparison import Group, Run, plain
 from signs_dist.reporting.drawing import draw
+from signs_dist.reporting.measure import Measure
 from signs_dist.reporting.run_charts import Figure
 from signs_dist.reporting.thinning import Point
 from signs_dist.results.result_values import is_number
@@ -21,7 +29,7 @@ assert MOST_CURVES <= NUM_STYLES
 MOST_AXES = 8
 """Of the parallel coordinates, beside the accuracy."""
 _NOTE = (
-    "Each line is a choice of settings, averaged over its seeds. A strong and thick line is accurate. An axis of "
+    "Each line is a choice of settings, averaged over its seeds: the stronger and thicker, the better. An axis of "
     "positive numbers that span a factor of 10 or more is logarithmic."
 )
 MOST_TICKS = 8
@@ -52,7 +60,14 @@ def run_curves(runs: Sequence[Run], epochs: Mapping[str, Sequence[EpochLine]]) -
             continue
         last = "; ".join(f"{line.label} ends at {words(line.points[-1][1])}" for line in series)
         description = f"{title} over steps of {len(series)} runs. {last}."
-        spec = curves(series, title=title.lower(), description=description, number_format=number)
+        is_logarithmic = needs_logarithm(series)
+        spec = curves(
+            series,
+            title=title.lower(),
+            description=description,
+            number_format=number,
+            is_logarithmic=is_logarithmic,
+        )
         rows = [_row(line, words) for line in series]
         figures.append(
             Figure(
@@ -61,6 +76,7 @@ def run_curves(runs: Sequence[Run], epochs: Mapping[str, Sequence[EpochLine]]) -
                 description=description,
                 drawing=draw(spec, name),
                 series=series,
+                note=LOGARITHMIC_NOTE if is_logarithmic else "",
                 header=("run", "last step", "at its end", "lowest", "highest"),
                 rows=rows,
             )
@@ -77,12 +93,13 @@ def _row(line: Series, words: Callable[[float], str]) -> list[str]:
     return [line.label, f"{step:,}", words(last), words(min(values)), words(max(values))]
 
 
-def settings_figure(groups: Sequence[Group], settings: Sequence[str]) -> Figure | None:
-    """Parallel coordinates: an axis for each setting and one for the accuracy, a line for each group of runs.
+def settings_figure(groups: Sequence[Group], settings: Sequence[str], measure: Measure) -> Figure | None:
+    """Parallel coordinates: an axis for each setting and one for the measure, a line for each group of runs.
 
     Args:
         groups: those without a finished run are left out.
         settings: the axes, the most important first; more than `MOST_AXES` are left out.
+        measure: what the groups are compared by.
     """
     scored = [group for group in groups if group.score is not None]
     axes = list(settings)[:MOST_AXES]
@@ -91,26 +108,32 @@ def settings_figure(groups: Sequence[Group], settings: Sequence[str]) -> Figure 
     places = {setting: _places([group.settings[setting] for group in scored]) for setting in axes}
     scores = [group.score[0] for group in scored if group.score is not None]
     low, high = min(scores), max(scores)
-    places["val accuracy"] = [(_height(score, low, high), percent(score)) for score in scores]
+    places[measure.label] = [(_height(score, low, high), measure.text(score)) for score in scores]
     lines = []
     for number, (group, score) in enumerate(zip(scored, scores, strict=True)):
         for axis, values in places.items():
             height, text = values[number]
-            lines.append({"k": str(number), "n": group.name, "axis": axis, "y": height, "v": text, "a": score})
+            strength = measure.goodness(score)
+            lines.append({"k": str(number), "n": group.name, "axis": axis, "y": height, "v": text, "a": strength})
     ticks = [
         {"axis": axis, "y": place, "t": text} for axis, values in places.items() for place, text in _spread(values)
     ]
     description = (
         f"Parallel coordinates of {len(scored)} choices of settings: one line each, through its value of "
-        f"{', '.join(axes)} and its val accuracy, from {percent(low)} to {percent(high)}. The best: {scored[0].name}."
+        f"{', '.join(axes)} and its {measure.label}, from {measure.text(low)} to {measure.text(high)}. "
+        f"The best: {scored[0].name}."
     )
-    left_out = f"The {MOST_AXES} most important of {len(settings)} settings." if len(settings) > MOST_AXES else ""
+    notes = [_NOTE]
+    if len(scored) < len(groups):
+        notes.append(f"{len(groups) - len(scored)} of {len(groups)} choices have no finished run, and no line.")
+    if len(settings) > MOST_AXES:
+        notes.append(f"The {MOST_AXES} most important of {len(settings)} settings.")
     return Figure(
         name="parallel",
-        title="Settings and accuracy",
+        title=f"Settings and {measure.label}",
         description=description,
         drawing=draw(parallel_coordinates(lines, ticks, list(places), description=description), "parallel"),
-        note=f"{_NOTE} {left_out}",
+        note=" ".join(notes),
     )
 
 

@@ -22,11 +22,12 @@ from signs_dist.reporting.comparison import (
     short_names,
 )
 from signs_dist.reporting.comparison_charts import MOST_CURVES, run_curves, settings_figure
+from signs_dist.reporting.measure import Measure
 from signs_dist.reporting.run_charts import Figure
-from signs_dist.reporting.sweep_view import SweepView, name_runs, view_sweep
+from signs_dist.reporting.sweep_view import NamedRun, SweepView, find_sweeps, name_runs, view_sweep
 from signs_dist.results.differences import differing_settings
 from signs_dist.results.summary import summarise_run
-from signs_dist.results.sweeps import SweepSummary
+from signs_dist.results.sweeps import SweepSummary, best_value
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import EpochLine, of_kind
 
@@ -65,6 +66,7 @@ class ComparisonPage:
 
     title: str
     sweep: SweepView | None
+    measure: Measure
     states: list[tuple[str, int]]
     is_synthetic: bool
     several_data: list[str]
@@ -92,18 +94,13 @@ def view_runs(paths: Sequence[Path], sweep: SweepSummary | None = None) -> Compa
     Raises:
         UserError: a path is no run folder.
     """
-    told = name_runs(sweep) if sweep is not None else {}
-    short = short_names([path.resolve().parts for path in paths])
-    names = [told[path].name if path in told else name for path, name in zip(paths, short, strict=True)]
+    measure = Measure(sweep.measure) if sweep is not None else Measure()
     folders = [RunFolder.open(path) for path in paths]
-    runs = [
-        Run(f"r{place}", name, summarise_run(path), told[path].state_and_why if path in told else None)
-        for place, (path, name) in enumerate(zip(paths, names, strict=True))
-    ]
+    runs = _read_runs(folders, [sweep] if sweep is not None else find_sweeps(paths), measure)
     differing = differing_settings([run.summary.settings for run in runs])
-    groups = group_runs(runs)
+    groups = group_runs(runs, is_less_better=measure.is_less_better)
     shares = importance(groups)
-    best = sorted(runs, key=lambda run: (run.accuracy is None, -(run.accuracy or 0.0)))[:MOST_CURVES]
+    best = sorted(runs, key=lambda run: -measure.goodness(run.value))[:MOST_CURVES]
     drawn = [run for run in runs if run in best]
     epochs = {
         run.key: of_kind(folder.read_metrics(), EpochLine)
@@ -112,7 +109,7 @@ def view_runs(paths: Sequence[Path], sweep: SweepSummary | None = None) -> Compa
     }
     figures = run_curves(drawn, epochs)
     with_line = {line.key for figure in figures for line in figure.series}
-    header, rows = _table(runs, differing)
+    header, rows = _table(runs, differing, measure, has_trials=sweep is not None)
     states = [run.state for run in runs]
     counted = [(state, states.count(state)) for state in dict.fromkeys(states)]
     trials = view_sweep(sweep) if sweep is not None else None
@@ -120,6 +117,7 @@ def view_runs(paths: Sequence[Path], sweep: SweepSummary | None = None) -> Compa
     return ComparisonPage(
         title=trials.title if trials else f"{len(runs):,} runs" if len(runs) != 1 else "1 run",
         sweep=trials,
+        measure=measure,
         states=trials.states if trials else counted,
         is_synthetic="synthetic" in data,
         several_data=data if len(data) > 1 else [],
@@ -129,19 +127,46 @@ def view_runs(paths: Sequence[Path], sweep: SweepSummary | None = None) -> Compa
         legend=[Series(run.key, run.name, [], style) for style, run in enumerate(drawn) if run.key in with_line],
         curves_note="" if len(drawn) == len(runs) else f"The curves of the {len(drawn)} best of {len(runs):,} runs.",
         figures=figures,
-        groups=[_group_row(group) for group in groups[:NUM_BEST]],
+        groups=[_group_row(group, measure) for group in groups[:NUM_BEST]],
         num_groups=len(groups),
         best_name=groups[0].name if groups else "",
-        tests=[_test_row(test) for test in paired_tests(groups)],
-        parallel=settings_figure(groups, [each.setting for each in shares]),
+        tests=[_test_row(test, measure) for test in paired_tests(groups)],
+        parallel=settings_figure(groups, [each.setting for each in shares], measure),
         importance=[_importance_row(each) for each in shares] if any(each.share is not None for each in shares) else [],
     )
 
 
-def _table(runs: Sequence[Run], differing: Mapping[str, Sequence[Any]]) -> tuple[list[Column], list[TableRow]]:
+def _read_runs(folders: Sequence[RunFolder], sweeps: Sequence[SweepSummary], measure: Measure) -> list[Run]:
+    """The runs. One of a sweep has the name, the state and the reason that the sweep knows."""
+    told: dict[Path, NamedRun] = {}
+    for sweep in sweeps:
+        told |= name_runs(sweep)
+    named = [told.get(folder.path.resolve()) for folder in folders]
+    names = short_names(
+        [
+            folder.path.resolve().parts if each is None else each.parts
+            for folder, each in zip(folders, named, strict=True)
+        ]
+    )
+    return [
+        Run(
+            f"r{place}",
+            name,
+            summarise_run(folder.path),
+            None if each is None else each.state_and_why,
+            best_value(folder, measure.name),
+        )
+        for place, (folder, name, each) in enumerate(zip(folders, names, named, strict=True))
+    ]
+
+
+def _table(
+    runs: Sequence[Run], differing: Mapping[str, Sequence[Any]], measure: Measure, *, has_trials: bool
+) -> tuple[list[Column], list[TableRow]]:
     """The columns that have a value in some run, and a row for each run."""
     columns = [
         Column("state", False),
+        Column(measure.label, True, "ascending" if measure.is_less_better else "descending"),
         Column("val accuracy", True, "descending"),
         Column("val loss", True),
         Column("test accuracy", True, "descending"),
@@ -154,7 +179,13 @@ def _table(runs: Sequence[Run], differing: Mapping[str, Sequence[Any]]) -> tuple
         Column("attempts", True, "descending"),
     ]
     rows = [
-        [*_result_cells(run), *(_setting(values[place]) for values in differing.values()), *_work_cells(run)]
+        [
+            _state_cell(run, has_trials=has_trials),
+            number_cell("" if run.value is None else measure.text(run.value), run.value),
+            *_result_cells(run),
+            *(_setting(values[place]) for values in differing.values()),
+            *_work_cells(run),
+        ]
         for place, run in enumerate(runs)
     ]
     used = [place for place in range(len(columns)) if any(row[place].text for row in rows)]
@@ -164,16 +195,19 @@ def _table(runs: Sequence[Run], differing: Mapping[str, Sequence[Any]]) -> tuple
     ]
 
 
+def _state_cell(run: Run, *, has_trials: bool) -> Cell:
+    # Beside a table of trials, the reasons stand in it.
+    state = run.state + (f": {run.why}" if run.why and not (has_trials and run.told is not None) else "")
+    return Cell(state, state, is_number=False)
+
+
 def _result_cells(run: Run) -> list[Cell]:
     summary = run.summary
     interval = summary.result.get("val_accuracy_interval")
     accuracy = "" if run.accuracy is None else percent(run.accuracy)
     if interval and accuracy:
         accuracy += f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
-    # The reasons of a sweep's runs stand in the table of its trials.
-    state = run.state + (f": {run.why}" if run.why and run.told is None else "")
     return [
-        Cell(state, state, is_number=False),
         number_cell(accuracy, run.accuracy),
         number_cell("" if run.loss is None else f"{run.loss:.4f}", run.loss),
         number_cell("" if summary.test_accuracy is None else percent(summary.test_accuracy), summary.test_accuracy),
@@ -200,33 +234,29 @@ def _setting(value: Any) -> Cell:
     return Cell("" if value is None else plain(value), "" if value is None else plain(value), is_number=False)
 
 
-def _group_row(group: Group) -> GroupRow:
+def _group_row(group: Group, measure: Measure) -> GroupRow:
     mean, sd = group.score or (None, None)
     others = [f"{run.name} {run.state}" for run in group.runs if run not in group.finished]
     return GroupRow(
         name=group.name,
         num_finished=len(group.finished),
         num_runs=len(group.runs),
-        mean="" if mean is None else percent(mean),
-        sd="" if sd is None else f"± {100 * sd:.1f}",
+        mean="" if mean is None else measure.text(mean),
+        sd="" if sd is None else measure.spread_text(sd),
         seeds=", ".join(map(plain, sorted((run.seed for run in group.runs), key=str))),
         unfinished=", ".join(others),
     )
 
 
-def _test_row(test: PairedTest) -> TestRow:
-    found = test.difference
+def _test_row(test: PairedTest, measure: Measure) -> TestRow:
+    found, told = test.difference, measure.difference_text
     return TestRow(
         name=test.group.name,
         seeds=", ".join(map(plain, sorted(test.seeds, key=str))),
-        difference=_points(found.mean),
-        interval="" if found.low is None or found.high is None else f"{_points(found.low)} to {_points(found.high)}",
+        difference=told(found.mean),
+        interval="" if found.low is None or found.high is None else f"{told(found.low)} to {told(found.high)}",
         p_value="" if found.p_value is None else "below 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}",
     )
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
 
 
 def _importance_row(each: Importance) -> tuple[str, str, float, int]:

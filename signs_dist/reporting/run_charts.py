@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from signs_dist.console.screen import percent
-from signs_dist.reporting.charts import Mark, Series, curves, reliability
+from signs_dist.reporting.charts import LOGARITHMIC_NOTE, Mark, Series, curves, needs_logarithm, reliability
 from signs_dist.reporting.content import RunContent
 from signs_dist.reporting.drawing import Drawing, draw
 from signs_dist.reporting.scores import ConfidenceBin
@@ -76,6 +76,7 @@ def run_figures(content: RunContent) -> list[Figure]:
     ) -> Figure:
         lines = [line for line in lines if line.points]
         description = f"{title} over steps. {' '.join(_in_words(line, words) for line in lines)}"
+        is_logarithmic = not zero and needs_logarithm(lines)
         spec = curves(
             lines,
             title=title.lower(),
@@ -84,6 +85,7 @@ def run_figures(content: RunContent) -> list[Figure]:
             best=best if len(lines) > 1 else None,
             attempts=attempts,
             from_zero=zero,
+            is_logarithmic=is_logarithmic,
         )
         header, rows = _table(lines, words)
         return Figure(
@@ -92,6 +94,7 @@ def run_figures(content: RunContent) -> list[Figure]:
             description=description,
             drawing=draw(spec, name),
             series=lines if len(lines) > 1 else (),
+            note=LOGARITHMIC_NOTE if is_logarithmic else "",
             header=header,
             rows=rows,
             varies=varies,

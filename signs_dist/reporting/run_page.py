@@ -95,7 +95,7 @@ def view_run(content: RunContent) -> RunPage:
     return RunPage(
         title=content.name,
         state=summary.state,
-        why=summary.why,
+        why=_why(content),
         is_synthetic=_data_name(content) == "synthetic",
         is_exact=summary.is_exact,
         headline=_headline(content),
@@ -121,7 +121,8 @@ def _headline(content: RunContent) -> list[Fact]:
             facts.append(_accuracy_fact(split, result))
     if not facts and summary.val_accuracy is not None:
         detail = _interval_so_far(content) or f"epoch {summary.best_epoch}"
-        facts.append(Fact("best val accuracy so far", percent(summary.val_accuracy), detail))
+        name = "val accuracy so far" if _best_by(content) else "best val accuracy so far"
+        facts.append(Fact(name, percent(summary.val_accuracy), detail))
     for split in SPLITS:
         loss = result.get(f"{split}_loss", summary.val_loss if split == "val" else None)
         if loss is not None:
@@ -131,15 +132,43 @@ def _headline(content: RunContent) -> list[Fact]:
         best_accuracy = summary.val_accuracy
     if best is not None and best_accuracy is not None:
         of = f" of {summary.num_epochs}" if summary.num_epochs else ""
-        facts.append(Fact("best epoch", f"{best}{of}", f"val accuracy {percent(best_accuracy)}"))
+        facts.append(Fact("best epoch", f"{best}{of}", f"{_best_by(content)}val accuracy {percent(best_accuracy)}"))
     elif summary.num_epochs:
         facts.append(Fact("epochs", f"{summary.epoch} of {summary.num_epochs}"))
     seconds, rate = result.get("train_seconds"), result.get("images_per_second", summary.images_per_second)
     if seconds is not None:
         facts.append(Fact("training time", duration(seconds), varies=True))
+    elif so_far := _seconds_so_far(content):
+        left = summary.seconds_left
+        facts.append(
+            Fact("time so far", duration(so_far), "" if left is None else f"about {duration(left)} left", varies=True)
+        )
     if rate is not None:
         facts.append(Fact("images/s", f"{rate:,.0f}", varies=True))
     return facts
+
+
+def _best_by(content: RunContent) -> str:
+    """By what the best epoch is the best, as `by loss; `; "" by accuracy."""
+    by = str(content.summary.settings.get("evaluate.best_by", "accuracy"))
+    return "" if by == "accuracy" else f"by {by.replace('macro_f1', 'macro F1')}; "
+
+
+def _why(content: RunContent) -> str:
+    """Why the run is not finished: in full where the summary cuts a long reason."""
+    why, ends = content.summary.why, of_kind(content.attempts, EndLine)
+    whole = ends[-1].reason.partition("\n")[0] if ends else ""
+    return whole if why.endswith("…") and whole.startswith(why[:-1]) else why
+
+
+def _seconds_so_far(content: RunContent) -> float:
+    """Seconds of the attempts that have an end, and of the one that is under way; 0 where no time is known."""
+    starts = of_kind(content.attempts, StartLine)
+    stops = {line.attempt: _seconds(line.time) for line in of_kind(content.attempts, EndLine)}
+    if starts and content.summary.state == "running":
+        stops.setdefault(starts[-1].attempt, content.read_at)
+    spans = [stops[line.attempt] - _seconds(line.time) for line in starts if line.attempt in stops]
+    return sum(span for span in spans if span > 0)
 
 
 def _accuracy_fact(split: str, result: dict[str, Any]) -> Fact:
@@ -192,7 +221,7 @@ def _facts(content: RunContent) -> list[Fact]:
         Fact("processes", str(result.get("world_size", starts[-1].world_size if starts else "")), varies=True),
         Fact("device", str(result.get("device", "")), varies=True),
         Fact("host", summary.where, varies=True),
-        Fact("started", summary.started, varies=True),
+        Fact("started", f"{_clock(summary.started)} UTC" if summary.started else "", varies=True),
         Fact("attempts", str(summary.num_attempts), varies=True),
         Fact("folder", str(summary.path.absolute()), varies=True),
     ]
@@ -235,7 +264,7 @@ def attempt_rows(content: RunContent) -> list[AttemptRow]:
     rows = []
     for line in content.attempts:
         if isinstance(line, RequeueLine):
-            rows.append(AttemptRow("", 0, 0, line.time, "", f"job {line.job}", "", f"requeued: {line.why}", ""))
+            rows.append(AttemptRow("", 0, 0, _clock(line.time), "", f"job {line.job}", "", f"requeued: {line.why}", ""))
         if not isinstance(line, StartLine):
             continue
         end, start = ends.get(line.attempt), _seconds(line.time)
@@ -249,7 +278,7 @@ def attempt_rows(content: RunContent) -> list[AttemptRow]:
                 number=str(line.attempt),
                 begin=round(100 * (start - first) / whole, 2),
                 length=max(0.5, round(100 * (stop - start) / whole, 2)),
-                started=line.time,
+                started=_clock(line.time),
                 took=duration(stop - start) if end else so_far,
                 where=f"{line.host}, {line.world_size} process{'' if line.world_size == 1 else 'es'}",
                 steps=f"{line.first_step:,} to {end.last_step:,}" if end else f"from {line.first_step:,}",
@@ -266,6 +295,14 @@ def _progress_in_words(content: RunContent) -> str:
         return f"{summary.epoch:,} epochs, {summary.step:,} steps"
     of = f" of {summary.num_epochs:,}" if summary.num_epochs else ""
     return f"epoch {summary.epoch:,}{of}, step {summary.step:,}" if summary.step else ""
+
+
+def _clock(time: str) -> str:
+    """A time as in attempts.jsonl, for people: `2026-01-31 12:00:00`; a damaged one as it is."""
+    try:
+        return datetime.datetime.fromisoformat(time).astimezone(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError):
+        return time
 
 
 def _seconds(time: str) -> float:

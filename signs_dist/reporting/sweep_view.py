@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from signs_dist.reporting.cells import Cell, Column, TableRow, number_cell
-from signs_dist.results.sweeps import SweepRun, SweepSummary, SweepTrial
+from signs_dist.results.sweeps import TRIALS, SweepRun, SweepSummary, SweepTrial, is_sweep, summarise_sweep
 from signs_dist.searching.wording import count_states, describe_search, table_of_trials
 
 
@@ -33,10 +34,17 @@ class SweepView:
 
 @dataclasses.dataclass(frozen=True)
 class NamedRun:
-    """A run as its sweep knows it: its name, and its state with the reason."""
+    """A run as its sweep knows it.
 
-    name: str
+    Attributes:
+        parts: the parts of the sweep's path, and the name of the run: its trial and its seed.
+        state_and_why: its state, and the reason.
+        value: its best value of the sweep's measure over its epochs; None without one.
+    """
+
+    parts: tuple[str, ...]
     state_and_why: tuple[str, str]
+    value: float | None
 
 
 def view_sweep(sweep: SweepSummary) -> SweepView:
@@ -78,10 +86,18 @@ def run_folders(sweep: SweepSummary) -> list[Path]:
     return [path for path in dict.fromkeys(paths) if (path / "config.yaml").exists()]
 
 
+def find_sweeps(paths: Sequence[Path]) -> list[SweepSummary]:
+    """The sweeps to which some of the run folders belong."""
+    folders = [path.resolve().parent for path in paths]
+    found = dict.fromkeys(folder.parent for folder in folders if folder.name == TRIALS)
+    return [summarise_sweep(folder) for folder in found if is_sweep(folder)]
+
+
 def name_runs(sweep: SweepSummary) -> dict[Path, NamedRun]:
-    """Run folder → what the sweep calls the run, and what it knows of its end."""
+    """Run folder, resolved → what the sweep calls the run, and what it knows of its end."""
+    parts = sweep.path.resolve().parts
     return {
-        run.summary.path: NamedRun(_name(trial, run), _state_and_why(trial, run))
+        run.summary.path.resolve(): NamedRun((*parts, _name(trial, run)), _state_and_why(trial, run), run.value)
         for trial in sweep.trials
         for run in trial.runs
     }

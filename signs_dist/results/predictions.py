@@ -64,12 +64,13 @@ class Prediction:
     @property
     def predicted(self) -> int:
         """The most probable class; of equally probable ones the first."""
-        return min(self.probabilities, key=lambda label: (-self.probabilities[label], label))
+        highest = self.confidence
+        return min(label for label, probability in self.probabilities.items() if probability == highest)
 
     @property
     def confidence(self) -> float:
         """The probability of the predicted class."""
-        return self.probabilities[self.predicted]
+        return max(self.probabilities.values())
 
     @property
     def is_right(self) -> bool:

@@ -6,12 +6,15 @@ It opens what signs_dist.reporting.page and its templates make.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from signs_dist.reporting.writing import write_report
 from tests.reporting.browser import SCREENSHOTS, chromium
@@ -90,7 +93,7 @@ def test_the_figures_are_those_of_result_json(browser: Any, one_run: Path, one_p
 def test_a_table_is_sorted_by_its_buttons(browser: Any, sweep_page: Path) -> None:
     with opened(browser, sweep_page) as window:
         table = window.locator("#table-of-runs")
-        header = table.locator("th", has_text="val accuracy")
+        header = table.locator("th", has_text=re.compile(r"^\s*val accuracy"))
 
         def accuracies() -> list[float]:
             cells = table.locator(f"tbody td:nth-child({header.evaluate('cell => cell.cellIndex + 1')})")
@@ -110,6 +113,26 @@ def test_a_table_is_sorted_by_its_buttons(browser: Any, sweep_page: Path) -> Non
         for _ in range(2):
             time.locator("button").click()
             assert "failed" in table.locator("tbody tr").last.inner_text()
+
+
+def test_a_table_that_is_wider_than_a_phone_has_a_shadow_at_the_edge_that_hides_more(
+    browser: Any, sweep_page: Path
+) -> None:
+    with opened(browser, sweep_page, width=400) as window:
+        table = window.locator("#runs .scroll")
+
+        def brightness() -> int:
+            """Of the background between the lines of the table, at its right edge."""
+            picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
+            column = sorted(picture.getpixel((picture.width - 4, y)) for y in range(150, 450))
+            return column[len(column) // 2]
+
+        assert brightness() < 230
+        name = table.locator("tbody th").first
+        place = name.bounding_box()
+        table.evaluate("place => { place.scrollLeft = place.scrollWidth; }")
+        assert brightness() > 250
+        assert name.bounding_box() == place  # the names stay in sight
 
 
 def test_a_button_hides_its_run_in_all_charts(browser: Any, sweep_page: Path) -> None:
@@ -171,6 +194,10 @@ def test_the_keyboard_reaches_the_content_first_and_scrolls_tables(browser: Any,
         window.keyboard.press("Enter")
         assert window.evaluate("document.activeElement.id") == "content"
         assert window.locator(".scroll:not([tabindex='0'])").count() == 0
+        header = window.locator("th", has_text="recall")
+        header.locator("button").click()
+        # A screen reader says the direction by aria-sort, and no arrow.
+        assert header.aria_snapshot() == '- columnheader "recall":\n  - button "recall"'
 
 
 def test_a_browser_reads_no_name_as_html(browser: Any, hostile_page: Path) -> None:
@@ -186,6 +213,15 @@ def test_a_page_prints_in_dark_on_white(browser: Any, one_page: Path) -> None:
         window.emulate_media(media="print")
         assert window.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert not window.locator("nav").is_visible()
+        assert not window.locator("summary").first.is_visible()  # nothing opens on paper
+
+
+def test_no_column_is_beyond_the_edge_of_the_paper(browser: Any, sweep_page: Path) -> None:
+    with opened(browser, sweep_page, width=1043) as window:  # A4 across, less the margins of a browser
+        tables = "[...document.querySelectorAll('.scroll > table')].map(table => table.offsetWidth)"
+        assert max(window.evaluate(tables)) > 1043
+        window.emulate_media(media="print")
+        assert max(window.evaluate(tables)) <= 1043
 
 
 @pytest.mark.slow

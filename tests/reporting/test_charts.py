@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from signs_dist.reporting.charts import NUM_STYLES, Mark, Series, curves, parallel_coordinates, reliability
+import pytest
+
+from signs_dist.reporting.charts import (
+    NUM_STYLES,
+    Mark,
+    Series,
+    curves,
+    logarithmic_ticks,
+    needs_logarithm,
+    parallel_coordinates,
+    reliability,
+)
 from signs_dist.reporting.scores import ConfidenceBin
 
 
@@ -47,6 +58,40 @@ def test_an_attempt_before_the_first_line_does_not_move_the_axis() -> None:
     without = curves_of(Series("a", "a", points))
     with_one["layer"][0]["data"]["values"] = []
     assert with_one == without
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([2.3, 1.2, 0.8, 0.6], False),
+        ([25.0, 3.4, 1.1, 0.9, 0.5], True),  # as the val loss of a first epoch
+        ([1e12, 2.0, 1.9], True),
+        ([25.0, 0.5, 0.1, 0.0], False),  # 0 has no logarithm
+        ([], False),
+    ],
+)
+def test_curves_that_a_few_high_values_would_flatten_have_a_logarithmic_axis(
+    values: list[float], expected: bool
+) -> None:
+    series = [Series("val", "val", list(enumerate(values))), Series("train", "train", [])]
+    assert needs_logarithm(series) is expected
+
+
+def test_a_logarithmic_axis_has_few_round_numbers() -> None:
+    spec = curves_of(Series("a", "a", [(1, 30.0), (2, 0.4)]), is_logarithmic=True)
+    y = next(layer for layer in spec["layer"] if layer["mark"]["type"] == "line")["encoding"]["y"]
+    assert (y["scale"]["type"], y["axis"]["values"]) == ("log", [0.5, 1.0, 2.0, 5.0, 10.0, 20.0])
+    assert logarithmic_ticks(0.3, 14_032.6) == [0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0]
+    assert len(logarithmic_ticks(1e-30, 1e30)) <= 9
+    assert logarithmic_ticks(3.0, 3.0) == []
+
+
+def test_an_axis_from_zero_has_room_above_the_highest_point() -> None:
+    for highest, top in ((0.1, 0.105), (0.0, 1)):
+        spec = curves_of(Series("a", "a", [(1, highest), (2, 0.0)]), from_zero=True)
+        y = next(layer for layer in spec["layer"] if layer["mark"]["type"] == "line")["encoding"]["y"]
+        assert y["scale"]["domainMin"] == 0
+        assert y["scale"]["domainMax"] == pytest.approx(top)
 
 
 def test_names_of_users_occur_as_data_only() -> None:

@@ -16,7 +16,7 @@ def run(accuracy: float | None, *, finished: bool = True, **settings: Any) -> Ru
     summary = RunSummary(
         path=Path(), state="finished" if finished else "failed", val_accuracy=accuracy, settings=settings, result=result
     )
-    return Run("r0", "run", summary)
+    return Run("r0", "run", summary, value=accuracy)
 
 
 def test_runs_that_differ_in_their_seeds_only_are_one_group() -> None:
@@ -30,6 +30,11 @@ def test_runs_that_differ_in_their_seeds_only_are_one_group() -> None:
 def test_runs_that_are_not_finished_do_not_count_and_come_last() -> None:
     groups = group_runs([run(0.99, finished=False, lr=0.1, seed=0), run(0.5, lr=0.2, seed=0)])
     assert [(group.name, group.score) for group in groups] == [("lr=0.2", (0.5, None)), ("lr=0.1", None)]
+
+
+def test_of_losses_the_lowest_is_the_best_and_failed_runs_come_last() -> None:
+    runs = [run(None, finished=False, lr=0.3, seed=0), run(0.9, lr=0.1, seed=0), run(0.2, lr=0.2, seed=0)]
+    assert [group.name for group in group_runs(runs, is_less_better=True)] == ["lr=0.2", "lr=0.1", "lr=0.3"]
 
 
 def test_runs_without_a_difference_are_one_group() -> None:

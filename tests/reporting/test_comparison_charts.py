@@ -7,6 +7,7 @@ from typing import Any
 
 from signs_dist.reporting.comparison import Group, Run, group_runs
 from signs_dist.reporting.comparison_charts import run_curves, settings_figure
+from signs_dist.reporting.measure import Measure
 from signs_dist.results.summary import RunSummary
 from signs_dist.run_folder.records import EpochLine
 from tests.reporting.test_comparison import run
@@ -31,7 +32,7 @@ def groups_of(*settings: dict[str, Any]) -> list[Group]:
 
 
 def test_an_axis_over_a_wide_range_is_logarithmic() -> None:
-    figure = settings_figure(groups_of({"lr": 0.01}, {"lr": 0.1}, {"lr": 1.0}), ["lr"])
+    figure = settings_figure(groups_of({"lr": 0.01}, {"lr": 0.1}, {"lr": 1.0}), ["lr"], Measure())
     assert figure is not None
     points = next(data["values"] for data in figure.vega["data"] if "values" in data and "v" in data["values"][0])
     heights = {point["v"]: round(point["y"], 6) for point in points if point["axis"] == "lr"}
@@ -40,6 +41,21 @@ def test_an_axis_over_a_wide_range_is_logarithmic() -> None:
 
 
 def test_words_have_places_of_their_own_and_too_few_choices_no_chart() -> None:
-    figure = settings_figure(groups_of({"name": "adam"}, {"name": "sgd"}, {"name": None}), ["name"])
+    figure = settings_figure(groups_of({"name": "adam"}, {"name": "sgd"}, {"name": None}), ["name"], Measure())
     assert figure is not None
-    assert settings_figure(groups_of({"lr": 1.0}, {"lr": 2.0}), ["lr"]) is None
+    assert settings_figure(groups_of({"lr": 1.0}, {"lr": 2.0}), ["lr"], Measure()) is None
+
+
+def test_of_losses_the_lowest_is_drawn_strongest_and_choices_without_a_line_are_counted() -> None:
+    runs = [run(0.5 + number, lr=number, seed=0) for number in range(3)]
+    groups = group_runs([*runs, run(None, finished=False, lr=9, seed=0)], is_less_better=True)
+    figure = settings_figure(groups, ["lr"], Measure("val_loss"))
+    assert figure is not None
+    assert figure.title == "Settings and best val loss"
+    points = next(data["values"] for data in figure.vega["data"] if "values" in data and "v" in data["values"][0])
+    assert {point["v"]: point["step"] for point in points if point["axis"] == "best val loss"} == {
+        "0.5000": 3,
+        "1.5000": 2,
+        "2.5000": 0,
+    }
+    assert figure.note.endswith("1 of 4 choices have no finished run, and no line.")

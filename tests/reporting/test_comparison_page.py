@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from signs_dist.reporting.comparison_page import ComparisonPage, view_runs
+from signs_dist.results.sweeps import read_curve
+from signs_dist.run_folder.folder import RunFolder
 from tests.reporting.run_folders import write_run
 
 
@@ -17,7 +19,7 @@ def page(sweep: Path) -> ComparisonPage:
 
 def test_the_table_has_every_run_and_the_settings_that_differ(page: ComparisonPage) -> None:
     names = [column.name for column in page.header]
-    assert names[:2] == ["state", "val accuracy"]
+    assert names[:3] == ["state", "best val accuracy", "val accuracy"]
     assert [name for name in names if "." in name or name == "seed"] == ["seed", "optim.lr", "optim.weight_decay"]
     assert "test accuracy" not in names  # no run has one
     assert len(page.runs) == 12
@@ -32,6 +34,14 @@ def test_choices_are_averaged_over_seeds_the_best_first(page: ComparisonPage) ->
     assert page.groups[0].sd.startswith("± ")
     assert [row.unfinished for row in page.groups if row.unfinished] == ["0009 failed"]
     assert {test.seeds for test in page.tests} == {"0, 1"}
+
+
+def test_choices_are_compared_by_the_best_epoch_which_has_its_column(page: ComparisonPage, sweep: Path) -> None:
+    by_seed = [
+        max(read_curve(RunFolder(sweep / "trials" / name), "val_accuracy").values()) for name in ("0004", "0005")
+    ]
+    assert page.groups[0].mean == f"{100 * sum(by_seed) / 2:.1f} %"
+    assert [page.runs[place].cells[1].value for place in (4, 5)] == by_seed
 
 
 def test_the_learning_rate_matters_most(page: ComparisonPage) -> None:

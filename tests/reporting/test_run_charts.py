@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,17 @@ def test_a_short_run_shows_points_within_epochs_and_a_run_without_lines_no_chart
     assert [row[0] for row in short["loss"].rows] == ["10", "20", "30", "40"]
     (tmp_path / "a" / "metrics.jsonl").unlink()
     assert run_figures(read_content(tmp_path / "a")) == []
+
+
+def test_a_loss_that_diverged_has_a_logarithmic_axis_and_says_so(tmp_path: Path, figures: dict[str, Figure]) -> None:
+    run = write_run(tmp_path / "a", epochs=6)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    next(line for line in lines if line.get("val_loss"))["val_loss"] = 1e9
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    loss, accuracy, *_ = run_figures(read_content(run))
+    assert "The vertical axis is logarithmic, because the highest value is more than 10 times" in loss.note
+    assert next(scale["type"] for scale in loss.vega["scales"] if scale["name"] == "y") == "log"
+    assert accuracy.note == figures["loss"].note == ""
 
 
 def test_later_attempts_are_marked(tmp_path: Path) -> None:

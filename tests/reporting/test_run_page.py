@@ -43,6 +43,17 @@ def test_a_run_that_stopped_says_why_and_shows_the_best_so_far(tmp_path: Path) -
     assert "95 % interval" in page.headline[0].detail
 
 
+def test_the_best_epoch_says_by_what_it_is_the_best(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", "evaluate.best_by=macro_f1", epochs=4, is_finished=False, end="SIGTERM")
+    metrics = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(metrics.replace('"val_loss"', '"val_macro_f1": 0.5, "val_loss"'))
+    first, *others = view_run(read_content(run)).headline
+    assert first.name == "val accuracy so far"  # another epoch may have a better one
+    assert (
+        next(fact.detail for fact in others if fact.name == "best epoch") == f"by macro F1; val accuracy {first.text}"
+    )
+
+
 def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", is_finished=False)
     for name in ("metrics.jsonl", "attempts.jsonl", "predictions-val.jsonl", "manifest.json"):
@@ -98,5 +109,24 @@ def test_an_attempt_that_is_under_way_reaches_to_now(one_run: Path) -> None:
     first, row = attempt_rows(content)
     assert (first.begin, first.length, first.took, first.ended) == (0.0, 50.0, "", "no end is recorded: killed")
     assert (row.begin, row.length, row.took, row.ended) == (50.0, 50.0, "2 min 00 s so far", "under way")
-    facts = {fact.name: fact.text for fact in view_run(content).facts}
+    page = view_run(dataclasses.replace(content, summary=dataclasses.replace(summary, seconds_left=90.0)))
+    facts = {fact.name: fact.text for fact in page.facts}
     assert facts["epochs, steps"] == "epoch 3 of 30, step 40"
+    # Of the attempt that was killed no end is known.
+    time = next(fact for fact in page.headline if fact.name == "time so far")
+    assert (time.text, time.detail, time.varies) == ("2 min 00 s", "about 1 min 30 s left", True)
+
+
+def test_a_stopped_run_tells_the_time_of_its_attempts_and_one_without_an_end_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", epochs=2, is_finished=False, end="SIGTERM")
+    page = view_run(read_content(run))
+    assert [fact.text for fact in page.headline if fact.name == "time so far"] == ["40 min 00 s"]
+    assert next(fact.text for fact in page.facts if fact.name == "started") == "2026-01-31 12:00:00 UTC"
+    (run / "attempts.jsonl").write_text((run / "attempts.jsonl").read_text().splitlines(keepends=True)[0])
+    assert not [fact for fact in view_run(read_content(run)).headline if fact.name == "time so far"]
+
+
+def test_a_long_reason_is_shown_in_full(tmp_path: Path) -> None:
+    reason = "TrainingFailedError: " + "the loss is not a finite number, " * 10 + "lower optim.lr"
+    page = view_run(read_content(write_run(tmp_path / "a", epochs=2, is_finished=False, end=f"{reason}\nmore")))
+    assert page.why == reason

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from signs_dist.reporting.content import read_content
 from signs_dist.reporting.split_view import view_split
+from signs_dist.reporting.writing import write_report
 from tests.reporting.run_folders import write_run
 
 
@@ -47,6 +48,17 @@ def test_no_picture_from_outside_of_the_data_set_comes_into_the_page(tmp_path: P
     view = view_split(read_content(run), "val")
     assert view is not None
     assert {tile.picture for tile in (*view.mistakes, *view.uncertain)} == {None}
+
+
+def test_a_class_without_an_image_has_no_recall_and_takes_no_part_in_the_mean(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", epochs=2, num_images=4, accuracy=1.0)  # of 6 classes
+    view = view_split(read_content(run), "val")
+    assert view is not None
+    absent = view.scores[5]
+    assert (absent.support, absent.precision, absent.recall, absent.f1) == (0, None, None, None)
+    assert view.macro_f1 == "100.0 %"
+    write_report([run], tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count('data-value="">–</td>') == 2 * 3  # of two classes, three numbers
 
 
 def test_classes_without_a_name_have_their_number(tmp_path: Path) -> None:

@@ -84,6 +84,31 @@ def test_runs_have_the_names_and_the_states_of_their_trials(sweep: SweepSummary)
     ]
 
 
+def test_the_best_choice_is_the_best_trial_by_the_same_numbers(sweep: SweepSummary) -> None:
+    for name in ("val_accuracy", "val_loss"):
+        by_name = summarise_sweep(sweep.path, name)
+        page = view_runs(run_folders(by_name), by_name)
+        best, first = by_name.best, page.groups[0]
+        assert best is not None
+        assert best.mean is not None
+        assert first.name == f"optim.lr={best.chosen['optim.lr']:g}"
+        assert first.mean == page.measure.text(best.mean)
+        assert page.header[1].name == page.measure.label == f"best {name.replace('_', ' ')}"
+
+
+def test_runs_of_a_sweep_have_their_names_and_states_in_other_pages_too(
+    sweep: SweepSummary, one_run: Path, tmp_path: Path
+) -> None:
+    names = {row.name: row for row in view_runs([one_run, *run_folders(sweep)]).runs}
+    pruned = next(row for name, row in names.items() if name.endswith("lr/trial 2, seed 1"))
+    assert (pruned.state, pruned.cells[0].text) == ("pruned", f"pruned: {LATE}")
+    assert len(names) == 7
+    link = tmp_path / "link"
+    link.symlink_to(sweep.path)
+    (only, _) = view_runs([link / "trials" / "0a", link / "trials" / "0b"]).runs
+    assert only.name == "trial 0, seed 0"
+
+
 def test_a_reason_is_shown_and_escaped(folder: Path, tmp_path: Path) -> None:
     assert write_sweep_report(folder, tmp_path / "page.html") == 4
     page = (tmp_path / "page.html").read_text()
