@@ -74,7 +74,7 @@ def require_found(found: Sequence[str | None], paths: Sequence[str], setting: st
     if without:
         count = "any of the" if len(without) == len(paths) else f"{len(without):,} of"
         raise UserError(
-            f"data.{setting}={pattern!r} finds nothing in {count} {len(paths):,} paths below {where}, such as "
+            f"data.{setting}='{pattern}' finds nothing in {count} {len(paths):,} paths below {where}, such as "
             f"{listed(without, 3)}. Change the expression, which is searched anywhere in the path, or remove it."
         )
 
