@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from signs_dist.config.settings import DataConfig
 from signs_dist.data.listing import list_images
 from signs_dist.data.names import check_class_names, class_notes, is_printable, listed, printable, same_class
 from signs_dist.data.names import split_of_folder as split_of_word
@@ -15,6 +15,9 @@ from signs_dist.data.sources.collection import Collection, Photo, group_of, requ
 from signs_dist.data.sources.table import read_photos
 from signs_dist.data.sources.table_file import TABLE_SUFFIXES
 from signs_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from signs_dist.config.settings import DataConfig
 
 METADATA = "metadata"
 """The table beside images in Hugging Face's layout: metadata.csv, metadata.jsonl, metadata.parquet."""
