@@ -43,6 +43,15 @@ def test_layouts(files: tuple[str, ...], expected: list[tuple[str, str, str | No
     assert read(tmp_path, *files) == expected
 
 
+def test_a_test_split_without_labels_is_not_used(tmp_path: Path) -> None:
+    names = ("train/cat/a.jpg", "train/dog/b.jpg")
+    assert read(tmp_path, *names, "test/1.jpg", "test/2.jpg") == [
+        (names[0], "cat", "train"),
+        (names[1], "dog", "train"),
+    ]
+    assert read_folder(tmp_path, DataConfig()).notes == ("not used: test/, whose 2 images have no labels",)
+
+
 def test_a_pattern_tells_the_class_wherever_it_is(tmp_path: Path) -> None:
     names = ("cat.1.jpg", "in/dog.2.jpg")
     assert read(tmp_path, *names, label_pattern=r"([a-z]+)\.\d") == [(names[0], "cat", None), (names[1], "dog", None)]
