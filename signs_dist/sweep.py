@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 from signs_dist.console.command import MOST_PROCESSES, CommandParser, run_command, whole_number
 from signs_dist.console.streams import lasting
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.extras import require_extra
 from signs_dist.searching.flags import add_search_flags, read_definition
 
 if TYPE_CHECKING:
@@ -132,9 +133,7 @@ def search(options: argparse.Namespace, for_slurm: Sequence[str] | None) -> int:
     folder = SweepFolder(options.out)
     definition = check(read_definition(options, folder))
     if definition.search == "tpe":
-        from signs_dist.searching.study import require_optuna
-
-        require_optuna()
+        require_extra("sweep", "optuna", "--search tpe")
     if not folder.is_begun:
         folder.refuse_other(definition, {})
     trials = plan(definition, folder)

@@ -26,8 +26,9 @@ from signs_dist.console.command import (
 from signs_dist.data.folder import sorted_classes
 from signs_dist.data.images import MAX_MEGAPIXELS, BadImageError, load_rgb
 from signs_dist.data.names import SPLITS, printable
-from signs_dist.data.photos.sources import SourceImage, SourceReader, arrange, list_source
+from signs_dist.data.photos.sources import SourceImage, SourceReader
 from signs_dist.data.problems import MAX_LISTED, BadFile, bad_lines, listed, shown_list
+from signs_dist.data.sources.arrangement import read_source
 from signs_dist.data.workers import run_batches
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
 from signs_dist.monitoring.plain_text import one_line
@@ -89,7 +90,7 @@ def audit(
     """Decode all images of a data set, and compare them.
 
     Args:
-        source: a folder or a zip.
+        source: a folder, a zip or a table.
         processes: worker processes. None: all usable cores.
         screen: shows the progress. None: shows nothing.
         max_megapixels: larger images are problems.
@@ -97,7 +98,7 @@ def audit(
     Raises:
         UserError: the source holds no images in a known layout.
     """
-    arrangement = arrange(list_source(source), source)
+    _, arrangement = read_source(source)
     if screen is None:
         from signs_dist.console.screen import Screen
 
@@ -109,7 +110,7 @@ def audit(
         for results in run_batches(
             functools.partial(_digest_batch, max_megapixels),
             names,
-            resource=functools.partial(SourceReader, source),
+            resource=functools.partial(SourceReader, arrangement.root or source),
             processes=processes,
         ):
             for name, digest, reason in results:
@@ -254,7 +255,7 @@ def _parser() -> CommandParser:
         epilog="Exit codes: 0: no problems (duplicates within a class are only a warning). 1: problems. 2: not a data "
         "set.",
     )
-    parser.add_argument("source", type=Path, help="a data set, or photos not built yet: a folder or a zip")
+    parser.add_argument("source", type=Path, help="a data set, or photos not built yet: a folder, a zip or a table")
     parser.add_argument(
         "--processes",
         type=whole_number(MOST_PROCESSES),
