@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from signs_dist.config.settings import LossConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.folder import ImageIndex, has_split, index_split
 from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
@@ -154,7 +153,7 @@ def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> 
         on_gpu=model.device.type == "cuda",
         per_sample_work=config.data.storage == "files",
     )
-    loss_function = build_loss(LossConfig(name=config.loss.name, label_smoothing=0.0), len(model.classes))
+    loss_function = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), len(model.classes))
     flips = config.evaluate.flip_average
     sums = loop.evaluate(
         loop.EvaluationForward(model.network, loss_function, model.precision, flip_average=flips),
