@@ -13,6 +13,7 @@ from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.next_step import find_stored_size
+from signs_dist.data.other_sources import open_other_source
 from signs_dist.data.packed import open_packed
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
@@ -58,6 +59,8 @@ def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> 
         UserError: `data.root` is missing, empty, or not a data set.
     """
     root = choose_data_root(config.root, default_exists=DEFAULT_ROOT.is_dir())
+    if (other := open_other_source(config, root)) is not None:
+        return DataSet(other.name, other.root, other.splits, other.notes, find_stored_size(other.root))
     name = "synthetic" if root is None else str(root)
     if root is None:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
@@ -78,7 +81,7 @@ def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:
 def will_draw(config: DataConfig) -> bool:
     """Whether `open_data_set` would draw the synthetic set, which takes minutes, because it does not exist yet."""
     root = choose_data_root(config.root, default_exists=DEFAULT_ROOT.is_dir())
-    return root is None and not _synthetic_root(config)[0].exists()
+    return root is None and config.reader is None and not _synthetic_root(config)[0].exists()
 
 
 def prepare_synthetic(config: DataConfig, *, num_processes: int, report: Report, below: Path = Path()) -> Path:

@@ -12,7 +12,9 @@ from torch.utils.data import Dataset
 
 from signs_dist.data.batches import Batch
 from signs_dist.data.folder import ImageIndex, has_split, index_split
+from signs_dist.data.listed_images import with_classes
 from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
+from signs_dist.data.other_sources import OtherSource, open_other_source
 from signs_dist.data.plan import Shard
 from signs_dist.data.sets import Report, choose_data_root, open_split, prepare_synthetic
 from signs_dist.environment.context import read_context
@@ -113,7 +115,11 @@ def open_scored_split(
     if name == "synthetic" and data is None and not root.is_dir():
         below = Path(model.working_folder or ".") if find_writable("data", model.working_folder) else user_cache
         root = prepare_synthetic(config, num_processes=num_cores, report=report, below=below)
-    index = _index(model, root, split)
+    config = config if data is None else config.model_copy(update={"reader": None})
+    other = open_other_source(config, root)
+    if other is not None:
+        name, root = other.name, other.root
+    index = _index(model, root, split) if other is None else _listed_index(model, other, split)
     source, fingerprint = open_split(index, config, num_threads=num_cores, report=report)
     is_known = model.data.get("root") == str(root.resolve())
     notes = (*(_image_notes(model, name, index.split, fingerprint) if is_known else ()), *index.remarks())
@@ -142,6 +148,13 @@ def _index(model: TrainedModel, root: Path, split: str | None) -> ImageIndex:
         if index is not None:
             return index
     return index_split(root, wanted, classes=model.classes)
+
+
+def _listed_index(model: TrainedModel, other: OtherSource, split: str | None) -> ImageIndex:
+    wanted = split or "val"
+    if wanted not in other.splits:
+        raise UserError(f"{other.name} has no split {wanted}. Choose the split {' or '.join(other.splits)}.")
+    return with_classes(other.splits[wanted], model.classes, other.name)
 
 
 def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> Score:
