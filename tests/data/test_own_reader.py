@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pickle
 from pathlib import Path
@@ -17,9 +19,13 @@ from signs_dist.data.packed import cache_key
 from signs_dist.data.plan import BatchKey
 from signs_dist.data.sets import open_data_set, open_split
 from signs_dist.errors import UserError
+from tests.markdown_pages import blocks
 from tests.own_modules import module_writer
+from tests.processes import REPOSITORY
 
 SOURCE = """
+import io
+import contextlib
 import io
 import os
 import numpy as np
@@ -233,3 +239,46 @@ class Files:
 """
     reader = OwnReader(f"{module_writer(tmp_path, monkeypatch)(source)}:Files", {})
     assert reader.read("one.png") == reader.read("text") == tmp_path / "one.png"
+
+
+def test_the_reader_of_the_documents_reads_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sqlite3
+
+    page = (REPOSITORY / "docs" / "your-code.md").read_text(encoding="utf-8")
+    source = next("\n".join(block.lines) for block in blocks(page) if block.language == "python")
+    rows = [
+        (f"{split}/{name}/{number}", name, split, png(colour))
+        for split in ("train", "val")
+        for name, colour in (("red", (200, 0, 0)), ("blue", (0, 0, 200)))
+        for number in range(8)
+    ]
+    with contextlib.closing(sqlite3.connect(tmp_path / "photos.sqlite")) as database, database:
+        database.execute("CREATE TABLE photos (name TEXT, class TEXT, split TEXT, content BLOB)")
+        database.executemany("INSERT INTO photos VALUES (?, ?, ?, ?)", rows)
+    name = f"{module_writer(tmp_path, monkeypatch)(source)}:Photos"
+    index = index_own_reader(name, {"path": str(tmp_path / "photos.sqlite")})["train"]
+    config = load_config(None, ["data.image_size=8", f"data.cache={tmp_path}/cache"]).data
+    batches, _ = open_split(index, config, num_threads=4, report=lambda *_: None)
+    batch = batches[BatchKey(0, 0, np.array([0, 15]))]
+    assert batch.images[:, :, 0, 0].tolist() == [[0, 0, 200], [200, 0, 0]]
+
+
+def png(colour: tuple[int, int, int]) -> bytes:
+    stream = io.BytesIO()
+    PIL.Image.new("RGB", (8, 8), colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_a_run_is_evaluated_through_its_reader(module: str, tmp_path: Path) -> None:
+    from signs_dist.inference.scoring import score
+    from signs_dist.inference.trained_model import load_model
+    from signs_dist.training.fit import fit
+
+    settings = ["data.reader_args.images=5", "data.image_size=8", "model.name=mlp", "train.global_batch=8"]
+    more = ["train.epochs=1", "log.report=false", f"data.cache={tmp_path}/cache"]
+    config = load_config(None, [f"data.reader={module}:Drawn", *settings, *more])
+    result = fit(config, run_dir=tmp_path / "run", quiet=True)
+    model = load_model(tmp_path / "run")
+    assert score(model).accuracy == result["val_accuracy"]
+    with pytest.raises(UserError, match=f"{module}:Drawn has no split test. Choose the split train or val."):
+        score(model, split="test")
