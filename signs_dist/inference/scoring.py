@@ -117,8 +117,7 @@ def open_scored_split(
         root = prepare_synthetic(config, num_processes=num_cores, report=report, below=below)
     config = config if data is None else config.model_copy(update={"reader": None})
     other = open_other_source(config, root)
-    if other is not None:
-        name, root = other.name, other.root
+    root = root if other is None else other.root
     index = _index(model, root, split) if other is None else _listed_index(model, other, split)
     source, fingerprint = open_split(index, config, num_threads=num_cores, report=report)
     is_known = model.data.get("root") == str(root.resolve())

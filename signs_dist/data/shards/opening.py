@@ -53,12 +53,12 @@ def find_shards(root: Path) -> dict[str, list[Path]]:
     folders = [entry for entry in entries if entry.is_dir() and not is_litter_folder(entry.name)]
     for folder in folders:
         split = split_of_folder(folder.name)
-        names = _names_in(folder) if split is not None else []
-        if split is None or not names:
+        if split is None:
             continue
-        if any(is_image_name(name) or (folder / name).is_dir() for name in names):
+        files = _files_if_no_image(folder)
+        if files is None:
             return {}
-        tars = _tars([folder / name for name in names])
+        tars = _tars(files)
         if tars:
             found.setdefault(split, []).extend(tars)
     at_top = _tars([entry for entry in entries if entry.is_file()], is_top=bool(found) or bool(folders))
@@ -67,7 +67,8 @@ def find_shards(root: Path) -> dict[str, list[Path]]:
         split = split_of_shard(path.name)
         if split is not None:
             found.setdefault(split, []).append(path)
-    if unknown and not found and not folders:
+    has_images = any(is_image_name(entry.name) for entry in entries)
+    if unknown and not found and not folders and not has_images:
         raise UserError(
             f"{root}: the names of {listed(unknown, 3)} tell no split. Call shards train-000000.tar and "
             f"val-000000.tar, or put them into folders train/ and val/."
@@ -84,12 +85,20 @@ def split_of_shard(name: str) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
-def _names_in(folder: Path) -> list[str]:
+def _files_if_no_image(folder: Path) -> list[Path] | None:
+    """The files in a folder, sorted; None if it holds an image or a folder: the first one ends the search."""
+    files = []
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_litter_file(entry.name) or is_litter_folder(entry.name):
+                    continue
+                if is_image_name(entry.name) or entry.is_dir():
+                    return None
+                files.append(folder / entry.name)
     except OSError:
-        return []
-    return [name for name in names if not is_litter_file(name) and not is_litter_folder(name)]
+        return None
+    return sorted(files)
 
 
 def _tars(paths: Sequence[Path], *, is_top: bool = False) -> list[Path]:

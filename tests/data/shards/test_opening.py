@@ -61,6 +61,9 @@ def test_folders_of_images_with_a_tar_beside_are_no_shards(tmp_path: Path) -> No
     assert find_shards(tmp_path / "absent") == {}
     write(tmp_path / "plain", "cat/1.tar", "photos.tar")
     assert find_shards(tmp_path / "plain") == {}
+    write(tmp_path / "loose", "photos.tar")
+    (tmp_path / "loose" / "1.jpg").write_bytes(photo((0, 0, 0)))
+    assert find_shards(tmp_path / "loose") == {}
 
 
 def test_tars_whose_names_tell_no_split_are_refused(tmp_path: Path) -> None:
