@@ -20,6 +20,7 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.config",
     "signs_dist.environment",
     "signs_dist.monitoring",
+    "signs_dist.own_code",
     "signs_dist.run_folder",
     "signs_dist.console",
     "signs_dist.results",

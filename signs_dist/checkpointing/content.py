@@ -69,6 +69,12 @@ def find_faults(content: Mapping[str, Any]) -> list[str]:
     return faults or list(_find_contradictions(content))
 
 
+def find_fault_of_optimizer(state_dict: Any) -> str:
+    """Why the state dict of an optimizer cannot be part of a checkpoint; "" if it can."""
+    fault = _check_optimizer(state_dict)
+    return _join("optimizer", fault) if fault else ""
+
+
 def _join(name: str, fault: str) -> str:
     """A fault after the name of its entry; it may begin with a place within the entry."""
     return f"{name}{fault}" if fault.startswith(("[", ".")) else f"{name} {fault}"

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from signs_dist.checkpointing.content import describe
-from signs_dist.config.settings import Config
+from signs_dist.config.dotted_names import is_dotted
+from signs_dist.config.settings import Config, OptimConfig
 from signs_dist.learning.optim import state_names
 from signs_dist.models.weights import differences
 
@@ -66,7 +67,18 @@ def find_misfits(content: Mapping[str, Any], expected: Expected) -> list[str]:
 
 def resumes_optimizer(before: Mapping[str, Any], now: Config) -> bool:
     """Whether the state of the optimizer of a checkpoint's config is a state of the optimizer of `now`."""
+    saved_name = before.get("optim", {}).get("name", Config().optim.name)
+    if is_dotted(now.optim.name) or (isinstance(saved_name, str) and is_dotted(saved_name)):
+        return bool(saved_name == now.optim.name)
     return _saved_state_names(before) == state_names(now.optim.name, now.optim.momentum)
+
+
+def entries_of_config(config: OptimConfig) -> Collection[str] | None:
+    """The entries of an optimizer's groups that the config sets, for `tensors.put_optimizer`; None: all but the rate.
+
+    An optimizer of the user's own may keep what it has computed in its groups.
+    """
+    return ("params", "weight_decay", *config.args) if is_dotted(config.name) else None
 
 
 def _saved_state_names(config: Mapping[str, Any]) -> frozenset[str]:
@@ -92,6 +104,8 @@ def _misfits_of_groups(content: Mapping[str, Any], expected: Expected) -> Iterat
     if [group["params"] for group in saved] != [list(group["params"]) for group in expected.groups]:
         yield "optimizer.param_groups holds an optimizer of other parameters"
         return
+    if is_dotted(expected.config.optim.name):
+        return  # its groups may hold what it has computed
     before = content["config"].get("optim", {})
     now = expected.config.model_dump(mode="json")["optim"]
     if any(before.get(name, value) != value for name, value in now.items()):
@@ -106,11 +120,19 @@ def _misfits_of_groups(content: Mapping[str, Any], expected: Expected) -> Iterat
 def _misfits_of_state(content: Mapping[str, Any], expected: Expected) -> Iterator[str]:
     if not resumes_optimizer(content["config"], expected.config):
         return  # the state is not loaded
+    is_own = is_dotted(expected.config.optim.name)
     names = _saved_state_names(content["config"])
     for number, state in content["optimizer"]["state"].items():
         if number >= len(expected.parameters):
             return  # `_misfits_of_groups` says it
         own, place = expected.parameters[number], f"optimizer.state[{number}]"
+        if is_own:
+            yield from (
+                f"{place}.{name} holds values that are no numbers (NaN)"
+                for name, value in state.items()
+                if isinstance(value, Tensor) and bool(value.isnan().any())
+            )
+            continue
         if state and state.keys() != names:
             yield f"{place} holds {', '.join(map(str, state))}, and must hold {', '.join(sorted(names)) or 'nothing'}"
         for name in state.keys() & names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
@@ -164,8 +164,17 @@ class Copier:
         return buffer.copy_(tensor, non_blocking=on_gpu)
 
 
-def put_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], source: Path) -> None:
+def put_optimizer(
+    optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], source: Path, kept: Collection[str] | None = None
+) -> None:
     """Load saved state and learning rates into an optimizer. Its other settings, such as fused kernels, stay.
+
+    Args:
+        optimizer: over the same parameters.
+        saved: its state dict.
+        source: the file, for messages.
+        kept: for an optimizer that keeps what it computes in its groups: the entries of groups that stay; all others
+            are loaded. None: as above.
 
     Raises:
         UserError: the state belongs to an optimizer of other parameters.
@@ -174,7 +183,10 @@ def put_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], so
     groups, saved_groups = own["param_groups"], saved["param_groups"]
     if [len(group["params"]) for group in groups] != [len(group["params"]) for group in saved_groups]:
         raise UserError(f"{source} holds an optimizer of other parameters. Use the config that it was made with.")
-    rates = [{**group, "lr": saved_group["lr"]} for group, saved_group in zip(groups, saved_groups, strict=True)]
+    rates = [
+        {**group, **{name: value for name, value in saved_group.items() if _is_loaded(name, kept)}}
+        for group, saved_group in zip(groups, saved_groups, strict=True)
+    ]
     optimizer.load_state_dict({"state": saved["state"], "param_groups": rates})
     # Entries of a file may share memory, which a step would change several times. And files hold contiguous tensors:
     # fused kernels need a parameter's state in the memory layout of the parameter.
@@ -187,6 +199,11 @@ def put_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], so
                     state[name] = (
                         torch.empty_like(parameter, dtype=value.dtype).copy_(value) if is_like else value.clone()
                     )
+
+
+def _is_loaded(name: str, kept: Collection[str] | None) -> bool:
+    """Whether an entry of an optimizer's group is loaded; see `put_optimizer`."""
+    return name == "lr" if kept is None else name not in kept
 
 
 def put_weights(model: nn.Module, weights: Weights, source: Path) -> None:

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
+from signs_dist.config.dotted_names import DOTTED_PATTERN
 from signs_dist.config.section import Section, flatten, section_of
 from signs_dist.config.settings import Config
 from signs_dist.config.yaml_text import format_value
@@ -34,6 +35,7 @@ OTHER_NAMES = {
 """Names that other tools use for a setting → the setting, for suggestions."""
 LONGEST_SHOWN = 120
 """Characters of a given value that a message shows at most."""
+_OWN = "your own as package.module:make"
 
 
 def shortened(text: str) -> str:
@@ -174,6 +176,8 @@ def _describe_type(annotation: Any, metadata: list[Any]) -> str:
         return "one of " + ", ".join(str(value) for value in typing.get_args(annotation))
     if origin in (typing.Union, types.UnionType):
         parts = [_describe_type(part, metadata) for part in typing.get_args(annotation)]
+        if _OWN in parts and parts[0].startswith("one of "):
+            return f"{parts[0]}, or {_OWN}"
         joint = ", or " if any(", at least" in part or ", above" in part for part in parts) else " or "
         return joint.join(part.removeprefix("one of ") for part in parts)
     if origin is tuple:
@@ -187,6 +191,8 @@ def _describe_type(annotation: Any, metadata: list[Any]) -> str:
     words = names.get(annotation, str(annotation))
     if annotation is str and any(getattr(part, "min_length", 0) for part in _constraints(metadata)):
         words = "text that is not empty"
+    if annotation is str and any(getattr(part, "pattern", None) == DOTTED_PATTERN for part in _constraints(metadata)):
+        words = _OWN
     bounds = _describe_bounds(metadata) if annotation in (int, float) else ""
     return f"{words}{bounds}"
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from signs_dist.config.data_settings import ColumnsConfig, Pattern, Roots, Shares
+from signs_dist.config.dotted_names import DottedName, DottedNames, OwnCodeSection, is_dotted
 from signs_dist.config.section import (
     WEEK_SECONDS,
     Count,
@@ -48,6 +49,10 @@ class DataConfig(Section):
 
     root: Roots | None = None
     """A folder or table of images, or a list of them. null: data/64x64_SIGNS if it exists, else drawn hands."""
+    reader: DottedName | None = None
+    """Your own reader of images, as package.module:make, instead of data.root. null: images lie in data.root."""
+    reader_args: dict[str, Any] = Field(default={})
+    """Arguments of data.reader, such as `path: photos.sqlite`."""
     split: Shares | None = None
     """Shares of train, val and test, or of train and val. null: 0.8, 0.1, 0.1. Only for images that are not split."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -91,12 +96,27 @@ class DataConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _reader_stands_alone(self) -> DataConfig:
+        if self.reader is not None and self.root is not None:
+            root = self.root if isinstance(self.root, str) else f"[{', '.join(self.root)}]"
+            raise ValueError(
+                f"data.reader={self.reader} replaces data.root={root}. Delete one of the two; a folder that the "
+                f"reader needs goes into data.reader_args."
+            )
+        if self.reader_args and self.reader is None:
+            raise ValueError("data.reader_args is read only with data.reader. Set data.reader, or delete it.")
+        return self
 
-class AugmentConfig(Section):
+
+class AugmentConfig(OwnCodeSection):
     """Random changes to training images. What happens to an image depends only on the seed, the epoch and the image."""
 
-    backend: Literal["batch", "torchvision"] = "batch"
-    """batch: the settings below, on whole batches on the device. torchvision: `transforms`, image by image."""
+    OWN = ("augment", "backend")
+
+    backend: Literal["batch", "torchvision"] | DottedName = "batch"
+    """batch: the settings below, on whole batches on the device. torchvision: `transforms`, image by image. Or your own
+    function, as package.module:make."""
     flip: Probability = 0.5
     """Probability of a left-right mirror."""
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 25.0
@@ -113,10 +133,12 @@ class AugmentConfig(Section):
     """Side of a square, as a fraction of the image's side, that is filled with the image's mean. 0: no square."""
     transforms: tuple[dict[str, dict[str, Any]], ...] = Field(default=(), strict=False)
     """For backend torchvision: a list of `Name: {argument: value}` from torchvision.transforms.v2, in order."""
+    args: dict[str, Any] = Field(default={})
+    """Arguments of your own augment.backend."""
 
     @model_validator(mode="after")
     def _transforms_match_backend(self) -> AugmentConfig:
-        if self.transforms and self.backend == "batch":
+        if self.transforms and self.backend != "torchvision":
             raise ValueError(
                 "augment.transforms is read only with augment.backend=torchvision. Set augment.backend, or delete "
                 "augment.transforms."
@@ -144,27 +166,37 @@ class ModelConfig(Section):
     """backbone: train only the head; the other layers keep their weights and BatchNorm statistics."""
 
 
-class LossConfig(Section):
+class LossConfig(OwnCodeSection):
     """The function that training minimizes."""
 
-    name: Literal["cross_entropy", "bce", "mse", "l1"] = "cross_entropy"
-    """bce compares logits with one-hot targets; mse and l1 compare softmax probabilities with them."""
+    OWN = ("loss", "name")
+
+    name: Literal["cross_entropy", "bce", "mse", "l1"] | DottedName = "cross_entropy"
+    """bce compares logits with one-hot targets; mse and l1 compare softmax probabilities with them. Or your own, as
+    package.module:make."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Fraction of each target that is spread over all classes. For cross_entropy and bce; 0 for the others."""
+    args: dict[str, Any] = Field(default={})
+    """Arguments of your own loss, such as `gamma: 2`."""
 
     @model_validator(mode="before")
     @classmethod
     def _default_to_no_smoothing(cls, values: Any) -> Any:
         # config.yaml of a run holds every setting, and must be legal for these losses too.
-        if isinstance(values, dict) and values.get("name") in ("mse", "l1"):
+        name = values.get("name") if isinstance(values, dict) else None
+        if isinstance(name, str) and _smooths_no_labels(name):
             return {"label_smoothing": 0.0} | values
         return values
 
     @model_validator(mode="after")
     def _smoothing_has_a_meaning(self) -> LossConfig:
-        if self.label_smoothing > 0 and self.name in ("mse", "l1"):
+        if self.label_smoothing > 0 and _smooths_no_labels(self.name):
             raise ValueError(f"loss.label_smoothing does nothing for loss.name={self.name}. Set it to 0 or delete it.")
         return self
+
+
+def _smooths_no_labels(loss: str) -> bool:
+    return loss in ("mse", "l1") or is_dotted(loss)
 
 
 OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -177,11 +209,14 @@ OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
 """The settings that each optimizer reads in addition to lr and weight_decay."""
 
 
-class OptimConfig(Section):
+class OptimConfig(OwnCodeSection):
     """The optimizer."""
 
-    name: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
-    """The optimizer of torch.optim with this name."""
+    OWN = ("optim", "name")
+    BUILT_IN = ("momentum", "nesterov", "betas", "eps", "alpha")
+
+    name: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] | DottedName = "sgd"
+    """The optimizer of torch.optim with this name, or your own, as package.module:make."""
     lr: Rate = 0.1
     """Peak learning rate. It is used as written and never scaled by the batch or the number of processes."""
     weight_decay: NotNegative = 5e-4
@@ -200,10 +235,12 @@ class OptimConfig(Section):
     """For all but sgd: added to the denominator. null: torch's default."""
     alpha: Probability | None = None
     """For rmsprop: smoothing constant. null: 0.99."""
+    args: dict[str, Any] = Field(default={})
+    """Arguments of your own optimizer, besides lr and weight_decay, such as `betas: [0.9, 0.99]`."""
 
     @model_validator(mode="after")
     def _arguments_belong(self) -> OptimConfig:
-        for key in ("momentum", "nesterov", "betas", "eps", "alpha"):
+        for key in self.BUILT_IN if not is_dotted(self.name) else ():
             if getattr(self, key) is not None and key not in OPTIMIZER_ARGUMENTS[self.name]:
                 readers = ", ".join(name for name, keys in OPTIMIZER_ARGUMENTS.items() if key in keys)
                 raise ValueError(
@@ -219,11 +256,15 @@ class OptimConfig(Section):
         return self
 
 
-class ScheduleConfig(Section):
+class ScheduleConfig(OwnCodeSection):
     """How the learning rate changes over the run: a factor on optim.lr that depends on the number of images seen."""
 
-    name: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
-    """step: times step_factor every step_epochs. cosine: falls to final_factor. one_cycle: rises, then falls."""
+    OWN = ("schedule", "name")
+    BUILT_IN = ("warmup_epochs",)
+
+    name: Literal["constant", "step", "cosine", "one_cycle"] | DottedName = "one_cycle"
+    """step: times step_factor every step_epochs. cosine: falls to final_factor. one_cycle: rises, then falls. Or your
+    own, as package.module:make."""
     warmup_epochs: NotNegative = 0.0
     """For constant, step and cosine: epochs of linear rise from 0 at the start."""
     step_epochs: Annotated[float, Field(ge=0.001, le=1e9)] = 10.0
@@ -236,6 +277,8 @@ class ScheduleConfig(Section):
     """For one_cycle: fraction of the run after which the peak is reached."""
     final_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
     """For cosine and one_cycle: factor at the last image."""
+    args: dict[str, Any] = Field(default={})
+    """Arguments of your own schedule, such as `power: 0.9`."""
 
 
 class EmaConfig(Section):
@@ -281,6 +324,8 @@ class EvaluateConfig(Section):
     """Number of epochs from one validation to the next. The last epoch is always validated."""
     best_by: BestBy = "accuracy"
     """Which epoch is the best on the validation images: by accuracy, loss, or macro_f1, the classes' mean F1 score."""
+    metrics: DottedNames = ()
+    """Your own metrics, each as package.module:make, computed from the predictions of all images of a split."""
 
 
 class ProcessesConfig(Section):

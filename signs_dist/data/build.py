@@ -3,6 +3,7 @@
 python -m signs_dist.data.build --source SIGNS.zip              # or the unpacked folder → data/64x64_SIGNS
 python -m signs_dist.data.build --source my_photos/ --size 128  # class folders → data/128x128_my_photos
 python -m signs_dist.data.build --source labels.csv             # a table of paths and classes → data/64x64_labels
+python -m signs_dist.data.build --source my_photos/ --shards    # tar shards → data/64x64_my_photos_shards
 
 The output folder appears only when it is complete. To continue a build that was stopped, repeat the command.
 """
@@ -46,6 +47,7 @@ from signs_dist.data.photos.part_folder import move_into_place, part_folder_of, 
 from signs_dist.data.photos.sources import Arrangement, SourceReader, require_usable
 from signs_dist.data.photos.split import Division
 from signs_dist.data.problems import BadFile, bad_lines, listed
+from signs_dist.data.shards.writing import pack_into_shards
 from signs_dist.data.sources.arrangement import read_source
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import write_json, written_aside
@@ -73,7 +75,7 @@ def build(request: BuildRequest, *, screen: Screen | None = None) -> Path:
     for note in arrangement.notes:
         screen.say(note)
     require_usable(arrangement, request.source)
-    out = request.out or default_out(request.source, request.size, arrangement)
+    out = request.out or default_out(request.source, request.size, arrangement, shards=request.shards)
     if arrangement.root is None:
         _check_places(request.source, out)
     division = choose_division(request, arrangement)
@@ -161,9 +163,14 @@ def _build_locked(
         _copy_to_quarantine(reading.source, bad, quarantine)
     for image in set(usable) - set(kept):
         (part / image.output).unlink()
+    if request.shards:
+        with screen.preparing() as report:
+            pack_into_shards(part, shard_megabytes=request.shard_megabytes, report=report)
     write_json(part / BUILD_FILE, build_record(facts, counts, bad, small_classes, duplicates, request))
     move_into_place(part, out)
-    _show_result(screen, out, counts, bad, small_classes, duplicates, arrangement, quarantine)
+    _show_result(
+        screen, out, counts, bad, small_classes, duplicates, arrangement, quarantine, is_in_shards=request.shards
+    )
     if duplicates.across and division == "published":
         screen.say("to keep copies on one side, in another split than the published one: --split stratified")
     _show_next_step(screen, out, request, sum(counts["train"].values()))
@@ -213,6 +220,8 @@ def _show_result(
     duplicates: Duplicates,
     arrangement: Arrangement,
     quarantine: Path | None,
+    *,
+    is_in_shards: bool = False,
 ) -> None:
     from signs_dist.console.class_tables import count_table
 
@@ -221,7 +230,7 @@ def _show_result(
         screen.say(line)
     for line in duplicate_lines(duplicates, num_shown=3):
         screen.say(line)
-    if duplicates.across or duplicates.within:
+    if (duplicates.across or duplicates.within) and not is_in_shards:
         screen.say(f"list all: python -m signs_dist.data.audit {shlex.quote(str(out))} --all")
     if small_classes:
         words = "class" if len(small_classes) == 1 else f"{len(small_classes):,} classes"
@@ -283,6 +292,16 @@ def _parser() -> CommandParser:
         help="stop: make no data set; skip: omit them; quarantine: omit and copy them to OUT.quarantine (%(default)s)",
     )
     parser.add_argument("--quality", type=int, default=default.quality, help="JPEG quality (%(default)s)")
+    parser.add_argument(
+        "--shards", action="store_true", help="write tar shards (WebDataset's format) instead of a file for each image"
+    )
+    parser.add_argument(
+        "--shard-megabytes",
+        type=int,
+        metavar="N",
+        default=default.shard_megabytes,
+        help="largest size of a shard, in millions of bytes (%(default)s)",
+    )
     parser.add_argument("--processes", type=int, metavar="N", help="worker processes (default: all usable cores)")
     add_max_megapixels(parser)
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")

@@ -13,8 +13,9 @@ from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.next_step import find_stored_size
+from signs_dist.data.other_sources import open_other_source
 from signs_dist.data.packed import open_packed
-from signs_dist.data.sources.opening import open_roots
+from signs_dist.data.sources.opening import open_roots, refuse_division
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
@@ -72,6 +73,10 @@ def open_data_set(
         UserError: `data.root` is missing, empty, or not a data set; or it cannot be divided.
     """
     roots = choose_data_roots(config.root, default_exists=DEFAULT_ROOT.is_dir())
+    if (other := open_other_source(config, roots)) is not None:
+        refuse_division(config, other.name)
+        size = find_stored_size(other.root)
+        return DataSet(other.name, other.root, other.splits, other.notes, size, (other.root,))
     if not roots:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
         splits = index_data_set(root)
@@ -100,7 +105,7 @@ def _expanded(given: str) -> Path:
 def will_draw(config: DataConfig) -> bool:
     """Whether `open_data_set` would draw the synthetic set, which takes minutes, because it does not exist yet."""
     roots = choose_data_roots(config.root, default_exists=DEFAULT_ROOT.is_dir())
-    return not roots and not _synthetic_root(config)[0].exists()
+    return not roots and config.reader is None and not _synthetic_root(config)[0].exists()
 
 
 def prepare_synthetic(config: DataConfig, *, num_processes: int, report: Report, below: Path = Path()) -> Path:

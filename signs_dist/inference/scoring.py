@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from signs_dist.config.settings import DataConfig, LossConfig
+from signs_dist.config.settings import DataConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.folder import ImageIndex, has_split, index_split
+from signs_dist.data.listed_images import with_classes
 from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
 from signs_dist.data.names import listed
+from signs_dist.data.other_sources import OtherSource, open_other_source
 from signs_dist.data.plan import Shard
 from signs_dist.data.sets import Report, choose_data_roots, open_split, prepare_synthetic
 from signs_dist.data.sources.collection import to_index
@@ -124,7 +126,12 @@ def open_scored_split(
     places = {root.resolve() for root in roots}
     is_known = places in ({*trained_on}, {Path(model.data["root"])})
     copy = model.folder.path / COPY if places == {*trained_on} else None
-    index = _index(model, config, roots, split, copy)
+    config = config if data is None else config.model_copy(update={"reader": None})
+    other = open_other_source(config, roots)
+    if other is not None:
+        index = _listed_index(model, other, split)
+    else:
+        index = _index(model, config, roots, split, copy)
     source, fingerprint = open_split(index, config, num_threads=num_cores, report=report)
     notes = (*(_image_notes(model, name, index.split, fingerprint) if is_known else ()), *index.remarks())
     return OpenedSplit(name, index.split, source, len(index), fingerprint, notes)
@@ -200,6 +207,13 @@ def _about_no_split(root: Path, split: str) -> str:
     return f"{root} has no split {split}: its images are not split. To evaluate all of them, omit --split."
 
 
+def _listed_index(model: TrainedModel, other: OtherSource, split: str | None) -> ImageIndex:
+    wanted = split or "val"
+    if wanted not in other.splits:
+        raise UserError(f"{other.name} has no split {wanted}. Choose the split {' or '.join(other.splits)}.")
+    return with_classes(other.splits[wanted], model.classes, other.name)
+
+
 def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> Score:
     """Score the model on an opened split with `num_cores` CPU cores."""
     config = model.config
@@ -209,7 +223,7 @@ def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> 
         on_gpu=model.device.type == "cuda",
         per_sample_work=config.data.storage == "files",
     )
-    loss_function = build_loss(LossConfig(name=config.loss.name, label_smoothing=0.0), len(model.classes))
+    loss_function = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), len(model.classes))
     flips = config.evaluate.flip_average
     sums = loop.evaluate(
         loop.EvaluationForward(model.network, loss_function, model.precision, flip_average=flips),

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from signs_dist.config.dotted_names import is_dotted
 from signs_dist.config.settings import LossConfig
+from signs_dist.learning.own_parts import OwnLoss
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, C] of any floating type, labels [B] int64) → losses [B] float32."""
@@ -20,7 +22,10 @@ def build_loss(config: LossConfig, num_classes: int) -> LossFunction:
     cross_entropy: with the targets smoothed to `1 - s + s / C` and `s / C`.
     bce: binary cross entropy of each logit with its smoothed one-hot target, mean over the classes.
     mse, l1: squared or absolute difference of softmax probabilities and one-hot targets, mean over the classes.
+    package.module:make: the user's own, see `OwnLoss`.
     """
+    if is_dotted(config.name):
+        return OwnLoss(config, num_classes)
     smoothing = config.label_smoothing
 
     def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

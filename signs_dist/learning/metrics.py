@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -87,11 +87,13 @@ class Score:
         loss_sum: sum of the images' losses.
         confusion: int64 [C, C], images by (true class, predicted class).
         num_bad: images whose loss is not a finite number; loss_sum omits them.
+        metrics: the values of the config's evaluate.metrics by their names.
     """
 
     loss_sum: float
     confusion: npt.NDArray[np.int64]
     num_bad: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_sums(cls, sums: Mapping[str, npt.NDArray[np.int64]]) -> Score:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from signs_dist.config.dotted_names import is_dotted
 from signs_dist.config.settings import OptimConfig
+from signs_dist.learning.own_parts import build_own_optimizer
 from signs_dist.learning.quick_start import without_compiler
 
 
@@ -20,6 +22,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     Groups keep the order of `model.named_parameters()`, so that saved states fit.
     """
     groups = parameter_groups(model, config)
+    if is_dotted(config.name):
+        return build_own_optimizer(groups, config)
     parameters = [parameter for group in groups for parameter in group["params"]]
     common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.eps is not None:

@@ -53,10 +53,16 @@ class KeptProbabilities:
 
     With more than `MOST_CLASSES_IN_FULL` classes an image keeps its `NUM_KEPT` most probable classes and its own: at 12
     bytes each, 50,000 images of any number of classes take 7 MB.
+
+    Args:
+        num_classes: C.
+        keeps_all: whether `in_full` is called: then all probabilities are kept, whatever the number of classes.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, *, keeps_all: bool = False) -> None:
         self._is_full = num_classes <= MOST_CLASSES_IN_FULL
+        self._all: list[Tensor] | None = [] if keeps_all else None
+        self._num_classes = num_classes
         self._num_kept = num_classes if self._is_full else NUM_KEPT + 1
         self._values: list[Tensor] = []
         self._numbers: list[Tensor] = []
@@ -65,6 +71,8 @@ class KeptProbabilities:
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: logits floating [B, C], labels int64 [B]."""
         probabilities = logits.float().softmax(dim=1)  # [B, C]
+        if self._all is not None:
+            self._all.append(probabilities)
         if self._is_full:
             self._values.append(probabilities)
             return
@@ -72,6 +80,11 @@ class KeptProbabilities:
         values, numbers = probabilities.topk(NUM_KEPT, dim=1)  # [B, NUM_KEPT] each
         self._values.append(torch.cat([values, probabilities.gather(1, own)], dim=1))
         self._numbers.append(torch.cat([numbers, own], dim=1).to(torch.int32))
+
+    def in_full(self) -> npt.NDArray[np.float32]:
+        """The probabilities of all classes on the host, float32 [N, C], in the order in which they were added."""
+        assert self._all is not None
+        return torch.cat(self._all).cpu().numpy() if self._all else np.zeros((0, self._num_classes), np.float32)
 
     def table(self) -> ProbabilityTable:
         """The probabilities on the host, in the order in which they were added. Waits for the device."""

@@ -9,7 +9,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError, validate_call
 from torch import nn
 
+from signs_dist import own_code
 from signs_dist.errors import UserError
+from signs_dist.own_code import describe_arguments as describe_arguments  # re-exported
 
 Channels = Annotated[int, Field(ge=1, le=65_536)]
 DropProbability = Annotated[float, Field(ge=0, lt=1)]
@@ -71,14 +73,4 @@ def argument_defaults(builder: Callable[..., Any]) -> dict[str, Any]:
 
 def check_argument_names(name: str, args: dict[str, Any], legal: dict[str, Any]) -> None:
     """Raise `UserError` if `args` has a name that is not in `legal`."""
-    for key in args:
-        if key not in legal:
-            raise UserError(f"model.args.{key} is not an argument of {name}. {describe_arguments(name, legal)}")
-
-
-def describe_arguments(name: str, legal: dict[str, Any]) -> str:
-    """One sentence that lists the arguments of a network."""
-    if not legal:
-        return f"{name} takes no arguments."
-    shown = [key if default is inspect.Parameter.empty else f"{key}={default!r}" for key, default in legal.items()]
-    return f"{name} takes {', '.join(shown)}."
+    own_code.check_argument_names("model.args", name, args, legal)

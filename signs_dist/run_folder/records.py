@@ -47,7 +47,9 @@ class StepLine:
 class EpochLine(StepLine):
     """A line of metrics.jsonl at the end of an epoch; `val_…` are None if the epoch was not validated.
 
-    `val_macro_f1` is also None in lines of earlier releases, and `val_loss` if the loss is not a finite number.
+    `val_metrics` has the values of evaluate.metrics by their names, None for a value that is not a finite number; it is
+    also None where the config names none. `val_macro_f1` is also None in lines of earlier releases, and `val_loss` if
+    the loss is not a finite number.
     """
 
     KEY: ClassVar = ("kind", "epoch")
@@ -55,6 +57,7 @@ class EpochLine(StepLine):
     val_loss: float | None = None
     val_accuracy: float | None = None
     val_macro_f1: float | None = None
+    val_metrics: dict[str, float | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +157,7 @@ METRICS_KINDS: tuple[type[MetricsLine], ...] = (StepLine, EpochLine, SaveLine)
 """The kinds of line in metrics.jsonl."""
 ATTEMPT_KINDS: tuple[type[AttemptLine], ...] = (StartLine, EndLine, RequeueLine)
 """The kinds of line in attempts.jsonl."""
-OMITTED_IF_NONE = ("val_loss", "val_accuracy", "val_macro_f1", "last_write_seconds", "job")
+OMITTED_IF_NONE = ("val_loss", "val_accuracy", "val_macro_f1", "val_metrics", "last_write_seconds", "job")
 """Fields that a line omits if they are None."""
 
 
@@ -204,6 +207,8 @@ def _fits(line: Line) -> bool:
         wanted = str(field.type)
         if value is None:
             fits = "None" in wanted
+        elif wanted.startswith("dict"):
+            fits = isinstance(value, dict) and all(_is_named_number(*item) for item in value.items())
         elif wanted.startswith("int"):
             fits = type(value) is int and abs(value) < LARGEST_WHOLE
         elif wanted.startswith("float"):
@@ -216,3 +221,9 @@ def _fits(line: Line) -> bool:
         if not fits:
             return False
     return True
+
+
+def _is_named_number(name: object, value: object) -> bool:
+    """Whether an entry of a mapping is a finite number, or None, under a text."""
+    is_number = type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
+    return isinstance(name, str) and (value is None or is_number)

@@ -41,10 +41,12 @@ def points_after(lines: Iterable[MetricsLine], step: int) -> list[Point]:
 
 
 def _values(line: StepLine | EpochLine) -> dict[str, float]:
-    values = {}
+    values: dict[str, float] = {}
     for field in dataclasses.fields(line):
         value = getattr(line, field.name)
-        if field.name not in OMITTED and value is not None:
+        if isinstance(value, dict):  # of the user's own metrics
+            values |= {f"val/{name}": float(number) for name, number in value.items() if number is not None}
+        elif field.name not in OMITTED and value is not None:
             values[_name(field.name)] = float(value)
     return values
 

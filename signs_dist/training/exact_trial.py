@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+from signs_dist.config.dotted_names import is_dotted
 from signs_dist.config.settings import Config
 from signs_dist.distributed.exactness import require_repeatable, require_same_in_new_process, require_same_on_ranks
 from signs_dist.models.create import is_shipped
@@ -16,14 +17,19 @@ from signs_dist.training.second_process import NoAnswerError, SecondProcess
 from signs_dist.training.stepper import Stepper
 
 
+def is_pass_shipped(config: Config) -> bool:
+    """Whether no code of the user's own runs in a forward or backward pass: neither a network nor a loss."""
+    return is_shipped(config.model.name) and not is_dotted(config.loss.name)
+
+
 @contextlib.contextmanager
 def second_process(config: Config, process: Process) -> Iterator[SecondProcess | None]:
     """The process that tries the network as well; it ends with the block. Start it early: it imports torch.
 
-    None where none is needed: in fast mode, on ranks other than 0, and for networks that the project or torchvision
-    ships, which are tested.
+    None where none is needed: in fast mode, on ranks other than 0, and for networks and losses that the project or
+    torchvision ships, which are tested.
     """
-    if not config.exact or not process.strategy.is_main or is_shipped(config.model.name):
+    if not config.exact or not process.strategy.is_main or is_pass_shipped(config):
         yield None
         return
     second = SecondProcess()
@@ -54,7 +60,7 @@ def require_exact(stepper: Stepper, process: Process, second: SecondProcess | No
         on_gpu = trial.images.is_cuda
         if second is not None and not on_gpu:
             second.ask(trial, stepper.prepared)
-        digest = require_repeatable(trial, thorough=not is_shipped(config.model.name))
+        digest = require_repeatable(trial, thorough=not is_pass_shipped(config))
         if second is not None and on_gpu:  # one after the other: both at once may not fit into its memory
             torch.cuda.empty_cache()
             second.ask(trial, stepper.prepared)

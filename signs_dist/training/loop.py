@@ -22,6 +22,7 @@ from signs_dist.config.settings import DataConfig
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
+from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.errors import UserError
@@ -53,11 +54,16 @@ class ImagePreparer:
     factor: Tensor
     offset: Tensor
     channels_last: bool
-    augment: BatchAugmenter | None = None
+    augment: BatchAugmenter | OwnAugmenter | None = None
 
     @classmethod
     def create(
-        cls, config: DataConfig, device: torch.device, *, channels_last: bool, augment: BatchAugmenter | None = None
+        cls,
+        config: DataConfig,
+        device: torch.device,
+        *,
+        channels_last: bool,
+        augment: BatchAugmenter | OwnAugmenter | None = None,
     ) -> ImagePreparer:
         """The preparer for a data set's mean and standard deviation."""
         mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (config.mean, config.std))

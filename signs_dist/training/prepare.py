@@ -27,6 +27,7 @@ from signs_dist.models import create_model
 from signs_dist.models.outputs import require_logits, require_own_names
 from signs_dist.models.trainable import require_trainable
 from signs_dist.tracking.installed import require_installed
+from signs_dist.training.own_trials import TrialPlace, try_own_code
 from signs_dist.training.process import Process
 
 
@@ -126,6 +127,7 @@ def prepare(
             image_size=config.data.image_size,
             autocast=precision.autocast(),
         )
+        try_own_code(config, TrialPlace(model, len(data.classes), plan.num_steps * plan.global_batch))
         if config.train.sync_batchnorm:
             model = convert_sync_batchnorm(model, strategy, micro_batches.counts(strategy.world_size))
         if config.exact:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from signs_dist.checkpointing import tensors
 from signs_dist.checkpointing.content import FORMAT
-from signs_dist.checkpointing.fitting import Expected, find_misfits, resumes_optimizer
+from signs_dist.checkpointing.fitting import Expected, entries_of_config, find_misfits, resumes_optimizer
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.settings import BestBy
 from signs_dist.data.plan import EpochPlan
@@ -256,7 +256,8 @@ class RunState:
         if state.average is not None and content["ema"] is not None:
             state.average.load_state_dict(content["ema"])
         if resumes_optimizer(content["config"], stepper.prepared.config):
-            tensors.put_optimizer(state.optimizer, content["optimizer"], source)
+            kept = entries_of_config(stepper.prepared.config.optim)
+            tensors.put_optimizer(state.optimizer, content["optimizer"], source, kept)
         if content["scaler"]:
             state.scaler.load_state_dict(content["scaler"])
         self.cursor = Cursor(**content["cursor"])

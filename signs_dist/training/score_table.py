@@ -25,12 +25,19 @@ def score_fields(split: str, score: Score, *, in_full: bool = False) -> dict[str
             f"{split}_class_accuracies": [None if math.isnan(share) else share for share in score.class_accuracies()],
             f"{split}_confusion": score.confusion.tolist(),
         }
+        if score.metrics:
+            fields[f"{split}_metrics"] = _metric_fields(score)
     return fields
 
 
 def epoch_fields(score: Score) -> dict[str, Any]:
     """The `val_…` fields of an `EpochLine`."""
-    return {"val_loss": finite(score.loss), "val_accuracy": score.accuracy, "val_macro_f1": score.macro_f1}
+    fields = {"val_loss": finite(score.loss), "val_accuracy": score.accuracy, "val_macro_f1": score.macro_f1}
+    return fields | ({"val_metrics": _metric_fields(score)} if score.metrics else {})
+
+
+def _metric_fields(score: Score) -> dict[str, float | None]:
+    return {name: finite(value) for name, value in score.metrics.items()}
 
 
 def finite(value: float) -> float | None:
@@ -47,3 +54,5 @@ def show_score(screen: Screen, split: str, score: Score, classes: Sequence[str],
         f"{split} accuracy {percent(score.accuracy)} ({score.num_correct}/{score.num_images} {data_name} images, "
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} %), loss {score.loss:.4f}"
     )
+    if score.metrics:
+        screen.result(f"{split} {', '.join(f'{name} {value:.4g}' for name, value in score.metrics.items())}")

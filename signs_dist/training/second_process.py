@@ -65,8 +65,9 @@ class SecondProcess:
         import torch
 
         module = _module_of(prepared.config.model.name)
-        if module == _PROGRAM:
-            self._failure = f"{prepared.config.model.name} is in the program that was started, not in a module"
+        for name in (prepared.config.model.name, prepared.config.loss.name):
+            if _module_of(name) == _PROGRAM:
+                self._failure = f"{name} is in the program that was started, not in a module"
         if self._failure:
             return
         request = {

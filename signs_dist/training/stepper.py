@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterator
 from torch import Tensor, nn
 
 from signs_dist.checkpointing.store import Cursor
-from signs_dist.config.settings import Config, ScheduleConfig
+from signs_dist.config.dotted_names import is_dotted
+from signs_dist.config.settings import AugmentConfig, Config, ScheduleConfig
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch
 from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.loader_wait import BatchWait
+from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import build_optimizer
+from signs_dist.learning.own_parts import build_own_schedule
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.schedule import learning_rate_factor
@@ -60,7 +63,7 @@ class Stepper:
         prepare = functools.partial(
             loop.ImagePreparer.create, config.data, strategy.device, channels_last=config.train.channels_last
         )
-        augment = BatchAugmenter(config.augment, config.seed) if config.augment.backend == "batch" else None
+        augment = build_augmenter(config.augment, config.seed)
         self.prepare_train, self.prepare_evaluation = prepare(augment=augment), prepare()
         self._require_room_for_workers()
         self.train_loader = TrainLoader(prepared.sources["train"], prepared.plan, strategy.shard, prepared.loading)
@@ -72,7 +75,7 @@ class Stepper:
     def _require_room_for_workers(self) -> None:
         prepared, config = self.prepared, self.prepared.config
         side = config.data.image_size
-        pixel_bytes = 1 if config.augment.backend == "batch" else 4  # torchvision's transforms may give float32
+        pixel_bytes = 4 if config.augment.backend == "torchvision" else 1  # torchvision's transforms may give float32
         num_images = max(prepared.plan.num_own(self._strategy.shard), config.evaluate.batch)
         decodes = config.data.storage == "files"
         require_room(
@@ -199,6 +202,13 @@ class Stepper:
         return make_trial(self.state.model, forward, evaluation, images, labels, is_split=is_split)
 
 
+def build_augmenter(config: AugmentConfig, seed: int) -> BatchAugmenter | OwnAugmenter | None:
+    """What changes whole batches of training images; None if torchvision's transforms change each image when read."""
+    if is_dotted(config.backend):
+        return OwnAugmenter(config, seed)
+    return BatchAugmenter(config, seed) if config.backend == "batch" else None
+
+
 def make_forward(model: nn.Module, config: Config, num_classes: int, precision: Precision) -> loop.ForwardWithLoss:
     """Forward and loss of a training pass."""
     return loop.ForwardWithLoss(model, build_loss(config.loss, num_classes), precision)
@@ -236,6 +246,10 @@ def make_learning_rate(
     schedule: ScheduleConfig, base: float, *, images_per_epoch: int, num_epochs: int
 ) -> Callable[[int], float]:
     """A function from the number of images seen to the learning rate of the next step; `base` is optim.lr."""
+    if is_dotted(schedule.name):
+        own = build_own_schedule(schedule)
+        total = num_epochs * images_per_epoch
+        return lambda images_seen: base * own(min(images_seen, total), total, images_per_epoch)
 
     def learning_rate(images_seen: int) -> float:
         return base * learning_rate_factor(

@@ -15,6 +15,7 @@ from signs_dist.checkpointing import tensors
 from signs_dist.data.batches import Batch
 from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
 from signs_dist.learning.metrics import RunningSums, Score
+from signs_dist.learning.own_parts import build_metrics
 from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.monitoring.signals import StopRequest, stop_reason
 from signs_dist.run_folder.folder import RunFolder
@@ -22,6 +23,7 @@ from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import EpochLine, StepLine
 from signs_dist.run_folder.sample_log import SampleLog
 from signs_dist.training.final_weights import FinalWeights, final_weights, load_best_weights
+from signs_dist.training.own_metrics import compute_on_main
 from signs_dist.training.prediction_files import PredictionFiles
 from signs_dist.training.process import Process
 from signs_dist.training.progress import early_end_text, epoch_text, seconds_left, step_text
@@ -72,6 +74,7 @@ class Trainer:
         self._config, self._plan, self._data = stepper.prepared.config, stepper.prepared.plan, stepper.prepared.data
         self._strategy, self._pulse = process.strategy, process.pulse
         self._step_seconds = 0.0
+        self._metrics = build_metrics(self._config.evaluate.metrics, stepper.state.num_classes)
         stops_on_error = self._config.checkpoint.on_error == "stop"
         self._predictions = PredictionFiles(folder, self._data, process, stops_on_error=stops_on_error)
         if self._config.log.samples:
@@ -214,8 +217,12 @@ class Trainer:
     def _evaluate(self, split: str) -> Evaluation:
         """Evaluate the weights on a split."""
         self._pulse.enter(f"evaluate {split}")
-        kept = KeptProbabilities(self._stepper.state.num_classes)
+        kept = KeptProbabilities(self._stepper.state.num_classes, keeps_all=bool(self._metrics))
         score = self._total(self._stepper.evaluate(split, kept))
+        if self._metrics:
+            labels = self._data.splits[split].labels
+            values = compute_on_main(self._metrics, kept.in_full(), labels, self._strategy)
+            score = dataclasses.replace(score, metrics=values)
         assert score.num_images == len(self._data.splits[split])
         return Evaluation(score, kept)
 

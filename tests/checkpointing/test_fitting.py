@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from signs_dist.checkpointing.content import find_faults
-from signs_dist.checkpointing.fitting import Expected, find_misfits, resumes_optimizer
-from signs_dist.checkpointing.tensors import Copier
+from signs_dist.checkpointing.fitting import Expected, entries_of_config, find_misfits, resumes_optimizer
+from signs_dist.checkpointing.tensors import Copier, put_optimizer
 from signs_dist.config.reading import load_config
 from signs_dist.errors import UserError
 from signs_dist.training.run_state import RunState, expected_of
@@ -198,3 +198,32 @@ def test_the_state_of_another_optimizer_is_not_loaded(saved: Saved, now: list[st
 @pytest.mark.parametrize("optim", [{}, {"name": None}, {"name": []}, {"name": "lion"}, {"momentum": "x"}])
 def test_settings_of_an_optimizer_that_make_no_sense(optim: dict[str, Any]) -> None:
     assert not resumes_optimizer({"optim": optim}, load_config(None, ["optim.name=adagrad"]))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({"name": "my.code:make"}, "my.code:make", True),
+        ({"name": "my.code:make"}, "my.code:other", False),
+        ({"name": "my.code:make"}, "sgd", False),
+        ({"name": "sgd", "momentum": 0.0}, "my.code:make", False),
+        ({}, "my.code:make", False),
+    ],
+)
+def test_the_state_of_an_own_optimizer_is_resumed_under_its_name(
+    before: dict[str, Any], now: str, expected: bool
+) -> None:
+    assert resumes_optimizer({"optim": before}, load_config(None, [f"optim.name={now}"])) is expected
+
+
+def test_an_own_optimizer_gets_back_what_it_keeps_in_its_groups() -> None:
+    own = load_config(None, ["optim.name=my.code:make", "optim.args.betas=[0.8, 0.9]"]).optim
+    kept = entries_of_config(own)
+    assert kept == ("params", "weight_decay", "betas")
+    assert entries_of_config(load_config().optim) is None
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1, weight_decay=0.5)
+    saved = optimizer.state_dict()
+    saved["param_groups"][0] |= {"lr": 0.3, "weight_decay": 0.1, "distance": 7.0}
+    put_optimizer(optimizer, saved, Path("c.pt"), kept)
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["distance"]) == (0.3, 0.5, 7.0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from signs_dist.learning.probabilities import ROWS_AT_ONCE, KeptProbabilities, ProbabilityTable
-from signs_dist.results.predictions import NUM_KEPT
+from signs_dist.results.predictions import MOST_CLASSES_IN_FULL, NUM_KEPT
 
 LOGITS = torch.tensor([[0.0, 1.0, 2.0], [5.0, 0.0, 0.0]])
 LABELS = torch.tensor([2, 1])
@@ -48,3 +48,13 @@ def test_a_process_without_images_adds_none(num_classes: int) -> None:
 def test_a_table_longer_than_a_block_keeps_its_order() -> None:
     values = np.arange(2 * ROWS_AT_ONCE + 1, dtype=np.float32)[:, None]
     assert [row[0] for row in ProbabilityTable(values).rows()] == values[:, 0].tolist()
+
+
+def test_all_probabilities_are_kept_for_own_metrics_whatever_the_number_of_classes() -> None:
+    num_classes = MOST_CLASSES_IN_FULL + 50
+    logits, labels = torch.randn(4, num_classes), torch.arange(4)
+    kept = KeptProbabilities(num_classes, keeps_all=True)
+    kept.add(logits[:3], labels[:3])
+    kept.add(logits[3:], labels[3:])
+    assert np.allclose(kept.in_full(), logits.softmax(dim=1).numpy())
+    assert kept.table().numbers is not None  # the file of predictions has the most probable ones, as before

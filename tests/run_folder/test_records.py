@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -108,3 +109,14 @@ def test_an_epochs_line_is_not_taken_for_a_steps() -> None:
 def test_a_line_of_the_other_file_is_no_record() -> None:
     assert parse_line(to_fields(LINES[0]), ATTEMPT_KINDS) is None
     assert parse_line(to_fields(LINES[7]), METRICS_KINDS) is None
+
+
+@pytest.mark.parametrize("values", [{"kappa": 0.5}, {"kappa": None, "hits": 3}, {}])
+def test_own_metrics_of_an_epoch_are_read_back(values: dict[str, float | None]) -> None:
+    line = EpochLine(**NUMBERS, val_metrics=values)
+    assert parse_line(json.loads(json.dumps(to_fields(line))), [EpochLine]) == line
+
+
+@pytest.mark.parametrize("values", [3, {"kappa": "high"}, {"kappa": math.inf}, {"kappa": True}, ["kappa"]])
+def test_other_values_of_metrics_are_no_line(values: object) -> None:
+    assert parse_line({**to_fields(EpochLine(**NUMBERS)), "val_metrics": values}, [EpochLine]) is None

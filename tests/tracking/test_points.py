@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 from signs_dist.run_folder.records import SaveLine
 from signs_dist.tracking.points import points_after
 from tests.tracking.runs import epoch_line, step_line
@@ -34,3 +36,10 @@ def test_steps_that_are_known_and_repeated_steps_are_omitted() -> None:
     ]
     assert [point.step for point in points_after(lines, 5)] == [10]
     assert points_after(lines, 10) == []
+
+
+def test_own_metrics_are_points_of_their_own() -> None:
+    line = dataclasses.replace(epoch_line(3), val_metrics={"kappa": 0.5, "lift": None})
+    values = points_after([line], 0)[0].values
+    assert values["val/kappa"] == 0.5
+    assert not any("lift" in name or "metrics" in name for name in values)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
+from signs_dist.config.reading import load_config
 from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.errors import UserError
 from signs_dist.models.trial import TrialDigest
-from signs_dist.training.exact_trial import require_exact, second_process
+from signs_dist.training.exact_trial import is_pass_shipped, require_exact, second_process
 from signs_dist.training.second_process import NoAnswerError, SecondProcess
 from tests.training.parts import make_config, make_process, make_silent, make_stepper, shown
 
@@ -161,3 +162,17 @@ def test_neither_fast_mode_nor_other_ranks_start_a_second_process(tmp_path: Path
         assert second is None
     with second_process(make_config(tmp_path, *EXACT, own), make_silent(make_process())) as second:
         assert second is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([], True),
+        (["model.name=torchvision:resnet18"], True),
+        (["model.name=my:Net"], False),
+        (["loss.name=my:loss"], False),
+        (["optim.name=my:make"], True),  # it runs in no pass
+    ],
+)
+def test_which_passes_are_tried_in_full(settings: list[str], expected: bool) -> None:
+    assert is_pass_shipped(load_config(None, settings)) is expected

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import math
 
 import numpy as np
 import pytest
 
 from signs_dist.console.screen import Screen
 from signs_dist.learning.metrics import Score
-from signs_dist.training.score_table import duration, score_fields, show_score
+from signs_dist.training.score_table import duration, epoch_fields, score_fields, show_score
 
 SCORE = Score(12.0, np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
 
@@ -57,3 +59,14 @@ def test_a_folder_with_brackets_is_no_markup() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_own_metrics_are_shown_and_written() -> None:
+    own = dataclasses.replace(SCORE, metrics={"kappa": 0.81234, "lift": math.nan})
+    assert score_fields("test", own, in_full=True)["test_metrics"] == {"kappa": 0.81234, "lift": None}
+    assert epoch_fields(own)["val_metrics"] == {"kappa": 0.81234, "lift": None}
+    assert "val_metrics" not in epoch_fields(SCORE)
+    assert "val_metrics" not in score_fields("val", SCORE, in_full=True)
+    stream = io.StringIO()
+    show_score(Screen(is_terminal=False, quiet=True, file=stream), "val", own, ["a", "b", "c"], "synthetic")
+    assert stream.getvalue().splitlines()[-1] == "val kappa 0.8123, lift nan"

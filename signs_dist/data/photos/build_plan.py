@@ -60,12 +60,17 @@ class BuildRequest:
     """Worker processes. None: all usable cores."""
     max_megapixels: float = MAX_MEGAPIXELS
     """Larger images are bad images."""
+    shards: bool = False
+    """Whether to write tar shards instead of a file for each image."""
+    shard_megabytes: int = 256
+    """Largest size of a shard, in millions of bytes."""
 
     def check(self) -> None:
         """Raise UserError for a value out of its range."""
         limits: list[tuple[str, float, float, float]] = [
             ("--size", self.size, 8, 4096),
             ("--quality", self.quality, 1, 100),
+            ("--shard-megabytes", self.shard_megabytes, 1, 1_000_000),
             ("--processes", self.processes if self.processes is not None else 1, 1, 1024),
         ]
         for flag, value, low, high in limits:
@@ -86,12 +91,15 @@ class PlannedImage:
     """Path below the output folder."""
 
 
-def default_out(source: Path, size: int, arrangement: Arrangement) -> Path:
-    """data/64x64_SIGNS for photos of hands with the labels 0 to 5, data/64x64_NAME for a source called NAME."""
+def default_out(source: Path, size: int, arrangement: Arrangement, *, shards: bool = False) -> Path:
+    """data/64x64_SIGNS for photos of hands with the labels 0 to 5, data/64x64_NAME for a source called NAME.
+
+    With `shards`, `_shards` is appended.
+    """
     is_signs = arrangement.layout == "flat" and {image.class_name for image in arrangement.images} <= set("012345")
     whole = source.resolve()
     name = "SIGNS" if is_signs else whole.stem if arrangement.root is not None else whole.name.removesuffix(".zip")
-    return Path("data") / f"{size}x{size}_{name}"
+    return Path("data") / f"{size}x{size}_{name}{'_shards' if shards else ''}"
 
 
 def choose_division(request: BuildRequest, arrangement: Arrangement) -> Division | None:

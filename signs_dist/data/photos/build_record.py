@@ -32,6 +32,7 @@ def request_facts(request: BuildRequest, files: Sequence[SourceFile], division: 
         "seed": request.seed if is_divided else None,
         "val_share": request.val_share if is_divided else None,
         "split": division,
+        **({"shard_megabytes": request.shard_megabytes} if request.shards else {}),
     }
 
 
@@ -69,6 +70,12 @@ def is_already_built(out: Path, facts: dict[str, Any], request: BuildRequest) ->
         facts = {key: value for key, value in facts.items() if key != "split" or key in record}
     elif record.get("seed") is not None:
         record.setdefault("split", "published")  # before there was a choice
+    if request.shards != ("shard_megabytes" in record):
+        made, wanted = ("with", "without") if "shard_megabytes" in record else ("without", "with")
+        raise UserError(
+            f"{out} is already built {made} --shards, not {wanted}. To keep it, choose another folder with --out. To "
+            f"build it again, repeat the command after: rm -r {shlex.quote(str(out))}"
+        )
     words = {"source_fingerprint": "the source's files have changed (names, sizes or times)"}
     differing = [
         words.get(key) or f"--{key.replace('_', '-')} {record.get(key)}, not {value}"

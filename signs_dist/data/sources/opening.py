@@ -46,11 +46,11 @@ def open_roots(
     where = " + ".join(map(str, roots))
     found = read_roots(config, roots)
     if isinstance(found, Opened):
-        _refuse_division(config, where)
+        refuse_division(config, where)
         return found
     present = found.splits()
     if "val" in present:
-        _refuse_division(config, where)
+        refuse_division(config, where)
         splits = to_indexes(found, [photo.split for photo in found.photos], where)
         return Opened(found.root, splits, (*found.notes, *lacking_notes(splits)))
     if "train" not in present and None not in present:
@@ -172,7 +172,7 @@ def _require_apart(roots: Sequence[Path]) -> None:
                     )
 
 
-def _refuse_division(config: DataConfig, where: str) -> None:
+def refuse_division(config: DataConfig, where: str) -> None:
     """Refuse settings of a division where there is nothing to divide."""
     given = {
         "data.split": config.split,
