@@ -57,11 +57,11 @@ _JPEG_FORMATS = ("JPEG", "MPO")
 REDUCING_GAP = 3.0
 """Cheap reduction (in the JPEG decoder, then by averaging boxes) stops at this multiple of the final size."""
 
-# What Pillow's decoders raise on broken files. OSError covers UnidentifiedImageError.
-_BROKEN_FILE_ERRORS = (
+BROKEN_FILE_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError, RuntimeError,
     struct.error, zlib.error,
 )  # fmt: skip
+"""What Pillow's decoders raise on broken files. OSError covers UnidentifiedImageError."""
 _MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -137,7 +137,7 @@ def load_rgb(
         raise BadImageError(name, str(error)) from error
     except PIL.UnidentifiedImageError as error:
         raise BadImageError(name, describe_undecodable(start)) from error
-    except _BROKEN_FILE_ERRORS as error:
+    except BROKEN_FILE_ERRORS as error:
         if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             raise
         raise BadImageError(name, _reason(error)) from error
@@ -215,7 +215,7 @@ def _upright(image: Image) -> Image:
 
     try:
         orientation = image.getexif().get(0x0112, 1)
-    except _BROKEN_FILE_ERRORS:
+    except BROKEN_FILE_ERRORS:
         return image  # the pixels are intact; only the orientation is unknown
     if orientation not in range(2, 9):
         return image
