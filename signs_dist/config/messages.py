@@ -26,6 +26,7 @@ OTHER_NAMES = {
     "dropout": "model.args",
     "workers": "data.num_workers",
     "data_dir": "data.root",
+    "val_split": "data.split",
     "dtype": "train.precision",
     "amp": "train.precision",
     "ema_decay": "ema.decay",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from signs_dist.config.data_settings import ColumnsConfig, Pattern, Roots, Shares
 from signs_dist.config.section import (
     WEEK_SECONDS,
     Count,
@@ -45,8 +46,18 @@ class SyntheticConfig(Section):
 class DataConfig(Section):
     """Which images, and how they are read."""
 
-    root: Annotated[str, Field(min_length=1)] | None = None
-    """Folder with train, val and optional test images. null: data/64x64_SIGNS if it exists, else drawn hands."""
+    root: Roots | None = None
+    """A folder or table of images, or a list of them. null: data/64x64_SIGNS if it exists, else drawn hands."""
+    split: Shares | None = None
+    """Shares of train, val and test, or of train and val. null: 0.8, 0.1, 0.1. Only for images that are not split."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of that division. It is not the run's seed, so runs with different seeds have one division."""
+    split_folder: Annotated[str, Field(min_length=1)] = "data/splits"
+    """Folder where a division is written down, so that it never changes."""
+    group_pattern: Pattern | None = None
+    """Regular expression with one group on the path below the root. Images where it is equal stay on one side."""
+    label_pattern: Pattern | None = None
+    """Regular expression with one group, the class, on the path below the root. null: folders, or as in 3_IMG_1.jpg."""
     image_size: Annotated[int, Field(ge=8, le=2048)] = 64
     """Side of the square images in pixels. Files of another size are resized when read."""
     storage: Literal["packed", "files"] = "packed"
@@ -69,7 +80,16 @@ class DataConfig(Section):
     """Use page-locked host memory for faster copies to a GPU. auto: true on a GPU, else false."""
     order: Literal["shuffled", "balanced"] = "shuffled"
     """Order of the training images. balanced, against class imbalance: every class equally often; images repeat."""
+    columns: ColumnsConfig = ColumnsConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+
+    @model_validator(mode="after")
+    def _one_kind_of_group(self) -> DataConfig:
+        if self.group_pattern is not None and self.columns.group is not None:
+            raise ValueError(
+                "data.group_pattern and data.columns.group are both set. Keep the one that tells the groups."
+            )
+        return self
 
 
 class AugmentConfig(Section):

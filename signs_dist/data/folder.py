@@ -26,6 +26,7 @@ from signs_dist.data.names import (
     check_class_names,
     class_notes,
     empty_folders_note,
+    is_mere_container,
     listed,
     named_like_split_message,
     printable,
@@ -133,14 +134,14 @@ def index_split(root: Path, split: str, *, classes: Sequence[str] | None = None)
     Raises:
         UserError: no such folder, no images in it, an image without a label, or a label outside `classes`.
     """
-    folder = _split_folder(root, split)
+    folder = split_folder(root, split)
     listing = list_images(folder)
     if not listing.images:
         raise UserError(
             f"{folder} holds no images (such as 3_IMG_5942.jpg, or cat/photo.png). "
             f"Put images there, or {_build_hint(root)}.{listing.passed_over.sentence()}"
         )
-    top = _inner_folder(listing.images, split)
+    top = _inner_folder(listing.images, split, classes)
     names = [path[len(top) :] for path in listing.images]
     found = _class_names(root, folder, names)
     notes: list[str] = []
@@ -181,7 +182,7 @@ def index_data_set(root: Path) -> dict[str, ImageIndex]:
     missing = [name for name, count in splits["val"].count_per_class().items() if count == 0]
     if missing:
         raise UserError(
-            f"{_split_folder(root, 'val')} has no image of class {listed(missing)}, which train has. "
+            f"{split_folder(root, 'val')} has no image of class {listed(missing)}, which train has. "
             f"Move some images of it from train to val, or remove the class from train."
         )
     return splits
@@ -209,8 +210,9 @@ def _split_folders(root: Path, split: str) -> list[Path]:
     return [folder for folder in _subfolders(root) if split_of_folder(folder.name) == split]
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    _check_root(root)
+def split_folder(root: Path, split: str) -> Path:
+    """The folder of a split. Raises `UserError` if there is none, or two."""
+    check_root(root)
     folders = _split_folders(root, split)
     if len(folders) > 1:
         raise UserError(
@@ -237,7 +239,8 @@ def _split_folder(root: Path, split: str) -> Path:
     raise UserError(f"{root} has no {split} images (folder {wanted}){_what_it_looks_like(root)}")
 
 
-def _check_root(root: Path) -> None:
+def check_root(root: Path) -> None:
+    """Refuse what is no folder of images. Raises `UserError`, which says what it is, and what to type."""
     try:
         root.stat()
     except PermissionError as error:  # a folder above it may not be entered
@@ -278,11 +281,16 @@ def _folders_beside(root: Path) -> list[str]:
         return []
 
 
+def has_class_folders(folder: Path) -> bool:
+    """Whether images lie in folders of a folder."""
+    return any(_holds_an_image(inner) for inner in _subfolders(folder))
+
+
 def _what_it_looks_like(root: Path) -> str:
-    if any(_holds_an_image(folder) for folder in _subfolders(root)):
-        return f". It looks like class folders that are not split yet: {_build_hint(root)}."
-    if _holds_an_image(root, is_deep=False):
-        return f". It looks like photos that are not split yet: {_build_hint(root)}."
+    if has_class_folders(root) or _holds_an_image(root, is_deep=False):
+        kind, given = "class folders" if has_class_folders(root) else "photos", shlex.quote(str(root))
+        divides = f"Training divides them: python -m signs_dist.train data.root={given}"
+        return f". It looks like {kind} that are not split. {divides}"
     zips = sorted(path for path in root.iterdir() if path.suffix.lower() == ".zip")
     if zips:
         return f". It has a zip: {_build_hint(zips[0])}."
@@ -314,11 +322,22 @@ def _holds_an_image(folder: Path, *, is_deep: bool = True) -> bool:
     return False
 
 
-def _inner_folder(images: Sequence[str], split: str) -> str:
-    """The folder with the split's name again in which all images of a split lie (seg_train/seg_train/), or empty."""
+def _inner_folder(images: Sequence[str], split: str, classes: Sequence[str] | None) -> str:
+    """The one folder in which all images of a split lie though it is no class, or empty.
+
+    It has the split's name again (seg_train/seg_train/), or a name such as images with the classes below it.
+    """
     name, slash, _ = images[0].partition("/")
-    is_again = slash and split_of_folder(name) == split and all(path.startswith(f"{name}/") for path in images)
-    return f"{name}/" if is_again else ""
+    if not slash or not all(path.startswith(f"{name}/") for path in images):
+        return ""
+    is_container = is_mere_container(name) and name not in (classes or ()) and all(map(_has_label_below, images))
+    return f"{name}/" if split_of_folder(name) == split or is_container else ""
+
+
+def _has_label_below(path: str) -> bool:
+    """Whether a path has a class below its first folder."""
+    inner = path.partition("/")[2]
+    return "/" in inner or label_of_name(inner) is not None
 
 
 def _check_class_folders(folder: Path, listing: Listing, top: str, found: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from signs_dist.errors import UserError
 
@@ -19,6 +20,7 @@ SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
         "val",
         "valid",
         "validation",
+        "validate",
         "dev",
         "development",
         "eval",
@@ -33,7 +35,7 @@ SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
 
 SPLIT_COMPANIONS = (
     *("set", "data", "dataset", "split", "sample", "example", "file", "folder", "dir"),
-    *("image", "img", "photo", "picture", "pic", "signs", "seg"),
+    *("image", "img", "photo", "picture", "pic", "signs", "seg", "subset", "resized", "cropped"),
 )
 """Words that may stand beside the word of a split, as in val_set, seg_train or train-images; also as plurals."""
 
@@ -48,6 +50,8 @@ _SPLIT_NAMES = {
     for split, words in SPLIT_WORDS.items()
 }
 
+_CONTAINER = re.compile(rf"{_COMPANION}(?:[ _.-]*{_COMPANION})*", re.ASCII)
+
 
 def split_of_folder(name: str) -> str | None:
     """The split that a folder of this name holds: `val` for valid, Validation, dev or val_set; None for other names."""
@@ -56,6 +60,11 @@ def split_of_folder(name: str) -> str | None:
         if pattern.fullmatch(word):
             return split
     return None
+
+
+def is_mere_container(name: str) -> bool:
+    """Whether a folder's name says only that images are in it, as the `images` of train/images/cat/1.jpg."""
+    return _CONTAINER.fullmatch(name.strip().casefold()) is not None
 
 
 def same_class(names: Iterable[str]) -> dict[str, str]:
@@ -70,12 +79,15 @@ def same_class(names: Iterable[str]) -> dict[str, str]:
     return {name: composed if len(group) > 1 else name for composed, group in spellings.items() for name in group}
 
 
-def class_notes(names: Iterable[str]) -> list[str]:
-    """What a reader of the class names alone would not see: two spellings that are one class, two that look alike."""
+def class_notes(names: Iterable[str], kind: Literal["folder", "label"] = "folder") -> list[str]:
+    """What a reader of the class names alone would not see: two spellings that are one class, two that look alike.
+
+    `kind` is what the names are of.
+    """
     class_of = same_class(names)
     merged = sorted({name for spelling, name in class_of.items() if spelling != name})
     notes = [
-        f"class {printable(name)}: folders with its name in two spellings (Unicode NFC and NFD) are one class"
+        f"class {printable(name)}: {kind}s with its name in two spellings (Unicode NFC and NFD) are one class"
         for name in merged
     ]
     alike: dict[str, set[str]] = {}
@@ -84,14 +96,14 @@ def class_notes(names: Iterable[str]) -> list[str]:
         alike.setdefault(re.sub(r"(?<![0-9])0+(?=[0-9])", "", plain), set()).add(name)
     notes += [
         f"classes {' and '.join(repr(name) for name in sorted(group))} differ only in case, blanks, leading zeros or "
-        f"the width of letters, and stay {len(group)} classes; if they are one, rename a folder"
+        f"the width of letters, and stay {len(group)} classes; if they are one, rename a {kind}"
         for _, group in sorted(alike.items())
         if len(group) > 1
     ]
     return notes
 
 
-def check_class_names(names: Iterable[str], where: object) -> None:
+def check_class_names(names: Iterable[str], where: object, kind: str = "class folder") -> None:
     """Refuse names of classes that logs, result files and file systems cannot hold.
 
     Raises:
@@ -100,7 +112,7 @@ def check_class_names(names: Iterable[str], where: object) -> None:
     for name in sorted(set(names)):
         if not is_printable(name):
             raise UserError(
-                f"{where}: the class folder '{printable(name)}' has control characters in its name, or bytes that are "
+                f"{where}: the {kind} '{printable(name)}' has control characters in its name, or bytes that are "
                 f"not UTF-8. Rename it."
             )
         if len(name.encode()) > MAX_NAME_BYTES:

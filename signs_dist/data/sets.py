@@ -1,4 +1,4 @@
-"""Choose the data set of a run and open its splits: photos if there are any, else drawn hands."""
+"""Choose the data set of a run and open its splits: images if there are any, else drawn hands."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_tra
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.next_step import find_stored_size
 from signs_dist.data.packed import open_packed
+from signs_dist.data.sources.opening import open_roots
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
@@ -28,10 +29,12 @@ class DataSet:
 
     Attributes:
         name: `synthetic` for drawn images, else the folder as it was given.
-        root: the folder.
+        root: the folder that all paths begin at.
         splits: the index of each split that exists.
         notes: what a user should know of the folder, such as what was passed over. A line each.
         stored_size: side in pixels of the images of a set that `build` made; None if it is not known.
+        sources: the folders and tables that `data.root` names; the single `root` for most.
+        division: name → split of the images that were divided; None where the data say their splits.
     """
 
     name: str
@@ -39,6 +42,8 @@ class DataSet:
     splits: Mapping[str, ImageIndex]
     notes: tuple[str, ...] = ()
     stored_size: int | None = None
+    sources: tuple[Path, ...] = ()
+    division: Mapping[str, str] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -46,39 +51,56 @@ class DataSet:
         return self.splits["train"].classes
 
 
-def open_data_set(config: DataConfig, *, num_processes: int, report: Report) -> DataSet:
+def open_data_set(
+    config: DataConfig,
+    *,
+    num_processes: int,
+    report: Report,
+    division: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> DataSet:
     """Find the data set of `config` and index its splits, drawing the synthetic one if it is needed and missing.
 
     Args:
         config: the data section.
         num_processes: worker processes for drawing.
         report: called with the progress.
+        division: of a run that has begun: the copy of the division in its folder, if it has one.
+        tell: gets a line when this waits long for another process; None: standard error.
 
     Raises:
-        UserError: `data.root` is missing, empty, or not a data set.
+        UserError: `data.root` is missing, empty, or not a data set; or it cannot be divided.
     """
-    root = choose_data_root(config.root, default_exists=DEFAULT_ROOT.is_dir())
-    name = "synthetic" if root is None else str(root)
-    if root is None:
+    roots = choose_data_roots(config.root, default_exists=DEFAULT_ROOT.is_dir())
+    if not roots:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
-    splits = index_data_set(root)
-    return DataSet(name, root, splits, set_notes(root, splits), find_stored_size(root))
+        splits = index_data_set(root)
+        return DataSet("synthetic", root, splits, set_notes(root, splits), find_stored_size(root), (root,))
+    found = open_roots(config, roots, copy=division, report=report, tell=tell)
+    name = " + ".join(map(str, roots))
+    is_as_it_is = len(roots) == 1 and roots[0].is_dir() and found.division is None
+    sources = (found.root,) if is_as_it_is else roots  # the folder of the splits may lie one folder down
+    return DataSet(name, found.root, found.splits, found.notes, find_stored_size(found.root), sources, found.division)
 
 
-def choose_data_root(given: str | None, *, default_exists: bool) -> Path | None:
-    """The folder to read, or None for the synthetic set. A given folder is never replaced by another."""
-    if given is not None:
-        try:
-            return Path(given).expanduser()
-        except RuntimeError:  # ~name of a user who does not exist
-            return Path(given)
-    return DEFAULT_ROOT if default_exists else None
+def choose_data_roots(given: str | Sequence[str] | None, *, default_exists: bool) -> tuple[Path, ...]:
+    """The folders and tables to read; none for the synthetic set. What is given is never replaced by another."""
+    if given is None:
+        return (DEFAULT_ROOT,) if default_exists else ()
+    return tuple(_expanded(each) for each in ((given,) if isinstance(given, str) else given))
+
+
+def _expanded(given: str) -> Path:
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:  # ~name of a user who does not exist
+        return Path(given)
 
 
 def will_draw(config: DataConfig) -> bool:
     """Whether `open_data_set` would draw the synthetic set, which takes minutes, because it does not exist yet."""
-    root = choose_data_root(config.root, default_exists=DEFAULT_ROOT.is_dir())
-    return root is None and not _synthetic_root(config)[0].exists()
+    roots = choose_data_roots(config.root, default_exists=DEFAULT_ROOT.is_dir())
+    return not roots and not _synthetic_root(config)[0].exists()
 
 
 def prepare_synthetic(config: DataConfig, *, num_processes: int, report: Report, below: Path = Path()) -> Path:

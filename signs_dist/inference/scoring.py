@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
-from signs_dist.config.settings import LossConfig
+from signs_dist.config.settings import DataConfig, LossConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.folder import ImageIndex, has_split, index_split
 from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
+from signs_dist.data.names import listed
 from signs_dist.data.plan import Shard
-from signs_dist.data.sets import Report, choose_data_root, open_split, prepare_synthetic
+from signs_dist.data.sets import Report, choose_data_roots, open_split, prepare_synthetic
+from signs_dist.data.sources.collection import to_index
+from signs_dist.data.sources.division_file import COPY
+from signs_dist.data.sources.opening import Opened, is_usual_folder, open_roots, read_roots
+from signs_dist.data.sources.table_file import is_table_name
 from signs_dist.environment.context import read_context
 from signs_dist.errors import UserError, in_python_words, require_kind
 from signs_dist.inference.places import find_writable, user_cache_folder
 from signs_dist.inference.trained_model import TrainedModel
-from signs_dist.inference.unsplit import index_unsplit
+from signs_dist.inference.unsplit import ALL, index_unsplit
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import loop
@@ -93,7 +99,7 @@ def open_scored_split(
 
     Args:
         model: the data set must have its classes.
-        data: the folder of the data set; None for the data set that the model was trained on.
+        data: the folder or table of the data set; None for the data set that the model was trained on.
         split: train, val or test. None: val, or all images where `data` is not split.
         num_cores: the CPU cores to use.
         report: called with the progress.
@@ -109,14 +115,14 @@ def open_scored_split(
         changes["max_megapixels"] = max_megapixels
     config = model.config.data.model_copy(update=changes)
     name = data or model.data["name"]
-    root = choose_data_root(data or model.data["root"], default_exists=False)
-    assert root is not None
-    if name == "synthetic" and data is None and not root.is_dir():
+    trained_on = tuple(map(Path, model.data.get("sources", [model.data["root"]])))
+    roots = trained_on if data is None else choose_data_roots(data, default_exists=False)
+    if name == "synthetic" and data is None and not roots[0].is_dir():
         below = Path(model.working_folder or ".") if find_writable("data", model.working_folder) else user_cache
-        root = prepare_synthetic(config, num_processes=num_cores, report=report, below=below)
-    index = _index(model, root, split)
+        roots = (prepare_synthetic(config, num_processes=num_cores, report=report, below=below),)
+    is_known = {root.resolve() for root in roots} in ({*trained_on}, {Path(model.data["root"])})
+    index = _index(model, config, roots, split, is_known=is_known)
     source, fingerprint = open_split(index, config, num_threads=num_cores, report=report)
-    is_known = model.data.get("root") == str(root.resolve())
     notes = (*(_image_notes(model, name, index.split, fingerprint) if is_known else ()), *index.remarks())
     return OpenedSplit(name, index.split, source, len(index), fingerprint, notes)
 
@@ -129,7 +135,48 @@ def _image_notes(model: TrainedModel, name: str, split: str, fingerprint: str) -
     return () if is_same else (f"changed since the training: the {split} images of {name}",)
 
 
-def _index(model: TrainedModel, root: Path, split: str | None) -> ImageIndex:
+def _index(
+    model: TrainedModel, config: DataConfig, roots: Sequence[Path], split: str | None, *, is_known: bool
+) -> ImageIndex:
+    """The images of a split, or all images of data that are not split. `is_known`: the model was trained on them."""
+    root, copy = roots[0], model.folder.path / COPY
+    if is_known and copy.is_file():
+        return _chosen(open_roots(config, roots, copy=copy).splits, model, root, split)
+    is_table = root.is_file() and is_table_name(root)
+    if len(roots) == 1 and not is_table and (not root.is_dir() or is_usual_folder(root, config)):
+        return _index_folder(model, root, split)
+    found = read_roots(_without_groups(config), roots)
+    if isinstance(found, Opened):
+        return _chosen(found.splits, model, root, split)
+    if None in found.splits():
+        if split is not None:
+            raise UserError(_about_no_split(root, split))
+        return to_index(found, ALL, model.classes, str(root))
+    of_split = [name for name in found.splits() if name is not None]
+    wanted = split or "val"
+    if wanted not in of_split:
+        raise UserError(f"{root} has no split {wanted}. Choose the split {' or '.join(of_split)}.")
+    photos = [photo for photo in found.photos if photo.split == wanted]
+    return to_index(dataclasses.replace(found, photos=photos), wanted, model.classes, str(root))
+
+
+def _chosen(splits: Mapping[str, ImageIndex], model: TrainedModel, root: Path, split: str | None) -> ImageIndex:
+    wanted = split or "val"
+    if wanted not in splits:
+        raise UserError(f"{root} has no split {wanted}. Choose the split {' or '.join(splits)}.")
+    now = splits[wanted].classes
+    if now != model.classes:
+        raise UserError(f"{root} has the classes {listed(now)} now, and the model has {listed(model.classes)}.")
+    return splits[wanted]
+
+
+def _without_groups(config: DataConfig) -> DataConfig:
+    """The settings that find classes, without those of a division, which other data need not fit."""
+    columns = config.columns.model_copy(update={"group": None})
+    return config.model_copy(update={"group_pattern": None, "split": None, "columns": columns})
+
+
+def _index_folder(model: TrainedModel, root: Path, split: str | None) -> ImageIndex:
     present = [name for name in ("train", "val", "test") if has_split(root, name)] if root.is_dir() else []
     wanted = split or "val"
     if present and wanted not in present:
@@ -137,12 +184,14 @@ def _index(model: TrainedModel, root: Path, split: str | None) -> ImageIndex:
     if root.is_dir() and not present:
         index = index_unsplit(root, model.classes, model.folder.path)
         if index is not None and split is not None:
-            raise UserError(
-                f"{root} has no split {split}: its photos are not split. Leave --split out, to evaluate all of them."
-            )
+            raise UserError(_about_no_split(root, split))
         if index is not None:
             return index
     return index_split(root, wanted, classes=model.classes)
+
+
+def _about_no_split(root: Path, split: str) -> str:
+    return f"{root} has no split {split}: its photos are not split. Leave --split out, to evaluate all of them."
 
 
 def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> Score:

@@ -4,6 +4,7 @@ config.yaml      every setting; --config reads it back
 manifest.json    command, versions, commit, data, host, devices
 metrics.jsonl    a line per epoch and per N steps
 attempts.jsonl   a line at each start and each end
+division.csv     the split of each image, where the run divided them
 training-images… the first training images as the network sees them, and their names
 checkpoints/     the newest states of the run and the best, each with its SHA-256
 model.pt         final weights

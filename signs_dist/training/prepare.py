@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from signs_dist.data.sets import DataSet, open_data_set, open_split, will_draw
 from signs_dist.data.synthetic import NUM_CLASSES
 from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_kernels, require_deterministic_kernels
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
+from signs_dist.errors import UserError
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.outputs import require_logits, require_own_names
@@ -59,12 +61,15 @@ class Prepared:
         return {
             "name": self.data.name,
             "root": str(self.data.root.resolve()),
+            "sources": [str(source.resolve()) for source in self.data.sources],
             "classes": list(self.data.classes),
             "fingerprints": dict(self.fingerprints),
         }
 
 
-def prepare(config: Config, process: Process, *, micro_batch: int | None = None) -> Prepared:
+def prepare(
+    config: Config, process: Process, *, micro_batch: int | None = None, division: Path | None = None
+) -> Prepared:
     """Open the data, plan the epochs and make the model.
 
     Args:
@@ -72,6 +77,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         process: where this process runs.
         micro_batch: images of a micro-batch in an earlier attempt. It is kept if the config sets none and each process
             gets at least one.
+        division: of a run that has begun: the copy of the division of its images, if it has one.
 
     Raises:
         UserError: the data or the model cannot be used.
@@ -93,7 +99,13 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
     if will_draw(config.data):
         _require_usable(config)
     with process.screen.preparing() as report:
-        data = open_data_set(config.data, num_processes=context.cores_per_process, report=report)
+        data = open_data_set(
+            config.data,
+            num_processes=context.cores_per_process,
+            report=report,
+            division=division,
+            tell=process.screen.result,
+        )
         labels = data.splits["train"].labels
         require_full_step(config.train.global_batch, len(labels))
         plan = EpochPlan(
@@ -149,6 +161,27 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         precision=precision,
         num_threads=num_threads,
     )
+
+
+def require_same_images(prepared: Prepared, strategy: SingleProcess) -> None:
+    """Refuse a run whose processes read different images. All processes call this.
+
+    Raises:
+        UserError: images were added or changed while the run began, or machines see different files.
+    """
+    every = strategy.gather_values(dict(prepared.fingerprints), "compare the images")
+
+    def compare() -> None:
+        for rank, fingerprints in enumerate(every):
+            differing = [split for split in every[0] if fingerprints.get(split) != every[0][split]]
+            if differing or len(fingerprints) != len(every[0]):
+                raise UserError(
+                    f"process {rank} reads other images of {prepared.data.name} than process 0"
+                    f"{f' for {differing[0]}' if differing else ''}: files were changed while the run began, or the "
+                    f"machines see different files. Repeat the command; give a folder that all machines see."
+                )
+
+    strategy.all_succeed(compare, "compare the images")
 
 
 def _require_usable(config: Config) -> None:

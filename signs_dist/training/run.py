@@ -15,8 +15,10 @@ from typing import Any
 from signs_dist.checkpointing.resume_rules import finished_line
 from signs_dist.config.reading import dump_config
 from signs_dist.config.settings import Config
+from signs_dist.data.sources.division_file import COPY, to_text
 from signs_dist.environment.core_use import CoreUse, told_busy_cores
 from signs_dist.errors import CommandError, LoadingError, StoppedError
+from signs_dist.files import write_text
 from signs_dist.monitoring.signals import StopRequest
 from signs_dist.reporting.after_training import is_wanted, report_after_training, seconds_for
 from signs_dist.run_folder.folder import RunFolder
@@ -34,7 +36,7 @@ from signs_dist.training.earlier_attempt import (
 )
 from signs_dist.training.exact_trial import require_exact, second_process
 from signs_dist.training.falling_back import fall_back, set_broken_aside
-from signs_dist.training.prepare import Prepared, prepare
+from signs_dist.training.prepare import Prepared, prepare, require_same_images
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState, make_run_state
 from signs_dist.training.saver import Saver
@@ -102,8 +104,15 @@ def train(
         second = cleanup.enter_context(second_process(config, process))
         with naming(earlier.notes):
             prepared = strategy.all_succeed(
-                lambda: prepare(config, process, micro_batch=earlier.micro_batch), "wait for all to prepare"
+                lambda: prepare(
+                    config,
+                    process,
+                    micro_batch=earlier.micro_batch,
+                    division=folder.path / COPY if earlier.is_begun else None,
+                ),
+                "wait for all to prepare",
             )
+            require_same_images(prepared, strategy)
             run = strategy.all_succeed(
                 lambda: _make_run(prepared, process, folder, command, earlier), "wait for all to be ready"
             )
@@ -165,6 +174,9 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
     if kept:
         run.process.screen.result(f"trained further; the earlier result is kept: {', '.join(map(str, kept))}")
     folder.write_manifest(about)
+    if folder.is_writer and prepared.data.division is not None:
+        folder.require_held()
+        write_text(folder.path / COPY, to_text(prepared.data.division))
     folder.write_config(dump_config(prepared.config))  # after the manifest: a run with this file has begun
     number = 0
     if folder.is_writer:

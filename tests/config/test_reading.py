@@ -63,7 +63,8 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         ("seed: null", "seed: null is not legal."),
         (
             "data: {root: 123}",
-            "data.root: 123 is not legal. It takes text that is not empty or null. For text, quote the value",
+            "data.root: 123 is not legal. It takes text that is not empty or a list, "
+            "each text that is not empty or null. For text, quote the value",
         ),
         (
             "data: {mean: [0, 0, x]}",
@@ -159,7 +160,10 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: str | bytes, expected:
             "train.epochs=",
             "train.epochs=: there is no value. It takes a whole number, at least 1 and at most 2147483647.",
         ),
-        ("data.root=", "data.root=: there is no value. It takes text that is not empty or null."),
+        (
+            "data.root=",
+            "data.root=: there is no value. It takes text that is not empty or a list, each text that is not empty or null.",
+        ),
         ("model.args.dropout=", "there is no value. It takes any value; null means none, and '' empty text."),
         ("optim.betas=0.9", "It takes a list of 2, each a number or null. For all 2: optim.betas=[0.9, 0.9]"),
         ("data.root=#1", "there is no value"),
@@ -167,7 +171,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: str | bytes, expected:
         ("data.root=a\nb", "YAML reads only 'a b' of it."),
         (
             "data.root=12",
-            """data.root=12: 12 is not legal. It takes text that is not empty or null. For text, quote the value""",
+            """data.root=12: 12 is not legal. It takes text that is not empty or a list, each text that is not empty or null. For text, quote the value""",
         ),
         ("data.root=12", """"data.root='12'"."""),
         ("data.root=@x", "not valid YAML: found character '@'"),

@@ -19,7 +19,7 @@ from signs_dist.data.batches import Batch, FileBatches, PackedBatches
 from signs_dist.data.folder import ImageIndex, index_split
 from signs_dist.data.images import BadImageError
 from signs_dist.data.plan import BatchKey
-from signs_dist.data.sets import DEFAULT_ROOT, choose_data_root, open_data_set, open_split
+from signs_dist.data.sets import DEFAULT_ROOT, choose_data_roots, open_data_set, open_split
 from signs_dist.errors import UserError
 from tests.sets import write_colour_set
 
@@ -70,19 +70,22 @@ def refuse_to_draw(*_: object, **__: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("given", "default_exists", "root"),
+    ("given", "default_exists", "roots"),
     [
-        (None, False, None),
-        (None, True, DEFAULT_ROOT),
-        ("photos", False, Path("photos")),
-        ("photos", True, Path("photos")),
-        ("missing", True, Path("missing")),
-        ("~/photos", True, Path.home() / "photos"),
-        ("~nobody-of-that-name/photos", True, Path("~nobody-of-that-name/photos")),
+        (None, False, ()),
+        (None, True, (DEFAULT_ROOT,)),
+        ("photos", False, (Path("photos"),)),
+        ("photos", True, (Path("photos"),)),
+        ("missing", True, (Path("missing"),)),
+        ("~/photos", True, (Path.home() / "photos",)),
+        ("~nobody-of-that-name/photos", True, (Path("~nobody-of-that-name/photos"),)),
+        (("a", "~/b"), True, (Path("a"), Path.home() / "b")),
     ],
 )
-def test_which_folder_is_read(given: str | None, default_exists: bool, root: Path | None) -> None:
-    assert choose_data_root(given, default_exists=default_exists) == root
+def test_which_folders_are_read(
+    given: str | tuple[str, ...] | None, default_exists: bool, roots: tuple[Path, ...]
+) -> None:
+    assert choose_data_roots(given, default_exists=default_exists) == roots
 
 
 def test_without_photos_the_drawn_set_is_used_and_named_synthetic(drawn: list[dict[str, Any]]) -> None:

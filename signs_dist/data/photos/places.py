@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signs_dist.data.folder import label_of_name
-from signs_dist.data.names import listed, named_like_split_message, printable, split_of_folder
+from signs_dist.data.names import (
+    is_mere_container,
+    listed,
+    named_like_split_message,
+    printable,
+    split_of_folder,
+)
 from signs_dist.data.photos.archive import SourceFile
 from signs_dist.errors import UserError
 
@@ -67,10 +73,16 @@ def find_place(paths: Sequence[str], where: Path) -> Place:
 
 
 def _split_top(top: str, split: str, inner: list[list[str]]) -> str:
-    """The folder of a split, or its inner folder if it holds only a folder of the same split (seg_train/seg_train/)."""
-    second = {parts[1] if len(parts) > 2 else "" for parts in inner if parts[0] == top}
-    if len(second) == 1 and split_of_folder(name := second.pop()) == split:
-        return f"{top}/{name}/"
+    """The folder of a split, or the one folder in it that holds all its images and is no class.
+
+    As `data.folder`: seg_train/seg_train/, or train/images/ with the classes below.
+    """
+    paths = [parts for parts in inner if parts[0] == top]
+    second = {parts[1] if len(parts) > 2 else "" for parts in paths}
+    if len(second) == 1 and (name := second.pop()):
+        has_labels = all(len(parts) > 3 or label_of_name(parts[2]) is not None for parts in paths)
+        if split_of_folder(name) == split or (is_mere_container(name) and has_labels):
+            return f"{top}/{name}/"
     return f"{top}/"
 
 
