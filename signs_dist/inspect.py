@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from signs_dist.console.command import (
     MOST_PROCESSES,
+    SETTINGS,
     CommandParser,
     add_max_megapixels,
     checked_megapixels,
@@ -41,6 +42,12 @@ def build_parser() -> CommandParser:
         "2: no photos, or wrong input.",
     )
     parser.add_argument("source", type=read_path, metavar="FOLDER_OR_CSV", help="folder, zip or table of photos")
+    parser.add_argument(
+        SETTINGS,
+        nargs="*",
+        metavar="data.key=value",
+        help="settings that say how classes and groups are read, such as data.columns.label=kind",
+    )
     parser.add_argument("--write", type=read_path, metavar="FILE", help="write a config for these photos")
     parser.add_argument("--force", action="store_true", help="let --write replace a file")
     parser.add_argument("--html", type=read_path, metavar="FILE", help="write a page with pictures")
@@ -62,12 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     max_megapixels = checked_megapixels(options.max_megapixels)
 
+    from signs_dist.config.reading import read_config
+    from signs_dist.config.section import flatten
     from signs_dist.console.screen import Screen
     from signs_dist.data.images import MAX_MEGAPIXELS
     from signs_dist.data.inspection.findings import find_oddities
     from signs_dist.data.inspection.inspecting import inspect_photos
     from signs_dist.data.inspection.told import tell
-    from signs_dist.data.inspection.writing import refuse_existing
+    from signs_dist.data.inspection.writing import refuse_existing, require_data_settings
     from signs_dist.environment.context import is_watched
     from signs_dist.files import require_writable
 
@@ -75,22 +84,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse_existing([options.write], force=options.force)
     for path in (options.write, options.html, options.json):
         require_writable(path)
+    loaded = read_config(None, options.overrides)
+    given = {key: value for key, value in flatten(loaded.config) if key in loaded.origins}
+    require_data_settings(given)
     screen = Screen(is_terminal=is_watched(), quiet=options.quiet)
     with screen.preparing() as report:
         found = inspect_photos(
             options.source,
+            loaded.config.data,
             processes=options.processes,
             max_megapixels=max_megapixels or MAX_MEGAPIXELS,
             on_progress=report,
         )
     oddities = find_oddities(found)
     tell(screen, found, oddities, in_full=options.all)
-    _write_files(options, found, oddities, screen)
+    _write_files(options, given, found, oddities, screen)
     has_problems = any(finding.level == "problem" for finding in oddities)
     return EXIT_FAILED if has_problems and options.write is None else EXIT_OK
 
 
-def _write_files(options: argparse.Namespace, found: Inspection, oddities: Sequence[Finding], screen: Screen) -> None:
+def _write_files(
+    options: argparse.Namespace,
+    given: Mapping[str, Any],
+    found: Inspection,
+    oddities: Sequence[Finding],
+    screen: Screen,
+) -> None:
     """Write the files that the flags name, and say what to type next."""
     from signs_dist.data.inspection.page import page_html
     from signs_dist.data.inspection.told import as_json
@@ -99,7 +118,7 @@ def _write_files(options: argparse.Namespace, found: Inspection, oddities: Seque
 
     config = options.write or Path("config.yaml")
     try:
-        plan = plan_config(found, config)
+        plan = plan_config(found, config, given)
     except UserError:
         if options.write is not None:
             raise
@@ -110,7 +129,8 @@ def _write_files(options: argparse.Namespace, found: Inspection, oddities: Seque
         screen.result(f"wrote {' and '.join(map(str, plan.files()))}")
         command = f"python -m signs_dist.train --config {shlex.quote(str(config))}"
     elif plan is not None:
-        command = f"python -m signs_dist.inspect {shlex.quote(str(options.source))} --write {config}"
+        typed = shlex.join([str(options.source), *options.overrides])
+        command = f"python -m signs_dist.inspect {typed} --write {config}"
     choices = plan.choices if plan is not None else ()
     if options.json is not None:
         write_json(options.json, as_json(found, oddities, choices))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,14 @@ class Choice:
 
 
 def choose_settings(
-    found: Inspection, root: str, *, is_table: bool, has_groups: bool, stored_size: int | None
+    found: Inspection, root: str, *, given: Mapping[str, Any], is_table: bool, has_groups: bool, stored_size: int | None
 ) -> list[Choice]:
     """The settings of a run on the photos, in the order of the config.
 
     Args:
         found: the photos.
         root: data.root as it is written.
+        given: settings that the user typed, such as data.label_pattern.
         is_table: whether it is a table of `clean_table`.
         has_groups: whether the table has groups.
         stored_size: side of the images in pixels if `build` made them.
@@ -52,22 +53,21 @@ def choose_settings(
     sizes = measure([found.facts[photo.path] for photo in found.photos])
     assert sizes is not None, "only photos that can be used have a config"
     splits = found.listed.splits
-    num_all = len(found.photos)
-    shares = (0.8, 0.1, 0.1) if num_all >= ENOUGH_FOR_THREE else (0.8, 0.2)
-    num_train = sum(found.counts["train"].values()) if "train" in found.counts else round(shares[0] * num_all)
-    return [
+    num_all = sum(photo.split in (None, "train") for photo in found.photos)
+    shares = (0.8, 0.1, 0.1) if num_all >= ENOUGH_FOR_THREE and "test" not in splits else (0.8, 0.2)
+    num_train = num_all if "val" in splits else round(shares[0] * num_all)
+    chosen = [
         Choice("data.root", root, _why_root(found, is_table=is_table)),
-        *(
-            [Choice("data.columns.group", "group", "copies of a photo stay on one side of the division")]
-            if has_groups
-            else []
-        ),
-        *([] if splits else [Choice("data.split", list(shares), _why_split(shares, num_all))]),
+        *([Choice("data.columns.group", "group", "copies stay on one side of the division")] if has_groups else []),
+        *([] if "val" in splits else [Choice("data.split", list(shares), _why_split(shares, num_all, splits))]),
         _choose_size(sizes, stored_size),
         *_choose_flip(found),
         *_choose_weights(found),
         *_choose_length(num_train),
     ]
+    as_typed = [Choice(key, value, "as you typed it") for key, value in given.items()]
+    root_choice, *others = (choice for choice in chosen if choice.key not in given)
+    return [root_choice, *as_typed, *others]
 
 
 def _why_root(found: Inspection, *, is_table: bool) -> str:
@@ -76,10 +76,12 @@ def _why_root(found: Inspection, *, is_table: bool) -> str:
     return f"a table of the photos where they lie: {', and '.join(reasons_for_table(found))}"
 
 
-def _why_split(shares: Sequence[float], num_all: int) -> str:
+def _why_split(shares: Sequence[float], num_all: int, splits: Sequence[str]) -> str:
     how = "of each class its share, written down at the first run, so that it never changes"
     if len(shares) == 3:
         return f"train, val and test: {how}; a tenth is {num_all // 10:,} photos"
+    if "test" in splits:
+        return f"val is taken from train: {how}"
     return f"train and val: {how}; with {num_all:,} photos, a tenth for test would be too few to judge by"
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signs_dist.data.inspection.inspecting import Inspection
+from signs_dist.data.inspection.listed import ListedPhoto
 from signs_dist.data.inspection.near_copies import join_pairs
-from signs_dist.data.photos.split import stratified_val
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ def reasons_for_table(found: Inspection) -> list[str]:
     num_contradicting = len(_contradicting(found))
     if num_contradicting:
         reasons.append(f"it leaves out {num_contradicting:,} that are in two classes")
-    if found.listed.splits and "val" not in found.listed.splits:
-        reasons.append("it takes a fifth of train for val")
-    if not found.listed.splits and (found.near.within or found.near.across):
+    if "val" not in found.listed.splits and (found.near.within or found.near.across):
         reasons.append("it keeps nearly equal photos on one side")
     return reasons
 
@@ -45,25 +43,21 @@ def reasons_for_table(found: Inspection) -> list[str]:
 def clean_rows(found: Inspection) -> list[TableRow]:
     """The photos that can be used, with their classes and splits; with groups if they are still to be divided.
 
-    Photos in two classes are left out. Where a split has no val, each class gives it a fifth of its training photos.
+    Photos in two classes are left out.
     """
     contradicting = _contradicting(found)
     photos = [photo for photo in found.photos if photo.path not in contradicting]
-    copies = _groups(found, [photo.path for photo in photos])
-    if not found.listed.splits:
-        group_of = {path: f"copies {number}" for number, group in enumerate(copies, 1) for path in group}
-        return [
-            TableRow(photo.path, photo.class_name, group=group_of.get(photo.path, photo.path) if group_of else None)
-            for photo in photos
-        ]
-    val: set[str] = set()
-    if "val" not in found.listed.splits:
-        classes: dict[str, list[str]] = {}
-        for photo in photos:
-            if photo.split == "train":
-                classes.setdefault(photo.class_name, []).append(photo.path)
-        val = stratified_val(classes, copies)
-    return [TableRow(p.path, p.class_name, "val" if p.path in val else p.split) for p in photos]
+    is_divided = "val" in found.listed.splits
+    group_of = {} if is_divided else _groups(found, photos)
+    return [
+        TableRow(
+            photo.path,
+            photo.class_name,
+            photo.split,
+            group_of.get(photo.path, photo.group or photo.path) if group_of else None,
+        )
+        for photo in photos
+    ]
 
 
 def table_text(rows: Sequence[TableRow], root: Path, folder: Path) -> str:
@@ -95,12 +89,21 @@ def _contradicting(found: Inspection) -> set[str]:
     return {path for group in found.duplicates.conflicting for path in group}
 
 
-def _groups(found: Inspection, paths: Sequence[str]) -> list[list[str]]:
-    """Photos that are copies of each other, exactly or nearly."""
-    number_of = {path: number for number, path in enumerate(paths)}
-    groups = [*found.duplicates.across, *found.duplicates.within, *found.near.across, *found.near.within]
-    pairs = []
-    for group in groups:
-        known = [number_of[path] for path in group if path in number_of]
-        pairs += [(known[0], other) for other in known[1:]]
-    return [[paths[number] for number in group] for group in join_pairs(pairs)]
+def _groups(found: Inspection, photos: Sequence[ListedPhoto]) -> dict[str, str]:
+    """Path → group of the photos that belong together: as the source says, and copies, exact or near.
+
+    Photos that belong to no other are left out. Empty if all are.
+    """
+    number_of = {photo.path: number for number, photo in enumerate(photos)}
+    members: dict[str, list[int]] = {}
+    for number, photo in enumerate(photos):
+        if photo.group is not None:
+            members.setdefault(photo.group, []).append(number)
+    copies = [*found.duplicates.across, *found.duplicates.within, *found.near.across, *found.near.within]
+    together = [*members.values(), *([number_of[path] for path in group if path in number_of] for group in copies)]
+    pairs = [(numbers[0], other) for numbers in together for other in numbers[1:]]
+    return {
+        photos[number].path: photos[group[0]].group or f"copies {place}"
+        for place, group in enumerate(join_pairs(pairs), 1)
+        for number in group
+    }

@@ -255,10 +255,12 @@ def _places(found: Inspection) -> Iterator[Finding]:
         yield Finding("outside", "warning", what, outside, "Move them into train, val or test, or out of the folder")
     splits = found.listed.splits
     if splits and "val" not in splits:
-        what = f"the photos are split into {' and '.join(splits)}, without val"
-        yield Finding(
-            "no val", "warning", what, advice="--write takes a fifth of train for val, and lists it in a table"
+        what = (
+            f"the photos are split into {' and '.join(splits)}, without val"
+            if len(splits) > 1
+            else (f"all photos are in {splits[0]}, and none in val")
         )
+        yield Finding("no val", "note", what, advice="A run takes val from train, by data.split")
     for note in found.listed.notes:
         yield Finding("passed over" if note.startswith("passed over") else "folder", "note", note)
     if found.listed.tables:

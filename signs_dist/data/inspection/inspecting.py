@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from signs_dist.data.class_counts import UNSPLIT, count_classes, missing_classes
 from signs_dist.data.duplicates import Duplicates, find_duplicates, sort_groups
@@ -13,6 +14,9 @@ from signs_dist.data.images import MAX_MEGAPIXELS
 from signs_dist.data.inspection.listed import Listed, ListedPhoto, list_photos
 from signs_dist.data.inspection.looking import PhotoFacts, look_at
 from signs_dist.data.problems import BadFile
+
+if TYPE_CHECKING:
+    from signs_dist.config.settings import DataConfig
 
 Progress = Callable[[str, int, int], None]
 """Called with (the work in progress, photos done, photos in all)."""
@@ -54,6 +58,7 @@ class Inspection:
 
 def inspect_photos(
     source: Path,
+    config: DataConfig | None = None,
     *,
     processes: int | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
@@ -63,7 +68,8 @@ def inspect_photos(
     """Decode all photos of a source, and compare them.
 
     Args:
-        source: a folder or a zip.
+        source: a folder, a zip or a table.
+        config: the data section, which may say how classes and groups are read. None: the defaults.
         processes: worker processes. None: all usable cores.
         max_megapixels: larger photos cannot be used.
         has_near: whether to look for near copies as well.
@@ -72,7 +78,7 @@ def inspect_photos(
     Raises:
         UserError: the source holds no photos in a known layout.
     """
-    listed = list_photos(source)
+    listed = list_photos(source, config)
     looked = look_at(
         listed.open_reader,
         [photo.path for photo in listed.photos],

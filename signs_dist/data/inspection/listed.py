@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from signs_dist.data.inspection.looking import OpenReader
+from signs_dist.data.inspection.looking import OpenReader, Reader
 from signs_dist.data.litter import is_litter_file, is_litter_folder
 from signs_dist.data.names import class_notes, listed
 from signs_dist.data.photos.sources import Arrangement, SourceReader, arrange, list_source
+from signs_dist.data.readers import FolderReader
+from signs_dist.data.sources.table_file import is_table_name
 from signs_dist.errors import UserError
 
+if TYPE_CHECKING:
+    from signs_dist.config.settings import DataConfig
+
 Kind = Literal["folder", "zip", "table"]
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
-"""Suffixes of tables that may hold the labels of photos beside them."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class ListedPhoto:
     class_name: str
     split: str | None
     """train, val or test; None: the source is not split."""
+    group: str | None = None
+    """Photos of one group are to stay on one side of a division. None: photos are not grouped."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,33 @@ class Listed:
         return tuple(split for split in ("train", "val", "test") if split in present)
 
 
-def list_photos(source: Path) -> Listed:
-    """List the photos of a folder or a zip.
+def list_photos(source: Path, config: DataConfig | None = None) -> Listed:
+    """List the photos of a folder, a zip or a table.
+
+    Args:
+        source: where they are.
+        config: the data section, which may say how classes and groups are read. None: the defaults.
 
     Raises:
         UserError: the source cannot be read, or holds no photos in a known layout. The message names tables beside the
             photos, which may hold their labels.
     """
+    from signs_dist.data.sources.opening import is_usual_folder
+    from signs_dist.data.sources.table_file import OTHER_TABLES, TABLE_SUFFIXES
+
+    if config is None:
+        from signs_dist.config.settings import DataConfig
+
+        config = DataConfig()
+    is_table = source.is_file() and source.suffix.lower() in (*TABLE_SUFFIXES, *OTHER_TABLES)
+    has_settings = config.group_pattern is not None or config.label_pattern is not None
+    if is_table or (source.is_dir() and (has_settings or not is_usual_folder(source, config))):
+        return _list_collection(source, config, is_table=is_table)
+    return _list_usual(source)
+
+
+def _list_usual(source: Path) -> Listed:
+    """The photos of a folder or a zip that tells classes by folders, or by the names of files."""
     tables = tables_beside(source)
     try:
         arrangement = arrange(list_source(source), source)
@@ -92,6 +118,36 @@ def list_photos(source: Path) -> Listed:
         name_notes=tuple(alike),
         tables=tuple(tables),
     )
+
+
+def _list_collection(source: Path, config: DataConfig, *, is_table: bool) -> Listed:
+    """The photos of a table, of a folder with tables, or of one whose classes a setting tells."""
+    from signs_dist.data.sources.collection import Collection
+    from signs_dist.data.sources.opening import read_roots
+
+    collection = read_roots(config, [source])
+    assert isinstance(collection, Collection), "the usual folder is listed by its arrangement"
+    alike = class_notes({photo.class_name for photo in collection.photos})
+    how = "a table of paths and classes" if is_table else "classes from a table in it"
+    if config.label_pattern is not None:
+        how = "classes from data.label_pattern"
+    splits = [split for split in collection.splits() if split is not None]
+    return Listed(
+        source=source,
+        kind="table" if is_table else "folder",
+        layout=f"{how}, {'with ' + ', '.join(splits) if splits else 'not split'}",
+        photos=tuple(
+            ListedPhoto(photo.path, photo.class_name, photo.split, photo.group) for photo in collection.photos
+        ),
+        root=collection.root,
+        open_reader=functools.partial(_open_files, collection.root),
+        notes=tuple(note for note in collection.notes if note not in alike),
+        name_notes=tuple(alike),
+    )
+
+
+def _open_files(root: Path) -> contextlib.AbstractContextManager[Reader]:
+    return contextlib.nullcontext(FolderReader(root))
 
 
 def describe_layout(arrangement: Arrangement) -> str:
@@ -130,7 +186,7 @@ def tables_beside(source: Path) -> list[str]:
 
 
 def _is_table(name: str) -> bool:
-    return name.lower().endswith(TABLE_SUFFIXES) and not is_litter_file(name)
+    return is_table_name(Path(name)) and not is_litter_file(name)
 
 
 def _about_tables(source: Path, tables: Sequence[str]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from signs_dist.data.inspection.choices import Choice, choose_settings, config_text
 from signs_dist.data.inspection.clean_table import TableRow, clean_rows, reasons_for_table, table_text
@@ -12,6 +14,9 @@ from signs_dist.data.inspection.inspecting import Inspection
 from signs_dist.data.next_step import find_stored_size
 from signs_dist.errors import UserError
 from signs_dist.files import write_text
+
+_READ_BY_TABLE = ("data.columns.", "data.label_pattern", "data.group_pattern")
+"""Settings that a table of the usable photos makes superfluous: it has their result in its columns."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,14 @@ class ConfigPlan:
         return [self.config, *([self.table] if self.table is not None else [])]
 
 
-def plan_config(found: Inspection, config: Path) -> ConfigPlan:
-    """Choose the settings, and the photos. `config` is the file to write.
+def plan_config(found: Inspection, config: Path, given: Mapping[str, Any]) -> ConfigPlan:
+    """Choose the settings, and the photos.
+
+    Args:
+        found: the photos.
+        config: the file to write.
+        given: settings that the user typed: how classes and groups are read, which a table of the usable photos needs
+            no more.
 
     Raises:
         UserError: no config can train on these photos.
@@ -41,6 +52,7 @@ def plan_config(found: Inspection, config: Path) -> ConfigPlan:
     choices = choose_settings(
         found,
         str(table if table is not None else found.listed.source),
+        given={key: value for key, value in given.items() if table is None or not key.startswith(_READ_BY_TABLE)},
         is_table=table is not None,
         has_groups=any(row.group is not None for row in rows),
         stored_size=find_stored_size(found.listed.source),
@@ -59,6 +71,13 @@ def write_config(plan: ConfigPlan, found: Inspection, *, force: bool) -> None:
         write_text(plan.table, table_text(plan.rows, found.listed.root, plan.table.parent))
     num_photos = len(plan.rows) if plan.table is not None else len(found.photos)
     write_text(plan.config, config_text(plan.choices, found.listed.source, plan.config, num_photos))
+
+
+def require_data_settings(given: Iterable[str]) -> None:
+    """Refuse settings that do not say what the photos are. Raises UserError."""
+    others = [key for key in given if not key.startswith("data.") or key == "data.root"]
+    if others:
+        raise UserError(f"{others[0]} is not read here: only settings of data, without data.root. Type it for train.")
 
 
 def refuse_existing(files: list[Path], *, force: bool) -> None:
