@@ -119,23 +119,16 @@ def _broken(found: Inspection) -> Iterator[Finding]:
 
 
 def _labels(found: Inspection) -> Iterator[Finding]:
-    for groups, words in (
-        (found.duplicates.conflicting, "one photo"),
-        (_near(found, "conflicting"), "nearly one photo"),
-    ):
-        if groups:
-            is_sure = groups is found.duplicates.conflicting
-            yield Finding(
-                "two classes" if is_sure else "two classes, nearly",
-                "problem" if is_sure else "warning",
-                f"{len(groups):,} times {words} is in more than one class",
-                _equations(groups),
-                "Keep the file in the right class; --write leaves all of them out" if is_sure else "Look at them",
-                _shown(groups),
-            )
-    if found.listed.name_notes:
-        for note in found.listed.name_notes:
-            yield Finding("class names", "warning", note)
+    exact, near = found.duplicates.conflicting, found.near.conflicting
+    if exact:
+        what = f"{_times(len(exact))} one photo is in more than one class"
+        advice = "Keep the file in the right class; --write leaves out all of them"
+        yield Finding("two classes", "problem", what, _equations(exact), advice, _shown(exact))
+    if near:
+        what = f"{_times(len(near))} nearly one photo is in more than one class"
+        yield Finding("two classes, nearly", "warning", what, _equations(near), "Look at them", _shown(near))
+    for note in found.listed.name_notes:
+        yield Finding("class names", "warning", note)
     if len(found.class_counts()) == 1:
         name = next(iter(found.class_counts()))
         what = f"all photos are of the single class {printable(name)}"
@@ -152,13 +145,12 @@ def _copies(found: Inspection) -> Iterator[Finding]:
         yield Finding("copies across splits", "warning", what, _equations(across), "Keep one of each", _shown(across))
     if within:
         what = f"{_photos(len(within))} {_are(len(within))} there more than once"
-        advice = _on_one_side(found)
-        yield Finding("copies", "note", what, _equations(within, sign=" = "), advice, _shown(within))
+        yield Finding("copies", "note", what, _equations(within), _on_one_side(found), _shown(within))
 
 
 def _near_copies(found: Inspection) -> Iterator[Finding]:
-    across = tuple(group for group in _near(found, "across") if group not in found.near.conflicting)
-    within = tuple(group for group in _near(found, "within") if group not in found.near.conflicting)
+    across = tuple(group for group in found.near.across if group not in found.near.conflicting)
+    within = tuple(group for group in found.near.within if group not in found.near.conflicting)
     if across:
         what = f"{_groups(len(across))} of nearly equal photos {_are(len(across))} in more than one split"
         yield Finding(
@@ -166,19 +158,16 @@ def _near_copies(found: Inspection) -> Iterator[Finding]:
         )
     if within:
         what = f"{_groups(len(within))} of nearly equal photos, such as one photo saved twice"
-        yield Finding("near copies", "note", what, _equations(within), _on_one_side(found), _shown(within))
+        advice = "Remove the copies if a photo is not to count twice"
+        if "val" not in found.listed.splits:
+            advice = "A division keeps them on one side if --write lists them in a table"
+        yield Finding("near copies", "note", what, _equations(within), advice, _shown(within))
 
 
 def _on_one_side(found: Inspection) -> str:
-    if found.listed.splits:
+    if "val" in found.listed.splits:
         return "Remove the copies if a photo is not to count twice"
     return "A division keeps them on one side; remove the copies if a photo is not to count twice"
-
-
-def _near(found: Inspection, kind: str) -> tuple[tuple[str, ...], ...]:
-    """The near copies of a kind, but for those that are told as exact copies of that kind."""
-    groups: tuple[tuple[str, ...], ...] = getattr(found.near, kind)
-    return groups
 
 
 def _classes(found: Inspection) -> Iterator[Finding]:
@@ -272,8 +261,8 @@ def _places(found: Inspection) -> Iterator[Finding]:
         )
 
 
-def _equations(groups: Sequence[Sequence[str]], sign: str = " = ") -> tuple[str, ...]:
-    return tuple(sign.join(group) for group in groups)
+def _equations(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(" = ".join(group) for group in groups)
 
 
 def _shown(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -282,6 +271,10 @@ def _shown(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 def _photos(number: int) -> str:
     return _num(number, "photo", "photos")
+
+
+def _times(number: int) -> str:
+    return _num(number, "time", "times")
 
 
 def _groups(number: int) -> str:

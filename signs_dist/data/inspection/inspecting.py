@@ -120,9 +120,11 @@ def near_groups(facts: Mapping[str, PhotoFacts]) -> list[tuple[str, ...]]:
     for path, each in facts.items():
         paths_of.setdefault(each.digest, []).append(path)
     different = [facts[paths[0]] for paths in paths_of.values()]
+    if len(different) < 2:
+        return []
     hashes = numpy.array([each.difference_hash for each in different], dtype=numpy.uint64)
     thumbs = numpy.frombuffer(b"".join(each.thumb for each in different), numpy.uint8).reshape(len(different), -1)
-    groups = join_pairs(near_pairs(hashes, thumbs)) if len(different) > 1 else []
+    groups = join_pairs(near_pairs(hashes, thumbs))
     return [tuple(sorted(path for number in group for path in paths_of[different[number].digest])) for group in groups]
 
 
