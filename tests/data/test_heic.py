@@ -12,9 +12,14 @@ import numpy
 import pytest
 from PIL import Image
 
+from signs_dist.config.settings import DataConfig
 from signs_dist.data import heic
+from signs_dist.data.build import build
 from signs_dist.data.heic import HOW_TO_READ_HEIC
 from signs_dist.data.images import BadImageError, load_rgb
+from signs_dist.data.photos.build_plan import BuildRequest
+from signs_dist.data.plan import BatchKey
+from signs_dist.data.sets import open_data_set, open_split
 from tests.data.photo_files import photo
 
 
@@ -84,6 +89,27 @@ def test_without_the_extra_it_is_named_with_what_to_type(monkeypatch: pytest.Mon
         load_rgb(data, name="a.heic", size=16)
     assert caught.value.reason == HOW_TO_READ_HEIC
     assert "pip install 'signs_dist[heic]'" in str(caught.value)
+
+
+def test_build_packing_and_reading_of_files_take_it(tmp_path: Path) -> None:
+    colours = {"cat": (200, 40, 40), "dog": (40, 40, 200)}
+    for name, (red, green, blue) in colours.items():
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(5):  # all different, or they would be copies
+            image = Image.new("RGB", (16, 16), (red, green + number, blue))
+            (tmp_path / "photos" / name / f"{number}.heic").write_bytes(heic_of(image))
+    built = build(BuildRequest(tmp_path / "photos", out=tmp_path / "built", size=16, processes=1))
+    assert sorted(path.parent.name for path in built.rglob("*.jpg")) == ["cat"] * 5 + ["dog"] * 5
+    config = DataConfig(root=str(tmp_path / "photos"), image_size=16, cache=str(tmp_path / "cache"))
+    config = config.model_copy(update={"split_folder": str(tmp_path / "splits")})
+    index = open_data_set(config, num_processes=1, report=lambda *_: None).splits["train"]
+    for storage in ("packed", "files"):
+        stored = config.model_copy(update={"storage": storage})
+        batches, _ = open_split(index, stored, num_threads=2, report=lambda *_: None)
+        batch = batches[BatchKey(0, 0, numpy.arange(len(index)))]
+        for image, label in zip(batch.images.permute(0, 2, 3, 1).numpy(), batch.labels.tolist(), strict=True):
+            expected = colours[index.classes[label]]
+            assert numpy.abs(image.astype(int).mean(axis=(0, 1)) - expected).max() <= 8, storage
 
 
 def test_other_photos_do_not_import_the_package() -> None:

@@ -31,6 +31,7 @@ MANY = 200
 ENOUGH_TO_WEIGH = 20
 """Classes with fewer photos say nothing of imbalance: so few, weighed by their rarity, unsettle a training."""
 
+_EQUALS = " = "
 _REPAIR = "Replace or remove what cannot be read; --write leaves it out"
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo"),
@@ -63,7 +64,7 @@ class Finding:
 
     def line(self) -> str:
         """All in one line, with the first examples."""
-        shown = ", ".join(printable(example) for example in self.examples[:NUM_EXAMPLES])
+        shown = ", ".join(printable(_shortened(example)) for example in self.examples[:NUM_EXAMPLES])
         more = ", …" if len(self.examples) > NUM_EXAMPLES else ""
         examples = f" ({shown}{more})" if shown else ""
         advice = f". {self.advice}" if self.advice else ""
@@ -261,8 +262,14 @@ def _places(found: Inspection) -> Iterator[Finding]:
         )
 
 
+def _shortened(example: str) -> str:
+    """The first of many equal photos."""
+    paths = example.split(_EQUALS)
+    return example if len(paths) <= NUM_EXAMPLES else _EQUALS.join([*paths[:NUM_EXAMPLES], "…"])
+
+
 def _equations(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    return tuple(" = ".join(group) for group in groups)
+    return tuple(_EQUALS.join(group) for group in groups)
 
 
 def _shown(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -142,6 +142,13 @@ def test_problems_come_first_and_all_examples_are_kept() -> None:
     )
 
 
+def test_many_copies_of_one_photo_are_cut_in_the_line_only() -> None:
+    photos = {path: {"digest": "x"} for path in counted(cat=30)} | {path: {} for path in counted(dog=30)}
+    copies = next(finding for finding in find_oddities(made(photos)) if finding.kind == "copies")
+    assert "(cat/0.jpg = cat/1.jpg = cat/10.jpg = …)" in copies.line()
+    assert copies.examples[0].count(" = ") == 29
+
+
 def test_many_large_photos_are_better_built() -> None:
     large = {path: {"width": 4000, "height": 3000} for path in counted(cat=150, dog=150)}
     lines = [finding.line() for finding in find_oddities(made(large))]
