@@ -100,7 +100,7 @@ def test_a_split_of_photos_that_are_not_split_is_refused(
 ) -> None:
     photos = write_files(tmp_path / "photos", CLASS_FOLDERS)
     assert typed(run, "--data", photos, "--split", "test") == 2
-    assert "Leave --split out" in capsys.readouterr().err
+    assert "To evaluate all of them, omit --split." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", ["~/x", "~nobody_here/x", "{missing}"])

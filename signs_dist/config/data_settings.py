@@ -26,7 +26,7 @@ def require_shares(shares: tuple[float, ...], info: ValidationInfo) -> tuple[flo
 
 def require_pattern(pattern: str, info: ValidationInfo) -> str:
     """Refuse what is no regular expression with exactly one group. Raises ValueError."""
-    given = f"data.{info.field_name}={pattern!r}"
+    given = f"data.{info.field_name}='{pattern}'"
     try:
         num_groups = re.compile(pattern).groups
     except re.error as error:

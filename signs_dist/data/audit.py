@@ -1,6 +1,6 @@
 """Find faults in a data set: broken files, names without a label, missing classes, one image in two splits.
 
-python -m signs_dist.data.audit data/64x64_SIGNS        # a data set, or photos not built yet: a folder or a zip
+python -m signs_dist.data.audit data/64x64_SIGNS        # a data set, or photos not built yet: folder, zip or table
 
 It tells the part of `signs_dist.inspect` that decides whether a set that was built is sound. Exit codes: 0: no problems
 (duplicates within a class are only a warning); 1: problems; 2: not a data set.
@@ -77,7 +77,7 @@ def _parser() -> CommandParser:
         epilog="Exit codes: 0: no problems (duplicates within a class are only a warning). 1: problems. 2: not a data "
         "set.",
     )
-    parser.add_argument("source", type=Path, help="a data set, or photos not built yet: a folder or a zip")
+    parser.add_argument("source", type=Path, help="a data set, or photos not built yet: a folder, a zip or a table")
     parser.add_argument(
         "--processes",
         type=whole_number(MOST_PROCESSES),

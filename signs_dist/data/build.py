@@ -2,6 +2,7 @@
 
 python -m signs_dist.data.build --source SIGNS.zip              # or the unpacked folder → data/64x64_SIGNS
 python -m signs_dist.data.build --source my_photos/ --size 128  # class folders → data/128x128_my_photos
+python -m signs_dist.data.build --source labels.csv             # a table of paths and classes → data/64x64_labels
 
 The output folder appears only when it is complete. To continue a build that was stopped, repeat the command.
 """
@@ -9,6 +10,7 @@ The output folder appears only when it is complete. To continue a build that was
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -42,9 +44,10 @@ from signs_dist.data.photos.build_record import (
 from signs_dist.data.photos.conversion import CONVERSION_VERSION, MAX_BAD_BEFORE_STOP, convert_all
 from signs_dist.data.photos.copies import Copies, find_copies
 from signs_dist.data.photos.part_folder import move_into_place, part_folder_of, prepare_part_folder
-from signs_dist.data.photos.sources import Arrangement, SourceReader, arrange, list_source, require_usable
+from signs_dist.data.photos.sources import Arrangement, SourceReader, require_usable
 from signs_dist.data.photos.split import Division
 from signs_dist.data.problems import BadFile, bad_lines, listed
+from signs_dist.data.sources.arrangement import read_source
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.files import write_json, written_aside
 from signs_dist.run_folder.digest import file_sha256
@@ -67,13 +70,13 @@ def build(request: BuildRequest, *, screen: Screen | None = None) -> Path:
     """
     screen = screen or _quiet_screen()
     request.check()
-    files = list_source(request.source)
-    arrangement = arrange(files, request.source)
+    files, arrangement = read_source(request.source)
     for note in arrangement.notes:
         screen.say(note)
     require_usable(arrangement, request.source)
     out = request.out or default_out(request.source, request.size, arrangement)
-    _check_places(request.source, out)
+    if arrangement.root is None:
+        _check_places(request.source, out)
     division = choose_division(request, arrangement)
     _plan(request, arrangement, division)  # refuses before anything is written
     facts = request_facts(request, files, division)
@@ -100,7 +103,9 @@ def _plan(
 def _find_copies(request: BuildRequest, arrangement: Arrangement, screen: Screen) -> Copies:
     files = [image.file for image in arrangement.images]
     with screen.preparing() as report:
-        return find_copies(request.source, files, lambda done, total: report("comparing files", done, total))
+        return find_copies(
+            _place(request, arrangement), files, lambda done, total: report("comparing files", done, total)
+        )
 
 
 @contextlib.contextmanager
@@ -138,7 +143,8 @@ def _build_locked(
         screen.say(f"continuing: {len(done):,} of {len(plan):,} images are done")
     todo = [image for image in plan if image.output not in done]
     bad = [BadFile(path, reason) for path, reason in arrangement.bad_names]
-    bad += convert_all(request, part, todo, num_done=len(done), num_bad=len(bad), screen=screen)
+    reading = dataclasses.replace(request, source=_place(request, arrangement))
+    bad += convert_all(reading, part, todo, num_done=len(done), num_bad=len(bad), screen=screen)
     bad.sort(key=lambda file: file.path)
     if bad and request.bad_images == "stop":
         raise UserError("\n".join(_stop_lines(request, bad)))
@@ -153,7 +159,7 @@ def _build_locked(
     )
     quarantine = out.parent / f"{out.name}.quarantine" if request.bad_images == "quarantine" else None
     if bad and quarantine is not None:
-        _copy_to_quarantine(request.source, bad, quarantine)
+        _copy_to_quarantine(reading.source, bad, quarantine)
     for image in set(usable) - set(kept):
         (part / image.output).unlink()
     write_json(part / BUILD_FILE, build_record(facts, counts, bad, small_classes, duplicates, request))
@@ -162,6 +168,11 @@ def _build_locked(
     if duplicates.across and division == "published":
         screen.say("to keep copies on one side, in another split than the published one: --split stratified")
     _show_next_step(screen, out, request, sum(counts["train"].values()))
+
+
+def _place(request: BuildRequest, arrangement: Arrangement) -> Path:
+    """The zip or folder that holds the images."""
+    return arrangement.root or request.source
 
 
 def _check_places(source: Path, out: Path) -> None:
@@ -243,7 +254,10 @@ def _parser() -> CommandParser:
     )
     default = BuildRequest(Path())
     parser.add_argument(
-        "--source", type=Path, required=True, help="SIGNS.zip, or a folder with train_signs/ or with class folders"
+        "--source",
+        type=Path,
+        required=True,
+        help="SIGNS.zip, a folder with train_signs/ or class folders, or a table",
     )
     parser.add_argument("--out", type=Path, help="folder to make (default: data/64x64_SIGNS, or the source's name)")
     parser.add_argument("--size", type=int, default=default.size, help="side of the images in pixels (%(default)s)")

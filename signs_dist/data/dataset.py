@@ -11,17 +11,35 @@ import numpy
 import torch
 from torch.utils.data import Dataset
 
-from signs_dist.data.folder import has_split, index_split
+from signs_dist.config.settings import DataConfig
+from signs_dist.data.folder import ImageIndex, has_split, index_split
 from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
+from signs_dist.data.names import SPLITS
+from signs_dist.data.sources.opening import open_roots
+from signs_dist.errors import UserError
+
+
+def _index(root: Path, split: str) -> ImageIndex:
+    has_folders = root.is_dir() and any(has_split(root, name) for name in SPLITS)
+    if has_folders or split not in SPLITS or not root.exists():
+        takes_classes_of_train = split != "train" and has_split(root, "train")
+        classes = index_split(root, "train").classes if takes_classes_of_train else None
+        return index_split(root, split, classes=classes)
+    splits = open_roots(DataConfig(), [root]).splits
+    if split not in splits:
+        raise UserError(f"{root} has no split {split}. Choose the split {' or '.join(splits)}.")
+    return splits[split]
 
 
 class SignsDataset(Dataset[tuple[Any, int]]):
-    """The images of one split of a folder, decoded when read, for your own training loop.
+    """The images of one split of a folder or table, decoded when read, for your own training loop.
 
-    It reads both layouts that training reads (see `signs_dist.data.folder`), and its labels are those of training.
+    It reads what training reads as `data.root`, and its labels are those of training. Images that are not split are
+    divided as in training with the default settings: the division is in data/splits of the current folder, and is
+    written there if it is missing.
 
     Args:
-        root: the data set's folder.
+        root: the data set's folder, or a table of images.
         split: train, val or test.
         transform: called with the PIL image (RGB, upright). None: the image is a float32 tensor [3, height, width] in
             0..1.
@@ -59,14 +77,12 @@ class SignsDataset(Dataset[tuple[Any, int]]):
         image_size: int | None = None,
         max_megapixels: float = MAX_MEGAPIXELS,
     ):
-        self.root = Path(root)
+        index = _index(Path(root), split)
+        self.root = index.root
         self.split = split
         self.transform = transform
         self.image_size = image_size
         self.max_megapixels = max_megapixels
-        takes_classes_of_train = split != "train" and has_split(self.root, "train")
-        classes = index_split(self.root, "train").classes if takes_classes_of_train else None
-        index = index_split(self.root, split, classes=classes)
         self.classes = index.classes
         self.class_to_idx = {name: label for label, name in enumerate(index.classes)}
         self.labels = index.labels

@@ -191,7 +191,7 @@ def _index_folder(model: TrainedModel, root: Path, split: str | None) -> ImageIn
 
 
 def _about_no_split(root: Path, split: str) -> str:
-    return f"{root} has no split {split}: its photos are not split. Leave --split out, to evaluate all of them."
+    return f"{root} has no split {split}: its images are not split. To evaluate all of them, omit --split."
 
 
 def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> Score:

@@ -162,7 +162,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: str | bytes, expected:
         ),
         (
             "data.root=",
-            "data.root=: there is no value. It takes text that is not empty or a list, each text that is not empty or null.",
+            "data.root=: there is no value. It takes text that is not empty or a list, each text",
         ),
         ("model.args.dropout=", "there is no value. It takes any value; null means none, and '' empty text."),
         ("optim.betas=0.9", "It takes a list of 2, each a number or null. For all 2: optim.betas=[0.9, 0.9]"),
@@ -171,7 +171,8 @@ def test_a_wrong_file_is_refused(tmp_path: Path, content: str | bytes, expected:
         ("data.root=a\nb", "YAML reads only 'a b' of it."),
         (
             "data.root=12",
-            """data.root=12: 12 is not legal. It takes text that is not empty or a list, each text that is not empty or null. For text, quote the value""",
+            "data.root=12: 12 is not legal. It takes text that is not empty or a list, each text that is not empty or "
+            "null. For text, quote the value",
         ),
         ("data.root=12", """"data.root='12'"."""),
         ("data.root=@x", "not valid YAML: found character '@'"),

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from signs_dist.config.settings import DataConfig
 from signs_dist.data.dataset import SignsDataset
 from signs_dist.data.images import BadImageError
+from signs_dist.data.sets import open_data_set
+from signs_dist.errors import UserError
 from tests.data.photo_files import jpeg, signs_files, write_files
 
 
@@ -59,3 +62,26 @@ def test_dataset_holds_no_python_object_per_image(tmp_path: Path) -> None:
     write_files(tmp_path, {f"train/{i % 2}_{i}.jpg": b"" for i in range(200)})
     held = vars(SignsDataset(tmp_path)).values()
     assert not [value for value in held if isinstance(value, (list, tuple, dict)) and len(value) >= 200]
+
+
+def test_dataset_of_photos_that_are_not_split_is_divided_as_training_divides_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(10)]
+    write_files(tmp_path / "photos", {name: name.encode() for name in names})
+    (tmp_path / "t.csv").write_text("path,label\n" + "".join(f"photos/{name},{name[:3]}\n" for name in names))
+    for root in ("photos", "t.csv"):
+        splits = {split: SignsDataset(root, split) for split in ("train", "val", "test")}
+        assert {split: len(data) for split, data in splits.items()} == {"train": 16, "val": 2, "test": 2}
+        trained_on = open_data_set(DataConfig(root=root), num_processes=1, report=lambda *_: None)
+        for split, data in splits.items():
+            index = trained_on.splits[split]
+            assert [path for path, _ in data.samples] == [str(index.root / path) for path in index.paths]
+            assert data.labels.tolist() == index.labels.tolist()
+            assert all(Path(path).is_file() for path, _ in data.samples)
+    (tmp_path / "s.csv").write_text(
+        "path,label,split\nphotos/cat/1.jpg,a,train\nphotos/dog/1.jpg,b,train\nphotos/dog/2.jpg,b,val\n"
+    )
+    with pytest.raises(UserError, match=r"s.csv has no split test. Choose the split train or val"):
+        SignsDataset("s.csv", "test")

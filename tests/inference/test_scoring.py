@@ -120,3 +120,33 @@ def test_progress_is_told_while_images_are_packed(run: Path, tmp_path: Path) -> 
     assert (opened.data_name, opened.split, opened.num_images) == (str(tmp_path / "other"), "val", 6)
     assert len(opened.fingerprint) == 64
     assert told[-1][1:] == (6, 6)
+
+
+def test_a_run_on_a_table_is_scored_on_its_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_colour_set(tmp_path / "set", counts={"all": 12})
+    rows = [f"set/all_signs/{path.name},{path.name[0]}" for path in sorted((tmp_path / "set/all_signs").iterdir())]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["path,label", *rows]))
+    run = make_run(tmp_path, f"data.root={table}", "data.split=[0.5, 0.25, 0.25]", "train.epochs=1")
+    result = json.loads((run / "result.json").read_text())
+    model = load_model(run)
+    shutil.rmtree("data")  # the copy in the run folder is enough
+    for split in ("val", "test"):
+        assert (score(model, split=split).num_images, score(model, split=split).loss) == (9, result[f"{split}_loss"])
+    assert score(model, table).num_images == 9
+    assert not Path("data").exists()
+    (tmp_path / "copy.csv").write_text(table.read_text())  # other data: not the division of the run
+    assert score(model, tmp_path / "copy.csv").num_images == 36
+    with pytest.raises(
+        UserError, match=r"copy.csv has no split val: its images are not split. To evaluate .*, omit split"
+    ):
+        score(model, tmp_path / "copy.csv", split="val")
+    split = [f"{row},{'train' if number else 'test'}" for number, row in enumerate(rows)]
+    (tmp_path / "split.csv").write_text("\n".join(["path,label,split", *split]))
+    assert score(model, tmp_path / "split.csv", split="test").num_images == 1
+    with pytest.raises(UserError, match=r"split.csv has no split val. Choose the split train or test"):
+        score(model, tmp_path / "split.csv")
+    table.write_text(table.read_text().replace(",2\n", ",9\n"))
+    with pytest.raises(UserError, match=r"t.csv has the classes 0, 1, 2, 9 now, and the model has 0, 1, 2"):
+        score(model)

@@ -12,9 +12,10 @@ import torch
 from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.config.reading import load_config
 from signs_dist.distributed.exactness import arithmetic_kept
+from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.errors import UserError
 from signs_dist.models.weights import named_weights
-from signs_dist.training.prepare import build_model, choose_num_threads, prepare
+from signs_dist.training.prepare import build_model, choose_num_threads, prepare, require_same_images
 from tests.training.parts import make_config, make_prepared, make_process
 
 
@@ -33,9 +34,20 @@ def test_what_the_manifest_tells_of_the_data(tmp_path: Path) -> None:
     assert prepared.about_data() == {
         "name": str(tmp_path / "colours"),
         "root": str((tmp_path / "colours").resolve()),
+        "sources": [str((tmp_path / "colours").resolve())],
         "classes": ["0", "1", "2"],
         "fingerprints": dict(prepared.fingerprints),
     }
+
+
+def test_processes_that_read_other_images_are_told(tmp_path: Path) -> None:
+    prepared = make_prepared(tmp_path)
+    require_same_images(prepared, SingleProcess(torch.device("cpu")))
+    strategy = SingleProcess(torch.device("cpu"))
+    other = dict(prepared.fingerprints) | {"val": "0" * 64}
+    strategy.gather_values = lambda value, phase: [value, value, other]  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"process 2 reads other images of .*colours than process 0 for val"):
+        require_same_images(prepared, strategy)
 
 
 def test_a_short_epoch_and_a_balanced_order(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class BuildRequest:
     """What to build, and how."""
 
     source: Path
-    """A zip or a folder."""
+    """A zip, a folder or a table."""
     out: Path | None = None
     """Folder to make. None: see `default_out`."""
     size: int = 64
@@ -89,7 +89,8 @@ class PlannedImage:
 def default_out(source: Path, size: int, arrangement: Arrangement) -> Path:
     """data/64x64_SIGNS for photos of hands with the labels 0 to 5, data/64x64_NAME for a source called NAME."""
     is_signs = arrangement.layout == "flat" and {image.class_name for image in arrangement.images} <= set("012345")
-    name = "SIGNS" if is_signs else source.resolve().name.removesuffix(".zip")
+    whole = source.resolve()
+    name = "SIGNS" if is_signs else whole.stem if arrangement.root is not None else whole.name.removesuffix(".zip")
     return Path("data") / f"{size}x{size}_{name}"
 
 

@@ -63,6 +63,8 @@ class Arrangement:
     """What a user should know: what was passed over, empty class folders, names that look alike. A line each."""
     problems: tuple[str, ...] = ()
     """Why the source must not be built as it is: class folders without an image that can be read. A line each."""
+    root: Path | None = None
+    """The folder that the images' paths begin at, where that is not the source: that of a table."""
 
     def splits(self) -> tuple[str | None, ...]:
         """The splits that the source has, in the order train, val, test."""
@@ -117,7 +119,7 @@ def list_source(path: Path) -> SourceListing:
     """
     if path.is_dir():
         listing = list_images(path, scope=_split_in_path)
-        files = tuple(_source_file(path, name) for name in listing.images)
+        files = tuple(source_file(path, name) for name in listing.images)
         return SourceListing(files, listing.passed_over, listing.num_others)
     if path.is_file():
         return list_zip(path)
@@ -261,7 +263,8 @@ def _split_in_path(path: str) -> str:
     return next((split for part in path.split("/") if (split := split_of_folder(part)) is not None), "")
 
 
-def _source_file(root: Path, relative: str) -> SourceFile:
+def source_file(root: Path, relative: str) -> SourceFile:
+    """A file below a folder, with its size and a stamp that changes when the file does."""
     try:
         status = (root / relative).stat()
     except OSError as error:  # a link to nothing: reading it reports a bad image

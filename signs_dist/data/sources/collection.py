@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from signs_dist.data.folder import ImageIndex, labels_of_classes, sorted_classes
 from signs_dist.data.listing import PassedOver
 from signs_dist.data.names import SPLITS, listed, printable
@@ -74,7 +72,7 @@ def require_found(found: Sequence[str | None], paths: Sequence[str], setting: st
     if without:
         count = "any of the" if len(without) == len(paths) else f"{len(without):,} of"
         raise UserError(
-            f"data.{setting}={pattern!r} finds nothing in {count} {len(paths):,} paths below {where}, such as "
+            f"data.{setting}='{pattern}' finds nothing in {count} {len(paths):,} paths below {where}, such as "
             f"{listed(without, 3)}. Change the expression, which is searched anywhere in the path, or remove it."
         )
 
@@ -149,11 +147,13 @@ def _index(root: Path, split: str, photos: Sequence[Photo], classes: Sequence[st
             f"{listed(list(classes))} ({len(examples):,} images, such as {printable(examples[0])}). "
             f"Move these images to another split or place, or add the class to train."
         )
+    import numpy  # not for --help of the commands that read tables
+
     return ImageIndex(
         root=root,
         split=split,
         classes=tuple(classes),
         paths=tuple(photo.path for photo in photos),
-        labels=np.array([label_of[photo.class_name] for photo in photos], dtype=np.int64),
+        labels=numpy.array([label_of[photo.class_name] for photo in photos], dtype=numpy.int64),
         passed_over=PassedOver(),
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from signs_dist.config.data_settings import ColumnsConfig
 from signs_dist.data.names import listed
 from signs_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from signs_dist.config.data_settings import ColumnsConfig
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "path": (

@@ -55,7 +55,7 @@ def read_division(path: Path) -> dict[str, str] | None:
     )
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise explained(error, path, "open") from error
@@ -113,9 +113,8 @@ def agree(
                     write_text(path, to_text(known))
         except OSError as error:
             described = explained(error, path)
-            if isinstance(described, UserError):
-                raise UserError(f"{described} Type: data.split_folder=FOLDER") from error
-            raise
+            told = described if isinstance(described, UserError) else f"cannot write {path}: {error.strerror}."
+            raise UserError(f"{told} Type: data.split_folder=FOLDER") from error
     return {name: known[name] for name in names}
 
 

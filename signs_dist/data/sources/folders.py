@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from signs_dist.config.settings import DataConfig
+from signs_dist.data.folder import label_of_name
 from signs_dist.data.listing import list_images
 from signs_dist.data.names import check_class_names, class_notes, is_printable, listed, printable, same_class
 from signs_dist.data.names import split_of_folder as split_of_word
+from signs_dist.data.photos.archive import SourceListing
+from signs_dist.data.photos.places import find_place
 from signs_dist.data.photos.sources import arrange, list_source, require_usable
 from signs_dist.data.sources.collection import Collection, Photo, group_of, require_found
 from signs_dist.data.sources.table import read_photos
 from signs_dist.data.sources.table_file import TABLE_SUFFIXES
 from signs_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from signs_dist.config.settings import DataConfig
 
 METADATA = "metadata"
 """The table beside images in Hugging Face's layout: metadata.csv, metadata.jsonl, metadata.parquet."""
@@ -63,7 +70,8 @@ def read_tables_of_splits(tables: dict[str, Path], root: Path, config: DataConfi
 
 
 def _by_layout(root: Path) -> Collection:
-    arrangement = arrange(list_source(root), root)
+    listing, unlabelled = _without_unlabelled_test(list_source(root), root)
+    arrangement = arrange(listing, root)
     require_usable(arrangement, root)
     if arrangement.bad_names:
         path, reason = arrangement.bad_names[0]
@@ -74,7 +82,23 @@ def _by_layout(root: Path) -> Collection:
         )
     outside = [f"outside the splits, and not used: {listed(list(arrangement.outside))}"] if arrangement.outside else []
     photos = sorted(Photo(image.file.path, image.class_name, image.split) for image in arrangement.images)
-    return Collection(root, photos, (*arrangement.notes, *outside))
+    return Collection(root, photos, (*arrangement.notes, *outside, *unlabelled))
+
+
+def _without_unlabelled_test(listing: SourceListing, root: Path) -> tuple[SourceListing, list[str]]:
+    """The files without those of a test split that has no labels, as competitions have it; and a note about it."""
+    if not listing.files:
+        return listing, []
+    place = find_place([file.path for file in listing.files], root)
+    for top, split in place.tops.items():
+        folder = place.prefix + top
+        names = [file.path[len(folder) :] for file in listing.files if file.path.startswith(folder)]
+        if split == "test" and not any("/" in name or label_of_name(name) for name in names):
+            files = tuple(file for file in listing.files if not file.path.startswith(folder))
+            others = {path: count for path, count in listing.num_others.items() if not f"{path}/".startswith(folder)}
+            note = f"not used: {folder}, whose {len(names):,} images have no labels"
+            return dataclasses.replace(listing, files=files, num_others=others), [note]
+    return listing, []
 
 
 def _by_pattern(root: Path, pattern: str) -> Collection:

@@ -239,6 +239,7 @@ def _divided(
         only = printable(next(iter(classes.values())))
         raise UserError(f"{where}: all images are of the single class {only!r}. A classifier needs two or more.")
     groups = {name: photo.group for name, photo in photos.items() if photo.group is not None} or None
+    _require_outside(Path(config.split_folder), roots)
     facts = {
         "shares": shares,
         "seed": config.split_seed,
@@ -268,6 +269,16 @@ def _divided(
         words = "copy of an image stays" if num_copies == 1 else "copies of images stay"
         notes.append(f"{num_copies:,} {words} on the side of the original")
     return Opened(found.root, splits, (*notes, *few_notes(splits, shares), *found.notes), division)
+
+
+def _require_outside(folder: Path, roots: Sequence[Path]) -> None:
+    """Refuse a folder for divisions among the photos: what runs write beside it would be classes next time."""
+    for root in roots:
+        if root.is_dir() and root.resolve() in folder.resolve().parents:
+            raise UserError(
+                f"data.split_folder={folder} lies in data.root={root}, where it would be taken for a class. Start the "
+                f"command in another folder, or give data.split_folder, data.cache and --run-dir outside {root}."
+            )
 
 
 def choose_shares(given: Sequence[float] | None, *, has_test: bool) -> dict[str, float]:

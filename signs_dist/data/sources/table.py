@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from signs_dist.config.settings import DataConfig
 from signs_dist.data.images import IMAGE_SUFFIXES
 from signs_dist.data.names import check_class_names, class_notes, is_printable, listed, printable, same_class
 from signs_dist.data.names import split_of_folder as split_of_word
@@ -15,6 +15,9 @@ from signs_dist.data.sources.collection import Collection, Photo, group_of, requ
 from signs_dist.data.sources.columns import choose_columns, group_hint
 from signs_dist.data.sources.table_file import Table, read_table
 from signs_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from signs_dist.config.settings import DataConfig
 
 NUM_SHOWN = 5
 """So many bad rows are named."""
