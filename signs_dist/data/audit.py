@@ -8,9 +8,11 @@ It tells the part of `signs_dist.inspect` that decides whether a set that was bu
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from signs_dist.console.command import (
     MOST_PROCESSES,
@@ -27,6 +29,37 @@ from signs_dist.data.inspection.inspecting import Inspection, inspect_photos
 from signs_dist.data.names import printable
 from signs_dist.data.problems import MAX_LISTED, bad_lines, listed, shown_list
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
+
+if TYPE_CHECKING:
+    from signs_dist.console.screen import Screen
+
+
+def audit(
+    source: Path,
+    *,
+    processes: int | None = None,
+    screen: Screen | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> Inspection:
+    """Decode all images of a data set, and compare them. Near copies are not looked for.
+
+    Args:
+        source: a folder, a zip or a table.
+        processes: worker processes. None: all usable cores.
+        screen: shows the progress. None: shows nothing.
+        max_megapixels: larger images are problems.
+
+    Raises:
+        UserError: the source holds no images in a known layout.
+    """
+    with contextlib.nullcontext(_tell_nobody) if screen is None else screen.preparing() as report:
+        return inspect_photos(
+            source, processes=processes, max_megapixels=max_megapixels, has_near=False, on_progress=report
+        )
+
+
+def _tell_nobody(what: str, done: int, total: int) -> None:
+    """Show no progress."""
 
 
 def audit_lines(found: Inspection, *, in_full: bool = False) -> list[str]:
@@ -99,14 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signs_dist.environment.context import is_watched
 
     screen = Screen(is_terminal=is_watched(), quiet=options.quiet)
-    with screen.preparing() as report:
-        found = inspect_photos(
-            options.source,
-            processes=options.processes,
-            max_megapixels=max_megapixels,
-            has_near=False,
-            on_progress=report,
-        )
+    found = audit(options.source, processes=options.processes, screen=screen, max_megapixels=max_megapixels)
     screen.tables(lambda width: [count_table(found.counts, width)])
     for line in [*found.listed.notes, *found.listed.name_notes]:
         screen.say(line)
