@@ -127,7 +127,7 @@ def test_a_run_on_a_table_is_scored_on_its_own_images(tmp_path: Path, monkeypatc
     write_colour_set(tmp_path / "set", counts={"all": 12})
     rows = [f"set/all_signs/{path.name},{path.name[0]}" for path in sorted((tmp_path / "set/all_signs").iterdir())]
     table = tmp_path / "t.csv"
-    table.write_text("\n".join(["path,label", *rows]))
+    table.write_text("\n".join(["path,label", *rows, ""]))
     run = make_run(tmp_path, f"data.root={table}", "data.split=[0.5, 0.25, 0.25]", "train.epochs=1")
     result = json.loads((run / "result.json").read_text())
     model = load_model(run)
@@ -138,9 +138,7 @@ def test_a_run_on_a_table_is_scored_on_its_own_images(tmp_path: Path, monkeypatc
     assert not Path("data").exists()
     (tmp_path / "copy.csv").write_text(table.read_text())  # other data: not the division of the run
     assert score(model, tmp_path / "copy.csv").num_images == 36
-    with pytest.raises(
-        UserError, match=r"copy.csv has no split val: its images are not split. To evaluate .*, omit split"
-    ):
+    with pytest.raises(UserError, match=r"copy.csv has no split val: its images are not split. To .*, omit split"):
         score(model, tmp_path / "copy.csv", split="val")
     split = [f"{row},{'train' if number else 'test'}" for number, row in enumerate(rows)]
     (tmp_path / "split.csv").write_text("\n".join(["path,label,split", *split]))
@@ -148,5 +146,5 @@ def test_a_run_on_a_table_is_scored_on_its_own_images(tmp_path: Path, monkeypatc
     with pytest.raises(UserError, match=r"split.csv has no split val. Choose the split train or test"):
         score(model, tmp_path / "split.csv")
     table.write_text(table.read_text().replace(",2\n", ",9\n"))
-    with pytest.raises(UserError, match=r"t.csv has the classes 0, 1, 2, 9 now, and the model has 0, 1, 2"):
+    with pytest.raises(UserError, match=r"t.csv has the classes 0, 1, 9 now, and the model has 0, 1, 2"):
         score(model)

@@ -144,7 +144,7 @@ def _index(root: Path, split: str, photos: Sequence[Photo], classes: Sequence[st
         examples = [photo.path for photo in photos if label_of[photo.class_name] is None]
         raise UserError(
             f"{where}: the {split} images have class {listed(unknown)}, which is not among the classes "
-            f"{listed(list(classes))} ({len(examples):,} images, such as {printable(examples[0])}). "
+            f"{listed(list(classes))} ({len(examples):,} of them, such as {printable(examples[0])}). "
             f"Move these images to another split or place, or add the class to train."
         )
     import numpy  # not for --help of the commands that read tables

@@ -54,7 +54,7 @@ def test_each_split_has_the_classes_of_train() -> None:
         (["train", "val", "val"], "train has the single class 'cat'"),
         (
             ["train", "train", "val"],
-            r"the val images have class owl, which is not among .* cat, dog \(1 image",
+            r"the val images have class owl, which is not among .* cat, dog \(1 of",
         ),
     ],
 )
