@@ -19,8 +19,9 @@ from signs_dist.data.names import listed
 from signs_dist.data.plan import Shard
 from signs_dist.data.sets import Report, choose_data_roots, open_split, prepare_synthetic
 from signs_dist.data.sources.collection import to_index
+from signs_dist.data.sources.dividing import Opened
 from signs_dist.data.sources.division_file import COPY
-from signs_dist.data.sources.opening import Opened, is_usual_folder, open_roots, read_roots
+from signs_dist.data.sources.opening import is_usual_folder, open_roots, read_roots
 from signs_dist.data.sources.table_file import is_table_name
 from signs_dist.environment.context import read_context
 from signs_dist.errors import UserError, in_python_words, require_kind
@@ -120,8 +121,10 @@ def open_scored_split(
     if name == "synthetic" and data is None and not roots[0].is_dir():
         below = Path(model.working_folder or ".") if find_writable("data", model.working_folder) else user_cache
         roots = (prepare_synthetic(config, num_processes=num_cores, report=report, below=below),)
-    is_known = {root.resolve() for root in roots} in ({*trained_on}, {Path(model.data["root"])})
-    index = _index(model, config, roots, split, is_known=is_known)
+    places = {root.resolve() for root in roots}
+    is_known = places in ({*trained_on}, {Path(model.data["root"])})
+    copy = model.folder.path / COPY if places == {*trained_on} else None
+    index = _index(model, config, roots, split, copy)
     source, fingerprint = open_split(index, config, num_threads=num_cores, report=report)
     notes = (*(_image_notes(model, name, index.split, fingerprint) if is_known else ()), *index.remarks())
     return OpenedSplit(name, index.split, source, len(index), fingerprint, notes)
@@ -136,11 +139,14 @@ def _image_notes(model: TrainedModel, name: str, split: str, fingerprint: str) -
 
 
 def _index(
-    model: TrainedModel, config: DataConfig, roots: Sequence[Path], split: str | None, *, is_known: bool
+    model: TrainedModel, config: DataConfig, roots: Sequence[Path], split: str | None, copy: Path | None
 ) -> ImageIndex:
-    """The images of a split, or all images of data that are not split. `is_known`: the model was trained on them."""
-    root, copy = roots[0], model.folder.path / COPY
-    if is_known and copy.is_file():
+    """The images of a split, or all images of data that are not split.
+
+    `copy` is the division of the model's run, if it was trained on these data; the file may be missing.
+    """
+    root = roots[0]
+    if copy is not None and copy.is_file():
         return _chosen(open_roots(config, roots, copy=copy).splits, model, root, split)
     is_table = root.is_file() and is_table_name(root)
     if len(roots) == 1 and not is_table and (not root.is_dir() or is_usual_folder(root, config)):

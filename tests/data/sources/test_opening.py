@@ -11,9 +11,10 @@ import pytest
 
 from signs_dist.config.settings import DataConfig
 from signs_dist.data.folder import ImageIndex, index_data_set
-from signs_dist.data.sources import opening
+from signs_dist.data.sources import dividing
+from signs_dist.data.sources.dividing import Opened
 from signs_dist.data.sources.division_file import read_division, to_text
-from signs_dist.data.sources.opening import Opened, choose_shares, is_usual_folder, open_roots
+from signs_dist.data.sources.opening import is_usual_folder, open_roots
 from signs_dist.errors import UserError
 from tests.data.photo_files import write_files
 
@@ -214,6 +215,7 @@ def test_a_table_with_all_splits_needs_no_division(tmp_path: Path) -> None:
     write(tmp_path, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
     (tmp_path / "t.csv").write_text("path,label,split\n1.jpg,a,train\n2.jpg,b,train\n3.jpg,a,val\n4.jpg,b,test\n")
     found = opened(tmp_path / "t.csv")
+    assert found.notes[1:] == ("val has no image of class b", "test has no image of class a")
     assert sizes(found) == {"train": 2, "val": 1, "test": 1}
     assert found.division is None
     assert not Path("data").exists()
@@ -321,14 +323,8 @@ def test_what_is_usual(tmp_path: Path) -> None:
     assert not is_usual_folder(tmp_path, DataConfig())
 
 
-def test_shares() -> None:
-    assert choose_shares(None, has_test=False) == {"train": 0.8, "val": 0.1, "test": 0.1}
-    assert choose_shares((0.6, 0.4), has_test=False) == {"train": 0.6, "val": 0.4}
-    assert choose_shares((0.6, 0.2, 0.2), has_test=True) == pytest.approx({"train": 0.75, "val": 0.25})
-
-
 def test_photos_that_are_there_are_not_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = classes(tmp_path / "photos", cat=10, dog=10)
     opened(root)
-    monkeypatch.setattr(opening, "find_copies", lambda *_: pytest.fail("read the photos again"))
+    monkeypatch.setattr(dividing, "find_copies", lambda *_: pytest.fail("read the photos again"))
     opened(root)
