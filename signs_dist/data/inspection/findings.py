@@ -11,6 +11,7 @@ from typing import Literal
 
 from signs_dist.data.inspection.inspecting import Inspection
 from signs_dist.data.inspection.looking import PhotoFacts
+from signs_dist.data.inspection.spelling import spelled_alike
 from signs_dist.data.names import printable
 from signs_dist.data.problems import BadFile
 
@@ -130,6 +131,11 @@ def _labels(found: Inspection) -> Iterator[Finding]:
         yield Finding("two classes, nearly", "warning", what, _equations(near), "Look at them", _shown(near))
     for note in found.listed.name_notes:
         yield Finding("class names", "warning", note)
+    told = " ".join(found.listed.name_notes)
+    for names in spelled_alike(found.class_counts()):
+        if not all(repr(name) in told for name in names):
+            what = f"classes {' and '.join(map(repr, names))} differ in spelling only"
+            yield Finding("class names", "warning", what, advice="If they are one class, rename a folder")
     if len(found.class_counts()) == 1:
         name = next(iter(found.class_counts()))
         what = f"all photos are of the single class {printable(name)}"

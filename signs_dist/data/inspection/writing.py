@@ -44,10 +44,14 @@ def plan_config(found: Inspection, config: Path, given: Mapping[str, Any]) -> Co
             no more.
 
     Raises:
-        UserError: no config can train on these photos.
+        UserError: no config can train on these photos; or their table would have the name of the config or the source.
     """
     require_trainable(found)
     table = config.with_suffix(".csv") if reasons_for_table(found) else None
+    if table is not None and table.absolute() in (config.absolute(), found.listed.source.absolute()):
+        raise UserError(
+            f"a table is written beside the config, and {table} is taken. Name another config with --write."
+        )
     rows = clean_rows(found) if table is not None else []
     choices = choose_settings(
         found,

@@ -158,6 +158,17 @@ def test_many_large_photos_are_better_built() -> None:
     ]
 
 
+def test_class_names_are_told_once() -> None:
+    note = "classes 'Cat' and 'cat' differ only in case"
+    lines = [
+        finding.line() for finding in find_oddities(made(counted(Cat=10, cat=10, dog=10, dogs=10), name_notes=(note,)))
+    ]
+    assert lines == [
+        f"warning: {note}",
+        "warning: classes 'dog' and 'dogs' differ in spelling only. If they are one class, rename a folder",
+    ]
+
+
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [

@@ -69,6 +69,13 @@ def test_a_table_is_written_beside_and_named(tmp_path: Path) -> None:
     write_config(plan, found, force=True)
 
 
+@pytest.mark.parametrize(("source", "config"), [("photos", "c.csv"), ("c.csv", "c.yaml")])
+def test_the_table_takes_the_place_of_nothing(source: str, config: str) -> None:
+    found = made({path: {} for path in counted(cat=9, dog=9)} | {"cat/x.jpg": {"reason": "empty"}}, source=source)
+    with pytest.raises(UserError, match=r"c.csv is taken. Name another config with --write"):
+        plan_config(found, Path(config), {})
+
+
 def test_a_file_is_not_replaced_without_force(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("mine")
     with pytest.raises(UserError, match=r"exists already. Name another file with --write, or replace it with --force"):
