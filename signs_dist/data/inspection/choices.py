@@ -129,6 +129,7 @@ def _choose_length(num_train: int) -> list[Choice]:
     batch = few.get("train.global_batch", batch)
     epochs = few.get("train.epochs", epochs)
     steps = max(1, num_train // batch)
+    an_epoch = "1 step" if steps == 1 else f"{steps:,} steps"
     choices = []
     if "optim.lr" in few:
         choices.append(Choice("optim.lr", few["optim.lr"], "few photos learn better with small steps"))
@@ -137,7 +138,7 @@ def _choose_length(num_train: int) -> list[Choice]:
         Choice(
             "train.epochs",
             epochs,
-            f"about {num_train:,} training photos: {steps:,} steps an epoch, {steps * epochs:,} in all",
+            f"about {num_train:,} training photos: {an_epoch} an epoch, {steps * epochs:,} in all",
         ),
         Choice("train.global_batch", batch, "images per step, over all processes"),
     ]

@@ -31,10 +31,10 @@ def reasons_for_table(found: Inspection) -> list[str]:
     reasons = []
     num_unreadable = len(found.bad)
     if num_unreadable:
-        reasons.append(f"it leaves out {num_unreadable:,} that cannot be read or have no class")
+        reasons.append(f"it leaves out what cannot be read or has no class ({num_unreadable:,})")
     num_contradicting = len(_contradicting(found))
     if num_contradicting:
-        reasons.append(f"it leaves out {num_contradicting:,} that are in two classes")
+        reasons.append(f"it leaves out what is in two classes ({num_contradicting:,})")
     if "val" not in found.listed.splits and (found.near.within or found.near.across):
         reasons.append("it keeps nearly equal photos on one side")
     return reasons

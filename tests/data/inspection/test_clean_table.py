@@ -24,8 +24,8 @@ def test_plain_photos_need_no_table() -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"cat/1.jpg": {"reason": "empty"}}, "it leaves out 1 that cannot be read or have no class"),
-        ({"cat/1.jpg": {"digest": "x"}, "dog/1.jpg": {"digest": "x"}}, "it leaves out 2 that are in two classes"),
+        ({"cat/1.jpg": {"reason": "empty"}}, "it leaves out what cannot be read or has no class (1)"),
+        ({"cat/1.jpg": {"digest": "x"}, "dog/1.jpg": {"digest": "x"}}, "it leaves out what is in two classes (2)"),
         ({"cat/1.jpg": NEAR, "cat/2.jpg": NEAR | {"difference_hash": 4}}, "it keeps nearly equal photos on one side"),
     ],
 )

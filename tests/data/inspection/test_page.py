@@ -58,6 +58,7 @@ def test_names_are_text_and_the_page_is_small(page: Path) -> None:
     assert all(name in text for name in CLASSES)
     assert text.count("data:image/jpeg") > len(CLASSES)
     assert len(text) < 400_000
+    assert 'id="runtime"' not in text  # what draws charts, of which the page has none
 
 
 def test_it_opens_in_a_browser_and_fits_the_window(page: Path) -> None:
