@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from signs_dist.data.inspection.looking import PhotoFacts, facts_of, look_at
+from signs_dist.data.images import load_rgb
+from signs_dist.data.inspection.looking import DIGEST_SIDE, PhotoFacts, facts_of, look_at
 from signs_dist.data.photos.sources import SourceReader
 from tests.data.photo_files import encoded, jpeg, photo, write_files
 from tests.odd_photos import write_odd_photos
@@ -54,6 +56,14 @@ def test_one_picture_in_two_formats_has_one_digest(tmp_path: Path) -> None:
     reader = SourceReader(write_files(tmp_path, {n: encoded(photo(3), n) for n in ("PNG", "BMP", "TIFF")}))
     assert len({facts_of(reader, name).digest for name in ("PNG", "BMP", "TIFF")}) == 1
     assert facts_of(SourceReader(write_files(tmp_path, {"x": jpeg(4)})), "x").digest != facts_of(reader, "PNG").digest
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "TIFF", "WEBP", "PNG", "MPO"])
+def test_asking_for_frames_changes_no_pixel(tmp_path: Path, image_format: str) -> None:
+    data = frames(image_format)
+    facts = facts_of(SourceReader(write_files(tmp_path, {"x": data})), "x")
+    pixels = load_rgb(data, name="x", size=DIGEST_SIDE).tobytes()
+    assert facts.digest == hashlib.sha256(pixels).hexdigest()
 
 
 def test_all_oddities_of_the_odd_photos_are_seen(tmp_path: Path) -> None:
