@@ -252,9 +252,8 @@ def check_root(root: Path) -> None:
     if root.is_file():
         if root.suffix.lower() == ".zip" or zipfile.is_zipfile(root):
             raise UserError(f"{root} is a zip, not a folder of images. To make a folder of it, {_build_hint(root)}.")
-        raise UserError(
-            f"{root} is {_kind_of(root)}, not a folder of images. Give the folder that holds train/ and val/."
-        )
+        legal = "Give a folder of images, or a table of them as .csv, .tsv, .jsonl or .parquet."
+        raise UserError(f"{root} is {_kind_of(root)}, not a folder of images. {legal}")
     if root.exists():
         raise UserError(f"{root} is not a folder. Give the folder that holds train/ and val/.")
     similar = difflib.get_close_matches(root.name, _folders_beside(root), n=1)

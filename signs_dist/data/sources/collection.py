@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ def join(collections: Sequence[Collection]) -> Collection:
         below = os.path.relpath(root, common)
         prefix = "" if below == "." else f"{below}/"
         photos += [photo._replace(path=prefix + photo.path, name="") for photo in each.photos]
-    photos.sort()
+    photos.sort(key=itemgetter(0))
     for before, after in itertools.pairwise(photos):
         if before.path == after.path:
             raise UserError(f"data.root: {Path(common, after.path)} is in two of the roots. Remove it from one.")

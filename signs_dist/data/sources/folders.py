@@ -71,6 +71,13 @@ def read_tables_of_splits(tables: dict[str, Path], root: Path, config: DataConfi
 
 def _by_layout(root: Path) -> Collection:
     listing, unlabelled = _without_unlabelled_test(list_source(root), root)
+    if not listing.files:
+        zips = sorted(path.name for path in root.glob("*.zip"))
+        packed = f" Unpack {zips[0]}: python -m signs_dist.data.build --source {root / zips[0]}." if zips else ""
+        raise UserError(
+            f"{root} holds no images. Give a folder with a folder for each class, with names such as 3_IMG_5942.jpg, "
+            f"or with train/ and val/, or train_signs/ and val_signs/.{packed}{listing.passed_over.sentence()}"
+        )
     arrangement = arrange(listing, root)
     require_usable(arrangement, root)
     if arrangement.bad_names:

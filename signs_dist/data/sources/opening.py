@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -74,16 +75,14 @@ def read_roots(config: DataConfig, roots: Sequence[Path]) -> Collection | Opened
 
 def _read_one(root: Path, config: DataConfig) -> Collection | Opened:
     if config.label_pattern is None and root.is_dir() and has_split(root, "train") and has_split(root, "val"):
-        tables = _tables_of_splits(root)
-        if tables:
-            return read_tables_of_splits(tables, root, config)
         try:
             splits = index_data_set(root)
-        except UserError:
-            metadata = find_metadata(root)
-            if metadata is None:
-                raise
-            return read_photos(metadata, config)
+        except UserError:  # flat folders without labels in the names: a table may tell them
+            if tables := _tables_of_splits(root):
+                return read_tables_of_splits(tables, root, config)
+            if metadata := find_metadata(root):
+                return read_photos(metadata, config)
+            raise
         return Opened(root, splits, set_notes(root, splits))
     if root.is_dir() and split_of_folder(root.name) and has_split(root.absolute().parent, "val"):
         raise UserError(f"{root} is the folder of one split. Give the folder above, {root.absolute().parent}.")
@@ -111,6 +110,10 @@ def _read_collection(root: Path, config: DataConfig) -> Collection:
             f"{root}: such a file is not read. Save the table as one of {', '.join(TABLE_SUFFIXES)}, such as CSV with "
             f"the columns path,label."
         )
+    if is_table_name(root) and not root.exists():
+        beside = [path.name for path in sorted(root.parent.glob("*")) if is_table_name(path)]
+        near = difflib.get_close_matches(root.name, beside, n=1)
+        raise UserError(f"there is no table {root}.{f' Did you mean {root.parent / near[0]}?' if near else ''}")
     check_root(root)
     metadata = find_metadata(root)
     if metadata is not None and config.label_pattern is None:

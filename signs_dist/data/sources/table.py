@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ def read_photos(path: Path, config: DataConfig, *, split: str | None = None) -> 
         Photo(name if root == folder else _below(root, folder, name), class_name, in_split, group, name)
         for name, class_name, in_split, group in zip(names, classes, splits, groups, strict=True)
     ]
-    photos.sort()
+    photos.sort(key=itemgetter(0))
     return Collection(root, photos, (f"{path.name}: {uses}", *notes, *([hint] if hint else [])))
 
 

@@ -70,6 +70,11 @@ def test_a_pattern_beside_folders_of_splits(tmp_path: Path) -> None:
     [
         (("cat/a.jpg", "dog/x.txt"), {}, "class folder dog has files, but no image"),
         (("3_a.jpg", "x.jpg"), {}, "x.jpg: no label in its name.*say with data.label_pattern"),
+        (
+            ("notes/a.txt", "x.zip"),
+            {},
+            r"holds no images. .*Unpack x.zip: .*build --source .*x.zip. Pas",
+        ),
         (("a.txt",), {"label_pattern": "(a)"}, "holds no images"),
         (("a.jpg", "b.jpg"), {"label_pattern": "(a)"}, r"data.label_pattern='\(a\)' finds nothing in 1 of 2 paths"),
         (

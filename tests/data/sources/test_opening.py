@@ -244,6 +244,14 @@ def test_metadata_of_hugging_face(place: str, tmp_path: Path) -> None:
     assert found.splits["val"].paths[0] == "validation/0.png"
 
 
+def test_metadata_beside_labels_in_names_changes_nothing(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{split}_signs/{label}_1.jpg" for split in ("train", "val") for label in (0, 1)))
+    before = index_data_set(tmp_path)
+    for folder in ("train_signs", "val_signs", "."):
+        (tmp_path / folder / "metadata.csv").write_text("file_name,text\n0_1.jpg,a hand\n")
+    assert same(opened(tmp_path).splits, before)
+
+
 def test_metadata_without_classes_is_not_used(tmp_path: Path) -> None:
     root = classes(tmp_path / "photos", cat=10, dog=10)
     (root / "metadata.csv").write_text("file_name,text\ncat/p0_0.jpg,a cat\n")
@@ -298,6 +306,11 @@ def test_roots_that_are_given_wrong(tmp_path: Path) -> None:
         opened(root, root / "cat")
     with pytest.raises(UserError, match="there is no folder"):
         opened(root, tmp_path / "gone")
+    (tmp_path / "labels.csv").touch()
+    with pytest.raises(UserError, match=r"there is no table .*label.csv. Did you mean .*labels.csv\?"):
+        opened(tmp_path / "label.csv")
+    with pytest.raises(UserError, match=r"is a text file, not a folder .*or a table of them as .csv"):
+        opened(write(tmp_path, "t.txt") / "t.txt")
     with pytest.raises(UserError, match=r"such a file is not read. Save the table as one of .csv"):
         opened(write(tmp_path, "t.xlsx") / "t.xlsx")
     classes(tmp_path / "set/train", cat=5)
