@@ -126,7 +126,8 @@ def _list_collection(source: Path, config: DataConfig, *, is_table: bool) -> Lis
     from signs_dist.data.sources.opening import read_roots
 
     collection = read_roots(config, [source])
-    assert isinstance(collection, Collection), "the usual folder is listed by its arrangement"
+    if not isinstance(collection, Collection):  # class folders with train and val, which need no table
+        return _list_usual(source)
     alike = class_notes({photo.class_name for photo in collection.photos})
     how = "a table of paths and classes" if is_table else "classes from a table in it"
     if config.label_pattern is not None:

@@ -74,6 +74,15 @@ def test_a_table_and_a_folder_with_hugging_faces_table(tmp_path: Path) -> None:
     assert (found.kind, found.layout, len(found.photos)) == ("folder", "classes from a table in it, not split", 3)
 
 
+def test_class_folders_are_read_before_a_table_beside_them(tmp_path: Path) -> None:
+    write_names(tmp_path, *(f"{split}/{name}/1.jpg" for split in ("train", "val") for name in ("cat", "dog")))
+    (tmp_path / "metadata.csv").write_text("file_name,text\ntrain/cat/1.jpg,a cat\n")
+    found = list_photos(tmp_path)
+    assert (found.layout, found.splits) == ("a folder for each class in train/, val/", ("train", "val"))
+    assert {photo.class_name for photo in found.photos} == {"cat", "dog"}
+    assert found.tables == ("metadata.csv",)
+
+
 def test_labels_and_groups_by_patterns(tmp_path: Path) -> None:
     write_names(tmp_path, "ann.cat.1.jpg", "bob.cat.1.jpg", "bob.dog.1.jpg")
     config = DataConfig(label_pattern=r"\.([a-z]+)\.", group_pattern=r"^([a-z]+)\.")
