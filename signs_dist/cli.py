@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("signs_dist.compare", "compare two runs: settings, accuracy, which photos changed"),
     "track": ("signs_dist.track", "send a run to TensorBoard, Weights & Biases, MLflow or Trackio"),
     "build": ("signs_dist.data.build", "make a data set from photos or a zip"),
+    "inspect": ("signs_dist.inspect", "look at photos, and write a config that fits them"),
     "audit": ("signs_dist.data.audit", "find broken, repeated and unlabelled images"),
     "download": ("signs_dist.data.download", "download the published SIGNS photos"),
     "synthetic": ("signs_dist.data.synthetic", "draw hands showing 0 to 5"),

@@ -48,6 +48,7 @@ EXPLAINED = {"signs_dist.train": ("--explain",), "launch.local": ("--dry-run",)}
 RUN = (
     *("signs_dist.evaluate", "signs_dist.predict", "signs_dist.report", "signs_dist.checkpoint", "signs_dist.runs"),
     "signs_dist.compare",
+    "signs_dist.inspect",
     *("signs_dist.data.audit", "signs_dist.data.build", "signs_dist.data.synthetic"),
 )
 """Commands that are run as they are, on the small files of the sandbox."""
@@ -290,7 +291,8 @@ def parse_only(module: str, arguments: Sequence[str], monkeypatch: pytest.Monkey
                 return
             raise
     if hasattr(options, "overrides"):
-        config = Path(options.config) if options.config else None
+        given_config = getattr(options, "config", None)  # inspect reads settings, and no file
+        config = Path(given_config) if given_config else None
         load_config(config if config is None or config.exists() else None, options.overrides)
     if behind:
         parse_only("signs_dist.train", behind.split(" \0"), monkeypatch)

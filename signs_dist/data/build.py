@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signs_dist.console.command import CommandParser, add_max_megapixels, checked_megapixels, run_command
-from signs_dist.data.audit import Duplicates, duplicate_lines, find_duplicates, outside_lines
+from signs_dist.data.audit import outside_lines
+from signs_dist.data.duplicates import Duplicates, duplicate_lines, find_duplicates
 from signs_dist.data.images import MAX_MEGAPIXELS, BadImageError
 from signs_dist.data.locks import locked
 from signs_dist.data.next_step import next_lines

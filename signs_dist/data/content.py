@@ -16,7 +16,7 @@ _BMP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
 def image_format(first: bytes) -> str | None:
     """The format of an image file by its first bytes, such as `JPEG`; None if it is no image that is looked for.
 
-    HEIC is among the formats although it cannot be decoded: such a photo is named, not passed over.
+    HEIC is among the formats although it needs an extra: without it such a photo is named, not passed over.
 
     Args:
         first: the first `NUM_FIRST_BYTES` of the file, or all bytes of a shorter one.

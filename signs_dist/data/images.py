@@ -12,11 +12,12 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from signs_dist.data.content import NUM_FIRST_BYTES
+from signs_dist.data.content import NUM_FIRST_BYTES, image_format
+from signs_dist.data.heic import HOW_TO_READ_HEIC, PILLOWS_NAME, enable_heic
 from signs_dist.data.jpeg_end import ends_grey, with_more_data
 from signs_dist.data.pixel_formats import (
     UnsupportedPixelsError,
@@ -37,7 +38,7 @@ IMAGE_SUFFIXES = frozenset(
         *(".heic", ".heif", ".hif"),
     )
 )
-"""Suffixes of image files. HEIC cannot be decoded; it is listed so that an error names the file."""
+"""Suffixes of image files. HEIC needs the extra `heic`; without it, an error names the file."""
 
 MAX_MEGAPIXELS = 250.0
 """Largest width times height in millions that is decoded by default. Phones reach 200 (16,320 x 12,240).
@@ -46,8 +47,8 @@ Pillow holds 4 bytes for each pixel: 1 GB for the largest image. A JPEG is decod
 """
 
 DECODER_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")
-"""Pillow's decoders in use, AVIF where Pillow has it; JPEG includes MPO. Others may be unsafe: EPS, for example,
-starts Ghostscript."""
+"""Pillow's decoders in use, AVIF where Pillow has it; JPEG includes MPO. For a HEIC photo, that of the extra `heic` as
+well. Others may be unsafe: EPS, for example, starts Ghostscript."""
 
 DEAD_LINK = "a link that leads nowhere"
 """Why a link to no file is a bad image."""
@@ -56,11 +57,11 @@ _JPEG_FORMATS = ("JPEG", "MPO")
 REDUCING_GAP = 3.0
 """Cheap reduction (in the JPEG decoder, then by averaging boxes) stops at this multiple of the final size."""
 
-# What Pillow's decoders raise on broken files. OSError covers UnidentifiedImageError.
-_BROKEN_FILE_ERRORS = (
+BROKEN_FILE_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError, RuntimeError,
     struct.error, zlib.error,
 )  # fmt: skip
+"""What Pillow's decoders raise on broken files. OSError covers UnidentifiedImageError."""
 _MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -85,17 +86,25 @@ def is_image_name(name: str) -> bool:
     return bool(stem) and not name.startswith(".") and (dot + suffix).lower() in IMAGE_SUFFIXES
 
 
-def load_rgb(source: Path | bytes, *, name: str, size: int | None, max_megapixels: float = MAX_MEGAPIXELS) -> Image:
+def load_rgb(
+    source: Path | bytes,
+    *,
+    name: str,
+    size: int | None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    on_open: Callable[[Image], None] | None = None,
+) -> Image:
     """Decode an image to 8-bit RGB, upright by its EXIF orientation.
 
-    Greyscale, palette, CMYK and 16-bit images are converted (16-bit values scaled, not clipped); transparent
-    pixels become white; an animation gives its first frame. Safe to call from several threads.
+    Greyscale, palette, CMYK, 16-bit and floating-point images are converted (16-bit values scaled, not clipped);
+    transparent pixels become white; an animation gives its first frame. Safe to call from several threads.
 
     Args:
         source: the file, or its bytes.
         name: names the image in errors.
         size: None keeps width and height. A number gives size x size pixels; an image that is not square is distorted.
         max_megapixels: largest width times height, in millions.
+        on_open: called with Pillow's image before it is decoded, to look at what the file says about itself.
 
     Raises:
         BadImageError: missing, unreadable, empty, truncated or broken file; not an image; pixels whose colours cannot
@@ -111,8 +120,10 @@ def load_rgb(source: Path | bytes, *, name: str, size: int | None, max_megapixel
             stack.enter_context(_pillow_quiet_and_unlimited())
             start = stream.read(NUM_FIRST_BYTES)
             stream.seek(0)
-            image = stack.enter_context(PIL.Image.open(stream, formats=_decoder_formats()))
+            image = stack.enter_context(PIL.Image.open(stream, formats=_formats_for(start, name)))
             _check_dimensions(image, name, max_megapixels)
+            if on_open is not None:
+                on_open(image)
             stored = read_stored_pixels(image)
             _decode(image, size)
             if image.format in _JPEG_FORMATS and ends_grey(image):
@@ -126,10 +137,19 @@ def load_rgb(source: Path | bytes, *, name: str, size: int | None, max_megapixel
         raise BadImageError(name, str(error)) from error
     except PIL.UnidentifiedImageError as error:
         raise BadImageError(name, describe_undecodable(start)) from error
-    except _BROKEN_FILE_ERRORS as error:
+    except BROKEN_FILE_ERRORS as error:
         if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             raise
         raise BadImageError(name, _reason(error)) from error
+
+
+def _formats_for(start: bytes, name: str) -> tuple[str, ...]:
+    """Pillow's decoders to try on a file with these first bytes."""
+    if image_format(start) != "HEIC":
+        return _decoder_formats()
+    if not enable_heic():
+        raise BadImageError(name, HOW_TO_READ_HEIC)
+    return (PILLOWS_NAME,)
 
 
 @functools.cache
@@ -172,7 +192,7 @@ def _check_dimensions(image: Image, name: str, max_megapixels: float) -> None:
 
 
 def _decode(image: Image, size: int | None) -> None:
-    if size is not None:
+    if size is not None and image.format in _JPEG_FORMATS:  # HEIC would take an embedded thumbnail of another quality
         image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
     image.load()
 
@@ -195,7 +215,7 @@ def _upright(image: Image) -> Image:
 
     try:
         orientation = image.getexif().get(0x0112, 1)
-    except _BROKEN_FILE_ERRORS:
+    except BROKEN_FILE_ERRORS:
         return image  # the pixels are intact; only the orientation is unknown
     if orientation not in range(2, 9):
         return image

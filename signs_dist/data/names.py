@@ -153,7 +153,7 @@ def unreadable_folders_message(where: object, folders: Sequence[str], kind: str 
     one, several = ("folder", "has") if len(folders) == 1 else ("folders", "have")
     return (
         f"{where}: the {kind} {one} {listed(folders)} {several} files, but no image that can be read. JPEG, PNG, WebP, "
-        f"TIFF, BMP, GIF, PPM and AVIF can be. Convert the files, or move the {one} out of {where}."
+        f"TIFF, BMP, GIF, PPM, AVIF and HEIC can be. Convert the files, or move the {one} out of {where}."
     )
 
 

@@ -25,7 +25,7 @@ _LEVELS_OF_LOW_DEPTH = {"L;2": 3, "L;4": 15}
 _ADVICE = "save it with 8 or 16 bits a channel, without a sign"
 
 UNKNOWN_FORMAT = (
-    "not an image of a known format (JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, AVIF), or broken from its first bytes"
+    "not an image of a known format (JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, AVIF, HEIC), or broken from its first bytes"
 )
 _FIRST_BYTES = {
     b"\xff\xd8\xff": "JPEG",
@@ -57,7 +57,7 @@ class StoredPixels:
 
     Attributes:
         largest: the largest value that the storage holds, such as 4095 for 12 bits.
-        white_is_zero: whether 0 is white and `largest` is black.
+        white_is_zero: whether 0 is white and `largest` is black. For floating-point pixels, 1 is black then.
     """
 
     largest: int = _SIXTEEN_BITS
@@ -70,10 +70,8 @@ def read_stored_pixels(image: Image) -> StoredPixels:
     The transparent colour of a PNG is brought to the values that Pillow decodes to.
 
     Raises:
-        UnsupportedPixelsError: floating-point, signed or 32-bit pixels, or a TIFF that Pillow would decode to others.
+        UnsupportedPixelsError: signed or 32-bit pixels, or a TIFF that Pillow would decode to others.
     """
-    if image.mode == "F":
-        raise UnsupportedPixelsError(f"floating-point pixels; {_ADVICE}")
     if image.format == "PNG":
         _scale_transparent_colour(image)
     if image.format != "TIFF":
@@ -82,11 +80,13 @@ def read_stored_pixels(image: Image) -> StoredPixels:
     formats = set(_values(tags.get(_SAMPLE_FORMAT, 1)))
     if _SIGNED in formats:
         raise UnsupportedPixelsError(f"pixels with a sign; {_ADVICE}")
+    photometric = tags.get(_PHOTOMETRIC)
+    if image.mode == "F" and formats == {_FLOAT}:
+        return StoredPixels(white_is_zero=photometric == _WHITE_IS_ZERO)
     if _FLOAT in formats:
-        raise UnsupportedPixelsError(f"floating-point pixels; {_ADVICE}")
+        raise UnsupportedPixelsError(f"floating-point pixels of another size than 32 bits; {_ADVICE}")
     if image.mode == "I":
         raise UnsupportedPixelsError(f"32-bit pixels; {_ADVICE}")
-    photometric = tags.get(_PHOTOMETRIC)
     is_plain_ycbcr = photometric == _YCBCR and tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED
     # Pillow decodes it as if each pixel had its own colour. With subsampling there are fewer bytes.
     if is_plain_ycbcr and sum(_values(tags.get(_STRIP_BYTE_COUNTS, 0))) < 3 * image.width * image.height:
@@ -97,10 +97,10 @@ def read_stored_pixels(image: Image) -> StoredPixels:
 
 
 def to_rgb(image: Image, stored: StoredPixels) -> Image:
-    """An image as 8-bit RGB: values of more bits scaled, transparent pixels white.
+    """An image as 8-bit RGB: values of more bits scaled, transparent pixels white, of floating-point values 1 is white.
 
     Raises:
-        UnsupportedPixelsError: pixels of 32 bits.
+        UnsupportedPixelsError: pixels of 32 bits; floating-point pixels that do not lie between 0 and 1.
     """
     import PIL.Image
 
@@ -108,6 +108,8 @@ def to_rgb(image: Image, stored: StoredPixels) -> Image:
         return image
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _deep_grey_to_rgb(image, stored)
+    if image.mode == "F":
+        return _float_grey_to_rgb(image, stored)
     if image.mode == "La":  # multiplied by its alpha: Pillow converts it to LA only
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -123,10 +125,7 @@ def describe_undecodable(first_bytes: bytes) -> str:
     kind = next((kind for start, kind in _FIRST_BYTES.items() if first_bytes.startswith(start)), None)
     if first_bytes[:4] == b"RIFF" and first_bytes[8:12] == b"WEBP":
         kind = "WebP"
-    if image_format(first_bytes) == "HEIC":
-        return "a HEIC photo, which cannot be decoded; export it as JPEG"
-    if image_format(first_bytes) == "AVIF":
-        kind = "AVIF"
+    kind = kind or next((name for name in ("HEIC", "AVIF") if image_format(first_bytes) == name), None)
     if kind is None:
         beginning = first_bytes.lstrip().lower()
         return next((what for start, what in _OTHER_FILES.items() if beginning.startswith(start)), UNKNOWN_FORMAT)
@@ -148,6 +147,21 @@ def _deep_grey_to_rgb(image: Image, stored: StoredPixels) -> Image:
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255
+    return PIL.Image.fromarray(grey.astype(numpy.uint8)).convert("RGB")
+
+
+def _float_grey_to_rgb(image: Image, stored: StoredPixels) -> Image:
+    """0 is black and 1 is white, as scikit-image, ImageMagick and the Portable FloatMap have it."""
+    import numpy
+    import PIL.Image
+
+    values = numpy.asarray(image, dtype=numpy.float64)
+    least, most = values.min(), values.max()
+    if not (least >= 0 and most <= 1):  # false for values that are not numbers as well
+        raise UnsupportedPixelsError(
+            f"floating-point pixels from {least:g} to {most:g}, where 0 is black and 1 is white; {_ADVICE}"
+        )
+    grey = numpy.rint((1 - values if stored.white_is_zero else values) * 255)
     return PIL.Image.fromarray(grey.astype(numpy.uint8)).convert("RGB")
 
 

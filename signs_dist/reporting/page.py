@@ -14,13 +14,14 @@ from signs_dist.reporting.thinning import RULE
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(template: str, page: Any, *, is_plural: bool = False) -> str:
+def render(template: str, page: Any, *, is_plural: bool = False, has_charts: bool = True) -> str:
     """The page as one HTML file.
 
     Args:
-        template: `run.html` or `comparison.html`.
+        template: `run.html`, `comparison.html` or `inspection.html`.
         page: what the template shows.
         is_plural: whether the page is about several runs.
+        has_charts: whether the page needs what draws charts, which is 0.4 MB.
     """
     import jinja2
 
@@ -37,7 +38,7 @@ def render(template: str, page: Any, *, is_plural: bool = False) -> str:
         page=page,
         style=_text("style.css"),
         script=_text("script.js"),
-        runtime=runtime(),
+        runtime=runtime() if has_charts else "",
         version=__version__,
         thinning=RULE,
         is_plural=is_plural,

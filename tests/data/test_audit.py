@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from signs_dist.console.command import run_command
-from signs_dist.data.audit import audit, find_duplicates, main, missing_classes
+from signs_dist.data.audit import main
+from signs_dist.data.inspection.findings import has_problems
+from signs_dist.data.inspection.inspecting import inspect_photos
 from tests.data.photo_files import encoded, jpeg, photo, signs_files, write_files, write_zip
 
 
@@ -21,8 +23,8 @@ def test_clean_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_real_photos_have_pairs_in_both_splits_and_nothing_worse(real_photos: Path) -> None:
-    found = audit(real_photos)
-    assert not found.has_problems
+    found = inspect_photos(real_photos, has_near=False)
+    assert not has_problems(found)
     assert len(found.duplicates.across) == 15
     assert ("train_signs/0_IMG_5958 (1).jpg", "val_signs/0_IMG_5958.jpg") in found.duplicates.across
 
@@ -66,15 +68,6 @@ def test_not_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run(tmp_path) == 2
     assert run(tmp_path / "none") == 2
     assert "there is no zip or folder" in capsys.readouterr().err
-
-
-def test_find_duplicates_as_a_table() -> None:
-    pictures = {"t/1": ("train", "x"), "t/2": ("train", "y"), "t/3": ("train", "y"), "v/1": ("val", "x")}
-    classes = {"t/1": "a", "t/2": "a", "t/3": "b", "v/1": "a"}
-    assert find_duplicates(pictures, classes).across == (("t/1", "v/1"),)
-    assert find_duplicates(pictures, classes).within == (("t/2", "t/3"),)
-    assert find_duplicates(pictures, classes).conflicting == (("t/2", "t/3"),)
-    assert missing_classes({"train": {"a": 1, "b": 2}, "val": {"a": 0, "b": 1}}) == (("val", "a"),)
 
 
 def test_what_lies_outside_and_what_was_passed_over_are_told(

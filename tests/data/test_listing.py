@@ -206,7 +206,7 @@ def listed_on_the_page(row: str) -> set[str]:
     ("row", "names"),
     [
         ("photo, by its suffix", IMAGE_SUFFIXES - {".heic", ".heif", ".hif"}),
-        ("photo that cannot be read", {".heic", ".heif", ".hif"}),
+        ("photo that needs the extra `heic`", {".heic", ".heif", ".hif"}),
         ("file that is never opened", NEVER_IMAGES),
         ("folder of other programs", set(LITTER_FOLDERS)),
         ("file of other programs, by its name", {name.replace("\r", "\\r") for name in LITTER_FILES}),

@@ -7,7 +7,7 @@ import struct
 
 import numpy
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from signs_dist.data.images import BadImageError, load_rgb
 from signs_dist.data.pixel_formats import describe_undecodable
@@ -45,6 +45,26 @@ def without_adobe_marker(data: bytes) -> bytes:
     return data[:start] + data[start + 2 + length :]
 
 
+def floats(values: list[float], **options: int) -> bytes:
+    """A TIFF of 2 x 2 floating-point values."""
+    return tiff(numpy.array(values, "<f4").tobytes(), bits=32, sample_format=3, **options)
+
+
+def ycck_red() -> bytes:
+    """A JPEG as Photoshop writes it: inverted CMYK whose colours are stored as YCbCr, by Adobe's marker (TN 5116)."""
+    data = bytearray(encoded(Image.new("CMYK", (8, 8), (76, 84, 254, 0)), "JPEG", quality=100, subsampling=0))
+    transform = data.index(b"Adobe") + len("Adobe") + 6
+    assert data[transform] == 0
+    data[transform] = 2
+    return bytes(data)
+
+
+def half_transparent_palette(image_format: str) -> bytes:
+    image = Image.new("RGBA", (2, 2), (255, 0, 0, 255))
+    image.paste((0, 0, 255, 0), (0, 0, 1, 2))
+    return encoded(image, image_format, **({"lossless": True} if image_format == "WEBP" else {}))
+
+
 CMYK_RED = encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100)
 
 KNOWN: dict[str, tuple[bytes, list[list[int]]]] = {
@@ -56,6 +76,9 @@ KNOWN: dict[str, tuple[bytes, list[list[int]]]] = {
         encoded(GREY_16, "TIFF", compression="tiff_lzw", tiffinfo={262: 0}),
         INVERTED,
     ),
+    "floating-point, 1 is white": (floats([0, 0.5, 0.75, 1]), [BLACK, [128] * 3, [191] * 3, WHITE]),
+    "floating-point, 1 is black": (floats([0, 0.5, 0.75, 1], photometric=0), [WHITE, [128] * 3, [64] * 3, BLACK]),
+    "Portable FloatMap": (b"Pf\n2 1\n-1.0\n" + struct.pack("<ff", 0, 1), [BLACK, WHITE]),
     "12 bits": (tiff(packed_12_bits([0, 0x800, 0xC00, 0xFFF]), bits=12), GREYS),
     "8 bits, white is zero": (tiff(LOW.tobytes(), photometric=0), INVERTED),
     "4 bits, white is zero": (tiff(b"\x0f\xf0", bits=4, photometric=0), [WHITE, BLACK, BLACK, WHITE]),
@@ -125,9 +148,23 @@ KNOWN: dict[str, tuple[bytes, list[list[int]]]] = {
     "TIFF of three pages": (several("TIFF"), [RED] * 4),
     "WebP of three frames": (several("WEBP", lossless=True), [RED] * 4),
     "PNG of three frames": (several("PNG"), [RED] * 4),
+    # BMP: as Windows and Paint write it.
+    "BMP of 24 bits": (encoded(Image.new("RGB", (2, 2), "red"), "BMP"), [RED] * 4),
+    "BMP with a palette": (encoded(Image.new("RGB", (2, 2), "red").convert("P"), "BMP"), [RED] * 4),
+    "BMP of 1 bit": (encoded(Image.new("1", (2, 2), 1), "BMP"), [WHITE] * 4),
+    # Transparency on white, and what each format does to colours.
+    "WebP, half transparent": (half_transparent_palette("WEBP"), [WHITE, RED] * 2),
+    "WebP without loss": (encoded(Image.new("RGB", (2, 2), "red"), "WEBP", lossless=True), [RED] * 4),
+    "baseline JPEG": (encoded(Image.new("RGB", (8, 8), "red"), "JPEG", quality=100, subsampling=0), [RED] * 64),
+    "progressive JPEG": (
+        encoded(Image.new("RGB", (8, 8), "red"), "JPEG", quality=100, subsampling=0, progressive=True),
+        [RED] * 64,
+    ),
+    "grey JPEG": (encoded(Image.new("L", (8, 8), 100), "JPEG", quality=100), [[100] * 3] * 64),
     # CMYK in a JPEG is inverted, with Adobe's marker and without, as browsers and ImageMagick read it.
     "CMYK JPEG": (CMYK_RED, [RED] * 64),
     "CMYK JPEG without a marker": (without_adobe_marker(CMYK_RED), [RED] * 64),
+    "CMYK JPEG stored as YCbCr": (ycck_red(), [RED] * 64),
 }
 
 
@@ -136,6 +173,16 @@ def test_known_colours(kind: str) -> None:
     data, expected = KNOWN[kind]
     difference = numpy.abs(numpy.array(colours(data)) - numpy.array(expected)).max()
     assert difference <= (2 if "JPEG" in kind else 0), colours(data)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow reads AVIF since 11.3")
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [("RGB", "red", RED), ("RGBA", (0, 0, 0, 0), WHITE), ("RGBA", (255, 0, 0, 255), RED), ("L", 100, [100] * 3)],
+)
+def test_known_colours_of_avif(mode: str, colour: object, expected: list[int]) -> None:
+    data = encoded(Image.new(mode, (16, 16), colour), "AVIF", quality=100, speed=10)  # type: ignore[arg-type]
+    assert numpy.abs(numpy.array(colours(data)) - expected).max() <= 3
 
 
 @pytest.mark.parametrize("kind", ["16 bits, white is zero", "12 bits", "PNG of 16 bits, transparent grey"])
@@ -155,16 +202,16 @@ def test_known_colours_also_at_a_size(kind: str) -> None:
         (tiff((DEEP // 2).astype("<i2").tobytes(), bits=16, sample_format=2), "pixels with a sign"),
         (tiff((DEEP // 2).astype(">i2").tobytes(), bits=16, sample_format=2, order=">"), "pixels with a sign"),
         (tiff(DEEP.astype("<i4").tobytes(), bits=32, sample_format=2), "pixels with a sign"),
-        (tiff((DEEP / 65535).astype("<f4").tobytes(), bits=32, sample_format=3), "floating-point pixels"),
-        (
-            tiff((DEEP / 65535).astype("<f4").tobytes(), bits=32, sample_format=3, photometric=0),
-            "floating-point pixels",
-        ),
+        (floats([0, 0.5, 1, 1.5]), "floating-point pixels from 0 to 1.5, where 0 is black and 1 is white"),
+        (floats([-0.1, 0.5, 1, 1]), "floating-point pixels from -0.1 to 1, where"),
+        (floats([0, 0.5, 1, numpy.nan]), "floating-point pixels from nan to nan, where"),
+        (tiff(DEEP.astype("<f8").tobytes(), bits=64, sample_format=3), "a TIFF that is broken or of a kind"),
+        (floats([0, 128, 255, 12]), "floating-point pixels from 0 to 255, where"),
         (tiff((DEEP / 65535).astype("<f2").tobytes(), bits=16, sample_format=3), "a TIFF that is broken or of a kind"),
         (tiff(DEEP.astype(">u2").tobytes(), bits=16, photometric=0, order=">"), "a TIFF that is broken or of a kind"),
         (tiff(bytes(16), bits=16, samples=2, more={EXTRA_SAMPLES: [2]}), "a TIFF that is broken or of a kind"),
         (tiff(bytes(6 * 16), side=8, photometric=6, samples=3, more={SUBSAMPLING: [2, 2]}), "subsampled colours"),
-        (b"Pf\n2 1\n-1.0\n" + bytes(8), "floating-point pixels"),
+        (b"Pf\n2 1\n-1.0\n" + struct.pack("<ff", 0, 7), "floating-point pixels from 0 to 7"),
         (b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nENDHDR\n" + bytes(4), "a PPM that is broken"),
     ],
 )
@@ -180,7 +227,7 @@ def test_pixels_whose_colours_cannot_be_told_are_refused_by_name(data: bytes, re
         *((b"\xff\xd8\xff\xe0", "a JPEG"), (b"\x89PNG\r\n\x1a\n", "a PNG"), (b"II*\0", "a TIFF"), (b"GIF89a", "a GIF")),
         *((b"RIFF\0\0\0\0WEBPVP8 ", "a WebP"), (b"RIFF\0\0\0\0WAVEfmt ", "not an image"), (b"hello", "not an image")),
         (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "an AVIF that is broken"),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo, which cannot be decoded; export it as JPEG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC that is broken or of a kind that cannot be decoded"),
         *((b"<SVG xmlns=", "an SVG drawing"), (b"<html>", "a web page"), (b"version 1", "not an image")),
         (b"", "not an image"),
     ],

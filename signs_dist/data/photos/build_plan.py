@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from signs_dist.data.audit import count_classes
+from signs_dist.data.class_counts import count_classes
 from signs_dist.data.folder import sorted_classes
 from signs_dist.data.images import MAX_MEGAPIXELS, is_image_name
 from signs_dist.data.photos.archive import SourceFile
@@ -262,4 +262,4 @@ def _about_classes_without_val(
 
 def planned_counts(plan: Sequence[PlannedImage]) -> dict[str, dict[str, int]]:
     """Number of images of each class, for each split."""
-    return count_classes([SourceImage(image.split, image.class_name, image.output, image.source) for image in plan])
+    return count_classes((image.split, image.class_name) for image in plan)

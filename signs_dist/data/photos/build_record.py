@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist import __version__
-from signs_dist.data.audit import Duplicates
+from signs_dist.data.duplicates import Duplicates
 from signs_dist.data.photos.archive import SourceFile
 from signs_dist.data.photos.build_plan import BuildRequest
 from signs_dist.data.photos.sources import source_fingerprint

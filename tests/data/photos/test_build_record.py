@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from signs_dist.data.audit import Duplicates
+from signs_dist.data.duplicates import Duplicates
 from signs_dist.data.photos.build_plan import BuildRequest, choose_division
 from signs_dist.data.photos.build_record import (
     BUILD_FILE,
