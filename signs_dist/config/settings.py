@@ -115,11 +115,11 @@ class ModelConfig(Section):
     """The network."""
 
     name: str = "signs_fast"
-    """signs_fast, signs_net, mlp, torchvision:NAME, or your own network as package.module:Class."""
+    """signs_fast, signs_net, mlp, torchvision:NAME, timm:NAME, or your own network as package.module:Class."""
     args: dict[str, Any] = Field(default={})
     """Arguments of the network, such as `channels: 32`."""
     weights: str | None = None
-    """Weights to start from: a local file, or for torchvision networks a name of published weights, such as DEFAULT."""
+    """Weights to start from: a local file, or for torchvision: and timm: a name of published weights, such as DEFAULT."""
     freeze: Literal["none", "backbone"] = "none"
     """backbone: train only the head; the other layers keep their weights and BatchNorm statistics."""
 
