@@ -48,7 +48,7 @@ class DataConfig(Section):
     root: Annotated[str, Field(min_length=1)] | None = None
     """Folder with train, val and optional test images. null: data/64x64_SIGNS if it exists, else drawn hands."""
     image_size: Annotated[int, Field(ge=8, le=2048)] = 64
-    """Side of the square images in pixels. Files of another size are resized when read."""
+    """Side of the square images in pixels; others are resized when read. Where not given, published weights say."""
     storage: Literal["packed", "files"] = "packed"
     """packed: images are decoded once into a memory-mapped file. files: each image is decoded each time it is read."""
     cache: Annotated[str, Field(min_length=1)] = "data/cache"
@@ -56,9 +56,9 @@ class DataConfig(Section):
     max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 250.0
     """Largest width times height of an image, in millions; a larger image is refused. Phones reach 200."""
     mean: Triple = (0.5, 0.5, 0.5)
-    """Subtracted from the pixels (scaled to 0..1), per channel. For ImageNet weights: 0.485, 0.456, 0.406."""
+    """Subtracted from the pixels (scaled to 0..1), per channel. Where not given, published weights say."""
     std: Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)] = (0.5, 0.5, 0.5)
-    """Divides the pixels after mean is subtracted, per channel. For ImageNet weights: 0.229, 0.224, 0.225."""
+    """Divides the pixels after mean is subtracted, per channel. Where not given, published weights say."""
     num_workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
     """DataLoader worker processes. auto: 0 for packed images, else the usable cores, minus 1 when training on a CPU."""
     prefetch: Annotated[int, Field(ge=1, le=1024)] = 2
@@ -119,7 +119,7 @@ class ModelConfig(Section):
     args: dict[str, Any] = Field(default={})
     """Arguments of the network, such as `channels: 32`."""
     weights: str | None = None
-    """Weights to start from: a local file, or for torchvision: and timm: a name of published weights, such as DEFAULT."""
+    """Weights to start from: a local file, or for torchvision: and timm: published weights by name, such as DEFAULT."""
     freeze: Literal["none", "backbone"] = "none"
     """backbone: train only the head; the other layers keep their weights and BatchNorm statistics."""
 
