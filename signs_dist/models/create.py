@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -44,7 +45,7 @@ def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> n
 
 
 def _build(config: ModelConfig, *, num_classes: int, image_size: int) -> nn.Module:
-    name, args = config.name, config.args
+    name, args = config.name, _arguments(config)
     if name.startswith(TORCHVISION_PREFIX):
         inner = name.removeprefix(TORCHVISION_PREFIX)
         if inner not in torchvision_models.names():
@@ -63,6 +64,35 @@ def _build(config: ModelConfig, *, num_classes: int, image_size: int) -> nn.Modu
     raise unknown_name(name)
 
 
+def _arguments(config: ModelConfig) -> dict[str, Any]:
+    """`model.args`, with `model.drop_path` under the name that the network's library has for it.
+
+    Raises:
+        UserError: the network has no such argument, or it is given twice.
+    """
+    if config.drop_path is None:
+        return config.args
+    name = config.name.partition(":")[2]
+    argument, legal = "", False
+    if config.name.startswith(TORCHVISION_PREFIX) and name in torchvision_models.names():
+        argument = torchvision_models.DROP_PATH
+        legal = argument in torchvision_models.legal_arguments(name)
+    elif config.name.startswith(TIMM_PREFIX):
+        timm_models.require_timm(config.name)
+        if name in timm_models.names():
+            argument = timm_models.DROP_PATH
+            legal = argument in timm_models.legal_arguments(name)
+    if not legal:
+        raise UserError(
+            f"model.drop_path={config.drop_path:g}: model.name={config.name} has no argument for it. Networks of "
+            f"torchvision and timm with residual blocks have one, such as {TORCHVISION_PREFIX}convnext_tiny or "
+            f"{TIMM_PREFIX}vit_tiny_patch16_224. Set model.drop_path=null."
+        )
+    if argument in config.args:
+        raise UserError(f"model.drop_path sets model.args.{argument}, which is given too. Omit one of the two.")
+    return {**config.args, argument: config.drop_path}
+
+
 def _load_weights(model: nn.Module, config: ModelConfig, image_size: int) -> None:
     """Load `config.weights`, a local file or published weights, with the changes that the library makes to them."""
     assert config.weights is not None
@@ -74,7 +104,7 @@ def _load_weights(model: nn.Module, config: ModelConfig, image_size: int) -> Non
     elif config.name.startswith(TORCHVISION_PREFIX):
         state = torchvision_models.download(name, config.weights)
     else:
-        state = timm_models.download(name, config.weights, image_size=image_size, args=config.args)
+        state = timm_models.download(name, config.weights, image_size=image_size, args=_arguments(config))
     if config.name.startswith(TORCHVISION_PREFIX):
         state = torchvision_models.as_torchvision_loads_them(name, state, image_size)
     elif is_library:

@@ -21,6 +21,8 @@ from signs_dist.models.registry import argument_defaults, check_argument_names, 
 LARGEST_SIZE_TRIED = 512
 """Largest side in pixels that is tried when a legal image size is searched."""
 
+DROP_PATH = "stochastic_depth_prob"
+"""torchvision's argument for model.drop_path."""
 _SET_HERE = ("aux_logits", "init_weights", "transform_input", "input_size")
 
 
@@ -43,7 +45,7 @@ def build_torchvision(name: str, *, num_classes: int, image_size: int, args: dic
         UserError: an argument that the network does not take, or an image size that it cannot take.
     """
     full_name = f"torchvision:{name}"
-    legal = _legal_arguments(name)
+    legal = legal_arguments(name)
     check_argument_names(full_name, args, legal)
     refusal = _refusal(name, num_classes, image_size, args)
     if refusal is not None:
@@ -110,7 +112,7 @@ def _explained(refusal: str, name: str, num_classes: int, image_size: int, args:
     if above is None:
         return UserError(
             f"torchvision:{name} cannot be built with model.args={args}: {refusal}. "
-            f"{describe_arguments(f'torchvision:{name}', _legal_arguments(name))}"
+            f"{describe_arguments(f'torchvision:{name}', legal_arguments(name))}"
         )
     # A transformer needs a multiple of its patch size; any other network needs enough pixels.
     needs_multiple = not {"image_size", "input_size"}.isdisjoint(inspect.signature(_network_class(name)).parameters)
@@ -122,7 +124,7 @@ def _explained(refusal: str, name: str, num_classes: int, image_size: int, args:
     return UserError(f"data.image_size={image_size} does not suit torchvision:{name} ({refusal}). {nearest}")
 
 
-def _legal_arguments(name: str) -> dict[str, Any]:
+def legal_arguments(name: str) -> dict[str, Any]:
     """What a user may set: the constructor's arguments that have a default and are not set here."""
     defaults = argument_defaults(_network_class(name))
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -93,6 +95,18 @@ def thaw(model: nn.Module) -> None:
     for module in model.modules():
         if getattr(module, _FROZEN_MARK, False):
             delattr(module, _FROZEN_MARK)
+
+
+@contextlib.contextmanager
+def thawed(model: nn.Module) -> Iterator[None]:
+    """Within the block, what `freeze_backbone` has frozen trains; afterwards it is frozen again, in training mode."""
+    thaw(model)
+    set_training_mode(model)
+    try:
+        yield
+    finally:
+        freeze_backbone(model)
+        set_training_mode(model)
 
 
 def set_training_mode(model: nn.Module) -> None:
