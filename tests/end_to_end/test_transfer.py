@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from signs_dist.config.reading import load_config
 from signs_dist.environment.process_table import find_descendants
+from signs_dist.training.fit import fit
 from tests.processes import finish, run, started, train_command, wait_for
 from tests.sets import small_run, write_colour_set
 
@@ -66,3 +68,17 @@ def test_in_fast_mode_two_processes_sum_the_gradients_of_what_has_thawed(colours
         assert ended.code == 0, ended.err
     losses = [result(tmp_path / f"w{world_size}")["val_loss"] for world_size in (1, 2)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
+def test_networks_of_timm_give_one_result_on_two_processes_and_with_checkpointing(
+    colours: Path, tmp_path: Path, name: str
+) -> None:
+    pytest.importorskip("timm")
+    network = (f"model.name=timm:{name}", "model.args={}", "model.drop_path=0.2", "data.image_size=32")
+    exact = ("exact=true", "train.micro_batch=8", "train.epoch_steps=2")
+    arguments = small_run(colours, *network, *exact, epochs=1, global_batch=16)
+    alone = fit(load_config(None, arguments), tmp_path / "w1", quiet=True)
+    ended = run(launch(2, "--run-dir", "w2", *arguments, "model.gradient_checkpointing=true"), tmp_path)
+    assert ended.code == 0, ended.err
+    assert alone["weights_sha256"] == result(tmp_path / "w2")["weights_sha256"]
