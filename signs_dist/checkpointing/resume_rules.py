@@ -18,7 +18,7 @@ from signs_dist.run_folder.folder import RunFolder
 
 FREE = (
     *("data.root", "data.cache", "data.num_workers", "data.prefetch", "data.timeout_seconds", "data.pin_memory"),
-    "data.max_megapixels",
+    *("data.max_megapixels", "model.gradient_checkpointing"),
     *("evaluate.batch", "processes.", "checkpoint.", "log."),
 )
 """Settings that do not change the weights, so they may differ between attempts. A dot at the end means a section."""

@@ -52,8 +52,8 @@ def parameter_groups(model: nn.Module, config: OptimConfig, *, thaws: bool = Fal
             "weight_decay": float(entry.get("weight_decay", config.weight_decay)) if decays else 0.0,
             LR_SCALE: scale,
         }
-        depth = -1 if "lr" in entry else depths.get(name, -1)
-        key = (name in frozen, numbers.get(name, -1), depth, parameter.ndim > 1)
+        # Without rates and decays: see `checkpointing.fitting`, which tells by settings whether groups are the same.
+        key = (name in frozen, numbers.get(name, -1), depths.get(name, -1), parameter.ndim > 1)
         groups.setdefault(key, about)["params"].append(parameter)
     return list(groups.values())
 

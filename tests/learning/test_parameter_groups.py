@@ -92,8 +92,8 @@ def test_rates_and_decays_do_not_change_which_parameter_is_in_which_group() -> N
     places = [
         [[id(each) for each in group["params"]] for group in parameter_groups(model, config(**values))]
         for values in (
-            {"groups": [{"match": "head.*", "lr": 0.1}], "layer_decay": 1.0},
-            {"groups": [{"match": "head.*", "lr": 5.0, "weight_decay": 0.01}], "layer_decay": 0.5, "weight_decay": 0.0},
+            {"groups": [{"match": "*.weight", "lr": 0.1}], "layer_decay": 1.0},
+            {"groups": [{"match": "*.weight", "weight_decay": 0.01}], "layer_decay": 0.5, "weight_decay": 0.0},
         )
     ]
     assert places[0] == places[1]
