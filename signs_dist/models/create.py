@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -45,44 +46,35 @@ def create_model(config: ModelConfig, *, num_classes: int, image_size: int) -> n
 
 
 def _build(config: ModelConfig, *, num_classes: int, image_size: int) -> nn.Module:
-    name, args = config.name, _arguments(config)
+    name = config.name
     if name.startswith(TORCHVISION_PREFIX):
         inner = name.removeprefix(TORCHVISION_PREFIX)
         if inner not in torchvision_models.names():
             raise unknown_name(name)
+        args = _with_drop_path(config, torchvision_models.DROP_PATH, torchvision_models.legal_arguments(inner))
         return torchvision_models.build_torchvision(inner, num_classes=num_classes, image_size=image_size, args=args)
     if name.startswith(TIMM_PREFIX):
         timm_models.require_timm(name)
         inner = name.removeprefix(TIMM_PREFIX)
         if inner not in timm_models.names():
             raise unknown_name(name)
+        args = _with_drop_path(config, timm_models.DROP_PATH, timm_models.legal_arguments(inner))
         return timm_models.build_timm(inner, num_classes=num_classes, image_size=image_size, args=args)
-    if name in BUILDERS:
-        return build_registered(name, num_classes=num_classes, image_size=image_size, args=args)
-    if dotted.is_dotted(name):
-        return dotted.build_dotted(name, num_classes=num_classes, image_size=image_size, args=args)
-    raise unknown_name(name)
+    if name not in BUILDERS and not dotted.is_dotted(name):
+        raise unknown_name(name)
+    build = build_registered if name in BUILDERS else dotted.build_dotted
+    return build(name, num_classes=num_classes, image_size=image_size, args=_with_drop_path(config))
 
 
-def _arguments(config: ModelConfig) -> dict[str, Any]:
-    """`model.args`, with `model.drop_path` under the name that the network's library has for it.
+def _with_drop_path(config: ModelConfig, argument: str = "", legal: Container[str] = ()) -> dict[str, Any]:
+    """`model.args`, with `model.drop_path` as the `argument` that the network's library has for it.
 
     Raises:
-        UserError: the network has no such argument, or it is given twice.
+        UserError: the argument is not among the `legal` ones of the network, or it is given twice.
     """
     if config.drop_path is None:
         return config.args
-    name = config.name.partition(":")[2]
-    argument, legal = "", False
-    if config.name.startswith(TORCHVISION_PREFIX) and name in torchvision_models.names():
-        argument = torchvision_models.DROP_PATH
-        legal = argument in torchvision_models.legal_arguments(name)
-    elif config.name.startswith(TIMM_PREFIX):
-        timm_models.require_timm(config.name)
-        if name in timm_models.names():
-            argument = timm_models.DROP_PATH
-            legal = argument in timm_models.legal_arguments(name)
-    if not legal:
+    if argument not in legal:
         raise UserError(
             f"model.drop_path={config.drop_path:g}: model.name={config.name} has no argument for it. Networks of "
             f"torchvision and timm with residual blocks have one, such as {TORCHVISION_PREFIX}convnext_tiny or "
@@ -96,19 +88,18 @@ def _arguments(config: ModelConfig) -> dict[str, Any]:
 def _load_weights(model: nn.Module, config: ModelConfig, image_size: int) -> None:
     """Load `config.weights`, a local file or published weights, with the changes that the library makes to them."""
     assert config.weights is not None
+    of_torchvision, of_timm = (config.name.startswith(prefix) for prefix in (TORCHVISION_PREFIX, TIMM_PREFIX))
     name = config.name.partition(":")[2]
-    is_library = config.name.startswith((TORCHVISION_PREFIX, TIMM_PREFIX))
     left_out: list[str] = []
-    if not is_library or Path(config.weights).is_file():
-        state, left_out = without_prefix(weights.read_file(config.weights), model.state_dict().keys())
-    elif config.name.startswith(TORCHVISION_PREFIX):
+    if of_timm and not Path(config.weights).is_file():
+        state = timm_models.download(name, config.weights, image_size=image_size, args=config.args)
+    elif of_torchvision and not Path(config.weights).is_file():
         state = torchvision_models.download(name, config.weights)
     else:
-        state = timm_models.download(name, config.weights, image_size=image_size, args=_arguments(config))
-    if config.name.startswith(TORCHVISION_PREFIX):
+        state, left_out = without_prefix(weights.read_file(config.weights), model.state_dict().keys())
+        state = timm_models.as_timm_loads_them(model, state) if of_timm else state
+    if of_torchvision:
         state = torchvision_models.as_torchvision_loads_them(name, state, image_size)
-    elif is_library:
-        state = timm_models.as_timm_loads_them(model, state)
     weights.load(model, state, config.weights, left_out)
 
 
