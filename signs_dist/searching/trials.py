@@ -20,9 +20,9 @@ from signs_dist.searching.space import Chosen, combinations, draw, edges, to_set
 NOT_IN_ID = (
     *NOT_COMPARED,
     *("data.root", "data.num_workers", "data.prefetch", "data.timeout_seconds", "data.pin_memory"),
-    *("data.max_megapixels", "evaluate.batch"),
+    *("data.max_megapixels", "evaluate.batch", "model.gradient_checkpointing"),
 )
-"""Settings that say where files are and how they are read, and do not change the weights. A dot ends a section."""
+"""Settings of places, reading and memory, which do not change the weights. A dot ends a section."""
 ID_CHARACTERS = 12
 
 
