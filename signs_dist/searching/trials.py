@@ -21,9 +21,9 @@ NOT_IN_ID = (
     *NOT_COMPARED,
     *("data.root", "data.num_workers", "data.prefetch", "data.timeout_seconds", "data.pin_memory"),
     *("data.max_megapixels", "data.split_folder", "data.reader", "data.reader_args"),
-    *("evaluate.batch", "evaluate.metrics"),
+    *("model.gradient_checkpointing", "evaluate.batch", "evaluate.metrics"),
 )
-"""Settings that say where files are and how they are read, and do not change the weights. A dot ends a section."""
+"""Settings of places, reading and memory, which do not change the weights. A dot ends a section."""
 ID_CHARACTERS = 12
 
 

@@ -19,8 +19,8 @@ from signs_dist.data.generators import all_generators_kept, device_generator_kep
 from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import build_loss
-from signs_dist.learning.optim import parameter_groups
 from signs_dist.learning.own_parts import build_metrics, build_own_optimizer, build_own_schedule
+from signs_dist.learning.parameter_groups import parameter_groups
 from signs_dist.own_code import failures_told
 
 NUM_TRIED = 4

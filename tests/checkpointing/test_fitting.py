@@ -189,10 +189,31 @@ def test_settings_that_the_user_has_changed_are_not_compared(saved: Saved) -> No
         (["optim.name=sgd", "optim.momentum=0"], False),
         (["optim.name=rmsprop"], False),
         (["optim.name=adagrad"], False),
+        (["optim.name=adam", "optim.groups=[{match: '*', lr: 0.1}]"], False),  # numbers the parameters otherwise
+        (["optim.name=adam", "optim.layer_decay=0.9"], False),
+        (["optim.name=adam", "model.freeze=backbone", "model.thaw_after_epochs=1"], False),
     ],
 )
 def test_the_state_of_another_optimizer_is_not_loaded(saved: Saved, now: list[str], resumes: bool) -> None:
     assert resumes_optimizer(saved.content["config"], load_config(None, now)) == resumes
+
+
+@pytest.mark.parametrize(
+    ("now", "resumes"),
+    [
+        (["optim.groups=[{match: head.*, lr: 0.1}]", "optim.layer_decay=0.9"], True),  # other rates, the same groups
+        (["optim.groups=[{match: '*.bias', lr: 0.5}]", "optim.layer_decay=0.9"], False),
+        (["optim.groups=[{match: head.*, lr: 0.5}]"], False),
+        ([], False),
+    ],
+)
+def test_the_state_is_loaded_where_the_groups_hold_the_same_parameters(now: list[str], resumes: bool) -> None:
+    before = load_config(None, ["optim.groups=[{match: head.*, lr: 0.5}]", "optim.layer_decay=0.5"])
+    assert resumes_optimizer(before.model_dump(mode="json"), load_config(None, now)) == resumes
+
+
+def test_groups_of_a_broken_file_are_other_groups() -> None:
+    assert not resumes_optimizer({"optim": {"groups": ["x", 3]}}, load_config(None, []))
 
 
 @pytest.mark.parametrize("optim", [{}, {"name": None}, {"name": []}, {"name": "lion"}, {"momentum": "x"}])

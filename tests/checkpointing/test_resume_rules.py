@@ -55,6 +55,9 @@ def test_every_free_name_is_a_setting() -> None:
         ({}, {"data": {"root": "elsewhere", "num_workers": 3}}, ""),
         ({}, {"log": {"every_steps": 3}, "checkpoint": {"keep": 9}}, ""),
         ({}, {"processes": {"timeout_seconds": 9}}, ""),
+        ({}, {"model": {"gradient_checkpointing": True}}, ""),
+        ({}, {"optim": {"layer_decay": 0.5}}, "optim.layer_decay"),
+        ({}, {"optim": {"groups": [{"match": "*", "lr": 1.0}]}}, "optim.groups"),
         ({"seed": 1}, {}, "seed"),
     ],
 )
