@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 from signs_dist.console.command import MOST_PROCESSES, MOST_SEED, CommandParser, run_command, whole_number
 from signs_dist.console.streams import lasting
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.extras import require_extra
 
 if TYPE_CHECKING:
     from signs_dist.searching.definition import Definition
@@ -143,9 +144,7 @@ def search(options: argparse.Namespace, for_slurm: Sequence[str] | None) -> int:
     folder = SweepFolder(options.out)
     definition = check(read_definition(options, folder))
     if definition.search == "tpe":
-        from signs_dist.searching.study import require_optuna
-
-        require_optuna()
+        require_extra("sweep", "optuna", "--search tpe")
     if not folder.is_begun:
         folder.refuse_other(definition, {})
     trials = plan(definition, folder)

@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS: tuple[str, ...] = (
     # Without torch: what a run is, where it runs, what it leaves on disk, what a person sees.
     "signs_dist.errors",
+    "signs_dist.extras",
     "signs_dist.files",
     "signs_dist.config",
     "signs_dist.environment",

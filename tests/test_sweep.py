@@ -102,7 +102,7 @@ def test_without_optuna_it_says_what_to_type(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert type_in("--out", "s", "--search", "tpe", "--trials", "3", "optim.lr=0.1,0.2") == 2
-    assert "needs Optuna, which is not installed. Type: pip install 'signs_dist[sweep]'" in capsys.readouterr().err
+    assert "needs optuna, which is not installed. Type: pip install 'signs_dist[sweep]'" in capsys.readouterr().err
 
 
 def test_a_dry_run_has_the_commands_and_leaves_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

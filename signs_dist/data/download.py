@@ -22,6 +22,7 @@ from signs_dist.data.locks import locked
 from signs_dist.data.photos.archive import list_zip, open_zip
 from signs_dist.data.photos.sources import arrange
 from signs_dist.errors import EXIT_OK, UserError
+from signs_dist.extras import require_extra
 from signs_dist.files import explained
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def download(out: Path, *, file_id: str, counts: Mapping[str, int], screen: Scre
 def _fetch_whole(aside: Path, file_id: str, counts: Mapping[str, int], screen: Screen) -> None:
     arrived = aside / ZIP_NAME
     if not arrived.exists():
-        _check_gdown_is_installed()
+        require_extra("download", "gdown", "downloading from Google Drive")
         screen.say(f"downloading {_address(file_id)} to {aside.parent / ZIP_NAME} (the published zip has 1.16 GB)")
         try:
             fetch(file_id, aside)
@@ -84,13 +85,6 @@ def _fetch_whole(aside: Path, file_id: str, counts: Mapping[str, int], screen: S
     except UserError:
         arrived.unlink()  # complete but wrong: the next attempt must download it again
         raise
-
-
-def _check_gdown_is_installed() -> None:
-    if importlib.util.find_spec("gdown") is None:
-        raise UserError(
-            "downloading from Google Drive needs the package gdown. Type: pip install 'signs_dist[download]'"
-        )
 
 
 def fetch(file_id: str, folder: Path) -> None:

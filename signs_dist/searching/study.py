@@ -35,15 +35,6 @@ CHOICE = "choice"
 """Attribute of a study's trial: `key_of` its choice. It is set last, so a trial without it was never begun."""
 REPEATS = "repeats"
 """Attribute of a study's trial: the number of an earlier trial of the study, which had ended without a result."""
-HOW_TO_INSTALL = "--search tpe needs Optuna, which is not installed. Type: pip install 'signs_dist[sweep]'"
-
-
-def require_optuna() -> None:
-    """Raise `UserError` if Optuna is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise UserError(HOW_TO_INSTALL) from error
 
 
 def open_study(definition: Definition, folder: SweepFolder) -> Study:

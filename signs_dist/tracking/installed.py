@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 
 from signs_dist.errors import UserError
+from signs_dist.extras import how_to_install, is_installed
 
 MODULES = {
     "tensorboard": "signs_dist.tracking.tensorboard",
@@ -26,10 +26,9 @@ def require_installed(names: Sequence[str], given: str = "log.to=") -> None:
     Raises:
         UserError: the message says what to type.
     """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = [name for name in names if not is_installed(name)]
     if missing:
-        extras = ",".join(missing)
         raise UserError(
-            f"{given}{','.join(missing)}: not installed. Type: pip install 'signs_dist[{extras}]', or omit "
+            f"{given}{','.join(missing)}: not installed. Type: {how_to_install(missing)}, or omit "
             f"{'it' if len(missing) == 1 else 'them'}."
         )
