@@ -1,0 +1,54 @@
+"""A network with everything around it, from the pixels of photos to probabilities, as one module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WholeNetwork(nn.Module):
+    """Resizes photos, normalises them, and gives logits and probabilities.
+
+    The resizing is that of Pillow, up to rounding: bicubic, antialiased, to whole values of 0 to 255. A photo of the
+    network's own size passes unchanged.
+
+    Args:
+        network: from float32 [N, 3, S, S] to logits [N, C].
+        image_size: S.
+        mean, std: of each channel, for values of 0 to 1.
+        flip_average: average the logits of each image and of its mirror.
+    """
+
+    factor: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        flip_average: bool,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.image_size = image_size
+        self.flip_average = flip_average
+        mean_of_channel, std_of_channel = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (mean, std))
+        self.register_buffer("factor", 1 / std_of_channel)
+        self.register_buffer("offset", -mean_of_channel / std_of_channel)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(logits [N, C], probabilities [N, C]) for uint8 images [N, H, W, 3] of any height and width."""
+        pixels = images.permute(0, 3, 1, 2).float()  #                                     [N, 3, H, W]
+        size = (self.image_size, self.image_size)
+        pixels = F.interpolate(pixels, size=size, mode="bicubic", antialias=True)  #       [N, 3, S, S]
+        inputs = pixels.round().clamp(0, 255) / 255 * self.factor + self.offset
+        logits: Tensor = self.network(inputs)  #                                           [N, C]
+        if self.flip_average:
+            logits = (logits + self.network(inputs.flip(3))) / 2
+        return logits, logits.softmax(dim=1)
