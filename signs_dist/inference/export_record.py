@@ -66,6 +66,7 @@ class ExportRecord(_Part):
         version: of the record.
         format: safetensors, onnx or torch.
         name: of the run.
+        trained_on: the name of its data set.
         network: `model.name`.
         network_args: `model.args`.
         classes: names by label.
@@ -84,6 +85,7 @@ class ExportRecord(_Part):
     version: int = VERSION
     format: Format
     name: str
+    trained_on: str
     network: str
     network_args: dict[str, Any]
     classes: tuple[str, ...] = Field(min_length=1)

@@ -67,7 +67,7 @@ class ExportedModel:
     @property
     def trained_on(self) -> str:
         """The name of the data set."""
-        return next((result.data for result in self.record.results), "")
+        return self.record.trained_on
 
     def __call__(self, images: Tensor) -> Tensor:
         """The logits of images.
