@@ -28,9 +28,8 @@ Shares = npt.NDArray[np.float32]
 
 TOLERANCE = 1e-4
 """Largest difference of a probability for photos of the network's own size."""
-RESIZED_TOLERANCE = 0.05
-"""The same for photos that are resized: Pillow rounds to whole values in between, and a graph does not. A difference of
-one of 255 values at each pixel is within it."""
+RESIZED_TOLERANCE = 0.02
+"""The same for larger photos: `load_rgb` shrinks those of more than three times the size in two steps, to save time."""
 BATCH = 16
 """Images per forward pass of the check."""
 LONGEST_SECONDS = 3600

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from signs_dist.exporting.whole import make_whole
 from signs_dist.extras import require_extra
 from signs_dist.inference.export_files import MODEL_FILES, RECORD_KEY
 from signs_dist.inference.export_record import ExportRecord
+from signs_dist.inference.quiet import quiet_torch
 
 FILE = MODEL_FILES["onnx"]
 IS_INSIDE = True
@@ -48,8 +48,7 @@ def write(folder: Path, network: nn.Module, record: ExportRecord) -> None:
         )
     program = trace_whole(make_whole(network, record), record.network)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter about itself
+        with quiet_torch():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,

@@ -58,9 +58,13 @@ def require_model(path: Path) -> ExportPlace | None:
         UserError: it is neither.
     """
     found = find_export(path)
-    if found is None:
-        try:
-            RunFolder.open(path)
-        except UserError as error:
-            raise UserError(f"{error} An export is a folder with {', '.join(MODEL_FILES.values())}.") from error
-    return found
+    if found is not None:
+        return found
+    if path.is_dir() and not RunFolder(path).config.exists():
+        *most, last = MODEL_FILES.values()
+        raise UserError(
+            f"{path} is neither a run folder, which has a config.yaml, nor an export, which has {', '.join(most)} or "
+            f"{last}. To make a run under runs/, type: python -m signs_dist.train"
+        )
+    RunFolder.open(path)
+    return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from signs_dist.extras import require_extra
 from signs_dist.files import find_other_kind
 from signs_dist.inference.export_files import CONFIG_FILE, GRAPH_FILE, RECORD_KEY, RECORD_MEMBER, ExportPlace, Format
 from signs_dist.inference.export_record import ExportRecord, read_record
+from signs_dist.inference.quiet import quiet_torch
 from signs_dist.inference.whole_network import WholeNetwork
 from signs_dist.models import create_model
 
@@ -172,8 +172,7 @@ def load_graph(file: Path, device: torch.device, members: dict[str, Any] | None 
     Raises:
         UserError: the file is broken.
     """
-    with _told_as_broken(file, "torch.export.load"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a file of another release of torch, which is read or refused
+    with _told_as_broken(file, "torch.export.load"), quiet_torch():
         program = torch.export.load(file, extra_files=members)
         if device.type != "cpu":
             from torch.export.passes import move_to_device_pass
@@ -201,9 +200,8 @@ def _told_as_broken(file: Path, reader: str) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error).strip().splitlines()
-        raise UserError(
-            f"{file} cannot be read by {reader}: {text[0] if text else type(error).__name__}. Export the run again."
-        ) from error
+        reason = text[0].rstrip(".") if text else type(error).__name__
+        raise UserError(f"{file} cannot be read by {reader}: {reason}. Export the run again.") from error
 
 
 _READERS: dict[Format, Callable[[Path, torch.device], tuple[ExportRecord, Run]]] = {

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class WholeNetwork(nn.Module):
     """Resizes photos, normalises them, and gives logits and probabilities.
 
-    The resizing is that of Pillow, up to rounding: bicubic, antialiased, to whole values of 0 to 255. A photo of the
-    network's own size passes unchanged.
+    The resizing is that of Pillow: bicubic, antialiased, first the width and then the height, each to whole values of
+    0 to 255. A photo of the network's own size passes unchanged.
 
     Args:
         network: from float32 [N, 3, S, S] to logits [N, C].
@@ -44,11 +44,16 @@ class WholeNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(logits [N, C], probabilities [N, C]) for uint8 images [N, H, W, 3] of any height and width."""
-        pixels = images.permute(0, 3, 1, 2).float()  #                                     [N, 3, H, W]
-        size = (self.image_size, self.image_size)
-        pixels = F.interpolate(pixels, size=size, mode="bicubic", antialias=True)  #       [N, 3, S, S]
-        inputs = pixels.round().clamp(0, 255) / 255 * self.factor + self.offset
-        logits: Tensor = self.network(inputs)  #                                           [N, C]
+        size = self.image_size
+        pixels = images.permute(0, 3, 1, 2).float()  #                   [N, 3, H, W]
+        pixels = _resized(pixels, images.shape[1], size)  #              [N, 3, H, S]
+        pixels = _resized(pixels, size, size)  #                         [N, 3, S, S]
+        inputs = pixels / 255 * self.factor + self.offset
+        logits: Tensor = self.network(inputs)  #                         [N, C]
         if self.flip_average:
             logits = (logits + self.network(inputs.flip(3))) / 2
         return logits, logits.softmax(dim=1)
+
+
+def _resized(pixels: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=True).round().clamp(0, 255)
