@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from signs_dist.config.reading import load_config
+from signs_dist import train
 from signs_dist.environment.installation import spell
 from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.run_folder.folder import RunFolder
@@ -135,7 +135,7 @@ def make_requests(array: Request, trials: Sequence[Trial]) -> dict[Trial, Reques
     requests = {}
     for trial in trials:
         overrides = (*array.overrides, *trial.settings)
-        config = load_config(array.config_path, overrides)
+        config = train.read_decided_config(array.config_path, overrides, trial.path).config
         requests[trial] = dataclasses.replace(array, overrides=overrides, config=config, run_path=trial.path)
     return requests
 

@@ -88,6 +88,7 @@ def check_training(request: Request) -> list[str]:
     from signs_dist.data.plan import require_full_step
     from signs_dist.distributed.strategy import SingleProcess
     from signs_dist.environment.context import is_watched, read_context
+    from signs_dist.models.preprocessing import decide
     from signs_dist.monitoring.pulse import Pulse
     from signs_dist.training.exact_trial import require_exact, second_process
     from signs_dist.training.prepare import prepare
@@ -96,7 +97,7 @@ def check_training(request: Request) -> list[str]:
 
     images = min(TRIAL_IMAGES, request.config.train.micro_batch or TRIAL_IMAGES)
     small = [*request.overrides, f"train.global_batch={images}", f"train.micro_batch={images}", "data.num_workers=0"]
-    config = load_config(request.config_path, small)
+    config = decide(load_config(request.config_path, small)).config
     if request.data_on_nodes:
         return [_try_model(config)]
     # Drawing or packing images may take minutes: the screen shows it.

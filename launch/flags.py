@@ -60,7 +60,7 @@ def read_request(options: argparse.Namespace, arguments: Sequence[str]) -> Reque
         UserError: a value that is not legal, or flags that make no sense in a job.
     """
     from signs_dist.config.file_text import refuse_pipe
-    from signs_dist.config.reading import accepted_names, load_config
+    from signs_dist.config.reading import accepted_names
     from signs_dist.run_folder.folder import default_run_path
 
     cluster = load_cluster(options.cluster, read_flags(options))
@@ -79,7 +79,7 @@ def read_request(options: argparse.Namespace, arguments: Sequence[str]) -> Reque
     return Request(
         given.config,
         tuple(given.overrides),
-        load_config(given.config, given.overrides),
+        train.read_decided_config(given.config, given.overrides, run_path).config,
         run_path,
         shown_path=str(given.run_dir or run_path.relative_to(Path.cwd())),
         cluster=cluster,

@@ -21,6 +21,7 @@ from signs_dist.console.streams import unblocked
 from signs_dist.errors import EXIT_OK, UserError
 
 if TYPE_CHECKING:
+    from signs_dist.config.reading import LoadedConfig
     from signs_dist.config.settings import Config
     from signs_dist.environment.context import Context
 
@@ -71,14 +72,14 @@ def train(arguments: Sequence[str], output: TextIO) -> int:
     options = build_parser().parse_intermixed_args(arguments)
 
     from signs_dist.config.file_text import is_shell_pipe, refuse_pipe
-    from signs_dist.config.reading import accepted_names, read_config
+    from signs_dist.config.reading import accepted_names
 
     if options.config is not None and is_shell_pipe(options.config):
         from signs_dist.environment.launchers import find_launch
 
         if find_launch(os.environ).world_size > 1:
             refuse_pipe(options.config)
-    loaded = read_config(options.config, options.overrides)
+    loaded = read_decided_config(options.config, options.overrides, options.run_dir)
     if options.explain:
         print(loaded.explain())
         return EXIT_OK
@@ -114,6 +115,30 @@ def train(arguments: Sequence[str], output: TextIO) -> int:
         is_new_folder=is_new_folder,
     )
     return EXIT_OK
+
+
+def read_decided_config(path: Path | None, overrides: Sequence[str], run_path: Path | None = None) -> LoadedConfig:
+    """Read a config as `read_config` does; published weights say what is not given of image size, mean and std.
+
+    Args:
+        path: a YAML file; None: defaults only.
+        overrides: settings that override the file.
+        run_path: the run folder, whose earlier attempt is asked first; None if it is not known.
+
+    Raises:
+        UserError: as `read_config`; or the weights are of a library that is not installed.
+    """
+    from signs_dist.config.preprocessing import undecided
+    from signs_dist.config.reading import LoadedConfig, read_config
+
+    loaded = read_config(path, overrides)
+    if not undecided(loaded.config):
+        return loaded
+
+    from signs_dist.models.preprocessing import decide
+
+    decided = decide(loaded.config, run_path)
+    return LoadedConfig(decided.config, {**loaded.origins, **decided.origins})
 
 
 def choose_run_path(given: Path | None, config_path: Path | None, context: Context) -> tuple[Path, bool]:

@@ -65,8 +65,21 @@ def find_misfits(content: Mapping[str, Any], expected: Expected) -> list[str]:
 
 
 def resumes_optimizer(before: Mapping[str, Any], now: Config) -> bool:
-    """Whether the state of the optimizer of a checkpoint's config is a state of the optimizer of `now`."""
-    return _saved_state_names(before) == state_names(now.optim.name, now.optim.momentum)
+    """Whether the state of the optimizer of a checkpoint's config is a state of the optimizer of `now`.
+
+    It numbers the parameters by their groups: with other groups, a number stands for another parameter.
+    """
+    has_same_state = _saved_state_names(before) == state_names(now.optim.name, now.optim.momentum)
+    return has_same_state and _what_makes_groups(before) == _what_makes_groups(now.model_dump(mode="json"))
+
+
+def _what_makes_groups(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The settings that decide which parameter is in which group; () if all are at their defaults."""
+    optim, model = config.get("optim", {}), config.get("model", {})
+    entries = optim.get("groups") or ()
+    matches = [entry.get("match") if isinstance(entry, Mapping) else entry for entry in entries]
+    has_depths, thaws = optim.get("layer_decay") is not None, model.get("thaw_after_epochs") is not None
+    return (matches, has_depths, thaws) if matches or has_depths or thaws else ()
 
 
 def _saved_state_names(config: Mapping[str, Any]) -> frozenset[str]:
@@ -88,6 +101,8 @@ def _misfits_of_weights(name: str, weights: Mapping[str, Tensor], expected: Expe
 
 
 def _misfits_of_groups(content: Mapping[str, Any], expected: Expected) -> Iterator[str]:
+    if _what_makes_groups(content["config"]) != _what_makes_groups(expected.config.model_dump(mode="json")):
+        return  # the state is not loaded
     saved = content["optimizer"]["param_groups"]
     if [group["params"] for group in saved] != [list(group["params"]) for group in expected.groups]:
         yield "optimizer.param_groups holds an optimizer of other parameters"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from signs_dist.config.entries import fault_of_group
 from signs_dist.config.section import (
     WEEK_SECONDS,
     Count,
@@ -48,7 +49,7 @@ class DataConfig(Section):
     root: Annotated[str, Field(min_length=1)] | None = None
     """Folder with train, val and optional test images. null: data/64x64_SIGNS if it exists, else drawn hands."""
     image_size: Annotated[int, Field(ge=8, le=2048)] = 64
-    """Side of the square images in pixels. Files of another size are resized when read."""
+    """Side of the square images in pixels; others are resized when read. Where not given, published weights say."""
     storage: Literal["packed", "files"] = "packed"
     """packed: images are decoded once into a memory-mapped file. files: each image is decoded each time it is read."""
     cache: Annotated[str, Field(min_length=1)] = "data/cache"
@@ -56,9 +57,9 @@ class DataConfig(Section):
     max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 250.0
     """Largest width times height of an image, in millions; a larger image is refused. Phones reach 200."""
     mean: Triple = (0.5, 0.5, 0.5)
-    """Subtracted from the pixels (scaled to 0..1), per channel. For ImageNet weights: 0.485, 0.456, 0.406."""
+    """Subtracted from the pixels (scaled to 0..1), per channel. Where not given, published weights say."""
     std: Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)] = (0.5, 0.5, 0.5)
-    """Divides the pixels after mean is subtracted, per channel. For ImageNet weights: 0.229, 0.224, 0.225."""
+    """Divides the pixels after mean is subtracted, per channel. Where not given, published weights say."""
     num_workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
     """DataLoader worker processes. auto: 0 for packed images, else the usable cores, minus 1 when training on a CPU."""
     prefetch: Annotated[int, Field(ge=1, le=1024)] = 2
@@ -115,13 +116,28 @@ class ModelConfig(Section):
     """The network."""
 
     name: str = "signs_fast"
-    """signs_fast, signs_net, mlp, torchvision:NAME, or your own network as package.module:Class."""
+    """signs_fast, signs_net, mlp, torchvision:NAME, timm:NAME, or your own network as package.module:Class."""
     args: dict[str, Any] = Field(default={})
     """Arguments of the network, such as `channels: 32`."""
     weights: str | None = None
-    """Weights to start from: a local file, or for torchvision networks a name of published weights, such as DEFAULT."""
+    """Weights to start from: a local file, or for torchvision: and timm: published weights by name, such as DEFAULT."""
     freeze: Literal["none", "backbone"] = "none"
     """backbone: train only the head; the other layers keep their weights and BatchNorm statistics."""
+    thaw_after_epochs: Count | None = None
+    """For freeze backbone: epochs after which the whole network trains. null: never."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Probability that an image skips a residual block in training, in networks that have it. null: their default."""
+    gradient_checkpointing: bool = False
+    """Compute the values within blocks again in the backward pass: less memory, more time, the same result."""
+
+    @model_validator(mode="after")
+    def _thaw_what_is_frozen(self) -> ModelConfig:
+        if self.thaw_after_epochs is not None and self.freeze != "backbone":
+            raise ValueError(
+                f"model.thaw_after_epochs={self.thaw_after_epochs} thaws a frozen backbone. Set model.freeze=backbone, "
+                "or delete model.thaw_after_epochs."
+            )
+        return self
 
 
 class LossConfig(Section):
@@ -170,6 +186,10 @@ class OptimConfig(Section):
     """Whether biases and the parameters of norm layers (all tensors with one dimension) decay too."""
     clip_norm: Positive | None = None
     """Largest 2-norm of the whole gradient; a longer gradient is scaled down to it. null: no clipping."""
+    groups: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
+    """Parameters with their own lr or weight_decay: a list of `{match: head.*, lr: 1e-3}`. The first match wins."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Factor on the learning rate from each block to the block before it; the head has lr. null: one rate for all."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """For sgd and rmsprop. null: 0.9 for sgd, 0 for rmsprop."""
     nesterov: bool | None = None
@@ -180,6 +200,16 @@ class OptimConfig(Section):
     """For all but sgd: added to the denominator. null: torch's default."""
     alpha: Probability | None = None
     """For rmsprop: smoothing constant. null: 0.99."""
+
+    @model_validator(mode="after")
+    def _groups_are_legal(self) -> OptimConfig:
+        for number, entry in enumerate(self.groups, 1):
+            if fault := fault_of_group(entry):
+                raise ValueError(
+                    f"optim.groups entry {number} {fault}. An entry is such as {{match: head.*, lr: 0.001, "
+                    "weight_decay: 0}, with lr, weight_decay or both."
+                )
+        return self
 
     @model_validator(mode="after")
     def _arguments_belong(self) -> OptimConfig:
@@ -343,6 +373,12 @@ class Config(Section):
             )
         if self.exact and self.train.sync_batchnorm:
             raise ValueError("exact=true needs BatchNorm over each micro-batch. Set train.sync_batchnorm=false.")
+        thaw = self.model.thaw_after_epochs
+        if thaw is not None and thaw >= self.train.epochs:
+            raise ValueError(
+                f"model.thaw_after_epochs={thaw} is not before the end of the run, train.epochs={self.train.epochs}. "
+                "Thaw earlier, train longer, or delete model.thaw_after_epochs."
+            )
         if self.schedule.name != "one_cycle" and self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} is not shorter than "

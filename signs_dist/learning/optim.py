@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.config.settings import OptimConfig
+from signs_dist.learning.parameter_groups import LR_SCALE, parameter_groups
 from signs_dist.learning.quick_start import without_compiler
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: OptimConfig, *, thaws: bool = False) -> torch.optim.Optimizer:
     """The optimizer that `config` names over the trainable parameters of `model`, at the learning rate `config.lr`.
 
-    Build it after the model is on its device: the fused form (one kernel per step) is used if the device has it. With
-    `decay_norms_and_biases` false, parameters of one dimension or none form a second group without weight decay.
-    Groups keep the order of `model.named_parameters()`, so that saved states fit.
+    Build it after the model is on its device: the fused form (one kernel per step) is used if the device has it.
+    `parameter_groups` says which parameter has which rate and decay; with `thaws`, the frozen ones are there as well.
     """
-    groups = parameter_groups(model, config)
+    groups = parameter_groups(model, config, thaws=thaws)
     parameters = [parameter for group in groups for parameter in group["params"]]
     common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.eps is not None:
@@ -39,17 +39,6 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         return without_compiler(torch.optim.Adagrad)(groups, fused=_has_fused(parameters, "cpu"), **common)
     alpha = 0.99 if config.alpha is None else config.alpha
     return without_compiler(torch.optim.RMSprop)(groups, alpha=alpha, momentum=config.momentum or 0.0, **common)
-
-
-def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """Trainable parameters as the optimizer's groups: one group, or one with weight decay and one without."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if config.decay_norms_and_biases or config.weight_decay == 0:
-        return [{"params": trainable}]
-    decaying = [parameter for parameter in trainable if parameter.ndim > 1]
-    others = [parameter for parameter in trainable if parameter.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
 
 
 def state_names(name: Any, momentum: Any) -> frozenset[str]:
@@ -81,9 +70,9 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group the learning rate `lr`."""
+    """Give every parameter group the learning rate `lr`, times the factor of the group."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(LR_SCALE, 1.0)
 
 
 def _has_fused(parameters: list[nn.Parameter], *device_types: str) -> bool:

@@ -80,6 +80,18 @@ def _describe_zip(path: Path, *, holds_objects: bool) -> str:
     return "it is a zip archive that torch.save did not write. Unpack it, and give the file with the weights."
 
 
+def is_safetensors_file(path: Path) -> bool:
+    """Whether a file begins as a safetensors file does. False for what cannot be read."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+        return head[8:9] == b"{" and _is_safetensors(head, path.stat().st_size)
+    except OSError:
+        return False
+
+
 def _is_safetensors(head: bytes, num_bytes: int) -> bool:
     # 8 bytes with the length of a JSON header, the header, the tensors (github.com/huggingface/safetensors).
     length = int.from_bytes(head[:8], "little")

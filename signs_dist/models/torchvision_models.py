@@ -13,17 +13,17 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from signs_dist.errors import UserError
-from signs_dist.models import weights as weight_files
+from signs_dist.models.on_meta import REFUSALS, EmptyOnMeta, describe_refusal, forward_on_meta
 from signs_dist.models.registry import argument_defaults, check_argument_names, describe_arguments
 
 LARGEST_SIZE_TRIED = 512
 """Largest side in pixels that is tried when a legal image size is searched."""
 
+DROP_PATH = "stochastic_depth_prob"
+"""torchvision's argument for model.drop_path."""
 _SET_HERE = ("aux_logits", "init_weights", "transform_input", "input_size")
-_REFUSALS = (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError, IndexError)
 
 
 @functools.cache
@@ -45,7 +45,7 @@ def build_torchvision(name: str, *, num_classes: int, image_size: int, args: dic
         UserError: an argument that the network does not take, or an image size that it cannot take.
     """
     full_name = f"torchvision:{name}"
-    legal = _legal_arguments(name)
+    legal = legal_arguments(name)
     check_argument_names(full_name, args, legal)
     refusal = _refusal(name, num_classes, image_size, args)
     if refusal is not None:
@@ -53,26 +53,27 @@ def build_torchvision(name: str, *, num_classes: int, image_size: int, args: dic
     return _construct(name, num_classes, image_size, args)
 
 
-def read_torchvision_weights(name: str, weights: str, image_size: int) -> dict[str, Tensor]:
-    """State dict of a local file, or of the torchvision enum member `weights`, downloaded by torchvision if needed.
-
-    Raises:
-        UserError: it is neither a file nor a member, the file cannot be read, or the download failed.
-    """
+def published(name: str) -> dict[str, Any]:
+    """The published weights of a network: the name, or DEFAULT → torchvision's enum member."""
     import torchvision
 
-    members = {member.name: member for member in torchvision.models.get_model_weights(name)}
-    members["DEFAULT"] = torchvision.models.get_model_weights(name).DEFAULT
-    if Path(weights).is_file():
-        state = weight_files.read_file(weights)
-    elif weights in members:
-        state = _download(members[weights])
-    else:
+    enum = torchvision.models.get_model_weights(name)
+    return {member.name: member for member in enum} | {"DEFAULT": enum.DEFAULT}
+
+
+def download(name: str, weights: str) -> dict[str, Tensor]:
+    """State dict of the torchvision enum member `weights`, downloaded by torchvision if needed.
+
+    Raises:
+        UserError: there is no such member, or the download failed.
+    """
+    members = published(name)
+    if weights not in members:
         raise UserError(
             f"model.weights={weights} is neither a file nor weights of torchvision:{name}. "
             f"Legal: a local file, {', '.join(members)}."
         )
-    return _as_torchvision_loads_them(name, state, image_size)
+    return _download(members[weights])
 
 
 def _construct(name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
@@ -98,17 +99,12 @@ def constructor_arguments(name: str, num_classes: int, image_size: int, args: di
 def _refusal(name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> str | None:
     """Why the network cannot be built or cannot take the images; None if it can. Allocates no weights."""
     try:
-        with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
+        with torch.random.fork_rng(devices=[]), EmptyOnMeta():
             model = _construct(name, num_classes, image_size, args)
-        _forward_on_meta(model, image_size)
-    except _REFUSALS as error:
-        return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        forward_on_meta(model, image_size)
+    except REFUSALS as error:
+        return describe_refusal(error)
     return None
-
-
-def _forward_on_meta(model: nn.Module, image_size: int) -> None:
-    with torch.inference_mode():
-        model.to("meta").eval()(torch.empty(2, 3, image_size, image_size, device="meta"))
 
 
 def _explained(refusal: str, name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> UserError:
@@ -121,7 +117,7 @@ def _explained(refusal: str, name: str, num_classes: int, image_size: int, args:
     if above is None:
         return UserError(
             f"torchvision:{name} cannot be built with model.args={args}: {refusal}. "
-            f"{describe_arguments(f'torchvision:{name}', _legal_arguments(name))}"
+            f"{describe_arguments(f'torchvision:{name}', legal_arguments(name))}"
         )
     # A transformer needs a multiple of its patch size; any other network needs enough pixels.
     needs_multiple = not {"image_size", "input_size"}.isdisjoint(inspect.signature(_network_class(name)).parameters)
@@ -133,7 +129,7 @@ def _explained(refusal: str, name: str, num_classes: int, image_size: int, args:
     return UserError(f"data.image_size={image_size} does not suit torchvision:{name} ({refusal}). {nearest}")
 
 
-def _legal_arguments(name: str) -> dict[str, Any]:
+def legal_arguments(name: str) -> dict[str, Any]:
     """What a user may set: the constructor's arguments that have a default and are not set here."""
     defaults = argument_defaults(_network_class(name))
     return {
@@ -161,7 +157,7 @@ def _download(member: Any) -> dict[str, Tensor]:
     return state
 
 
-def _as_torchvision_loads_them(name: str, state: dict[str, Tensor], image_size: int) -> dict[str, Tensor]:
+def as_torchvision_loads_them(name: str, state: dict[str, Tensor], image_size: int) -> dict[str, Tensor]:
     """A published state dict after the changes that torchvision's loaders make: heads, names and sizes."""
     if name in ("googlenet", "inception_v3"):
         state = {key: value for key, value in state.items() if not key.startswith(("aux1.", "aux2.", "AuxLogits."))}
@@ -174,18 +170,3 @@ def _as_torchvision_loads_them(name: str, state: dict[str, Tensor], image_size: 
         patch_size = int(name.rpartition("_")[2])
         state = dict(interpolate_embeddings(image_size, patch_size, dict(state)))
     return state
-
-
-class _EmptyOnMeta(TorchFunctionMode):
-    """Within it, new parameters and buffers are on the meta device, without memory; other tensors are computed.
-
-    `torch.device("meta")` as a context would put all tensors there, and RegNet, which computes its widths, would fail.
-    """
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if function in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
-            kwargs["device"] = "meta"
-        return function(*args, **kwargs)

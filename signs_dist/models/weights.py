@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.errors import UserError
+from signs_dist.extras import require_extra
 from signs_dist.files import find_other_kind
 from signs_dist.models.archive_members import MAX_PICKLE_BYTES, find_bad_member
-from signs_dist.models.other_files import describe_other_file
-from signs_dist.models.trainable import head_name
+from signs_dist.models.other_files import describe_other_file, is_safetensors_file
+from signs_dist.models.trainable import head_names
+from signs_dist.models.weight_names import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,9 @@ PARALLEL_PREFIX = "module."
 """DDP and DataParallel put it before names."""
 COMPILED_PREFIX = "_orig_mod."
 """torch.compile puts it before names."""
+
+_CONTAINERS = ("state_dict_ema", "model_ema", "model", "state_dict", "model_state_dict", "net", "network", "weights")
+"""Keys of a dictionary under which training scripts save weights; an average of the weights comes first."""
 
 _BROKEN_FILE_ERRORS = (
     *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError),
@@ -70,20 +75,39 @@ def _find_bad_member(path: Path, max_pickle_bytes: int | None) -> str:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the weights in a file, under plain names.
 
-    The file is a run's model.pt, a file of checkpoints/ (its average is read if it has one), any other state dict, or a
-    dictionary with one under the key `state_dict` or `model`.
+    The file is a run's model.pt, a file of checkpoints/ (its average is read if it has one), any other state dict, a
+    dictionary with one under a key such as `state_dict` or `model`, or a safetensors file.
 
     Raises:
         UserError: as `read_plain`; also if the file has no weights, two tensors for one plain name, or a tensor that
             holds no values in plain memory (sparse, quantized, on the meta device).
     """
-    return weights_in(read_plain(path, MAX_PICKLE_BYTES), path)
+    return weights_in(read_safetensors(path) if is_safetensors_file(path) else read_plain(path, MAX_PICKLE_BYTES), path)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, on the CPU.
+
+    Raises:
+        UserError: the package safetensors is not installed, or the file is broken.
+    """
+    require_extra("safetensors", "safetensors", str(path))
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, *_BROKEN_FILE_ERRORS) as error:
+        raise UserError(
+            f"{path} cannot be read as a checkpoint: it is a damaged safetensors file ({error}). Copy or download it "
+            f"again."
+        ) from error
 
 
 def weights_in(value: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The weights in the content of the file `path`, as `read_weights`."""
     average = value.get("ema")
-    inner = value.get("model", value.get("state_dict", value))
+    inner = next((value[key] for key in _CONTAINERS if isinstance(value.get(key), Mapping)), value)
     weights: Any = average.get("weights") if isinstance(average, dict) else inner
     if not _is_state_dict(weights):
         raise UserError(f"{path} holds no weights. Give a model.pt or a file of checkpoints/.")
@@ -131,30 +155,54 @@ def read_file(path: str) -> dict[str, Tensor]:
         raise UserError(f"model.weights={error}") from error
 
 
-def load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load `state` into `model`. A head for another number of classes is not loaded, and a warning is logged.
+def load(model: nn.Module, state: dict[str, Tensor], source: str, left_out: Sequence[str] = ()) -> None:
+    """Load `state` into `model`. A head that does not fit the data's classes is not loaded, and a warning is logged.
+
+    Args:
+        model: the network.
+        state: its weights by their names in the network, and perhaps those of a head for other classes, or none.
+        source: `model.weights`, for messages.
+        left_out: names of what else the file holds, for a warning.
 
     Raises:
         UserError: other names or shapes differ. `model` is then unchanged.
     """
     own = model.state_dict()
-    head = head_name(model)
-    head_names = [name for name in own if name.startswith(f"{head}.")]
-    kept_head = [name for name in head_names if name in state and _is_for_other_classes(state[name], own[name])]
-    if kept_head:
-        other_classes = state[kept_head[-1]].shape[0]
-        state = {name: tensor for name, tensor in state.items() if name not in head_names}
-    if misfit := differences(own, state, head_names if kept_head else []):
+    heads = head_names(model)
+    new_head = _describe_new_head(own, state, heads)
+    if new_head:
+        state = {name: tensor for name, tensor in state.items() if not _is_within(name, heads)}
+    if misfit := differences(own, state, [name for name in own if new_head and _is_within(name, heads)]):
         raise UserError(
             f"model.weights={source} is a checkpoint of another model. {misfit}. "
             f"Choose model.name and model.args that fit the file, or another file."
         )
     model.load_state_dict(state, strict=False)
-    if kept_head:
-        logger.warning(
-            "%s has %d classes, the data has %d: the head (%s) is not loaded and trains from new weights.",
-            source, other_classes, own[kept_head[-1]].shape[0], head,
-        )  # fmt: skip
+    if new_head:
+        logger.warning("%s %s", source, new_head)
+    if left_out:
+        logger.warning("%s also holds what this network has not: %s.", source, shortened(left_out))
+
+
+def _describe_new_head(own: Mapping[str, Tensor], state: Mapping[str, Tensor], heads: Sequence[str]) -> str:
+    """Why the head begins with new weights, as the end of a sentence; "" if the file's head is loaded."""
+    names = [name for name in own if _is_within(name, heads)]
+    if not names:
+        return ""
+    shown = ", ".join(heads)
+    other = [name for name in names if name in state and _is_for_other_classes(state[name], own[name])]
+    if other:
+        return (
+            f"has {state[other[-1]].shape[0]} classes, the data has {own[other[-1]].shape[0]}: the head ({shown}) is "
+            f"not loaded and trains from new weights."
+        )
+    if not any(name in state for name in names):
+        return f"has no head for this network: the head ({shown}) trains from new weights."
+    return ""
+
+
+def _is_within(name: str, modules: Sequence[str]) -> bool:
+    return any(name.startswith(f"{module}.") for module in modules)
 
 
 def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor], ignored: Sequence[str] = ()) -> str:
@@ -179,7 +227,7 @@ def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor], ignored:
         if name in given and _kind_of_numbers(given[name]) != _kind_of_numbers(own[name])
     ]
     return "; ".join(
-        f"{title} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
+        f"{title} {shortened(found)}"
         for title, found in (
             *(("missing:", missing), ("unexpected:", unexpected)),
             *(("other shapes:", shapes), ("other types:", types)),

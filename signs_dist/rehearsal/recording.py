@@ -51,8 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     options = build_parser().parse_intermixed_args(arguments)
 
     from signs_dist.config.reading import load_config
+    from signs_dist.models.preprocessing import decide
 
-    config = load_config(options.config, options.overrides)
+    config = decide(load_config(options.config, options.overrides)).config
     record_steps(config, options.folder, options.steps, device=options.device, nudge_seed=options.nudge)
     return EXIT_OK
 

@@ -99,7 +99,9 @@ def _notes(prepared: Prepared) -> list[str]:
 
 def _about_model(prepared: Prepared) -> str:
     total, trainable = count_parameters(prepared.model)
-    frozen = f", {trainable:,} of them trainable" if trainable != total else ""
+    after = prepared.config.model.thaw_after_epochs
+    until = f" in the first {'epoch' if after == 1 else f'{after} epochs'}" if after is not None else ""
+    frozen = f", {trainable:,} of them trainable{until}" if trainable != total else ""
     return f"{prepared.config.model.name}, {total:,} parameters{frozen}"
 
 

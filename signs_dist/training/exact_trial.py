@@ -10,6 +10,7 @@ import torch
 from signs_dist.config.settings import Config
 from signs_dist.distributed.exactness import require_repeatable, require_same_in_new_process, require_same_on_ranks
 from signs_dist.models.create import is_shipped
+from signs_dist.models.trainable import thawed
 from signs_dist.models.trial import TrialDigest
 from signs_dist.training.process import Process
 from signs_dist.training.second_process import NoAnswerError, SecondProcess
@@ -55,6 +56,9 @@ def require_exact(stepper: Stepper, process: Process, second: SecondProcess | No
         if second is not None and not on_gpu:
             second.ask(trial, stepper.prepared)
         digest = require_repeatable(trial, thorough=not is_shipped(config.model.name))
+        if config.model.thaw_after_epochs is not None:  # a layer that does not repeat is refused now, not at the thaw
+            with thawed(trial.model):
+                require_repeatable(trial, thorough=False)
         if second is not None and on_gpu:  # one after the other: both at once may not fit into its memory
             torch.cuda.empty_cache()
             second.ask(trial, stepper.prepared)

@@ -20,6 +20,7 @@ from signs_dist.console.streams import unblocked
 from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.environment.context import read_context
 from signs_dist.errors import in_python_words, require_kind
+from signs_dist.models.preprocessing import decide
 from signs_dist.run_folder.folder import RunFolder, default_run_path
 from signs_dist.training.start import start_run
 
@@ -70,6 +71,7 @@ def fit(
     launch_id = context.launch_id if context.may_restart else ""
     run_path = Path(run_dir) if run_dir else default_run_path("fit", datetime.datetime.now(), launch_id=launch_id)
     folder = RunFolder(run_path)
+    config = decide(config, run_path).config
     # Several processes may look at different moments: they decide together, in training/earlier_attempt.py.
     if run_dir and context.world_size == 1 and is_result_of(folder, config, accepted):
         return {**(folder.read_result() or {}), "run_dir": run_path}

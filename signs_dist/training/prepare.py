@@ -23,6 +23,7 @@ from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnor
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.outputs import require_logits, require_own_names
+from signs_dist.models.recomputing import recompute_blocks
 from signs_dist.models.trainable import require_trainable
 from signs_dist.tracking.installed import require_installed
 from signs_dist.training.process import Process
@@ -183,5 +184,7 @@ def build_model(config: Config, num_classes: int, device: torch.device) -> nn.Mo
     """The model of a config on `device`. Its initial weights depend on the config's seed only."""
     torch.manual_seed(stream_key(config.seed, Stream.WEIGHTS))
     model = create_model(config.model, num_classes=num_classes, image_size=config.data.image_size)
+    if config.model.gradient_checkpointing:
+        recompute_blocks(model, config.model.name)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]

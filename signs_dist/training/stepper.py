@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.loader_wait import BatchWait
 from signs_dist.data.plan import BatchKey, Shard
+from signs_dist.distributed.step_sync import StepSync
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
 from signs_dist.learning.losses import build_loss
@@ -26,6 +28,7 @@ from signs_dist.learning.precision import Precision
 from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.schedule import learning_rate_factor
 from signs_dist.learning.weight_average import WeightAverage
+from signs_dist.models.trainable import frozen_parameters, thaw
 from signs_dist.models.trial import Trial, TrialDigest
 from signs_dist.training import loop
 from signs_dist.training.prepare import Prepared
@@ -65,7 +68,8 @@ class Stepper:
         self._require_room_for_workers()
         self.train_loader = TrainLoader(prepared.sources["train"], prepared.plan, strategy.shard, prepared.loading)
         self.evaluation_loaders = self._make_evaluation_loaders()
-        self.state = self._make_state(process, wishes)
+        self._wishes, self._pulse = wishes, process.pulse
+        self.state = self._make_state()
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
 
@@ -95,17 +99,16 @@ class Stepper:
             if name != "train"
         }
 
-    def _make_state(self, process: Process, wishes: Wishes) -> loop.TrainingState:
-        prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
+    def _make_state(self) -> loop.TrainingState:
+        prepared, config = self.prepared, self.prepared.config
         model, num_classes = prepared.model, len(prepared.data.classes)
-        forward = make_forward(model, config, num_classes, prepared.precision)
-        wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
+        forward, sync = self._wrap()
         return loop.TrainingState(
             model=model,
-            forward=wrapped,
-            sync=strategy.sync(model, wrapped, prepared.plan.micro_batches, wishes, exact=config.exact),
+            forward=forward,
+            sync=sync,
             num_classes=num_classes,
-            optimizer=build_optimizer(model, config.optim),
+            optimizer=build_optimizer(model, config.optim, thaws=config.model.thaw_after_epochs is not None),
             scaler=prepared.precision.scaler(),
             learning_rate=make_learning_rate(
                 config.schedule,
@@ -116,8 +119,32 @@ class Stepper:
             clip_norm=config.optim.clip_norm,
             average=WeightAverage(model, config.ema.decay) if config.ema.decay is not None else None,
             seed=config.seed,
-            pulse=process.pulse,
+            pulse=self._pulse,
         )
+
+    def _wrap(self) -> tuple[nn.Module, StepSync]:
+        """Forward and loss in the strategy's wrapper, and what sums the gradients of the parameters that train now."""
+        prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
+        forward = make_forward(prepared.model, config, len(prepared.data.classes), prepared.precision)
+        wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
+        micro_batches = prepared.plan.micro_batches
+        return wrapped, strategy.sync(prepared.model, wrapped, micro_batches, self._wishes, exact=config.exact)
+
+    def _thaw_if_due(self, epochs_done: int) -> None:
+        """Let the whole network train from the epoch of the config on.
+
+        The place of the run decides, so that a run that resumes before, at or after the thaw does the same.
+        """
+        after = self.prepared.config.model.thaw_after_epochs
+        if after is None or epochs_done < after or not frozen_parameters(self.prepared.model):
+            return
+        self._pulse.enter("thaw the backbone", collective=self._strategy.world_size > 1)
+        self.state.sync.settle()
+        # The old wrapper sums gradients for as long as it lives.
+        del self.state.forward, self.state.sync
+        gc.collect()
+        thaw(self.prepared.model)
+        self.state.forward, self.state.sync = self._wrap()
 
     def _make_evaluation_forward(self) -> loop.EvaluationForward:
         prepared, num_classes = self.prepared, len(self.prepared.data.classes)
@@ -134,6 +161,7 @@ class Stepper:
         Raises:
             NonFiniteLossError: see `loop.train_epoch`.
         """
+        self._thaw_if_due(cursor.epoch)
         batches = self.train_loader.epoch(cursor.epoch, cursor.step)
         try:
             yield from loop.train_epoch(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from signs_dist.config.reading import load_config
 from signs_dist.console.command import run_command
@@ -14,6 +15,7 @@ from signs_dist.models import create_model
 from signs_dist.models.trainable import count_parameters
 from signs_dist.train import main as train
 from tests.conftest import REPOSITORY
+from tests.sets import write_colour_set
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
@@ -66,3 +68,48 @@ def test_the_published_recipe_runs_on_real_photos(real_photos: Path, tmp_path: P
 
 def test_the_tutorial_recipe_learns(real_photos: Path, tmp_path: Path) -> None:
     assert run("tutorial", real_photos, tmp_path, "train.epochs=5")["val_accuracy"] > 0.3
+
+
+def write_weights(path: Path, name: str) -> Path:
+    """A file in the layout of the network's library, for 1,000 classes, with one number in each tensor."""
+    library, _, architecture = name.partition(":")
+    with torch.device("meta"):
+        if library == "timm":
+            import timm
+
+            state = timm.create_model(architecture).state_dict()
+        else:
+            import torchvision
+
+            state = torchvision.models.get_model(architecture).state_dict()
+    torch.save({key: torch.full((), 0.01, dtype=value.dtype).expand(value.shape) for key, value in state.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("recipe", "head"),
+    [
+        ("finetune", "fc"),
+        ("finetune_resnet18", "fc"),
+        pytest.param("finetune_vgg16", "classifier.6", marks=pytest.mark.slow),  # 550 MB of weights
+        pytest.param("finetune_vit", "head", marks=pytest.mark.slow),
+    ],
+)
+def test_finetuning_starts_from_a_file_of_weights_and_replaces_the_head(
+    tmp_path: Path, recipe: str, head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load_config(REPOSITORY / "configs" / f"{recipe}.yaml")
+    if config.model.name.startswith("timm:"):
+        pytest.importorskip("timm")
+    weights = write_weights(tmp_path / "weights.pth", config.model.name)
+    photos = write_colour_set(tmp_path / "photos", counts={"train": 4, "val": 2})
+    short = ["schedule.warmup_epochs=0", "train.epoch_steps=1", "train.global_batch=8", "data.image_size=32"]
+    thaw = ["model.thaw_after_epochs=1"] if config.model.thaw_after_epochs is not None else []
+    num_epochs = 2 if thaw else 1
+    result = run(recipe, photos, tmp_path, f"model.weights={weights}", f"train.epochs={num_epochs}", *short, *thaw)
+    assert result["steps"] == num_epochs
+    assert f"has 1000 classes, the data has 3: the head ({head}) is not loaded" in caplog.text
+    trained = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    first = next(tensor for name, tensor in trained.items() if name.endswith("weight"))
+    is_frozen = config.model.freeze == "backbone" and not thaw
+    assert bool((first == 0.01).all()) == is_frozen

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from typing import Any
@@ -12,6 +13,8 @@ from signs_dist.errors import UserError
 from signs_dist.models.create import create_model
 from signs_dist.models.signs_fast import SignsFast
 from signs_dist.models.trainable import count_parameters
+
+needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,30 @@ def test_freezing_leaves_the_head_trainable() -> None:
     model = create_model(ModelConfig(freeze="backbone"), num_classes=3, image_size=32)
     assert isinstance(model, SignsFast)
     assert count_parameters(model)[1] == sum(parameter.numel() for parameter in model.head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("torchvision:convnext_tiny", "stochastic_depth_prob"),
+        pytest.param("timm:test_vit", "drop_path_rate", marks=needs_timm),
+    ],
+)
+def test_drop_path_is_what_the_library_calls_it(name: str, argument: str) -> None:
+    given, ours = (
+        create_model(ModelConfig.model_validate({"name": name, **values}), num_classes=3, image_size=32)
+        for values in ({"args": {argument: 0.25}}, {"drop_path": 0.25})
+    )
+    assert repr(given) == repr(ours)
+    assert "0.25" in repr(ours)
+    with pytest.raises(UserError, match=rf"model.drop_path sets model.args.{argument}, which is given too"):
+        create_model(ModelConfig(name=name, args={argument: 0.25}, drop_path=0.2), num_classes=3, image_size=32)
+
+
+@pytest.mark.parametrize("name", ["signs_fast", "torchvision:resnet18", "tests.models.test_trainable:TwoHeads"])
+def test_drop_path_is_refused_where_there_is_none(name: str) -> None:
+    with pytest.raises(UserError, match=rf"model.drop_path=0.1: model.name={name} has no argument for it"):
+        create_model(ModelConfig(name=name, drop_path=0.1), num_classes=3, image_size=32)
 
 
 @pytest.mark.parametrize(

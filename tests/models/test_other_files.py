@@ -17,13 +17,13 @@ from torch import nn
 
 from signs_dist.errors import UserError
 from signs_dist.models.other_files import describe_other_file
-from signs_dist.models.weights import read_weights
+from signs_dist.models.weights import read_plain, read_weights
 
 
-def write_safetensors(path: Path, padding: int = 0) -> None:
+def write_safetensors(path: Path, padding: int = 0, end: bytes = bytes(4)) -> None:
     entry = {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "__metadata__": {"x": "y" * padding}}
     header = json.dumps(entry).encode()
-    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    path.write_bytes(len(header).to_bytes(8, "little") + header + end)
 
 
 def write_zip(path: Path) -> None:
@@ -55,8 +55,7 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
                         "torch.save(model.state_dict(), 'weights.pt')"),
     "a pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "it holds Python objects"),
     "a script": (write_script, "it is a TorchScript archive. Save its weights alone: model = torch.jit.load(FILE); "),
-    "safetensors": (write_safetensors, "it is a safetensors file. Convert it: torch.save(safetensors.torch.load_file("),
-    "long safetensors": (lambda path: write_safetensors(path, 9000), "it is a safetensors file."),
+    "torn safetensors": (lambda path: write_safetensors(path, end=b"123"), "it is a damaged safetensors file"),
     "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(9)), "it is an HDF5 file."),
     "NumPy": (lambda path: path.write_bytes(b"\x93NUMPY" + bytes(9)), "it is a NumPy array."),
     "gzip": (lambda path: path.write_bytes(gzip.compress(b"x")), "it is a gzip file. Unpack it first"),
@@ -84,6 +83,17 @@ def test_a_file_is_named_with_what_to_do(tmp_path: Path, name: str) -> None:
     assert "weights_only" not in message
     assert "\x1b" not in message
     assert len(message) < 500
+
+
+@pytest.mark.parametrize("padding", [0, 9000])
+def test_a_safetensors_file_is_weights_but_no_checkpoint(tmp_path: Path, padding: int) -> None:
+    path = tmp_path / "weights.pt"
+    write_safetensors(path, padding)
+    assert read_weights(path)["w"].tolist() == [0.0]
+    with pytest.raises(
+        UserError, match=r"it is a safetensors file. Convert it: torch.save\(safetensors.torch.load_file"
+    ):
+        read_plain(path)
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
 from signs_dist.models import create_model
 from signs_dist.models import torchvision_models as subject
-from signs_dist.models.trainable import head_name
+from signs_dist.models.on_meta import EmptyOnMeta
+from signs_dist.models.trainable import head_names
 
 
 def build(name: str, num_classes: int = 6, image_size: int = 64, **values: Any) -> nn.Module:
@@ -27,16 +28,16 @@ def test_every_classifier_gets_a_head_for_our_classes() -> None:
     """All of torchvision's names, without allocating their weights."""
     assert len(subject.names()) >= 80
     for name in subject.names():
-        with subject._EmptyOnMeta():
+        with EmptyOnMeta():
             model = subject._construct(name, num_classes=6, image_size=224, args={}).to("meta").eval()
         assert model(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 6), name
-        head = model.get_submodule(head_name(model))
+        head = model.get_submodule(head_names(model)[0])
         assert isinstance(head, nn.Linear | nn.Conv2d), name
         assert head.weight.shape[0] == 6, name
 
 
 def test_the_empty_build_is_the_real_one_without_its_numbers() -> None:
-    with subject._EmptyOnMeta():
+    with EmptyOnMeta():
         empty = subject._construct("regnet_x_400mf", num_classes=6, image_size=64, args={})
     real = build("regnet_x_400mf")
     shapes = [{key: tensor.shape for key, tensor in model.state_dict().items()} for model in (empty, real)]

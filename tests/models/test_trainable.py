@@ -10,6 +10,7 @@ from torch import nn
 from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
 from signs_dist.models import count_parameters, create_model, freeze_backbone, require_trainable, set_training_mode
+from signs_dist.models.trainable import frozen_parameters, head_names, thaw
 
 NAMES = ["signs_net", "mlp", "signs_fast", "torchvision:vgg11_bn", "torchvision:squeezenet1_1"]
 HEADS = {
@@ -81,3 +82,40 @@ def test_nothing_left_to_train_is_an_error() -> None:
 def test_a_network_without_a_head_cannot_be_frozen() -> None:
     with pytest.raises(UserError, match="finds no head in this network"):
         freeze_backbone(nn.Sequential(nn.BatchNorm2d(3), nn.Flatten()))
+
+
+class TwoHeads(nn.Module):
+    """With heads that it names itself, one of several layers, and a constant that never trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 4)  # not the head, for all its name
+        self.norm = nn.BatchNorm1d(4)
+        self.first = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
+        self.second = nn.Linear(4, 2)
+        self.norm.bias.requires_grad_(False)
+
+    def get_classifier(self) -> tuple[nn.Module, ...]:
+        return self.first, self.second
+
+
+def test_a_network_names_its_heads_itself_and_their_layers_train() -> None:
+    model = TwoHeads()
+    assert head_names(model) == ("first", "second")
+    freeze_backbone(model)
+    set_training_mode(model)
+    assert [name for name, module in model.named_modules() if not module.training] == ["head", "norm"]
+    assert frozen_parameters(model) == ("head.weight", "head.bias", "norm.weight")
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, copy.deepcopy])
+def test_a_thaw_restores_what_was_trainable(wrap: Any) -> None:
+    model = TwoHeads()
+    before = [parameter.requires_grad for parameter in model.parameters()]
+    freeze_backbone(model)
+    model = wrap(model)
+    thaw(model)
+    set_training_mode(model)
+    assert [parameter.requires_grad for parameter in model.parameters()] == before
+    assert all(module.training for module in model.modules())
+    assert frozen_parameters(model) == ()

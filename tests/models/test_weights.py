@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ def differing(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
     return [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, state[name])]
 
 
-@pytest.mark.parametrize("form", ["plain", "module.", "_orig_mod.", "module._orig_mod.", "state_dict", "model"])
+PREFIXES = ("module.", "_orig_mod.", "module._orig_mod.", "model.", "backbone.", "module.model.backbone.")
+KEYS = ("state_dict", "model", "model_state_dict", "net")
+
+
+@pytest.mark.parametrize("form", ["plain", *PREFIXES, *KEYS])
 def test_a_file_fills_the_model(tmp_path: Path, trained: dict[str, Tensor], form: str) -> None:
     content: Any = trained
     if form.endswith("."):
@@ -56,6 +61,51 @@ def test_a_file_for_other_classes_leaves_the_head_fresh_and_says_so(
     assert caplog.messages == [
         f"{path} has 6 classes, the data has 4: the head (head) is not loaded and trains from new weights."
     ]
+
+
+def test_the_average_of_the_weights_is_read_before_the_weights(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    other = {name: tensor + 1 for name, tensor in trained.items()}
+    torch.save({"state_dict": other, "state_dict_ema": trained}, tmp_path / "model.pt")
+    assert differing(build(weights=str(tmp_path / "model.pt")), trained) == []
+
+
+def test_a_safetensors_file_fills_the_model(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({f"model.{name}": tensor for name, tensor in trained.items()}, tmp_path / "a.safetensors")
+    assert differing(build(weights=str(tmp_path / "a.safetensors")), trained) == []
+
+
+def test_without_safetensors_the_message_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((2).to_bytes(8, "little") + b"{}")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(
+        UserError, match=r"needs safetensors, which is not installed. Type: pip install 'signs_dist\[sa"
+    ):
+        build(weights=str(path))
+
+
+def test_a_file_without_a_head_leaves_the_head_fresh_and_says_so(
+    tmp_path: Path, trained: dict[str, Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({name: tensor for name, tensor in trained.items() if not name.startswith("head.")}, path)
+    model = build(weights=str(path))
+    assert differing(model, {**trained, "head.weight": torch.zeros(1), "head.bias": torch.zeros(1)}) == [
+        "head.weight",
+        "head.bias",
+    ]
+    assert caplog.messages == [f"{path} has no head for this network: the head (head) trains from new weights."]
+
+
+def test_what_lies_beside_the_network_in_a_file_is_listed(
+    tmp_path: Path, trained: dict[str, Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "model.pt"
+    content = {f"model.{name}": tensor for name, tensor in trained.items()}
+    torch.save({"state_dict": {**content, "loss.scale": torch.ones(1)}, "epoch": 3}, path)
+    assert differing(build(weights=str(path)), trained) == []
+    assert caplog.messages == [f"{path} also holds what this network has not: loss.scale."]
 
 
 def test_the_same_classes_keep_the_head_and_say_nothing(
