@@ -141,13 +141,19 @@ def _input(record: ExportRecord) -> str:
         )
     else:
         where = f"The lines above do it; the network takes float32 [N, 3, {size}, {size}] and returns logits."
-    average = ""
-    if record.flip_average:
-        place = (
-            "The file does it." if record.flip_is_inside else "The weights alone leave it out; the lines above do it."
-        )
-        average = f"\n\nThe logits are averaged over each photo and its mirror, as for the results. {place}"
-    return f"## Input\n\n{steps} {where}{average}"
+    return f"## Input\n\n{steps} {where}{_average(record)}"
+
+
+def _average(record: ExportRecord) -> str:
+    """Over which views of a photo the logits are averaged, and where."""
+    is_left_out = record.ten_crop is None and record.config.get("evaluate", {}).get("ten_crop")
+    if is_left_out:
+        return "\n\nThe run averages over ten crops. These files leave it out: the results are without it."
+    if record.ten_crop is None and not record.flip_average:
+        return ""
+    place = "The file does it." if record.views_are_inside else "The weights alone leave it out; the lines above do it."
+    whole = "each photo and its mirror" if record.ten_crop is None else "ten crops of each photo"
+    return f"\n\nThe logits are averaged over {whole}, as for the results. {place}"
 
 
 def _classes(content: CardContent) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from signs_dist import __version__
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
+from signs_dist.config.reading import load_config
 from signs_dist.config.settings import Config
 from signs_dist.data.sets import Report
 from signs_dist.exporting.card import CardContent, make_card
@@ -67,6 +68,9 @@ def export_model(
         ExportDiffersError: the export differs from the model; nothing is written.
     """
     model = in_float32(model)
+    if ten_crop_of(model.config) is not None and not FORMATS[form].IS_INSIDE:
+        say(f"left out: evaluate.ten_crop, which {form} does not hold; the accuracy is without it")
+        model = without_ten_crop(model)
     opened = open_scored_split(model, data, None, num_cores=num_cores, report=report)
     judged = judge(model, opened, num_cores=num_cores)
     result = model.folder.read_result() or {}
@@ -92,11 +96,24 @@ def in_float32(model: TrainedModel) -> TrainedModel:
     return dataclasses.replace(model, network=network, prepare=prepare, precision=precision)
 
 
+def ten_crop_of(config: Config) -> float | None:
+    """The side of the ten crops of an evaluation, as a fraction; None without them."""
+    side: float | None = getattr(config.evaluate, "ten_crop_side", None)
+    return side
+
+
+def without_ten_crop(model: TrainedModel) -> TrainedModel:
+    """The model as it predicts without the average over ten crops."""
+    evaluation = model.config.evaluate.model_copy(update={"ten_crop": False})
+    return dataclasses.replace(model, config=model.config.model_copy(update={"evaluate": evaluation}))
+
+
 def make_record(model: TrainedModel, form: Format, judged: Judged, result: Mapping[str, Any]) -> ExportRecord:
     """What the export says about itself; `result` is the content of result.json, empty for an unfinished run."""
     config = model.config
     is_inside = FORMATS[form].IS_INSIDE
     is_final = model.source == model.folder.model
+    ten_crop = ten_crop_of(config)
     return ExportRecord(
         format=form,
         name=model.folder.path.resolve().name,
@@ -108,13 +125,14 @@ def make_record(model: TrainedModel, form: Format, judged: Judged, result: Mappi
             image_size=model.image_size, mean=config.data.mean, std=config.data.std, is_inside=is_inside
         ),
         flip_average=config.evaluate.flip_average,
-        flip_is_inside=is_inside and config.evaluate.flip_average,
+        ten_crop=ten_crop,
+        views_are_inside=is_inside and (config.evaluate.flip_average or ten_crop is not None),
         max_megapixels=config.data.max_megapixels,
         batch=config.evaluate.batch,
         weights=_describe_weights(model, result if is_final else {}),
         weights_sha256=weights_sha256(plain_weights(model.network)),
         results=(judged.result, *(_results_of_run(result, judged.result) if is_final else ())),
-        config=without_paths(config),
+        config=without_paths(load_config(model.folder.config)),
         versions={"signs_dist": __version__, "torch": torch.__version__},
     )
 

@@ -17,5 +17,6 @@ def make_whole(network: nn.Module, record: ExportRecord) -> WholeNetwork:
         mean=preprocessing.mean,
         std=preprocessing.std,
         flip_average=record.flip_average,
+        ten_crop=record.ten_crop,
     )
     return whole.eval()

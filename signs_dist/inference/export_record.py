@@ -72,7 +72,8 @@ class ExportRecord(_Part):
         classes: names by label.
         preprocessing: from pixels to input.
         flip_average: whether predictions are averaged over each image and its mirror.
-        flip_is_inside: whether the exported graph does it.
+        ten_crop: the side of the ten crops over which predictions are averaged, as a fraction; None without them.
+        views_are_inside: whether the exported graph averages.
         max_megapixels: larger photos are refused by `predict`, as in the run.
         batch: images per forward pass of `predict`.
         weights: which file of the run they come from, after how many epochs.
@@ -91,7 +92,8 @@ class ExportRecord(_Part):
     classes: tuple[str, ...] = Field(min_length=1)
     preprocessing: Preprocessing
     flip_average: bool
-    flip_is_inside: bool
+    ten_crop: float | None = None
+    views_are_inside: bool
     max_megapixels: float
     batch: int = Field(ge=1)
     weights: str

@@ -154,6 +154,7 @@ def _read_safetensors(file: Path, device: torch.device) -> tuple[ExportRecord, R
         mean=preprocessing.mean,
         std=preprocessing.std,
         flip_average=record.flip_average,
+        ten_crop=record.ten_crop,
     )
     # The module of a graph refuses eval(); the graph is of eval mode.
     return record, _on_device((whole if graph.is_file() else whole.eval()).to(device), device)

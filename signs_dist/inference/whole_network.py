@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from signs_dist.data.views import views_of
+
 
 class WholeNetwork(nn.Module):
     """Resizes photos, normalises them, and gives logits and probabilities.
@@ -20,6 +22,7 @@ class WholeNetwork(nn.Module):
         image_size: S.
         mean, std: of each channel, for values of 0 to 1.
         flip_average: average the logits of each image and of its mirror.
+        ten_crop: average the logits of ten crops, of this fraction of the side; None: no crops.
     """
 
     factor: Tensor
@@ -33,11 +36,13 @@ class WholeNetwork(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         flip_average: bool,
+        ten_crop: float | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.image_size = image_size
         self.flip_average = flip_average
+        self.ten_crop = ten_crop
         mean_of_channel, std_of_channel = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (mean, std))
         self.register_buffer("factor", 1 / std_of_channel)
         self.register_buffer("offset", -mean_of_channel / std_of_channel)
@@ -49,9 +54,9 @@ class WholeNetwork(nn.Module):
         pixels = _resized(pixels, images.shape[1], size)  #              [N, 3, H, S]
         pixels = _resized(pixels, size, size)  #                         [N, 3, S, S]
         inputs = pixels / 255 * self.factor + self.offset
-        logits: Tensor = self.network(inputs)  #                         [N, C]
-        if self.flip_average:
-            logits = (logits + self.network(inputs.flip(3))) / 2
+        views = views_of(inputs, flip=self.flip_average, ten_crop=self.ten_crop)
+        each: list[Tensor] = [self.network(view) for view in views]
+        logits = sum(each[1:], each[0]) / len(each)  #                   [N, C]
         return logits, logits.softmax(dim=1)
 
 

@@ -45,7 +45,9 @@ def test_it_says_what_the_model_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"flip_average": True, "flip_is_inside": True}, "mirror, as for the results. The file does it."),
+        ({"flip_average": True, "views_are_inside": True}, "mirror, as for the results. The file does it."),
+        ({"ten_crop": 0.9, "views_are_inside": True}, "averaged over ten crops of each photo, as for the results."),
+        ({"config": {"evaluate": {"ten_crop": True}}}, "The run averages over ten crops. These files leave it out"),
         (
             {
                 "flip_average": True,

@@ -22,7 +22,7 @@ def make_record(**changes: Any) -> ExportRecord:
         "classes": ("zero", "one", "two"),
         "preprocessing": Preprocessing(image_size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), is_inside=True),
         "flip_average": False,
-        "flip_is_inside": False,
+        "views_are_inside": False,
         "max_megapixels": 250.0,
         "batch": 8,
         "weights": "model.pt",

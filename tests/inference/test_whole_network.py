@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from signs_dist.data.views import views_of
 from signs_dist.inference.whole_network import WholeNetwork
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -60,3 +61,12 @@ def test_the_average_over_a_photo_and_its_mirror() -> None:
     one = WholeNetwork(Left(), image_size=16, mean=MEAN, std=STD, flip_average=False)
     expected = (one(images)[0] + one(images.flip(2))[0]) / 2
     torch.testing.assert_close(both(images)[0], expected)
+
+
+def test_the_average_over_ten_crops() -> None:
+    images = torch.from_numpy(pixels(16, 16))
+    whole = WholeNetwork(Seen(), image_size=16, mean=MEAN, std=STD, flip_average=True, ten_crop=0.5)
+    inputs = (images.permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    views = list(views_of(inputs, flip=True, ten_crop=0.5))
+    assert len(views) == 10
+    torch.testing.assert_close(whole(images)[0], torch.stack([Seen()(view) for view in views]).mean(dim=0))
