@@ -15,6 +15,7 @@ PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
 TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.exact_overhead": "tests/benchmarks/test_commands.py",
     "benchmarks.loop_overhead": "tests/benchmarks/test_commands.py",
+    "benchmarks.predict_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.report_opening": "tests/benchmarks/test_commands.py",
     "benchmarks.save_stall": "tests/benchmarks/test_commands.py",
     "benchmarks.signs_accuracy": "tests/benchmarks/test_commands.py",

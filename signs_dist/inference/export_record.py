@@ -59,6 +59,7 @@ class Result(_Part):
     measured: str
 
 
+# Many members: one for each thing that an export says about itself.
 class ExportRecord(_Part):
     """The record of an export.
 
