@@ -144,7 +144,7 @@ def _read_safetensors(file: Path, device: torch.device) -> tuple[ExportRecord, R
     with _told_as_broken(file, "safetensors"):
         weights = safetensors.torch.load_file(file)
     graph = file.with_name(GRAPH_FILE)
-    network = load_graph(graph, torch.device("cpu")) if graph.is_file() else _make_network(record)
+    network = load_graph(graph, device) if graph.is_file() else _make_network(record)
     with _told_as_broken(file, record.network):
         network.load_state_dict(weights)
     preprocessing = record.preprocessing
