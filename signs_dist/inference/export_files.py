@@ -63,8 +63,8 @@ def require_model(path: Path) -> ExportPlace | None:
     if path.is_dir() and not RunFolder(path).config.exists():
         *most, last = MODEL_FILES.values()
         raise UserError(
-            f"{path} is neither a run folder, which has a config.yaml, nor an export, which has {', '.join(most)} or "
-            f"{last}. To make a run under runs/, type: python -m signs_dist.train"
+            f"{path} is not a run folder: it has no config.yaml; and no export: it has no {', '.join(most)} or {last}. "
+            f"To make a run under runs/, type: python -m signs_dist.train"
         )
     RunFolder.open(path)
     return None

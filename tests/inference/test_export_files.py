@@ -32,7 +32,7 @@ def test_where_an_export_is(tmp_path: Path, files: list[str], given: str, expect
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("other", "other is neither a run folder, which has a config.yaml, nor an export, which has model.onnx,"),
+        ("other", "other is not a run folder: it has no config.yaml; and no export: it has no model.onnx, model.pt2"),
         ("none", "none does not exist"),
         ("model.pt", "model.pt is a file, not a run folder"),
     ],
