@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("signs_dist.train", "train a classifier"),
     "evaluate": ("signs_dist.evaluate", "score a trained model on a split"),
     "predict": ("signs_dist.predict", "print the class of each photo"),
+    "export": ("signs_dist.export", "write a trained model for others: ONNX, .pt2, safetensors"),
     "report": ("signs_dist.report", "make a page about a run, or about several"),
     "runs": ("signs_dist.runs", "list all runs, watch one live, remove runs"),
     "compare": ("signs_dist.compare", "compare two runs: settings, accuracy, which photos changed"),

@@ -49,6 +49,10 @@ class NotFiniteError(CommandError, ArithmeticError):
     """A trained model gives NaN or infinity for an image. The message names its weights."""
 
 
+class ExportDiffersError(CommandError, RuntimeError):
+    """An export does not give what the run's own model gives. The message says where they differ."""
+
+
 class PeerLostError(CommandError, RuntimeError):
     """Another process of the run did not arrive, or no longer answers."""
 

@@ -39,6 +39,8 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.training",
     # What a trained model is used for.
     "signs_dist.inference",
+    # Trained models as files for others.
+    "signs_dist.exporting",
     # Runs that are recorded, killed and compared, for the commands parity and drill.
     "signs_dist.rehearsal",
     # A file at the top of signs_dist is a command.

@@ -15,6 +15,7 @@ PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
 TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.exact_overhead": "tests/benchmarks/test_commands.py",
     "benchmarks.loop_overhead": "tests/benchmarks/test_commands.py",
+    "benchmarks.predict_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.report_opening": "tests/benchmarks/test_commands.py",
     "benchmarks.save_stall": "tests/benchmarks/test_commands.py",
     "benchmarks.signs_accuracy": "tests/benchmarks/test_commands.py",
@@ -28,6 +29,10 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist.config.section": "tests/config/test_settings.py",
     "signs_dist.data.hands.anatomy": "tests/data/hands/test_pose.py",
     "signs_dist.data.other_sources": "tests/data/shards/test_opening.py",
+    "signs_dist.exporting.formats": "tests/test_export.py",
+    "signs_dist.exporting.onnx_file": "tests/test_export.py",
+    "signs_dist.exporting.torch_file": "tests/test_export.py",
+    "signs_dist.exporting.whole": "tests/test_export.py",
     "signs_dist.reporting.cells": "tests/reporting/test_comparison_page.py",
     "signs_dist.results.overview": "tests/test_runs.py",
     "signs_dist.searching.flags": "tests/test_sweep.py",

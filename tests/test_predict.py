@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -48,7 +49,7 @@ def test_a_photo_that_cannot_be_read_has_a_row_a_count_and_exit_code_1(
     run: Path, photos: Path, tmp_path: Path, quiet: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, whole = tmp_path / "o.csv", tmp_path / "o.json"
-    assert typed(run, photos, "--bad-images", "skip", "--csv", table, "--json", whole, *quiet) == 1
+    assert typed(run, photos, "--csv", table, "--json", whole, *quiet) == 1
     rows = rows_of(table)
     assert [Path(row["path"]).name for row in rows] == [
         "0.jpg",
@@ -75,7 +76,7 @@ def test_a_thousand_photos_that_cannot_be_read_are_one_line(
 ) -> None:
     for number in range(40):
         (tmp_path / f"{number:02d}.jpg").write_bytes(b"")
-    assert typed(run, tmp_path, "--bad-images", "skip", "--quiet") == 1
+    assert typed(run, tmp_path, "--quiet") == 1
     told = capsys.readouterr().err
     assert told.splitlines()[0] == "40 of 40 photos have no prediction:"
     assert "the file has 0 bytes: 40 images, such as" in told
@@ -92,10 +93,11 @@ def test_a_photo_that_cannot_be_read_stops_it_with_words_about_predicting(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("no photo")
-    assert typed(run, tmp_path / "notes.txt", photos, "--csv", tmp_path / "o.csv") == 2
+    stop = ("--bad-images", "stop")
+    assert typed(run, tmp_path / "notes.txt", photos, "--csv", tmp_path / "o.csv", *stop) == 2
     told = capsys.readouterr().err
     assert "notes.txt: not an image of a known format" in told
-    assert "add --bad-images skip" in told
+    assert "omit --bad-images stop" in told
     assert "data set" not in told
     assert not (tmp_path / "o.csv").exists()
 
@@ -106,7 +108,7 @@ def test_a_photo_that_is_given_directly_may_have_any_name(run: Path, tmp_path: P
     assert typed(run, tmp_path / name, "--quiet") == 0
 
 
-@pytest.mark.parametrize("flag", ["--json", "--csv"])
+@pytest.mark.parametrize("flag", ["--json", "--jsonl", "--csv"])
 @pytest.mark.parametrize(
     "place", ["/proc/x", "/proc/none/x", "{photos}", "{photos}/1.jpg/x", "{photos}/1.jpg", "/dev/null/x"]
 )
@@ -179,16 +181,83 @@ def fill_with_nan(path: Path) -> None:
     ("flags", "code", "words"),
     [
         ([], 0, ""),
-        (["--max-megapixels", "0.001"], 2, "40 x 40 pixels, more than 0.001 megapixels"),
+        (["--max-megapixels", "0.001"], 1, "40 x 40 pixels, more than 0.001 megapixels"),
         (["--max-megapixels", "0.002"], 0, ""),
         (["--max-megapixels", "0"], 2, "--max-megapixels 0 is not above 0"),
         (["--max-megapixels", "nan"], 2, "--max-megapixels nan is not above 0"),
+        (["--top", "0"], 2, "--top 0: type 1 or more."),
+        (["--batch", "-1"], 2, "--batch -1: type 1 or more."),
     ],
 )
-def test_the_limit_on_pixels(
+def test_the_limits_of_numbers(
     run: Path, photos: Path, flags: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Image.open(photos / "0.jpg") as image:
         assert image.size == (40, 40)
     assert typed(run, photos / "0.jpg", "--quiet", *flags) == code
     assert words in capsys.readouterr().err
+
+
+def test_photos_are_given_in_every_way(
+    run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"photos/5.jpg\nphotos/none.jpg\n")))
+    assert typed(run, "photos/[01].jpg", "photos/2.jpg", "-", "--jsonl", "o.jsonl", "--batch", "2") == 1
+    rows = [json.loads(line) for line in Path("o.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in rows] == [f"photos/{name}.jpg" for name in ("0", "1", "2", "5", "none")]
+    assert rows[-1] == {"path": "photos/none.jpg", "error": "no such file or directory"}
+    told = capsys.readouterr()
+    assert [line.split()[0] for line in told.out.splitlines()] == [row["path"] for row in rows]
+    assert "photos/none.jpg: no such file or directory" in told.err
+
+
+@pytest.mark.parametrize(
+    ("given", "stdin", "told"),
+    [
+        ("-", b"", "standard input holds no paths"),
+        ("*.gif", b"", "*.gif: no file or folder matches this pattern"),
+    ],
+)
+def test_no_photos_are_wrong_input(
+    run: Path,
+    tmp_path: Path,
+    given: str,
+    stdin: bytes,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    assert typed(run, given, "--json", "o.json") == 2
+    assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_most_probable_classes(run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(run, photos / "0.jpg", "--top", "9", "--csv", tmp_path / "o.csv") == 0
+    (row,) = rows_of(tmp_path / "o.csv")
+    assert list(row) == [
+        "path",
+        "class",
+        "probability",
+        "class_2",
+        "probability_2",
+        "class_3",
+        "probability_3",
+        "error",
+    ]
+    shown = capsys.readouterr().out.split()
+    assert shown[1::3] == [row["class"], row["class_2"], row["class_3"]]
+
+
+def test_json_lines_of_the_photos_before_a_broken_one_are_kept(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, table = tmp_path / "o.jsonl", tmp_path / "o.csv"
+    arguments = (run, photos, "--bad-images", "stop", "--batch", "2", "--jsonl", lines, "--csv", table)
+    assert typed(*arguments) == 2
+    assert len(lines.read_text().splitlines()) == 4
+    assert not table.exists()
+    assert f"What was predicted before is in {lines}." in capsys.readouterr().err

@@ -182,30 +182,6 @@ def list_images(root: Path, *, scope: Callable[[str], str] = lambda path: "") ->
     return found.listing()
 
 
-def find_photos(given: Sequence[Path]) -> tuple[list[Path], PassedOver]:
-    """The given photos, and those in the given folders, sorted within each folder; and what was passed over there.
-
-    A file that is given by its own name is a photo, whatever that name is.
-
-    Raises:
-        UserError: a path does not exist, or a folder has no photos.
-    """
-    photos: list[Path] = []
-    passed_over = PassedOver()
-    for path in given:
-        if path.is_dir():
-            listing = list_images(path)
-            if not listing.images:
-                raise UserError(f"{path} holds no photos.{listing.passed_over.sentence()}")
-            photos += [path / name for name in listing.images]
-            passed_over = passed_over.plus(listing.passed_over)
-        elif path.exists():
-            photos.append(path)
-        else:
-            raise UserError(f"{path}: no such file or folder.")
-    return photos, passed_over
-
-
 class _Walk:
     """Reads real folders first and links after them, so that a photo has its real path where it has one."""
 

@@ -1,34 +1,98 @@
-"""Predictions as a CSV that is safe to open in a spreadsheet and to show in a terminal."""
+"""Predictions in files: CSV that is safe to open in a spreadsheet, JSON, and JSON lines. Rows are written as they come.
+
+CSV and JSON appear whole, when the last row is in them. A file of JSON lines grows with each row.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from signs_dist.files import written_aside
+from signs_dist.files import explained, written_aside
 from signs_dist.inference.predicting import Prediction
 from signs_dist.monitoring.plain_text import one_line
+from signs_dist.run_folder.lines import to_line
 
+Write = Callable[[Prediction], None]
 _NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?")
 
 
-def write_csv(path: Path, classes: Sequence[str], predictions: Sequence[Prediction]) -> None:
-    """Write predictions as a table: path, class, probability, a column for each class, and error.
+@contextlib.contextmanager
+def csv_rows(path: Path, classes: Sequence[str], top: int | None) -> Iterator[Write]:
+    """Yield a function that writes a row of a table: path, class, probability, a column for each class, and error.
 
-    A photo without a prediction has a row with its path and its error. See `csv_cell` for names.
+    With `top`, the columns of the classes are `class_2`, `probability_2` and so on, up to that number. A photo without
+    a prediction has a row with its path and its error. See `csv_cell` for names.
     """
+    further = range(2, (top or 1) + 1)
+    of_classes = [f"p_{name}" for name in classes] if top is None else []
+    of_ranks = [f"{what}_{rank}" for rank in further for what in ("class", "probability")]
+    columns = ["path", "class", "probability", *of_classes, *of_ranks, "error"]
     with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        columns = ["path", "class", "probability", *(f"p_{name}" for name in classes), "error"]
         writer.writerow([csv_cell(column) for column in columns])
-        for row in predictions:
+
+        def write(row: Prediction) -> None:
             if "error" in row:
-                writer.writerow([csv_cell(row["path"]), "", "", *("" for _ in classes), csv_cell(row["error"])])
-                continue
-            shares = [f"{share:.6f}" for share in row["probabilities"].values()]
-            writer.writerow([csv_cell(row["path"]), csv_cell(row["class"]), f"{row['probability']:.6f}", *shares, ""])
+                empty = [""] * (len(columns) - 2)
+                writer.writerow([csv_cell(row["path"]), *empty, csv_cell(row["error"])])
+                return
+            shares = row["probabilities"]
+            cells = [f"{share:.6f}" for share in shares.values()] if top is None else []
+            for name, share in list(shares.items())[1:] if top is not None else ():
+                cells += [csv_cell(name), f"{share:.6f}"]
+            writer.writerow([csv_cell(row["path"]), csv_cell(row["class"]), f"{row['probability']:.6f}", *cells, ""])
+
+        yield write
+
+
+@contextlib.contextmanager
+def json_rows(path: Path, about: Mapping[str, Any]) -> Iterator[Write]:
+    """Yield a function that adds a prediction to a JSON document: `about`, `predictions` and `skipped`."""
+    with written_aside(path) as aside, aside.open("wb") as stream, tempfile.TemporaryFile() as skipped:
+        head = to_line(dict(about)).rstrip().removesuffix(b"}")
+        stream.write(head + b', "predictions": [')
+        counts = {"stream": 0, "skipped": 0}
+
+        def write(row: Prediction) -> None:
+            name, file = ("skipped", skipped) if "error" in row else ("stream", stream)
+            file.write((b",\n" if counts[name] else b"\n") + to_line(row).rstrip())
+            counts[name] += 1
+
+        yield write
+        stream.write(b'\n], "skipped": [')
+        skipped.seek(0)
+        while block := skipped.read(2**20):
+            stream.write(block)
+        stream.write(b"\n]}\n")
+
+
+@contextlib.contextmanager
+def json_lines(path: Path) -> Iterator[Write]:
+    """Yield a function that writes a line of JSON, at once: what is in the file after a kill are whole lines.
+
+    A kill in the middle of a write, or a full disk, may leave a last line without its end.
+
+    Raises:
+        UserError: the disk is full, or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb", buffering=0) as stream:
+
+            def write(row: Prediction) -> None:
+                rest = memoryview(to_line(row))
+                while rest:
+                    rest = rest[stream.write(rest) or 0 :]
+
+            yield write
+    except OSError as error:
+        raise explained(error, path) from error
 
 
 def csv_cell(text: str) -> str:

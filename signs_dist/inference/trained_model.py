@@ -1,4 +1,4 @@
-"""A trained model, read from its run folder."""
+"""A trained model, read from its run folder or from an export of it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from signs_dist.distributed.device_choice import choose_device
 from signs_dist.environment.context import Context, read_context
 from signs_dist.errors import CheckpointError, UserError, in_python_words
 from signs_dist.files import find_other_kind
+from signs_dist.inference.export_files import require_model
+from signs_dist.inference.exported_model import ExportedModel, read_exported_model
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.archive_members import MAX_PICKLE_BYTES
@@ -72,6 +74,21 @@ class TrainedModel:
         """Side in pixels of the square images that the network takes."""
         return self.config.data.image_size
 
+    @property
+    def batch(self) -> int:
+        """Images per forward pass, where nothing else is asked for."""
+        return self.config.evaluate.batch
+
+    @property
+    def max_megapixels(self) -> float:
+        """Larger photos are refused, where nothing else is asked for."""
+        return self.config.data.max_megapixels
+
+    @property
+    def trained_on(self) -> str:
+        """The name of the data set."""
+        return str(self.data["name"])
+
     def __call__(self, images: Tensor) -> Tensor:
         """The logits of images.
 
@@ -96,16 +113,22 @@ class TrainedModel:
 
 
 @in_python_words()
-def load_model(run_dir: str | Path, *, weights: str = "final", device: str | torch.device = "auto") -> TrainedModel:
-    """Read a trained model from its run folder.
+def load_model(
+    run_dir: str | Path, *, weights: str = "final", device: str | torch.device = "auto"
+) -> TrainedModel | ExportedModel:
+    """Read a trained model from its run folder, or from an export of it.
 
     Args:
-        run_dir: a run folder.
-        weights: `final` for model.pt, `best` or `last` for a checkpoint, or the path of a file.
+        run_dir: a run folder; or the folder, or the file, that `python -m signs_dist.export` wrote.
+        weights: of a run folder: `final` for model.pt, `best` or `last` for a checkpoint, or the path of a file.
         device: auto, cpu, cuda, cuda:N, or a torch.device.
 
+    Returns:
+        A `TrainedModel` for a run folder, an `ExportedModel` for an export. Both have `classes` and `image_size`, and
+        are called with images.
+
     Raises:
-        UserError: the folder is not a run folder, the file or the device does not exist, or the weights do not fit.
+        UserError: there is no run and no export, the file or the device does not exist, or the weights do not fit.
 
     Example:
         >>> import torch, signs_dist as sd
@@ -118,14 +141,30 @@ def load_model(run_dir: str | Path, *, weights: str = "final", device: str | tor
         >>> list(logits.shape), model.classes
         ([2, 6], ('0', '1', '2', '3', '4', '5'))
     """
-    trained = read_trained_model(Path(run_dir), weights=weights, device=device)
-    for note in trained.notes:
+    model = read_model(Path(run_dir), weights=weights, device=device)
+    for note in model.notes:
         warnings.warn(note, stacklevel=3)  # past the frame of `in_python_words`
-    return trained
+    return model
+
+
+def read_model(path: Path, *, weights: str, device: str | torch.device) -> TrainedModel | ExportedModel:
+    """As `load_model`, for a command, which prints the notes itself."""
+    place = require_model(path)
+    if place is None:
+        return read_trained_model(path, weights=weights, device=device)
+    if weights != "final":
+        raise UserError(f"--weights {weights}: an export holds one set of weights. Omit it, or give the run folder.")
+    return read_exported_model(
+        place, device if isinstance(device, torch.device) else choose_device(read_context(), device)
+    )
 
 
 def read_trained_model(run_dir: Path, *, weights: str, device: str | torch.device) -> TrainedModel:
-    """As `load_model`, for a command, which prints the notes itself."""
+    """A trained model from its run folder alone. The caller prints the notes.
+
+    Raises:
+        UserError: as `load_model`.
+    """
     place = device if isinstance(device, torch.device) else choose_device(read_context(), device)
     folder = RunFolder.open(run_dir)
     config = load_config(folder.config)
@@ -187,9 +226,9 @@ def read_trained_weights(source: Path) -> dict[str, Tensor]:
     return weights_in(content, source)
 
 
-def use_threads(trained: TrainedModel, context: Context) -> None:
+def use_threads(trained: TrainedModel | ExportedModel, context: Context) -> None:
     """Set torch's number of CPU threads: the run's `train.num_threads`, or for auto as many as `context` has."""
-    wanted = trained.config.train.num_threads
+    wanted = trained.config.train.num_threads if isinstance(trained, TrainedModel) else "auto"
     torch.set_num_threads(context.num_threads if wanted == "auto" else wanted)
 
 

@@ -79,6 +79,12 @@ def download(name: str, weights: str) -> dict[str, Tensor]:
 def _construct(name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> nn.Module:
     import torchvision
 
+    model: nn.Module = torchvision.models.get_model(name, **constructor_arguments(name, num_classes, image_size, args))
+    return model
+
+
+def constructor_arguments(name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `torchvision.models.get_model` for a network: the user's, and those that are set here."""
     fixed: dict[str, Any] = {}
     parameters = inspect.signature(_network_class(name)).parameters
     if "image_size" in parameters:
@@ -87,8 +93,7 @@ def _construct(name: str, num_classes: int, image_size: int, args: dict[str, Any
         fixed["input_size"] = (image_size, image_size)
     if "aux_logits" in parameters:
         fixed |= {"aux_logits": False, "transform_input": True, "init_weights": True}
-    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **fixed, **args)
-    return model
+    return {"weights": None, "num_classes": num_classes, **fixed, **args}
 
 
 def _refusal(name: str, num_classes: int, image_size: int, args: dict[str, Any]) -> str | None:

@@ -42,6 +42,14 @@ def colours(tmp_path: Path) -> Path:
             ["--megabytes", "1", "--repeats", "1"],
             [r"training stands still +[\d.]+ ms", r"torch.save and a flush +[\d.]+ ms"],
         ),
+        (
+            "benchmarks/predict_speed.py",
+            [
+                *("--data", "data/64x64_SIGNS/val_signs", "--num-photos", "20", "--repeats", "1"),
+                *("--size", "120", "90", "--config", str(REPOSITORY / "configs/signs.yaml")),
+            ],
+            [r"one at a time +[\d,.]+ photos/s", r"predict is [\d.]+ times as fast"],
+        ),
         pytest.param(
             "benchmarks/report_opening.py",
             ["--epochs", "2", "--repeats", "1"],

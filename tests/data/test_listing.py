@@ -13,7 +13,6 @@ from signs_dist.data.listing import (
     NEVER_IMAGES,
     PassedOver,
     Tally,
-    find_photos,
     folders_without_images,
     is_image,
     list_images,
@@ -178,22 +177,6 @@ def test_names_with_control_characters_are_escaped_in_notes() -> None:
     assert PassedOver(not_images=Tally(1, ("a\x1b[31m\n",))).notes() == [
         "passed over: 1 file without a readable image (a\\x1b[31m\\n)"
     ]
-
-
-def test_photos_for_predict(tmp_path: Path) -> None:
-    mix = write_files(
-        tmp_path / "mix", {"b.jpg": b"", "a": jpeg(1), ".x/c.jpg": b"", "notes.txt": b"", "@eaDir/a": b""}
-    )
-    write_files(tmp_path / "elsewhere", {"d.png": b""})
-    (mix / "more").symlink_to(tmp_path / "elsewhere")
-    one = write_files(tmp_path, {"one.txt": b""}) / "one.txt"
-    photos, passed_over = find_photos([one, mix])
-    assert photos == [one, mix / "a", mix / "b.jpg", mix / "more/d.png"]
-    assert (passed_over.litter.count, passed_over.not_images.count) == (2, 1)
-    with pytest.raises(UserError, match=r"holds no photos. Passed over: 1 file or folder of other"):
-        find_photos([write_files(tmp_path / "hidden", {".DS_Store": b""})])
-    with pytest.raises(UserError, match="no such file or folder"):
-        find_photos([tmp_path / "none"])
 
 
 def listed_on_the_page(row: str) -> set[str]:

@@ -27,12 +27,15 @@ from signs_dist.distributed.rendezvous import join
 from signs_dist.distributed.strategy import DataParallel, DistributedProcesses, SingleProcess
 from signs_dist.environment.context import read_context
 from signs_dist.errors import NonFiniteLossError
+from signs_dist.export import main as export
+from signs_dist.inference.trained_model import load_model
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.monitoring.pulse import Pulse
 from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, TrainingState, train_epoch
+from tests.inference.runs import make_run
 from tests.processes import REPOSITORY, finish, free_port, run, started, torchrun_command, train_command, wait_for
 from tests.sets import write_colour_set
 
@@ -397,3 +400,13 @@ def test_memory_that_does_not_suffice_is_told_with_what_helps(colours: Path, tmp
     ended = run([sys.executable, "-c", limited, "--run-dir", "run", *arguments, *large], tmp_path)
     assert ended.code == 1, ended.err
     assert "A smaller train.micro_batch needs less memory" in ended.err + ended.out
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "safetensors"])
+def test_an_export_predicts_on_a_gpu(form: str, tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, "train.precision=float32", "evaluate.flip_average=true")
+    assert export([str(run_dir), "--format", form, "--out", str(tmp_path / form), "--quiet"]) == 0
+    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
+    expected = load_model(run_dir, device="cpu")(images)
+    found = load_model(tmp_path / form, device="cuda")(images)
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-2, atol=1e-2)  # convolutions in TF32

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from signs_dist.data.images import BadImageError
-from signs_dist.inference.predicting import predict
+from signs_dist.inference.predicting import CHUNK, Prediction, decode_ahead
+from signs_dist.inference.predicting import predict as predict_batches
 from signs_dist.inference.trained_model import TrainedModel, load_model
 from tests.inference.runs import make_run
 
@@ -17,6 +22,10 @@ from tests.inference.runs import make_run
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     return load_model(make_run(tmp_path_factory.mktemp("trained"), "train.epochs=6", "evaluate.batch=5"))
+
+
+def predict(model: TrainedModel, paths: Iterable[Path], **named: Any) -> Iterator[Prediction]:
+    return itertools.chain.from_iterable(predict_batches(model, paths, **named))
 
 
 def photos(model: TrainedModel, split: str = "val") -> list[Path]:
@@ -71,3 +80,56 @@ def test_a_photo_that_cannot_be_read_is_told_in_its_place(model: TrainedModel, m
     whole = [path for path in mixed if path not in (mixed[1], mixed[5])]
     alone = {row["path"]: row["class"] for row in predict(model, whole, skip_bad=False)}
     assert {row["path"]: row["class"] for row in found if "class" in row} == alone
+
+
+def test_the_most_probable_classes_come_first(model: TrainedModel) -> None:
+    path = photos(model)[0]
+    (whole,) = predict(model, [path], skip_bad=False)
+    (best,) = predict(model, [path], skip_bad=False, top=2)
+    ranked = sorted(whole["probabilities"].items(), key=lambda item: -item[1])
+    assert list(best["probabilities"].items()) == ranked[:2]
+    assert (best["class"], best["probability"]) == ranked[0]
+
+
+@pytest.mark.parametrize(("batch", "num_threads"), [(1, 1), (4, 3), (64, 2)])
+def test_neither_the_batch_nor_the_threads_change_a_class(model: TrainedModel, batch: int, num_threads: int) -> None:
+    paths = photos(model)
+    found = list(predict(model, paths, skip_bad=False, batch=batch, num_threads=num_threads))
+    assert [(row["path"], row["class"]) for row in found] == [
+        (row["path"], row["class"]) for row in predict(model, paths, skip_bad=False)
+    ]
+
+
+def test_batches_are_as_large_as_asked(model: TrainedModel) -> None:
+    assert [len(rows) for rows in predict_batches(model, photos(model), skip_bad=False, batch=8)] == [8, 4]
+    assert [len(rows) for rows in predict_batches(model, photos(model), skip_bad=False)] == [5, 5, 2]
+
+
+def test_paths_are_taken_a_little_ahead_only(model: TrainedModel) -> None:
+    taken = itertools.count()
+
+    def endless() -> Iterator[Path]:
+        for path in itertools.cycle(photos(model)):
+            next(taken)
+            yield path
+
+    rows = predict_batches(model, endless(), skip_bad=False, batch=4)
+    next(rows)
+    rows.close()
+    assert next(taken) <= 4 + 2 * 4 + 2 * CHUNK
+
+
+def test_decoding_is_in_order_and_in_several_threads() -> None:
+    both_run = threading.Barrier(2, timeout=60)
+    names: set[str] = set()
+
+    def decode(path: Path) -> Any:
+        names.add(threading.current_thread().name)
+        if int(path.name) in (0, CHUNK):  # the first of each of the first two chunks wait for each other
+            both_run.wait()
+        return path.name
+
+    paths = [Path(str(number)) for number in range(5 * CHUNK + 3)]
+    found = list(decode_ahead(paths, decode, num_threads=2, num_ahead=2 * CHUNK))
+    assert found == [(path, path.name) for path in paths]
+    assert len(names) == 2

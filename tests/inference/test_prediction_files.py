@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from signs_dist.inference.prediction_files import csv_cell, write_csv
+from signs_dist.errors import UserError
+from signs_dist.inference.prediction_files import csv_cell, csv_rows, json_lines, json_rows
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,9 @@ def test_the_table(tmp_path: Path) -> None:
         {"path": "a.jpg", "class": "=x", "probability": 0.75, "probabilities": {"=x": 0.75, "b,c": 0.25}},
         {"path": os.fsdecode(b"\xff\n.jpg"), "error": "truncated"},
     ]
-    write_csv(tmp_path / "out.csv", ["=x", "b,c"], rows)
+    with csv_rows(tmp_path / "out.csv", ["=x", "b,c"], None) as write:
+        for row in rows:
+            write(row)
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as stream:
         table = list(csv.reader(stream))
     assert table == [
@@ -53,3 +57,56 @@ def test_the_table(tmp_path: Path) -> None:
         ["a.jpg", "'=x", "0.750000", "0.750000", "0.250000", ""],
         ["\\udcff\\n.jpg", "", "", "", "", "truncated"],
     ]
+
+
+ROWS = (
+    {"path": "a.jpg", "class": "x", "probability": 0.75, "probabilities": {"x": 0.75, "y": 0.25}},
+    {"path": os.fsdecode(b"\xff.jpg"), "error": "truncated"},
+    {"path": "b.jpg", "class": "y", "probability": 0.5, "probabilities": {"y": 0.5, "x": 0.5}},
+)
+
+
+def test_the_table_of_the_most_probable_classes(tmp_path: Path) -> None:
+    with csv_rows(tmp_path / "out.csv", ["x", "y", "z"], 2) as write:
+        for row in ROWS:
+            write(row)
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as stream:
+        table = list(csv.reader(stream))
+    assert table == [
+        ["path", "class", "probability", "class_2", "probability_2", "error"],
+        ["a.jpg", "x", "0.750000", "y", "0.250000", ""],
+        ["\\udcff.jpg", "", "", "", "", "truncated"],
+        ["b.jpg", "y", "0.500000", "x", "0.500000", ""],
+    ]
+
+
+@pytest.mark.parametrize("rows", [(), ROWS[:1], ROWS[1:2], ROWS])
+def test_a_document_of_json(tmp_path: Path, rows: tuple[dict[str, object], ...]) -> None:
+    with json_rows(tmp_path / "out.json", {"classes": ["x", "y"]}) as write:
+        for row in rows:
+            write(row)
+            assert not (tmp_path / "out.json").exists(), "it appears whole"
+    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert content == {
+        "classes": ["x", "y"],
+        "predictions": [row for row in rows if "error" not in row],
+        "skipped": [row for row in rows if "error" in row],
+    }
+
+
+def test_lines_of_json_are_there_as_soon_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out.jsonl"
+    with json_lines(path) as write:
+        for number, row in enumerate(ROWS, 1):
+            write(row)
+            text = path.read_text(encoding="utf-8")
+            assert text.endswith("\n")
+            assert [json.loads(line) for line in text.splitlines()] == list(ROWS[:number])
+
+
+def test_a_full_disk_is_told() -> None:
+    with (
+        pytest.raises(UserError, match="no space left while writing /dev/full"),
+        json_lines(Path("/dev/full")) as write,
+    ):
+        write(ROWS[0])
