@@ -26,6 +26,7 @@ from signs_dist.config.section import (
 
 BestBy = Literal["accuracy", "loss", "macro_f1"]
 Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+ClassWeights = Literal["balanced"] | Annotated[tuple[NotNegative, ...], Field(strict=False)] | dict[str, NotNegative]
 DrawnImages = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -127,18 +128,36 @@ class ModelConfig(Section):
 class LossConfig(Section):
     """The function that training minimizes."""
 
-    name: Literal["cross_entropy", "bce", "mse", "l1"] = "cross_entropy"
-    """bce compares logits with one-hot targets; mse and l1 compare softmax probabilities with them."""
+    name: Literal["cross_entropy", "focal", "bce", "mse", "l1"] = "cross_entropy"
+    """focal: for rare classes. bce compares logits with one-hot targets; mse and l1 softmax probabilities with them."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Fraction of each target that is spread over all classes. For cross_entropy and bce; 0 for the others."""
+    """Fraction of each target that is spread over all classes. Default for focal: 0. mse and l1 take 0 only."""
+    focal_gamma: Annotated[float, Field(ge=0, le=100)] = 2.0
+    """For focal: a class that has probability p counts (1 - p) to this power. 0: as cross_entropy."""
+    class_weights: ClassWeights | None = None
+    """Against class imbalance: factor on the loss of each class's training images. balanced: the rarer, the larger."""
 
     @model_validator(mode="before")
     @classmethod
     def _default_to_no_smoothing(cls, values: Any) -> Any:
         # config.yaml of a run holds every setting, and must be legal for these losses too.
-        if isinstance(values, dict) and values.get("name") in ("mse", "l1"):
+        if isinstance(values, dict) and values.get("name") in ("focal", "mse", "l1"):
             return {"label_smoothing": 0.0} | values
         return values
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _class_names_are_text(cls, value: Any) -> Any:
+        # YAML reads the key of {0: 2.5} as a number.
+        return {str(name): weight for name, weight in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _gamma_has_a_meaning(self) -> LossConfig:
+        if self.name != "focal" and self.focal_gamma != LossConfig.model_fields["focal_gamma"].default:
+            raise ValueError(
+                f"loss.focal_gamma is not read by loss.name={self.name}. Delete it, or set loss.name=focal."
+            )
+        return self
 
     @model_validator(mode="after")
     def _smoothing_has_a_meaning(self) -> LossConfig:
@@ -334,6 +353,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
+        if self.loss.class_weights == "balanced" and self.data.order == "balanced":
+            raise ValueError(
+                "loss.class_weights=balanced and data.order=balanced would make up for class imbalance twice. "
+                "Set loss.class_weights=null, or data.order=shuffled."
+            )
         if self.exact and self.train.micro_batch is None:
             largest = max(1, self.train.global_batch // 4)
             size = next(size for size in range(largest, 0, -1) if self.train.global_batch % size == 0)

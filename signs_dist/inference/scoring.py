@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from signs_dist.config.settings import LossConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.folder import ImageIndex, has_split, index_split
 from signs_dist.data.loader import EvaluationLoader, choose_loader_settings
@@ -21,7 +20,7 @@ from signs_dist.errors import UserError, in_python_words, require_kind
 from signs_dist.inference.places import find_writable, user_cache_folder
 from signs_dist.inference.trained_model import TrainedModel
 from signs_dist.inference.unsplit import index_unsplit
-from signs_dist.learning.losses import build_loss
+from signs_dist.learning.losses import build_evaluation_loss
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import loop
 
@@ -154,7 +153,7 @@ def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> 
         on_gpu=model.device.type == "cuda",
         per_sample_work=config.data.storage == "files",
     )
-    loss_function = build_loss(LossConfig(name=config.loss.name, label_smoothing=0.0), len(model.classes))
+    loss_function = build_evaluation_loss(config.loss, len(model.classes))
     flips = config.evaluate.flip_average
     sums = loop.evaluate(
         loop.EvaluationForward(model.network, loss_function, model.precision, flip_average=flips),

@@ -20,6 +20,7 @@ from signs_dist.data.sets import DataSet, open_data_set, open_split, will_draw
 from signs_dist.data.synthetic import NUM_CLASSES
 from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_kernels, require_deterministic_kernels
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
+from signs_dist.learning.class_weights import find_class_weights
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.outputs import require_logits, require_own_names
@@ -42,6 +43,7 @@ class Prepared:
         model: the network on its device, with its initial weights.
         precision: the arithmetic of the forward pass.
         num_threads: threads of one operation on the CPU.
+        class_weights: a factor on the loss for each class; None for none.
     """
 
     config: Config
@@ -53,6 +55,7 @@ class Prepared:
     model: nn.Module
     precision: Precision
     num_threads: int
+    class_weights: tuple[float, ...] | None = None
 
     def about_data(self) -> dict[str, Any]:
         """The manifest's entry on the data: their place, and fingerprints that show whether they have changed."""
@@ -96,6 +99,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         data = open_data_set(config.data, num_processes=context.cores_per_process, report=report)
         labels = data.splits["train"].labels
         require_full_step(config.train.global_batch, len(labels))
+        class_weights = find_class_weights(config.loss.class_weights, data.splits["train"].count_per_class())
         plan = EpochPlan(
             len(labels),
             config.train.global_batch,
@@ -148,6 +152,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         model=model,
         precision=precision,
         num_threads=num_threads,
+        class_weights=class_weights,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from signs_dist.data.loader_wait import BatchWait
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
-from signs_dist.learning.losses import build_loss
+from signs_dist.learning.losses import build_evaluation_loss, build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
@@ -98,7 +98,7 @@ class Stepper:
     def _make_state(self, process: Process, wishes: Wishes) -> loop.TrainingState:
         prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
         model, num_classes = prepared.model, len(prepared.data.classes)
-        forward = make_forward(model, config, num_classes, prepared.precision)
+        forward = make_forward(model, config, num_classes, prepared.precision, prepared.class_weights)
         wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
         return loop.TrainingState(
             model=model,
@@ -199,16 +199,22 @@ class Stepper:
         return make_trial(self.state.model, forward, evaluation, images, labels, is_split=is_split)
 
 
-def make_forward(model: nn.Module, config: Config, num_classes: int, precision: Precision) -> loop.ForwardWithLoss:
+def make_forward(
+    model: nn.Module,
+    config: Config,
+    num_classes: int,
+    precision: Precision,
+    class_weights: Sequence[float] | None = None,
+) -> loop.ForwardWithLoss:
     """Forward and loss of a training pass."""
-    return loop.ForwardWithLoss(model, build_loss(config.loss, num_classes), precision)
+    return loop.ForwardWithLoss(model, build_loss(config.loss, num_classes, class_weights), precision)
 
 
 def make_evaluation_forward(
     model: nn.Module, config: Config, num_classes: int, precision: Precision
 ) -> loop.EvaluationForward:
-    """Forward and loss of an evaluation, which smooths no labels."""
-    loss_function = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), num_classes)
+    """Forward and loss of an evaluation."""
+    loss_function = build_evaluation_loss(config.loss, num_classes)
     return loop.EvaluationForward(model, loss_function, precision, flip_average=config.evaluate.flip_average)
 
 

@@ -68,7 +68,7 @@ def read_back(config: Config, tmp_path: Path) -> Config:
     mean=st.tuples(*3 * [st.floats(min_value=-1000, max_value=1000)]),
     seed=st.integers(min_value=0, max_value=2**63 - 1),
     workers=st.just("auto") | st.integers(min_value=0, max_value=64),
-    loss=st.sampled_from(["cross_entropy", "bce", "mse", "l1"]),
+    loss=st.sampled_from(["cross_entropy", "focal", "bce", "mse", "l1"]),
 )
 def test_a_written_config_reads_back_equal(
     tmp_path_factory: pytest.TempPathFactory,
@@ -103,6 +103,21 @@ def test_every_recipe_loads_and_reads_back(path: Path, tmp_path: Path) -> None:
 
 def test_the_recipes_are_there() -> None:
     assert {"cs230.yaml", "signs.yaml"} <= {path.name for path in CONFIGS}
+
+
+@pytest.mark.parametrize("given", ["balanced", None, (1.0, 2.5), {"fist": 2.0, "0": 1.0}])
+def test_class_weights_read_back_equal(tmp_path: Path, given: Any) -> None:
+    config = Config(loss=LossConfig(class_weights=given))
+    assert read_back(config, tmp_path) == config
+
+
+def test_numbers_are_names_of_classes() -> None:
+    assert load_config(None, ["loss.class_weights={0: 2.5, two: 1}"]).loss.class_weights == {"0": 2.5, "two": 1.0}
+
+
+def test_focal_smooths_nothing_unless_told() -> None:
+    assert load_config(None, ["loss.name=focal"]).loss.label_smoothing == 0
+    assert load_config(None, ["loss.name=focal", "loss.label_smoothing=0.1"]).loss.label_smoothing == 0.1
 
 
 @pytest.mark.parametrize("name", ["mse", "l1"])

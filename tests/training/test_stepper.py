@@ -212,3 +212,18 @@ class Fixed(nn.Module):
 def test_another_number_of_outputs_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"model\.name={__name__}:Fixed has 7 outputs, and the data 3 classes"):
         make_stepper(tmp_path, f"model.name={__name__}:Fixed")
+
+
+def test_class_weights_count_in_training_and_not_in_evaluation(tmp_path: Path) -> None:
+    scores = []
+    for weights in ("null", "[3.0, 3.0, 3.0]"):
+        stepper, _ = make_stepper(tmp_path, "loss.label_smoothing=0", f"loss.class_weights={weights}")
+        validation = score_of(stepper.evaluate("val")).loss
+        scores.append((score_of(next(iter(stepper.steps(Cursor(0, 0)))).sums).loss, validation))
+    assert scores[1][0] == pytest.approx(3 * scores[0][0])
+    assert scores[1][1] == scores[0][1]
+
+
+def test_weights_for_other_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"loss\.class_weights has 2 weights, and the data has 3 classes: 0, 1, 2\."):
+        make_stepper(tmp_path, "loss.class_weights=[1, 2]")
