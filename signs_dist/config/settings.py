@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from signs_dist.config.augment_settings import AugmentConfig as AugmentConfig
 from signs_dist.config.section import (
     WEEK_SECONDS,
     Count,
@@ -71,45 +72,6 @@ class DataConfig(Section):
     order: Literal["shuffled", "balanced"] = "shuffled"
     """Order of the training images. balanced, against class imbalance: every class equally often; images repeat."""
     synthetic: SyntheticConfig = SyntheticConfig()
-
-
-class AugmentConfig(Section):
-    """Random changes to training images. What happens to an image depends only on the seed, the epoch and the image."""
-
-    backend: Literal["batch", "torchvision"] = "batch"
-    """batch: the settings below, on whole batches on the device. torchvision: `transforms`, image by image."""
-    flip: Probability = 0.5
-    """Probability of a left-right mirror."""
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 25.0
-    """Rotation by an angle uniform in ± this many degrees."""
-    shift: Annotated[float, Field(ge=0, le=1)] = 0.15
-    """Shift along each axis, uniform in ± this fraction of the side."""
-    scale: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Zoom by a factor uniform in 1 ± this."""
-    brightness: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """All pixels are multiplied by a factor uniform in 1 ± this."""
-    contrast: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """The pixels' distances from the image's mean are multiplied by a factor uniform in 1 ± this."""
-    cutout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Side of a square, as a fraction of the image's side, that is filled with the image's mean. 0: no square."""
-    transforms: tuple[dict[str, dict[str, Any]], ...] = Field(default=(), strict=False)
-    """For backend torchvision: a list of `Name: {argument: value}` from torchvision.transforms.v2, in order."""
-
-    @model_validator(mode="after")
-    def _transforms_match_backend(self) -> AugmentConfig:
-        if self.transforms and self.backend == "batch":
-            raise ValueError(
-                "augment.transforms is read only with augment.backend=torchvision. Set augment.backend, or delete "
-                "augment.transforms."
-            )
-        if not self.transforms and self.backend == "torchvision":
-            raise ValueError(
-                "augment.backend=torchvision needs augment.transforms, such as [{RandomRotation: {degrees: 25}}]."
-            )
-        wrong = [entry for entry in self.transforms if len(entry) != 1]
-        if wrong:
-            raise ValueError(f"augment.transforms takes one `Name: {{...}}` per entry, not {wrong[0]}.")
-        return self
 
 
 class ModelConfig(Section):

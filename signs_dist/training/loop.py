@@ -22,6 +22,7 @@ from signs_dist.config.settings import DataConfig
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
+from signs_dist.data.mixing import BatchMixer
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.errors import UserError
@@ -40,13 +41,14 @@ Observer = Callable[[range, Batch, Tensor, Tensor], None]
 
 @dataclasses.dataclass(frozen=True)
 class ImagePreparer:
-    """Makes the model's input from a batch: on the device, augmented, normalised, in the model's memory order.
+    """Makes the model's input from a batch: on the device, augmented, mixed, normalised, in the model's memory order.
 
     Attributes:
         device: the model's device.
         factor, offset: float32 [1, 3, 1, 1], on the device: (pixel - mean) / std is pixel · factor + offset.
         channels_last: the memory order of the images.
         augment: augments training images; None changes nothing.
+        mix: mixes training images within their micro-batches; None mixes nothing.
     """
 
     device: torch.device
@@ -54,31 +56,44 @@ class ImagePreparer:
     offset: Tensor
     channels_last: bool
     augment: BatchAugmenter | None = None
+    mix: BatchMixer | None = None
 
     @classmethod
     def create(
-        cls, config: DataConfig, device: torch.device, *, channels_last: bool, augment: BatchAugmenter | None = None
+        cls,
+        config: DataConfig,
+        device: torch.device,
+        *,
+        channels_last: bool,
+        augment: BatchAugmenter | None = None,
+        mix: BatchMixer | None = None,
     ) -> ImagePreparer:
         """The preparer for a data set's mean and standard deviation."""
         mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (config.mean, config.std))
-        return cls(device, 1 / std, -mean / std, channels_last, augment)
+        return cls(device, 1 / std, -mean / std, channels_last, augment, mix)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(images float32 [B, 3, H, W], labels int64 [B]) on the device."""
+        """(images float32 [B, 3, H, W], targets) on the device.
+
+        Targets are labels int64 [B]; with `mix`, which takes whole micro-batches, shares of the classes float32 [B, C].
+        """
         images = to_unit_floats(batch.images.to(self.device, non_blocking=True))
         if self.augment is not None:
             images = self.augment(images, batch.samples.numpy(), batch.epoch)
+        targets = batch.labels.to(self.device, non_blocking=True)
+        if self.mix is not None:
+            images, targets = self.mix(images, targets, batch.samples.numpy(), batch.epoch)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         # In place: `images` is a copy. The memory order changes last, in the only pass that reads it strided.
         images = images.mul_(self.factor).add_(self.offset)
-        return images.contiguous(memory_format=layout), batch.labels.to(self.device, non_blocking=True)
+        return images.contiguous(memory_format=layout), targets
 
 
 class ForwardWithLoss(nn.Module):
     """Steps 1 and 2, forward and loss, in one module, so that each replica of nn.DataParallel does both.
 
-    It is called with the prepared images of one micro-batch, float32 [B, 3, H, W], their labels, int64 [B], and a list
-    of one key for dropout. It returns (losses float32 [B], logits float [B, C]).
+    It is called with the prepared images of one micro-batch, float32 [B, 3, H, W], their targets, as ImagePreparer
+    returns them, and a list of one key for dropout. It returns (losses float32 [B], logits float [B, C]).
     """
 
     def __init__(self, model: nn.Module, loss_function: LossFunction, precision: Precision) -> None:
@@ -87,7 +102,7 @@ class ForwardWithLoss(nn.Module):
         self.loss_function = loss_function
         self.precision = precision
 
-    def forward(self, images: Tensor, labels: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, targets: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Forward pass and losses of one micro-batch."""
         # Dropout draws from torch's generator. The key makes the draws the same on any process.
         seed_device(images.device, keys[0])
@@ -98,7 +113,7 @@ class ForwardWithLoss(nn.Module):
                 f"the model returns a {type(logits).__name__} in training mode. It must return one tensor of logits, "
                 f"floating [images, classes]."
             )
-        losses = self.loss_function(logits, labels)  # [B]
+        losses = self.loss_function(logits, targets)  # [B]
         return losses, logits
 
 
@@ -228,12 +243,12 @@ def train_step(
     for numbers in sync.passes:  # one micro-batch at a time, in nn.DataParallel one for each GPU
         first = (numbers.start - sync.passes[0].start) * size
         part = batch.part(first, first + len(numbers) * size)
-        images, labels = prepare(part)
+        images, targets = prepare(part)
         keys = [stream_key(state.seed, Stream.DROPOUT, run_step, number) for number in numbers]
         # 1. Forward, and 2. loss: see `ForwardWithLoss`.
         pulse.enter("forward", step=step + 1)
         with sync.forward(numbers):
-            losses, logits = state.forward(images, labels, keys)  # [B], [B, C]
+            losses, logits = state.forward(images, targets, keys)  # [B], [B, C]
         loss = losses.sum() / global_batch  # the share of these images in the step's mean loss
         if state.observe is not None:
             state.observe(numbers, part, images, loss)
@@ -244,7 +259,7 @@ def train_step(
         pulse.enter("backward", collective=sync.waits_in_backward)
         with sync.backward(numbers, part, loss):
             state.scaler.scale(loss * sync.loss_factor).backward()
-        sums.add(losses, logits, labels)
+        sums.add(losses, logits, targets)
     pulse.enter("sum gradients", collective=sync.waits)
     sync.finish()
     # 5. Step: move every weight a little against its gradient.

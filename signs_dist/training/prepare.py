@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
 from signs_dist.data.loader import LoaderSettings, choose_loader_settings
+from signs_dist.data.mixing import require_partners
 from signs_dist.data.order import BalancedOrder
 from signs_dist.data.plan import EpochPlan, cut_global_batch, require_full_step
 from signs_dist.data.randomness import Stream, stream_key
@@ -92,6 +93,7 @@ def prepare(config: Config, process: Process, *, micro_batch: int | None = None)
         strategy.world_size,
         num_replicas=strategy.num_replicas,
     )
+    require_partners(config.augment, micro_batches.size)
     precision = choose_precision(config.train.precision, find_capability(strategy.device))
     if will_draw(config.data):
         _require_usable(config)

@@ -16,6 +16,7 @@ from signs_dist.data.batches import Batch
 from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.loader_wait import BatchWait
+from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
@@ -61,13 +62,20 @@ class Stepper:
             loop.ImagePreparer.create, config.data, strategy.device, channels_last=config.train.channels_last
         )
         augment = BatchAugmenter(config.augment, config.seed) if config.augment.backend == "batch" else None
-        self.prepare_train, self.prepare_evaluation = prepare(augment=augment), prepare()
+        self.prepare_train, self.prepare_evaluation = prepare(augment=augment, mix=self._make_mixer()), prepare()
         self._require_room_for_workers()
         self.train_loader = TrainLoader(prepared.sources["train"], prepared.plan, strategy.shard, prepared.loading)
         self.evaluation_loaders = self._make_evaluation_loaders()
         self.state = self._make_state(process, wishes)
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
+
+    def _make_mixer(self) -> BatchMixer | None:
+        config, plan = self.prepared.config, self.prepared.plan
+        if not mixes(config.augment):
+            return None
+        num_classes = len(self.prepared.data.classes)
+        return BatchMixer(config.augment, config.seed, num_classes=num_classes, micro_batch=plan.micro_batches.size)
 
     def _require_room_for_workers(self) -> None:
         prepared, config = self.prepared, self.prepared.config
@@ -178,9 +186,12 @@ class Stepper:
         """The first images of the run's first step, at most `num_images`, the same on all processes.
 
         Returns:
-            (batch, images, labels): the batch, and what the model gets of it.
+            (batch, images, targets): the batch, and what the model gets of it.
         """
-        samples = self.prepared.plan.samples(0, 0, Shard(0, 1))[:num_images]
+        plan, num_read = self.prepared.plan, num_images
+        if self.prepare_train.mix is not None:
+            num_read += -num_images % plan.micro_batches.size  # images are mixed within whole micro-batches
+        samples = plan.samples(0, 0, Shard(0, 1))[:num_read]
         wait = BatchWait(
             lambda number: "epoch 1, step 1",
             rank=self._strategy.shard.index,
@@ -189,14 +200,15 @@ class Stepper:
         )
         with contextlib.closing(wait), wait.waiting([]):
             batch = self.prepared.sources["train"][BatchKey(0, 0, samples)]
-        return batch, *self.prepare_train(batch)
+        images, targets = self.prepare_train(batch)
+        return batch.part(0, min(num_images, len(samples))), images[:num_images], targets[:num_images]
 
     def make_trial(self) -> Trial:
         """The model and the first micro-batch of the run, the same on all processes."""
         micro_batches = self.state.sync.micro_batches
-        _, images, labels = self.first_images(micro_batches.size)
+        _, images, targets = self.first_images(micro_batches.size)
         forward, evaluation, is_split = self.state.forward, self._evaluation_forward, micro_batches.count > 1
-        return make_trial(self.state.model, forward, evaluation, images, labels, is_split=is_split)
+        return make_trial(self.state.model, forward, evaluation, images, targets, is_split=is_split)
 
 
 def make_forward(
