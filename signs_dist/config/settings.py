@@ -238,10 +238,19 @@ class EvaluateConfig(Section):
     """Images per forward pass. It changes the result by rounding only."""
     flip_average: bool = False
     """Average the predictions for each image and its mirror image. It takes twice the time."""
+    ten_crop: bool = False
+    """Average the predictions for four corners, the centre, and the mirror of each. It takes ten times the time."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.875
+    """For ten_crop: side of a corner or the centre, as a fraction of the image's side. It is enlarged to image_size."""
     every_epochs: Count = 1
     """Number of epochs from one validation to the next. The last epoch is always validated."""
     best_by: BestBy = "accuracy"
     """Which epoch is the best on the validation images: by accuracy, loss, or macro_f1, the classes' mean F1 score."""
+
+    @property
+    def ten_crop_side(self) -> float | None:
+        """The side of the ten crops as a fraction of the image's side; None without `ten_crop`."""
+        return self.crop if self.ten_crop else None
 
 
 class ProcessesConfig(Section):

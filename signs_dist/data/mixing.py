@@ -6,9 +6,11 @@ another: the result is the same on any number of processes.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,29 +70,24 @@ class BatchMixer:
             (mixed images, the share of each class float32 [B, C]).
         """
         assert len(images) % self.micro_batch == 0
-        height, width = images.shape[2:]
+        mixture = self._draw(samples, epoch, *images.shape[2:])
+        partners = torch.from_numpy(self._partners(len(images))).to(images.device, non_blocking=True)
+        weights = _weights(mixture, images)
+        own = on_device(mixture.shares, images)[:, :, 0, 0]  # [B, 1]
+        one_hot = F.one_hot(labels, self._num_classes).to(torch.float32)  # [B, C]
+        mixed = images * weights + images[partners] * (1 - weights)
+        return mixed, one_hot * own + one_hot[partners] * (1 - own)
+
+    def _draw(self, samples: Indices, epoch: int, height: int, width: int) -> _Mixture:
         draws = uniform(stream_key(self._seed, Stream.MIX, epoch), samples, _NUM_DRAWS).astype(np.float64)
         is_cut = draws[:, _IS_CUT] < _share_of_cuts(self._config)
-        shares = np.where(
-            is_cut, _beta(self._config.cutmix, draws[:, _SHARE]), _beta(self._config.mixup, draws[:, _SHARE])
-        )
+        blend, cut = (_beta(alpha, draws[:, _SHARE]) for alpha in (self._config.mixup, self._config.cutmix))
+        # An image has the larger share of its blend. Else some photos would be seen twice, and others hardly.
+        shares = np.where(is_cut, cut, np.maximum(blend, 1 - blend))
         shares[draws[:, _IS_MIXED] >= self._config.mix_probability] = 1.0
-        bounds = _boxes(shares, draws[:, _CENTRE_Y], height), _boxes(shares, draws[:, _CENTRE_X], width)
-        areas = np.prod([end - start for start, end in bounds], axis=0)
-        shares = np.where(is_cut, 1 - areas / (height * width), shares)
-        own = on_device(shares, images)  # [B, 1, 1, 1]
-        weights = own
-        if is_cut.any():
-            inside = (
-                _inside(*bounds[0], height, images)[:, None, :, None]
-                & _inside(*bounds[1], width, images)[:, None, None, :]
-            )
-            weights = torch.where(on_device(is_cut, images), 1 - inside.to(torch.float32), own)  # [B, 1, H, W]
-        partners = torch.from_numpy(self._partners(len(images))).to(images.device, non_blocking=True)
-        mixed = images * weights + images[partners] * (1 - weights)
-        one_hot = F.one_hot(labels, self._num_classes).to(torch.float32)  # [B, C]
-        own = own[:, :, 0, 0]
-        return mixed, one_hot * own + one_hot[partners] * (1 - own)
+        rows, columns = _box(shares, draws[:, _CENTRE_Y], height), _box(shares, draws[:, _CENTRE_X], width)
+        areas = (rows[1] - rows[0]) * (columns[1] - columns[0])
+        return _Mixture(np.where(is_cut, 1 - areas / (height * width), shares), is_cut, rows, columns)
 
     def _partners(self, num_images: int) -> Indices:
         """The position of each image's partner, int64 [B]: the next one of its micro-batch, of the last the first."""
@@ -99,23 +96,50 @@ class BatchMixer:
         return partners
 
 
+@dataclasses.dataclass(frozen=True)
+class _Mixture:
+    """How each of B images is mixed.
+
+    Attributes:
+        shares: of the image itself, float64 [B].
+        is_cut: whether a box of it comes from the partner, bool [B]; else all of it is blended.
+        rows, columns: first and last (exclusive) pixel of the box, each int64 [B].
+    """
+
+    shares: Numbers
+    is_cut: npt.NDArray[np.bool_]
+    rows: tuple[Indices, Indices]
+    columns: tuple[Indices, Indices]
+
+
+def _weights(mixture: _Mixture, like: Tensor) -> Tensor:
+    """The share of the image itself in its pixels, float32 [B, 1, 1, 1], or where boxes are cut [B, 1, H, W]."""
+    shares = on_device(mixture.shares, like)
+    if not mixture.is_cut.any():
+        return shares
+    height, width = like.shape[2:]
+    by_row, by_column = _is_within(mixture.rows, height, like), _is_within(mixture.columns, width, like)
+    inside = by_row[:, None, :, None] & by_column[:, None, None, :]
+    return torch.where(on_device(mixture.is_cut, like), 1 - inside.to(torch.float32), shares)
+
+
 def _share_of_cuts(config: AugmentConfig) -> float:
     """The probability that a mixed image is cut: half where both are on."""
     return (config.cutmix > 0) / ((config.cutmix > 0) + (config.mixup > 0))
 
 
-def _boxes(shares: Numbers, draws: Numbers, side: int) -> tuple[Indices, Indices]:
+def _box(shares: Numbers, draws: Numbers, side: int) -> tuple[Indices, Indices]:
     """First and last (exclusive) pixel along one axis of boxes with 1 - share of the area, clipped to the image."""
     centres, halves = np.floor(draws * side), np.floor(np.sqrt(1 - shares) * side / 2)
     start, end = (np.clip(centres + sign * halves, 0, side).astype(np.int64) for sign in (-1, 1))
     return start, end
 
 
-def _inside(start: Indices, end: Indices, side: int, like: Tensor) -> Tensor:
+def _is_within(bounds: tuple[Indices, Indices], side: int, like: Tensor) -> Tensor:
     """Whether a pixel is in its image's interval, bool [B, side]."""
     numbers = torch.arange(side, device=like.device)
-    first, last = (on_device(values, like)[:, 0, 0] for values in (start, end))  # [B, 1]
-    return (numbers >= first) & (numbers < last)
+    start, end = (on_device(values, like)[:, 0, 0] for values in bounds)  # [B, 1]
+    return (numbers >= start) & (numbers < end)
 
 
 def _beta(alpha: float, draws: Numbers) -> Numbers:

@@ -154,9 +154,9 @@ def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> 
         per_sample_work=config.data.storage == "files",
     )
     loss_function = build_evaluation_loss(config.loss, len(model.classes))
-    flips = config.evaluate.flip_average
+    flips, crops = config.evaluate.flip_average, config.evaluate.ten_crop_side
     sums = loop.evaluate(
-        loop.EvaluationForward(model.network, loss_function, model.precision, flip_average=flips),
+        loop.EvaluationForward(model.network, loss_function, model.precision, flip_average=flips, ten_crop=crops),
         EvaluationLoader(opened.source, opened.num_images, config.evaluate.batch, Shard(), settings),
         model.prepare,
         len(model.classes),

@@ -24,6 +24,7 @@ from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
 from signs_dist.data.mixing import BatchMixer
 from signs_dist.data.randomness import Stream, stream_key
+from signs_dist.data.views import views_of
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import LossFunction
@@ -121,17 +122,25 @@ class EvaluationForward(nn.Module):
     """Forward and loss of an evaluation: from (images, labels) to (losses float32 [B], logits float32 [B, C])."""
 
     def __init__(
-        self, model: nn.Module, loss_function: LossFunction, precision: Precision, *, flip_average: bool
+        self,
+        model: nn.Module,
+        loss_function: LossFunction,
+        precision: Precision,
+        *,
+        flip_average: bool,
+        ten_crop: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss_function = loss_function
         self.precision = precision
         self.flip_average = flip_average
+        self.ten_crop = ten_crop
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and logits of a batch."""
-        logits = predict_logits(self.model, images, self.precision, flip_average=self.flip_average)
+        flips, crops = self.flip_average, self.ten_crop
+        logits = predict_logits(self.model, images, self.precision, flip_average=flips, ten_crop=crops)
         return self.loss_function(logits, labels), logits
 
 
@@ -299,13 +308,14 @@ def evaluate(
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, images: Tensor, precision: Precision, *, flip_average: bool) -> Tensor:
-    """Logits float32 [B, C] for prepared images; with `flip_average`, the mean over each image and its mirror."""
+def predict_logits(
+    model: nn.Module, images: Tensor, precision: Precision, *, flip_average: bool, ten_crop: float | None = None
+) -> Tensor:
+    """Logits float32 [B, C] for prepared images: the mean over the views of each, see `views_of`."""
     with precision.autocast():
-        logits: Tensor = model(images).float()
-        if flip_average:
-            logits = (logits + model(images.flip(3)).float()) / 2
-    return logits
+        logits = [model(view).float() for view in views_of(images, flip=flip_average, ten_crop=ten_crop)]
+        first: Tensor = logits[0]
+        return sum(logits[1:], first) / len(logits) if len(logits) > 1 else first
 
 
 def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -227,7 +227,8 @@ def make_evaluation_forward(
 ) -> loop.EvaluationForward:
     """Forward and loss of an evaluation."""
     loss_function = build_evaluation_loss(config.loss, num_classes)
-    return loop.EvaluationForward(model, loss_function, precision, flip_average=config.evaluate.flip_average)
+    flips, crops = config.evaluate.flip_average, config.evaluate.ten_crop_side
+    return loop.EvaluationForward(model, loss_function, precision, flip_average=flips, ten_crop=crops)
 
 
 def make_trial(
