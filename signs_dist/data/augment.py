@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from signs_dist.config.settings import AugmentConfig
-from signs_dist.data.batch_pixels import Numbers, centred, inside_boxes, means, on_device, resample
+from signs_dist.data.batch_pixels import Numbers, centred, inside_boxes, means, noise, on_device, resample
 from signs_dist.data.order import Indices
 from signs_dist.data.policies import Policy
-from signs_dist.data.randomness import Stream, stream_key, uniform
+from signs_dist.data.randomness import Stream, stream_key, stream_keys, uniform
 from signs_dist.data.rectangles import NUM_DRAWS, draw_rectangles, largest_size
 
 Draws = npt.NDArray[np.float32]
@@ -118,11 +118,11 @@ class BatchAugmenter:
         erased = inside_boxes(images, centres, half_sides)
         if self.config.erase_fill == "mean":
             return torch.where(erased, means(images), images)
-        # Noise takes a draw for each value: only erased images get it.
         rows = np.flatnonzero(half_sides[:, 0])
-        noise = uniform(stream_key(key, Stream.ERASE), samples[rows], images[0].numel() if len(images) else 0)
-        index = torch.from_numpy(rows).to(images.device)
-        filled = torch.from_numpy(noise).to(images.device).reshape(len(rows), *images.shape[1:])
+        if not rows.size:
+            return images
+        filled = noise(stream_keys(self.seed, Stream.ERASE, epoch, samples[rows]), images)
+        index = torch.from_numpy(rows).to(images.device, non_blocking=True)
         return images.index_copy(0, index, torch.where(erased[index], filled, images[index]))
 
 

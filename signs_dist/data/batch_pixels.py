@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from signs_dist.data.randomness import Words
+
 Numbers = npt.NDArray[np.float64]
+_MASK = 2**31 - 1
 
 
 def on_device(values: npt.NDArray[Any], like: Tensor) -> Tensor:
@@ -67,6 +70,27 @@ def inside_boxes(like: Tensor, centres: Numbers, half_sides: Numbers) -> Tensor:
         for axis, side in enumerate(like.shape[2:])
     )
     return by_row[:, None, :, None] & by_column[:, None, None, :]
+
+
+def noise(keys: Words, like: Tensor) -> Tensor:
+    """A draw for each value of some images, float32 [N, C, H, W], uniform in [0, 1), the same on each device.
+
+    A number is the hash of its place and its image's key: two rounds of shifting and multiplying, as in Wellons' 32-bit
+    hash `lowbias32`, in 31 bits, so that 64 bits hold the products.
+
+    Args:
+        keys: one for each image, uint64 [N].
+        like: images [B, C, H, W] with the shape and on the device of the noise.
+    """
+    seeds = torch.from_numpy((keys & np.uint64(_MASK)).astype(np.int64)).to(like.device, non_blocking=True)
+    words = torch.arange(like.shape[1:].numel(), device=like.device)[None, :] * 0x1E3779B9 + seeds[:, None]
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x535A2D97)):
+        words &= _MASK
+        words ^= words >> shift
+        words *= factor
+    words &= _MASK
+    words ^= words >> 15
+    return ((words >> 7).to(torch.float32) * 2.0**-24).reshape(len(keys), *like.shape[1:])
 
 
 def resample(images: Tensor, affine: Numbers, padding: Literal["reflection", "zeros"]) -> Tensor:

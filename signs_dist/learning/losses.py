@@ -85,7 +85,7 @@ class _Weighted:
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         device = logits.device
         if device not in self._on_device:
-            self._on_device[device] = self._weights.to(device)
+            self._on_device[device] = self._weights.to(device, non_blocking=True)
         weights = self._on_device[device]
         # A sum over the classes, not a matrix product, which autocast would compute in 16 bits.
         own = (targets * weights).sum(dim=1) if targets.is_floating_point() else weights[targets]  # [B]
