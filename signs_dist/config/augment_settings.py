@@ -71,10 +71,8 @@ class AugmentConfig(Section):
             return self
         for key, name in (("crop_scale", "RandomResizedCrop"), ("policy", "RandAugment"), ("erase", "RandomErasing")):
             if getattr(self, key) != AugmentConfig.model_fields[key].default:
-                raise ValueError(
-                    f"augment.{key} is read only with augment.backend=batch. Delete it, and add {name} to "
-                    f"augment.transforms."
-                )
+                instead = f", and add {name} to augment.transforms" if self.backend == "torchvision" else ""
+                raise ValueError(f"augment.{key} is read only with augment.backend=batch. Delete it{instead}.")
         return self
 
     @model_validator(mode="after")
