@@ -6,9 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from signs_dist.config.section import Pair, Probability, Section
+from signs_dist.config.section import Probability, Section
 
 Alpha = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(gt=0, le=100)]
+Shares = Annotated[tuple[Share, Share], Field(strict=False)]
+Ratios = Annotated[tuple[Ratio, Ratio], Field(strict=False)]
 
 
 class AugmentConfig(Section):
@@ -30,9 +34,9 @@ class AugmentConfig(Section):
     """The pixels' distances from the image's mean are multiplied by a factor uniform in 1 ± this."""
     cutout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Side of a square, as a fraction of the image's side, that is filled with the image's mean. 0: no square."""
-    crop_scale: Pair | None = None
+    crop_scale: Shares | None = None
     """A random part with a share of the area in this range is enlarged to the whole. [0.08, 1] is usual. null: none."""
-    crop_ratio: Pair = (0.75, 1.333333)
+    crop_ratio: Ratios = (0.75, 1.333333)
     """For crop_scale: range of the part's width by its height."""
     policy: Literal["none", "randaugment", "trivialaugment"] = "none"
     """randaugment: num_ops random operations of 14, of one magnitude. trivialaugment: one, of a random magnitude."""
@@ -42,7 +46,7 @@ class AugmentConfig(Section):
     """For randaugment: strength of the operations, of 30."""
     erase: Probability = 0.0
     """Probability that a random rectangle is erased."""
-    erase_area: Pair = (0.02, 0.33)
+    erase_area: Shares = (0.02, 0.33)
     """For erase: range of the rectangle's share of the area."""
     erase_fill: Literal["mean", "noise"] = "mean"
     """For erase: fill with the image's mean, or with a random colour for each pixel."""
@@ -57,12 +61,10 @@ class AugmentConfig(Section):
 
     @model_validator(mode="after")
     def _ranges_are_legal(self) -> AugmentConfig:
-        for key, most in (("crop_scale", 1), ("crop_ratio", 100), ("erase_area", 1)):
+        for key in ("crop_scale", "crop_ratio", "erase_area"):
             given = getattr(self, key)
-            if given is not None and not 0 < given[0] <= given[1] <= most:
-                raise ValueError(
-                    f"augment.{key}={list(given)}: type [smallest, largest], both above 0 and at most {most}."
-                )
+            if given is not None and given[0] > given[1]:
+                raise ValueError(f"augment.{key}={list(given)}: type [smallest, largest].")
         return self
 
     @model_validator(mode="after")

@@ -18,11 +18,11 @@ def test_what_is_new_is_off() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["augment.crop_scale=[0.5, 0.2]"], "augment.crop_scale=[0.5, 0.2]: type [smallest, largest], both above 0"),
-        (["augment.crop_scale=[0, 1]"], "augment.crop_scale=[0.0, 1.0]: type"),
-        (["augment.crop_scale=[0.5, 1.5]"], "at most 1"),
-        (["augment.crop_ratio=[-1, 1]"], "augment.crop_ratio=[-1.0, 1.0]: type"),
-        (["augment.erase_area=[0.3, 0.2]"], "augment.erase_area=[0.3, 0.2]: type"),
+        (["augment.crop_scale=[0.5, 0.2]"], "augment.crop_scale=[0.5, 0.2]: type [smallest, largest]."),
+        (["augment.crop_scale=[0, 1]"], "It takes a list of 2, each a number, above 0 and at most 1"),
+        (["augment.crop_scale=[0.5, 1.5]"], "It takes a list of 2, each a number, above 0 and at most 1"),
+        (["augment.crop_ratio=[-1, 1]"], "It takes a list of 2, each a number, above 0 and at most 100"),
+        (["augment.erase_area=[0.3, 0.2]"], "augment.erase_area=[0.3, 0.2]: type [smallest, largest]."),
         (["augment.policy=rand"], "augment.policy=rand: rand is not legal. It takes one of none, randaugment"),
         (["augment.magnitude=31"], "at least 0 and at most 30"),
         (

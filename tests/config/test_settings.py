@@ -171,7 +171,8 @@ def test_the_numeric_settings_are_found() -> None:
     "text", ["1e308", "-1e308", ".nan", ".inf", "-.inf", str(10**31), "9" * 5000, "''", "inf", "nan"]
 )
 def test_no_number_is_without_bounds(name: str, text: str) -> None:
-    count = 3 if name in ("data.mean", "data.std") else 2 if name == "optim.betas" else 0
+    pairs = ("optim.betas", "augment.crop_scale", "augment.crop_ratio", "augment.erase_area")
+    count = 3 if name in ("data.mean", "data.std") else 2 if name in pairs else 0
     value = f"[{', '.join([text] * count)}]" if count else text
     optimizer = ["optim.name=rmsprop"] if name == "optim.alpha" else ["optim.name=adamw"]
     others = optimizer if name in ("optim.alpha", "optim.betas", "optim.eps") else []
