@@ -13,6 +13,7 @@ from tests.test_layers import REPOSITORY, import_graph, imports, name_of
 PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
 
 TESTED_ELSEWHERE: dict[str, str] = {
+    "benchmarks.augmentation_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.exact_overhead": "tests/benchmarks/test_commands.py",
     "benchmarks.loop_overhead": "tests/benchmarks/test_commands.py",
     "benchmarks.predict_speed": "tests/benchmarks/test_commands.py",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from signs_dist.config.augment_settings import AugmentConfig as AugmentConfig
 from signs_dist.config.data_settings import ColumnsConfig, Pattern, Roots, Shares
 from signs_dist.config.dotted_names import DottedName, DottedNames, OwnCodeSection, is_dotted
 from signs_dist.config.entries import fault_of_group
@@ -29,6 +30,7 @@ from signs_dist.config.section import (
 
 BestBy = Literal["accuracy", "loss", "macro_f1"]
 Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+ClassWeights = Literal["balanced"] | Annotated[tuple[NotNegative, ...], Field(strict=False)] | dict[str, NotNegative]
 DrawnImages = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -110,50 +112,6 @@ class DataConfig(Section):
         return self
 
 
-class AugmentConfig(OwnCodeSection):
-    """Random changes to training images. What happens to an image depends only on the seed, the epoch and the image."""
-
-    OWN = ("augment", "backend")
-
-    backend: Literal["batch", "torchvision"] | DottedName = "batch"
-    """batch: the settings below, on whole batches on the device. torchvision: `transforms`, image by image. Or your own
-    function, as package.module:make."""
-    flip: Probability = 0.5
-    """Probability of a left-right mirror."""
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 25.0
-    """Rotation by an angle uniform in ± this many degrees."""
-    shift: Annotated[float, Field(ge=0, le=1)] = 0.15
-    """Shift along each axis, uniform in ± this fraction of the side."""
-    scale: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Zoom by a factor uniform in 1 ± this."""
-    brightness: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """All pixels are multiplied by a factor uniform in 1 ± this."""
-    contrast: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """The pixels' distances from the image's mean are multiplied by a factor uniform in 1 ± this."""
-    cutout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Side of a square, as a fraction of the image's side, that is filled with the image's mean. 0: no square."""
-    transforms: tuple[dict[str, dict[str, Any]], ...] = Field(default=(), strict=False)
-    """For backend torchvision: a list of `Name: {argument: value}` from torchvision.transforms.v2, in order."""
-    args: dict[str, Any] = Field(default={})
-    """Arguments of your own augment.backend."""
-
-    @model_validator(mode="after")
-    def _transforms_match_backend(self) -> AugmentConfig:
-        if self.transforms and self.backend != "torchvision":
-            raise ValueError(
-                "augment.transforms is read only with augment.backend=torchvision. Set augment.backend, or delete "
-                "augment.transforms."
-            )
-        if not self.transforms and self.backend == "torchvision":
-            raise ValueError(
-                "augment.backend=torchvision needs augment.transforms, such as [{RandomRotation: {degrees: 25}}]."
-            )
-        wrong = [entry for entry in self.transforms if len(entry) != 1]
-        if wrong:
-            raise ValueError(f"augment.transforms takes one `Name: {{...}}` per entry, not {wrong[0]}.")
-        return self
-
-
 class ModelConfig(Section):
     """The network."""
 
@@ -187,11 +145,15 @@ class LossConfig(OwnCodeSection):
 
     OWN = ("loss", "name")
 
-    name: Literal["cross_entropy", "bce", "mse", "l1"] | DottedName = "cross_entropy"
-    """bce compares logits with one-hot targets; mse and l1 compare softmax probabilities with them. Or your own, as
-    package.module:make."""
+    name: Literal["cross_entropy", "focal", "bce", "mse", "l1"] | DottedName = "cross_entropy"
+    """focal: for rare classes. bce compares logits with one-hot targets; mse and l1 softmax probabilities with them. Or
+    your own, as package.module:make."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Fraction of each target that is spread over all classes. For cross_entropy and bce; 0 for the others."""
+    """Fraction of each target that is spread over all classes. Default for focal: 0. mse and l1 take 0 only."""
+    focal_gamma: Annotated[float, Field(ge=0, le=100)] = 2.0
+    """For focal: a class that has probability p counts (1 - p) to this power. 0: as cross_entropy."""
+    class_weights: ClassWeights | None = None
+    """Against class imbalance: factor on the loss of each class's training images. balanced: the rarer, the larger."""
     args: dict[str, Any] = Field(default={})
     """Arguments of your own loss, such as `gamma: 2`."""
 
@@ -200,9 +162,23 @@ class LossConfig(OwnCodeSection):
     def _default_to_no_smoothing(cls, values: Any) -> Any:
         # config.yaml of a run holds every setting, and must be legal for these losses too.
         name = values.get("name") if isinstance(values, dict) else None
-        if isinstance(name, str) and _smooths_no_labels(name):
+        if name == "focal" or (isinstance(name, str) and _smooths_no_labels(name)):
             return {"label_smoothing": 0.0} | values
         return values
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _class_names_are_text(cls, value: Any) -> Any:
+        # YAML reads the key of {0: 2.5} as a number.
+        return {str(name): weight for name, weight in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _gamma_has_a_meaning(self) -> LossConfig:
+        if self.name != "focal" and self.focal_gamma != LossConfig.model_fields["focal_gamma"].default:
+            raise ValueError(
+                f"loss.focal_gamma is not read by loss.name={self.name}. Delete it, or set loss.name=focal."
+            )
+        return self
 
     @model_validator(mode="after")
     def _smoothing_has_a_meaning(self) -> LossConfig:
@@ -350,12 +326,21 @@ class EvaluateConfig(Section):
     """Images per forward pass. It changes the result by rounding only."""
     flip_average: bool = False
     """Average the predictions for each image and its mirror image. It takes twice the time."""
+    ten_crop: bool = False
+    """Average the predictions for four corners, the centre, and the mirror of each. It takes ten times the time."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.875
+    """For ten_crop: side of a corner or the centre, as a fraction of the image's side. It is enlarged to image_size."""
     every_epochs: Count = 1
     """Number of epochs from one validation to the next. The last epoch is always validated."""
     best_by: BestBy = "accuracy"
     """Which epoch is the best on the validation images: by accuracy, loss, or macro_f1, the classes' mean F1 score."""
     metrics: DottedNames = ()
     """Your own metrics, each as package.module:make, computed from the predictions of all images of a split."""
+
+    @property
+    def ten_crop_side(self) -> float | None:
+        """The side of the ten crops as a fraction of the image's side; None without `ten_crop`."""
+        return self.crop if self.ten_crop else None
 
 
 class ProcessesConfig(Section):
@@ -429,6 +414,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
+        if self.loss.class_weights == "balanced" and self.data.order == "balanced":
+            raise ValueError(
+                "loss.class_weights=balanced and data.order=balanced would make up for class imbalance twice. "
+                "Set loss.class_weights=null, or data.order=shuffled."
+            )
         if self.exact and self.train.micro_batch is None:
             largest = max(1, self.train.global_batch // 4)
             size = next(size for size in range(largest, 0, -1) if self.train.global_batch % size == 0)

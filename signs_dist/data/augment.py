@@ -5,27 +5,29 @@ The change of an image depends on (seed, epoch, sample) only, not on its batch, 
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from signs_dist.config.settings import AugmentConfig
+from signs_dist.data.batch_pixels import Numbers, centred, inside_boxes, means, noise, on_device, resample
 from signs_dist.data.order import Indices
-from signs_dist.data.randomness import Stream, stream_key, uniform
+from signs_dist.data.policies import Policy
+from signs_dist.data.randomness import Stream, stream_key, stream_keys, uniform
+from signs_dist.data.rectangles import NUM_DRAWS, draw_rectangles, largest_size
 
 Draws = npt.NDArray[np.float32]
 
 _FLIP, _ANGLE, _SHIFT_X, _SHIFT_Y, _SCALE, _BRIGHTNESS, _CONTRAST, _CUTOUT_X, _CUTOUT_Y, _NUM_DRAWS = range(10)
+ERASED_RATIO = (0.3, 3.3)
+"""Smallest and largest width by height of an erased rectangle, as in torchvision."""
 
 
 class BatchAugmenter:
-    """Flip, rotate, shift, scale, brightness, contrast and cutout by the settings of `config`.
+    """Crop, flip, rotate, shift, scale; a policy; brightness, contrast; cutout, erasing, by the settings of `config`.
 
     Call it with images float32 [B, C, H, W] in 0..1, their sample numbers (int64 [B], on the host) and the epoch; it
     returns images of the same shape, in 0..1. A setting of zero takes no time.
@@ -34,8 +36,10 @@ class BatchAugmenter:
     def __init__(self, config: AugmentConfig, seed: int) -> None:
         self.config = config
         self.seed = seed
-        self._moves = config.rotate_degrees > 0 or config.shift > 0 or config.scale > 0
-        self._identity = not (self._moves or config.flip or config.brightness or config.contrast or config.cutout)
+        self._policy = Policy(config, seed) if config.policy != "none" else None
+        self._moves = config.rotate_degrees > 0 or config.shift > 0 or config.scale > 0 or config.crop_scale is not None
+        recolours = config.brightness or config.contrast or self._policy is not None
+        self._identity = not (self._moves or config.flip or recolours or config.cutout or config.erase)
 
     def __call__(self, images: Tensor, samples: Indices, epoch: int) -> Tensor:
         """Change a batch; see the class. The given tensor is not modified."""
@@ -44,86 +48,84 @@ class BatchAugmenter:
         given = images
         draws = uniform(stream_key(self.seed, Stream.AUGMENT, epoch), samples, _NUM_DRAWS)
         if self._moves:
-            images = self._move(images, draws)
+            images = self._move(images, draws, self._draw_crops(images, samples, epoch))
         elif self.config.flip:
-            images = torch.where(_on_device(draws[:, _FLIP] < self.config.flip, images), images.flip(3), images)
+            images = torch.where(on_device(draws[:, _FLIP] < self.config.flip, images), images.flip(3), images)
+        if self._policy is not None:
+            images = self._policy(images, samples, epoch)
         if self.config.brightness or self.config.contrast:
             images = self._recolour(images, draws, out=images if images is not given else None)
         elif self._moves:
             images.clamp_(0, 1)  # the four weights of a pixel may sum to 1 + 1e-7
         if self.config.cutout:
             images = self._cut_out(images, draws)
+        if self.config.erase:
+            images = self._erase(images, samples, epoch)
         return images
 
-    def _move(self, images: Tensor, draws: Draws) -> Tensor:
-        """Flip, rotate, shift and scale in one bilinear resampling. Outside, the image is mirrored at its edges."""
+    def _draw_crops(self, images: Tensor, samples: Indices, epoch: int) -> tuple[Numbers, Numbers] | None:
+        """Centres and half sides of the crops, as `draw_rectangles`; None without crops."""
+        if self.config.crop_scale is None:
+            return None
+        draws = uniform(stream_key(self.seed, Stream.CROP, epoch), samples, NUM_DRAWS)
+        ratio, aspect = self.config.crop_ratio, images.shape[2] / images.shape[3]
+        centres, half_sides = draw_rectangles(draws, self.config.crop_scale, ratio, aspect)
+        fits = half_sides[:, :1] > 0
+        return np.where(fits, centres, 0.0), np.where(fits, half_sides, [largest_size(ratio, aspect)])
+
+    def _move(self, images: Tensor, draws: Draws, crops: tuple[Numbers, Numbers] | None) -> Tensor:
+        """Crop, flip, rotate, shift and scale in one bilinear resampling. Outside, the image is mirrored at its edges.
+
+        The crop is rotated, shifted and scaled as the whole image would be: around it are the pixels beside it.
+        """
         height, width = images.shape[2:]
-        angles = math.radians(self.config.rotate_degrees) * _centred(draws[:, _ANGLE])
-        zoom = 1 / (1 + self.config.scale * _centred(draws[:, _SCALE]))
+        angles = math.radians(self.config.rotate_degrees) * centred(draws[:, _ANGLE])
+        zoom = 1 / (1 + self.config.scale * centred(draws[:, _SCALE]))
         mirror = np.where(draws[:, _FLIP] < self.config.flip, -1.0, 1.0)
         # One number at a time: a vectorised cosine may round differently at another position in the batch.
         cosine = zoom * np.array([math.cos(angle) for angle in angles])
         sine = zoom * np.array([math.sin(angle) for angle in angles])
         # Coordinates run from -1 to 1: a side has length 2.
-        shift_x, shift_y = (2 * self.config.shift * _centred(draws[:, axis]) for axis in (_SHIFT_X, _SHIFT_Y))
+        shift_x, shift_y = (2 * self.config.shift * centred(draws[:, axis]) for axis in (_SHIFT_X, _SHIFT_Y))
         aspect = height / width
         rows = ((cosine * mirror, -sine * aspect, shift_x), (sine * mirror / aspect, cosine, shift_y))
-        affine = _on_device(np.stack([np.stack(row, axis=1) for row in rows], axis=1), images)  # [B, 2, 3, 1, 1, 1]
-        by_x, by_y, shift = (affine[:, :, column, :, :, 0] for column in range(3))  # each [B, 2, 1, 1]
-        along_x = by_x * _pixel_centres(width, images)[None, None, None, :] + shift  # [B, 2, 1, W]
-        along_y = by_y * _pixel_centres(height, images)[None, None, :, None]  # [B, 2, H, 1]
-        # x and y are separate planes, filled by one addition. Interleaved, it takes ten times as long.
-        grid = (along_x + along_y).permute(0, 2, 3, 1)  # [B, H, W, 2]
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        affine = np.stack([np.stack(row, axis=1) for row in rows], axis=1)  # [B, 2, 3]
+        if crops is not None:
+            centres, half_sides = (values[:, ::-1] for values in crops)  # [B, 2] as (x, y)
+            affine *= half_sides[:, :, None]
+            affine[:, :, 2] += centres
+        return resample(images, affine, padding="reflection")
 
     def _recolour(self, images: Tensor, draws: Draws, out: Tensor | None) -> Tensor:
-        brightness = 1 + self.config.brightness * _centred(draws[:, _BRIGHTNESS])
-        contrast = 1 + self.config.contrast * _centred(draws[:, _CONTRAST])
+        brightness = 1 + self.config.brightness * centred(draws[:, _BRIGHTNESS])
+        contrast = 1 + self.config.contrast * centred(draws[:, _CONTRAST])
         # (image - mean) · contrast + mean, all times brightness: one product and one sum for each pixel.
-        offset = _means(images) * _on_device((1 - contrast) * brightness, images)
-        return torch.mul(images, _on_device(contrast * brightness, images), out=out).add_(offset).clamp_(0, 1)
+        offset = means(images) * on_device((1 - contrast) * brightness, images)
+        return torch.mul(images, on_device(contrast * brightness, images), out=out).add_(offset).clamp_(0, 1)
 
     def _cut_out(self, images: Tensor, draws: Draws) -> Tensor:
-        half = self.config.cutout  # of a side of length 2
-        inside = [
-            (_pixel_centres(side, images) - _on_device(_centred(draws[:, axis]), images)[:, 0, 0]).abs() < half
-            for side, axis in ((images.shape[2], _CUTOUT_Y), (images.shape[3], _CUTOUT_X))
-        ]
-        blank = inside[0][:, None, :, None] & inside[1][:, None, None, :]  # [B, 1, H, W]
-        return torch.where(blank, _means(images), images)
+        centres = centred(draws[:, [_CUTOUT_Y, _CUTOUT_X]])
+        blank = inside_boxes(images, centres, np.full_like(centres, self.config.cutout))
+        return torch.where(blank, means(images), images)
+
+    def _erase(self, images: Tensor, samples: Indices, epoch: int) -> Tensor:
+        """Fill a rectangle of some images (Zhong et al., "Random erasing data augmentation", AAAI 2020)."""
+        key = stream_key(self.seed, Stream.ERASE, epoch)
+        draws = uniform(key, samples, 1 + NUM_DRAWS)
+        aspect = images.shape[2] / images.shape[3]
+        centres, half_sides = draw_rectangles(draws[:, 1:], self.config.erase_area, ERASED_RATIO, aspect)
+        half_sides *= draws[:, :1] < self.config.erase
+        erased = inside_boxes(images, centres, half_sides)
+        if self.config.erase_fill == "mean":
+            return torch.where(erased, means(images), images)
+        rows = np.flatnonzero(half_sides[:, 0])
+        if not rows.size:
+            return images
+        filled = noise(stream_keys(self.seed, Stream.ERASE, epoch, samples[rows]), images)
+        index = torch.from_numpy(rows).to(images.device, non_blocking=True)
+        return images.index_copy(0, index, torch.where(erased[index], filled, images[index]))
 
 
 def to_unit_floats(images: Tensor) -> Tensor:
     """A copy as float32: uint8 images from 0..255 to 0..1, floating-point images as they are."""
     return images / 255 if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
-
-
-def _centred(draws: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Draws in [0, 1) as numbers in [-1, 1)."""
-    return 2 * draws.astype(np.float64) - 1
-
-
-def _on_device(values: npt.NDArray[Any], like: Tensor) -> Tensor:
-    """Values per sample, [B, ...], as [B, ..., 1, 1, 1] on the device of `like`; float64 becomes float32."""
-    tensor = torch.from_numpy(values.astype(np.float32) if values.dtype == np.float64 else values)
-    return tensor.to(like.device, non_blocking=True)[..., None, None, None]
-
-
-def _means(images: Tensor) -> Tensor:
-    """The mean of each image, [B, 1, 1, 1].
-
-    Summed in two stages: over the pixels, then over the channels. PyTorch splits a single sum among threads if the
-    batch is one large image, and rounds it differently than in a larger batch.
-    """
-    num_values = images[0].numel() if len(images) else 1
-    return (images.sum(dim=(2, 3)).sum(dim=1) / num_values)[:, None, None, None]
-
-
-def _pixel_centres(side: int, like: Tensor) -> Tensor:
-    """Coordinates of `side` pixel centres between -1 and 1, float32 [side], on the device of `like`."""
-    return _pixel_centres_on(side, like.device)
-
-
-@functools.lru_cache(maxsize=16)
-def _pixel_centres_on(side: int, device: torch.device) -> Tensor:
-    return (torch.arange(side, device=device, dtype=torch.float32) * 2 + 1) / side - 1

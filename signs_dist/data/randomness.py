@@ -29,6 +29,10 @@ class Stream(enum.IntEnum):
     DROPOUT = 3
     WEIGHTS = 4
     MEMBERS = 5
+    CROP = 11
+    POLICY = 12
+    ERASE = 13
+    MIX = 14
 
 
 def mix(words: Words) -> Words:

@@ -30,7 +30,7 @@ from signs_dist.errors import UserError, in_python_words, require_kind
 from signs_dist.inference.places import find_writable, user_cache_folder
 from signs_dist.inference.trained_model import TrainedModel
 from signs_dist.inference.unsplit import ALL, index_unsplit
-from signs_dist.learning.losses import build_loss
+from signs_dist.learning.losses import build_evaluation_loss
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import loop
 
@@ -223,10 +223,10 @@ def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> 
         on_gpu=model.device.type == "cuda",
         per_sample_work=config.data.storage == "files",
     )
-    loss_function = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), len(model.classes))
-    flips = config.evaluate.flip_average
+    loss_function = build_evaluation_loss(config.loss, len(model.classes))
+    flips, crops = config.evaluate.flip_average, config.evaluate.ten_crop_side
     sums = loop.evaluate(
-        loop.EvaluationForward(model.network, loss_function, model.precision, flip_average=flips),
+        loop.EvaluationForward(model.network, loss_function, model.precision, flip_average=flips, ten_crop=crops),
         EvaluationLoader(opened.source, opened.num_images, config.evaluate.batch, Shard(), settings),
         model.prepare,
         len(model.classes),

@@ -96,7 +96,8 @@ class TrainedModel:
             images: uint8 [B, 3, S, S] in 0..255 on any device; S is `image_size`. This normalises them.
 
         Returns:
-            float32 [B, C] on the model's device. With `evaluate.flip_average`, the mean over each image and its mirror.
+            float32 [B, C] on the model's device. With `evaluate.flip_average`, the mean over each image and its mirror;
+            with `evaluate.ten_crop`, over ten crops.
 
         Raises:
             ValueError: the images have another shape or dtype.
@@ -108,8 +109,8 @@ class TrainedModel:
             )
         unknown = torch.zeros(len(images), dtype=torch.int64)
         inputs, _ = self.prepare(Batch(images, unknown, unknown, 0, 0))
-        flips = self.config.evaluate.flip_average
-        return predict_logits(self.network, inputs, self.precision, flip_average=flips)
+        flips, crops = self.config.evaluate.flip_average, self.config.evaluate.ten_crop_side
+        return predict_logits(self.network, inputs, self.precision, flip_average=flips, ten_crop=crops)
 
 
 @in_python_words()

@@ -42,9 +42,15 @@ class RunningSums:
         self.confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: losses float [B], logits float [B, C], labels int64 [B]."""
-        self._waiting.append((losses.detach(), logits.detach(), labels))
+    def add(self, losses: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            losses: float [B].
+            logits: float [B, C].
+            targets: labels int64 [B]; or shares of the classes float [B, C], of which the largest is the true class.
+        """
+        self._waiting.append((losses.detach(), logits.detach(), targets))
         if len(self._waiting) >= NUM_WAITING:
             self._count()
 
@@ -52,8 +58,9 @@ class RunningSums:
     def _count(self) -> None:
         """Add the waiting batches to the sums."""
         if self._waiting:
-            losses, logits, labels = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+            losses, logits, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
             self._waiting.clear()
+            labels = targets.argmax(dim=1) if targets.is_floating_point() else targets
             is_finite = losses.isfinite()
             self.num_bad += losses.numel() - is_finite.sum()
             self.loss += loss_units(losses.where(is_finite, 0)).sum()

@@ -25,7 +25,7 @@ EVALUATED_IMAGES = 2
 """Images of an evaluation pass. Networks take any number of images in evaluation."""
 
 Compute = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From (images [B, 3, H, W], labels [B]) to (losses [B], logits [B, C])."""
+"""From (images [B, 3, H, W], targets) to (losses [B], logits [B, C])."""
 _Values = dict[str, Tensor]
 
 
@@ -53,7 +53,7 @@ class Trial:
         train: computes losses and logits, and seeds torch's generator for dropout, the same at each call.
         evaluate: computes losses and logits as an evaluation does, without seeding.
         images: float32 [B, 3, H, W], prepared, on the network's device.
-        labels: int64 [B].
+        labels: targets of the loss: int64 [B], or shares of the classes float32 [B, C].
         is_split: whether a step of the run has several micro-batches, which processes may share.
     """
 

@@ -102,13 +102,22 @@ def _find_classes(summary: RunSummary, headers: Sequence[PredictionsHeader]) -> 
 
 
 def _training_labels(path: Path, classes: Sequence[str]) -> list[tuple[str, str]]:
-    """(file, name of its class) of each training image in the picture; the number of the class if it has no name."""
+    """(file, its class) of each training image in the picture; of a mixed image the classes with their shares."""
     labels = []
     for line in read_lines(path / "training-images.jsonl"):
-        label = line.get("label")
-        is_known = isinstance(label, int) and 0 <= label < len(classes)
-        labels.append((str(line.get("file", "")), classes[label] if is_known else str(label)))  # type: ignore[index]
+        shares = line.get("shares")
+        text = _class_name(line.get("label"), classes)
+        if isinstance(shares, dict) and all(isinstance(share, int | float) for share in shares.values()):
+            parts = [f"{_class_name(label, classes)} {share:.0%}" for label, share in shares.items()]
+            text = " + ".join(parts)
+        labels.append((str(line.get("file", "")), text))
     return labels
+
+
+def _class_name(label: object, classes: Sequence[str]) -> str:
+    """The name of the class with this label; the label itself if it has no name."""
+    number = int(str(label)) if str(label).isascii() and str(label).isdigit() else -1
+    return classes[number] if 0 <= number < len(classes) else str(label)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from signs_dist.data.few_photos import as_typed, settings_for_few
@@ -73,10 +73,19 @@ def _about_classes(prepared: Prepared) -> list[BannerLine]:
     if prepared.config.data.order == "balanced":
         sizes = f"{counts[smallest]:,} to {counts[largest]:,} images a class"
         return [("order", f"balanced: each class equally often, from {sizes}")]
+    if prepared.class_weights is not None:
+        return [("classes", f"weigh in the loss {_extremes(dict(zip(counts, prepared.class_weights, strict=True)))}")]
     if counts[largest] < IMBALANCED * counts[smallest]:
         return []
     sizes = f"{largest} has {counts[largest]:,} training images, {smallest} has {counts[smallest]:,}"
-    return [("order", f"class imbalance: {sizes}; data.order=balanced draws each class equally often")]
+    remedies = "data.order=balanced draws each class equally often, loss.class_weights=balanced weighs rare ones more"
+    return [("order", f"class imbalance: {sizes}; {remedies}")]
+
+
+def _extremes(weights: Mapping[str, float]) -> str:
+    """The smallest and the largest weight, such as `from 0.4 (fist) to 3 (two)`."""
+    lightest, heaviest = min(weights, key=lambda name: weights[name]), max(weights, key=lambda name: weights[name])
+    return f"from {weights[lightest]:.3g} ({lightest}) to {weights[heaviest]:.3g} ({heaviest})"
 
 
 def _notes(prepared: Prepared) -> list[str]:

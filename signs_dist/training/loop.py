@@ -22,8 +22,10 @@ from signs_dist.config.settings import DataConfig
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
+from signs_dist.data.mixing import BatchMixer
 from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.randomness import Stream, stream_key
+from signs_dist.data.views import views_of
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import LossFunction
@@ -41,13 +43,14 @@ Observer = Callable[[range, Batch, Tensor, Tensor], None]
 
 @dataclasses.dataclass(frozen=True)
 class ImagePreparer:
-    """Makes the model's input from a batch: on the device, augmented, normalised, in the model's memory order.
+    """Makes the model's input from a batch: on the device, augmented, mixed, normalised, in the model's memory order.
 
     Attributes:
         device: the model's device.
         factor, offset: float32 [1, 3, 1, 1], on the device: (pixel - mean) / std is pixel · factor + offset.
         channels_last: the memory order of the images.
         augment: augments training images; None changes nothing.
+        mix: mixes training images within their micro-batches; None mixes nothing.
     """
 
     device: torch.device
@@ -55,6 +58,7 @@ class ImagePreparer:
     offset: Tensor
     channels_last: bool
     augment: BatchAugmenter | OwnAugmenter | None = None
+    mix: BatchMixer | None = None
 
     @classmethod
     def create(
@@ -64,27 +68,34 @@ class ImagePreparer:
         *,
         channels_last: bool,
         augment: BatchAugmenter | OwnAugmenter | None = None,
+        mix: BatchMixer | None = None,
     ) -> ImagePreparer:
         """The preparer for a data set's mean and standard deviation."""
         mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (config.mean, config.std))
-        return cls(device, 1 / std, -mean / std, channels_last, augment)
+        return cls(device, 1 / std, -mean / std, channels_last, augment, mix)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(images float32 [B, 3, H, W], labels int64 [B]) on the device."""
+        """(images float32 [B, 3, H, W], targets) on the device.
+
+        Targets are labels int64 [B]; with `mix`, which takes whole micro-batches, shares of the classes float32 [B, C].
+        """
         images = to_unit_floats(batch.images.to(self.device, non_blocking=True))
         if self.augment is not None:
             images = self.augment(images, batch.samples.numpy(), batch.epoch)
+        targets = batch.labels.to(self.device, non_blocking=True)
+        if self.mix is not None:
+            images, targets = self.mix(images, targets, batch.samples.numpy(), batch.epoch)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         # In place: `images` is a copy. The memory order changes last, in the only pass that reads it strided.
         images = images.mul_(self.factor).add_(self.offset)
-        return images.contiguous(memory_format=layout), batch.labels.to(self.device, non_blocking=True)
+        return images.contiguous(memory_format=layout), targets
 
 
 class ForwardWithLoss(nn.Module):
     """Steps 1 and 2, forward and loss, in one module, so that each replica of nn.DataParallel does both.
 
-    It is called with the prepared images of one micro-batch, float32 [B, 3, H, W], their labels, int64 [B], and a list
-    of one key for dropout. It returns (losses float32 [B], logits float [B, C]).
+    It is called with the prepared images of one micro-batch, float32 [B, 3, H, W], their targets, as ImagePreparer
+    returns them, and a list of one key for dropout. It returns (losses float32 [B], logits float [B, C]).
     """
 
     def __init__(self, model: nn.Module, loss_function: LossFunction, precision: Precision) -> None:
@@ -93,7 +104,7 @@ class ForwardWithLoss(nn.Module):
         self.loss_function = loss_function
         self.precision = precision
 
-    def forward(self, images: Tensor, labels: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, targets: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Forward pass and losses of one micro-batch."""
         # Dropout draws from torch's generator. The key makes the draws the same on any process.
         seed_device(images.device, keys[0])
@@ -104,7 +115,7 @@ class ForwardWithLoss(nn.Module):
                 f"the model returns a {type(logits).__name__} in training mode. It must return one tensor of logits, "
                 f"floating [images, classes]."
             )
-        losses = self.loss_function(logits, labels)  # [B]
+        losses = self.loss_function(logits, targets)  # [B]
         return losses, logits
 
 
@@ -112,17 +123,25 @@ class EvaluationForward(nn.Module):
     """Forward and loss of an evaluation: from (images, labels) to (losses float32 [B], logits float32 [B, C])."""
 
     def __init__(
-        self, model: nn.Module, loss_function: LossFunction, precision: Precision, *, flip_average: bool
+        self,
+        model: nn.Module,
+        loss_function: LossFunction,
+        precision: Precision,
+        *,
+        flip_average: bool,
+        ten_crop: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss_function = loss_function
         self.precision = precision
         self.flip_average = flip_average
+        self.ten_crop = ten_crop
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and logits of a batch."""
-        logits = predict_logits(self.model, images, self.precision, flip_average=self.flip_average)
+        flips, crops = self.flip_average, self.ten_crop
+        logits = predict_logits(self.model, images, self.precision, flip_average=flips, ten_crop=crops)
         return self.loss_function(logits, labels), logits
 
 
@@ -234,12 +253,12 @@ def train_step(
     for numbers in sync.passes:  # one micro-batch at a time, in nn.DataParallel one for each GPU
         first = (numbers.start - sync.passes[0].start) * size
         part = batch.part(first, first + len(numbers) * size)
-        images, labels = prepare(part)
+        images, targets = prepare(part)
         keys = [stream_key(state.seed, Stream.DROPOUT, run_step, number) for number in numbers]
         # 1. Forward, and 2. loss: see `ForwardWithLoss`.
         pulse.enter("forward", step=step + 1)
         with sync.forward(numbers):
-            losses, logits = state.forward(images, labels, keys)  # [B], [B, C]
+            losses, logits = state.forward(images, targets, keys)  # [B], [B, C]
         loss = losses.sum() / global_batch  # the share of these images in the step's mean loss
         if state.observe is not None:
             state.observe(numbers, part, images, loss)
@@ -250,7 +269,7 @@ def train_step(
         pulse.enter("backward", collective=sync.waits_in_backward)
         with sync.backward(numbers, part, loss):
             state.scaler.scale(loss * sync.loss_factor).backward()
-        sums.add(losses, logits, labels)
+        sums.add(losses, logits, targets)
     pulse.enter("sum gradients", collective=sync.waits)
     sync.finish()
     # 5. Step: move every weight a little against its gradient.
@@ -290,13 +309,14 @@ def evaluate(
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, images: Tensor, precision: Precision, *, flip_average: bool) -> Tensor:
-    """Logits float32 [B, C] for prepared images; with `flip_average`, the mean over each image and its mirror."""
+def predict_logits(
+    model: nn.Module, images: Tensor, precision: Precision, *, flip_average: bool, ten_crop: float | None = None
+) -> Tensor:
+    """Logits float32 [B, C] for prepared images: the mean over the views of each, see `views_of`."""
     with precision.autocast():
-        logits: Tensor = model(images).float()
-        if flip_average:
-            logits = (logits + model(images.flip(3)).float()) / 2
-    return logits
+        logits = [model(view).float() for view in views_of(images, flip=flip_average, ten_crop=ten_crop)]
+        first: Tensor = logits[0]
+        return sum(logits[1:], first) / len(logits) if len(logits) > 1 else first
 
 
 def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
 from signs_dist.data.loader import LoaderSettings, choose_loader_settings
+from signs_dist.data.mixing import require_partners
 from signs_dist.data.order import BalancedOrder
 from signs_dist.data.plan import EpochPlan, cut_global_batch, require_full_step
 from signs_dist.data.randomness import Stream, stream_key
@@ -22,6 +23,7 @@ from signs_dist.data.synthetic import NUM_CLASSES
 from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_kernels, require_deterministic_kernels
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
 from signs_dist.errors import UserError
+from signs_dist.learning.class_weights import find_class_weights
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.outputs import require_logits, require_own_names
@@ -46,6 +48,7 @@ class Prepared:
         model: the network on its device, with its initial weights.
         precision: the arithmetic of the forward pass.
         num_threads: threads of one operation on the CPU.
+        class_weights: a factor on the loss for each class; None for none.
     """
 
     config: Config
@@ -57,6 +60,7 @@ class Prepared:
     model: nn.Module
     precision: Precision
     num_threads: int
+    class_weights: tuple[float, ...] | None = None
 
     def about_data(self) -> dict[str, Any]:
         """The manifest's entry on the data: their place, and fingerprints that show whether they have changed."""
@@ -97,6 +101,7 @@ def prepare(
         strategy.world_size,
         num_replicas=strategy.num_replicas,
     )
+    require_partners(config.augment, micro_batches.size)
     precision = choose_precision(config.train.precision, find_capability(strategy.device))
     if will_draw(config.data):
         _require_usable(config)
@@ -110,6 +115,7 @@ def prepare(
         )
         labels = data.splits["train"].labels
         require_full_step(config.train.global_batch, len(labels))
+        class_weights = find_class_weights(config.loss.class_weights, data.splits["train"].count_per_class())
         plan = EpochPlan(
             len(labels),
             config.train.global_batch,
@@ -163,6 +169,7 @@ def prepare(
         model=model,
         precision=precision,
         num_threads=num_threads,
+        class_weights=class_weights,
     )
 
 

@@ -76,6 +76,7 @@ class SecondProcess:
             "num_classes": len(prepared.data.classes),
             "precision": prepared.precision.name,
             "num_threads": prepared.num_threads,
+            "class_weights": prepared.class_weights,
             "device": str(trial.images.device),
             "images": trial.images,
             "labels": trial.labels,
@@ -227,7 +228,7 @@ def _compute(file: IO[bytes]) -> TrialDigest:
     torch.set_num_threads(request["num_threads"])  # again, as `prepare` does
     choose_exact_kernels()
     precision = Precision(request["precision"], device.type)
-    forward = make_forward(model, config, request["num_classes"], precision)
+    forward = make_forward(model, config, request["num_classes"], precision, request["class_weights"])
     evaluation = make_evaluation_forward(model, config, request["num_classes"], precision)
     return digest_at_two_times(
         make_trial(model, forward, evaluation, request["images"].to(device), request["labels"].to(device))

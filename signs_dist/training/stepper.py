@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -18,12 +18,13 @@ from signs_dist.data.batches import Batch
 from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.loader_wait import BatchWait
+from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
-from signs_dist.learning.losses import build_loss
+from signs_dist.learning.losses import build_evaluation_loss, build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.own_parts import build_own_schedule
@@ -67,7 +68,7 @@ class Stepper:
             loop.ImagePreparer.create, config.data, strategy.device, channels_last=config.train.channels_last
         )
         augment = build_augmenter(config.augment, config.seed)
-        self.prepare_train, self.prepare_evaluation = prepare(augment=augment), prepare()
+        self.prepare_train, self.prepare_evaluation = prepare(augment=augment, mix=self._make_mixer()), prepare()
         self._require_room_for_workers()
         self.train_loader = TrainLoader(prepared.sources["train"], prepared.plan, strategy.shard, prepared.loading)
         self.evaluation_loaders = self._make_evaluation_loaders()
@@ -75,6 +76,13 @@ class Stepper:
         self.state = self._make_state()
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
+
+    def _make_mixer(self) -> BatchMixer | None:
+        config, plan = self.prepared.config, self.prepared.plan
+        if not mixes(config.augment):
+            return None
+        num_classes = len(self.prepared.data.classes)
+        return BatchMixer(config.augment, config.seed, num_classes=num_classes, micro_batch=plan.micro_batches.size)
 
     def _require_room_for_workers(self) -> None:
         prepared, config = self.prepared, self.prepared.config
@@ -128,7 +136,8 @@ class Stepper:
     def _wrap(self) -> tuple[nn.Module, StepSync]:
         """Forward and loss in the strategy's wrapper, and what sums the gradients of the parameters that train now."""
         prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
-        forward = make_forward(prepared.model, config, len(prepared.data.classes), prepared.precision)
+        num_classes = len(prepared.data.classes)
+        forward = make_forward(prepared.model, config, num_classes, prepared.precision, prepared.class_weights)
         wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
         micro_batches = prepared.plan.micro_batches
         return wrapped, strategy.sync(prepared.model, wrapped, micro_batches, self._wishes, exact=config.exact)
@@ -209,9 +218,12 @@ class Stepper:
         """The first images of the run's first step, at most `num_images`, the same on all processes.
 
         Returns:
-            (batch, images, labels): the batch, and what the model gets of it.
+            (batch, images, targets): the batch, and what the model gets of it.
         """
-        samples = self.prepared.plan.samples(0, 0, Shard(0, 1))[:num_images]
+        plan, num_read = self.prepared.plan, num_images
+        if self.prepare_train.mix is not None:
+            num_read += -num_images % plan.micro_batches.size  # images are mixed within whole micro-batches
+        samples = plan.samples(0, 0, Shard(0, 1))[:num_read]
         wait = BatchWait(
             lambda number: "epoch 1, step 1",
             rank=self._strategy.shard.index,
@@ -220,14 +232,15 @@ class Stepper:
         )
         with contextlib.closing(wait), wait.waiting([]):
             batch = self.prepared.sources["train"][BatchKey(0, 0, samples)]
-        return batch, *self.prepare_train(batch)
+        images, targets = self.prepare_train(batch)
+        return batch.part(0, min(num_images, len(samples))), images[:num_images], targets[:num_images]
 
     def make_trial(self) -> Trial:
         """The model and the first micro-batch of the run, the same on all processes."""
         micro_batches = self.state.sync.micro_batches
-        _, images, labels = self.first_images(micro_batches.size)
+        _, images, targets = self.first_images(micro_batches.size)
         forward, evaluation, is_split = self.state.forward, self._evaluation_forward, micro_batches.count > 1
-        return make_trial(self.state.model, forward, evaluation, images, labels, is_split=is_split)
+        return make_trial(self.state.model, forward, evaluation, images, targets, is_split=is_split)
 
 
 def build_augmenter(config: AugmentConfig, seed: int) -> BatchAugmenter | OwnAugmenter | None:
@@ -237,17 +250,24 @@ def build_augmenter(config: AugmentConfig, seed: int) -> BatchAugmenter | OwnAug
     return BatchAugmenter(config, seed) if config.backend == "batch" else None
 
 
-def make_forward(model: nn.Module, config: Config, num_classes: int, precision: Precision) -> loop.ForwardWithLoss:
+def make_forward(
+    model: nn.Module,
+    config: Config,
+    num_classes: int,
+    precision: Precision,
+    class_weights: Sequence[float] | None = None,
+) -> loop.ForwardWithLoss:
     """Forward and loss of a training pass."""
-    return loop.ForwardWithLoss(model, build_loss(config.loss, num_classes), precision)
+    return loop.ForwardWithLoss(model, build_loss(config.loss, num_classes, class_weights), precision)
 
 
 def make_evaluation_forward(
     model: nn.Module, config: Config, num_classes: int, precision: Precision
 ) -> loop.EvaluationForward:
-    """Forward and loss of an evaluation, which smooths no labels."""
-    loss_function = build_loss(config.loss.model_copy(update={"label_smoothing": 0.0}), num_classes)
-    return loop.EvaluationForward(model, loss_function, precision, flip_average=config.evaluate.flip_average)
+    """Forward and loss of an evaluation."""
+    loss_function = build_evaluation_loss(config.loss, num_classes)
+    flips, crops = config.evaluate.flip_average, config.evaluate.ten_crop_side
+    return loop.EvaluationForward(model, loss_function, precision, flip_average=flips, ten_crop=crops)
 
 
 def make_trial(

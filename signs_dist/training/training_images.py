@@ -39,11 +39,11 @@ def write_training_images(folder: RunFolder, stepper: Stepper, process: Process)
     if not folder.is_writer:
         return
     process.pulse.enter("write training images")
-    batch, images, labels = stepper.first_images(MOST_IMAGES)
+    batch, images, targets = stepper.first_images(MOST_IMAGES)
     picture = arrange(to_pixels(images, stepper.prepare_train))
     paths = stepper.prepared.data.splits["train"].paths
-    rows = zip(batch.samples.tolist(), labels.tolist(), strict=True)
-    lines = b"".join(to_line({"file": paths[sample], "label": label}) for sample, label in rows)
+    rows = zip(batch.samples.tolist(), batch.labels.tolist(), shares_of(targets), strict=True)
+    lines = b"".join(to_line({"file": paths[sample], "label": label} | shares) for sample, label, shares in rows)
     folder.require_held()
     try:
         with written_aside(folder.path / "training-images.jsonl") as aside:
@@ -53,6 +53,21 @@ def write_training_images(folder: RunFolder, stepper: Stepper, process: Process)
     except (UserError, OSError) as error:
         folder.require_held()  # raises if the folder was moved meanwhile
         process.screen.result(f"warning: {error} Training continues without training-images.png.")
+
+
+def shares_of(targets: Tensor) -> list[dict[str, dict[str, float]]]:
+    """For each mixed image `shares`: label → its share, largest first; nothing for images that are not mixed.
+
+    Args:
+        targets: labels int64 [N], or shares of the classes float32 [N, C].
+    """
+    if not targets.is_floating_point():
+        return [{} for _ in range(len(targets))]
+    rows = []
+    for row in targets.tolist():
+        shares = sorted(((share, label) for label, share in enumerate(row) if share > 0), reverse=True)
+        rows.append({"shares": {str(label): round(share, 4) for share, label in shares}} if len(shares) > 1 else {})
+    return rows
 
 
 def to_pixels(images: Tensor, prepare: ImagePreparer) -> Tensor:

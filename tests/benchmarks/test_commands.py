@@ -33,6 +33,15 @@ def colours(tmp_path: Path) -> Path:
             [r"network alone on random tensors +[\d,]+ images/s", r"time by signs_dist / time alone +\d\.\d{3} "],
         ),
         (
+            "benchmarks/augmentation_speed.py",
+            ["--side", "16", "--batch", "4", "--repeats", "2"],
+            [
+                r"the defaults +[\d,]+ images/s",
+                r"mixup: 0\.2 +[\d,]+ images/s",
+                r"torchvision's RandAugment +[\d,]+ im",
+            ],
+        ),
+        (
             "benchmarks/exact_overhead.py",
             ["--repeats", "1", *SMALL, "train.micro_batch=8", "train.epochs=1"],
             [r" fast: +[\d,]+ images/s", r"exact: +[\d,]+ images/s", r"exact mode takes [+-][\d.]+ % time"],

@@ -120,6 +120,10 @@ def test_a_byte_order_mark_an_alias_and_quoted_keys_are_fine(tmp_path: Path) -> 
         (f"train: {{epochs: {'9' * 9999}}}", "a number of too many digits"),
         # combinations
         ("optim:\n  name: adam\n  momentum: 0.9", "c.yaml:3: optim.momentum is not read by optim.name=adam"),
+        ("loss: {focal_gamma: 3}", "loss.focal_gamma is not read by loss.name=cross_entropy. Delete it"),
+        ("loss: {class_weights: balance}", "class_weights: balance is not legal. It takes balanced, or a list"),
+        ("loss: {class_weights: [1, -1]}", "[1, -1] is not legal"),
+        ("loss: {class_weights: balanced}\ndata: {order: balanced}", "would make up for class imbalance twice"),
         ("loss: {name: mse, label_smoothing: 0.1}", "loss.label_smoothing does nothing for loss.name=mse. Set it to 0"),
         ("schedule: {warmup_epochs: 3}", "c.yaml:1: schedule.warmup_epochs is not read by schedule.name=one_cycle"),
         ("augment: {backend: torchvision}", "augment.backend=torchvision needs augment.transforms, such as ["),

@@ -68,7 +68,7 @@ def read_back(config: Config, tmp_path: Path) -> Config:
     mean=st.tuples(*3 * [st.floats(min_value=-1000, max_value=1000)]),
     seed=st.integers(min_value=0, max_value=2**63 - 1),
     workers=st.just("auto") | st.integers(min_value=0, max_value=64),
-    loss=st.sampled_from(["cross_entropy", "bce", "mse", "l1"]),
+    loss=st.sampled_from(["cross_entropy", "focal", "bce", "mse", "l1"]),
 )
 def test_a_written_config_reads_back_equal(
     tmp_path_factory: pytest.TempPathFactory,
@@ -103,6 +103,21 @@ def test_every_recipe_loads_and_reads_back(path: Path, tmp_path: Path) -> None:
 
 def test_the_recipes_are_there() -> None:
     assert {"cs230.yaml", "signs.yaml"} <= {path.name for path in CONFIGS}
+
+
+@pytest.mark.parametrize("given", ["balanced", None, (1.0, 2.5), {"fist": 2.0, "0": 1.0}])
+def test_class_weights_read_back_equal(tmp_path: Path, given: Any) -> None:
+    config = Config(loss=LossConfig(class_weights=given))
+    assert read_back(config, tmp_path) == config
+
+
+def test_numbers_are_names_of_classes() -> None:
+    assert load_config(None, ["loss.class_weights={0: 2.5, two: 1}"]).loss.class_weights == {"0": 2.5, "two": 1.0}
+
+
+def test_focal_smooths_nothing_unless_told() -> None:
+    assert load_config(None, ["loss.name=focal"]).loss.label_smoothing == 0
+    assert load_config(None, ["loss.name=focal", "loss.label_smoothing=0.1"]).loss.label_smoothing == 0.1
 
 
 @pytest.mark.parametrize("name", ["mse", "l1"])
@@ -156,7 +171,8 @@ def test_the_numeric_settings_are_found() -> None:
     "text", ["1e308", "-1e308", ".nan", ".inf", "-.inf", str(10**31), "9" * 5000, "''", "inf", "nan"]
 )
 def test_no_number_is_without_bounds(name: str, text: str) -> None:
-    count = 3 if name in ("data.mean", "data.std", "data.split") else 2 if name == "optim.betas" else 0
+    pairs = ("optim.betas", "augment.crop_scale", "augment.crop_ratio", "augment.erase_area")
+    count = 3 if name in ("data.mean", "data.std", "data.split") else 2 if name in pairs else 0
     value = f"[{', '.join([text] * count)}]" if count else text
     optimizer = ["optim.name=rmsprop"] if name == "optim.alpha" else ["optim.name=adamw"]
     others = optimizer if name in ("optim.alpha", "optim.betas", "optim.eps") else []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ from signs_dist.data import augment
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from tests.data.chi_square import chi_square, chi_square_limit
 
-NOTHING = {"flip": 0.0, "rotate_degrees": 0.0, "shift": 0.0, "scale": 0.0, "brightness": 0.0, "contrast": 0.0}
+NOTHING: dict[str, Any] = dict.fromkeys(("flip", "rotate_degrees", "shift", "scale", "brightness", "contrast"), 0.0)
 DRAWS = ("flip", "angle", "shift_x", "shift_y", "scale", "brightness", "contrast", "cutout_x", "cutout_y")
 
 
-def only(**settings: float) -> BatchAugmenter:
+def only(**settings: Any) -> BatchAugmenter:
     """An augmenter that does nothing but `settings`."""
-    return BatchAugmenter(AugmentConfig(**{**NOTHING, **settings}), seed=0)  # type: ignore[arg-type]
+    return BatchAugmenter(AugmentConfig(**{**NOTHING, **settings}), seed=0)
 
 
 def photos(count: int, height: int = 20, width: int = 20) -> Tensor:
@@ -43,6 +44,11 @@ SETTINGS = {
     "everything": AugmentConfig(cutout=0.3, rotate_degrees=180),
     "flip and colours": AugmentConfig(rotate_degrees=0, shift=0, scale=0),
     "cutout": AugmentConfig(**{**NOTHING, "cutout": 0.4}),
+    "crop": AugmentConfig(**{**NOTHING, "crop_scale": (0.08, 1.0)}),
+    "randaugment": AugmentConfig(**{**NOTHING, "policy": "randaugment", "magnitude": 20}),
+    "trivialaugment": AugmentConfig(policy="trivialaugment", crop_scale=(0.3, 1.0)),
+    "erase": AugmentConfig(**{**NOTHING, "erase": 0.7}),
+    "noise": AugmentConfig(**{**NOTHING, "erase": 1.0, "erase_fill": "noise"}),
 }
 
 
@@ -253,3 +259,86 @@ def test_bytes_become_unit_floats_and_floats_stay() -> None:
     assert to_unit_floats(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
     floats = torch.rand(3)
     assert torch.equal(to_unit_floats(floats), floats)
+
+
+def positions(count: int, height: int, width: int) -> Tensor:
+    """Images whose first channel is a pixel's x and whose second is its y, from 0 to 1 between the outer edges."""
+    x = ((torch.arange(width) + 0.5) / width)[None, :].expand(height, width)
+    y = ((torch.arange(height) + 0.5) / height)[:, None].expand(height, width)
+    return torch.stack([x, y, torch.zeros_like(x)]).expand(count, 3, height, width).contiguous()
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 96)])
+def test_a_crop_is_a_part_of_the_image_with_a_legal_area_and_ratio(height: int, width: int) -> None:
+    result = only(crop_scale=(0.25, 0.6))(positions(500, height, width), np.arange(500), 0)
+    inner = result[:, :, 8:-8, 8:-8]  # away from what is mirrored at an edge of the image
+    assert torch.equal(inner[:, 2], torch.zeros_like(inner[:, 2]))
+    wide = (inner[:, 0, 0, -1] - inner[:, 0, 0, 0]) * (width - 1) / (width - 17) * width / (width - 1)
+    high = (inner[:, 1, -1, 0] - inner[:, 1, 0, 0]) * (height - 1) / (height - 17) * height / (height - 1)
+    areas, ratios = (wide * high).numpy(), (wide * width / (high * height)).numpy()
+    assert areas.min() == pytest.approx(0.25, abs=0.01)
+    assert areas.max() == pytest.approx(0.6, abs=0.01)
+    assert ratios.min() == pytest.approx(3 / 4, abs=0.02)
+    assert ratios.max() == pytest.approx(4 / 3, abs=0.02)
+    if height == width:  # else wide crops do not fit, and are drawn again
+        assert areas.mean() == pytest.approx(0.425, abs=0.02)
+        assert np.median(ratios) == pytest.approx(1, abs=0.04)
+
+
+def test_a_crop_of_everything_changes_nothing() -> None:
+    images = photos(3, 12, 20)
+    torch.testing.assert_close(
+        only(crop_scale=(1.0, 1.0), crop_ratio=(20 / 12, 20 / 12))(images, np.arange(3), 0), images, rtol=0, atol=1e-5
+    )
+
+
+def test_a_crop_that_never_fits_is_the_largest_in_the_middle() -> None:
+    result = only(crop_scale=(1.0, 1.0), crop_ratio=(2.0, 2.0))(positions(2, 32, 32), np.arange(2), 0)
+    columns, rows = result[0, 0, 16], result[0, 1, :, 16]
+    assert columns[[0, -1]].tolist() == pytest.approx([1 / 64, 63 / 64], abs=1e-4)  # all of the width
+    assert rows[[0, -1]].tolist() == pytest.approx([0.25 + 1 / 128, 0.75 - 1 / 128], abs=1e-4)  # half of the height
+
+
+def test_a_rotated_crop_shows_what_lies_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_draws(monkeypatch, angle=0.75)  # +90°
+    monkeypatch.setattr(augment, "draw_rectangles", lambda *_: (np.array([[0.5, -0.5]]), np.array([[0.25, 0.25]])))
+    images = photos(1, 32, 32)
+    result = only(rotate_degrees=180, crop_scale=(0.1, 1.0))(images, np.arange(1), 0)
+    part = images[:, :, 20:28, 4:12]  # centre (y 24, x 8), 8 pixels wide and high
+    enlarged = torch.nn.functional.interpolate(part, size=(32, 32), mode="bilinear")
+    torch.testing.assert_close(result[:, :, 2:-2, 2:-2], enlarged.rot90(1, (2, 3))[:, :, 2:-2, 2:-2], rtol=0, atol=1e-4)
+
+
+def test_crops_move_no_other_draw() -> None:
+    images = photos(4, 32, 32)
+    plain = only(brightness=0.5)(images, np.arange(4), 3)
+    cropped = only(brightness=0.5, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))(images, np.arange(4), 3)
+    torch.testing.assert_close(cropped, plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("fill", ["mean", "noise"])
+def test_erasing_blanks_a_share_of_the_area_of_some_images(fill: str) -> None:
+    images = photos(2000, 32, 32)
+    result = only(erase=0.3, erase_area=(0.1, 0.3), erase_fill=fill)(images, np.arange(2000), 0)
+    changed = (result != images).all(dim=1)  # [B, H, W]
+    is_changed = changed.flatten(1).any(dim=1)
+    assert int(is_changed.sum()) == pytest.approx(600, abs=75)
+    areas = changed[is_changed].float().mean(dim=(1, 2)).numpy()
+    assert areas.min() == pytest.approx(0.1, abs=0.03)
+    assert areas.max() == pytest.approx(0.3, abs=0.03)
+    for mask, image, before in zip(changed[:40], result, images, strict=False):
+        rows, columns = mask.any(dim=1), mask.any(dim=0)
+        assert torch.equal(mask, rows[:, None] & columns[None, :])  # a rectangle
+        if fill == "mean" and mask.any():
+            torch.testing.assert_close(image[:, mask], before.mean().expand_as(image[:, mask]))
+    if fill == "noise":
+        noise = result[changed[:, None].expand_as(result)].double().numpy()
+        counts = np.bincount((noise * 20).astype(np.int64), minlength=20)
+        assert chi_square(counts, noise.size / 20) < chi_square_limit(19)
+
+
+def test_noise_differs_between_images_epochs_and_channels() -> None:
+    augmenter = only(erase=1.0, erase_area=(0.2, 0.3), erase_fill="noise")
+    results = [augmenter(torch.zeros(2, 3, 32, 32), np.arange(2), epoch) for epoch in (0, 1)]
+    kinds = {tuple(channel.flatten().tolist()) for result in results for image in result for channel in image}
+    assert len(kinds) == 2 * 2 * 3

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, Transform, build_transform
 from signs_dist.data.folder import ImageIndex, index_split
 from signs_dist.data.images import BadImageError
-from signs_dist.data.packed import open_packed
+from signs_dist.data.packed import PackedSplit, open_packed
 from signs_dist.data.plan import BatchKey
 from signs_dist.errors import UserError
 from tests.sets import write_colour_set
@@ -164,3 +164,28 @@ def test_transforms_run_in_the_order_that_is_given() -> None:
     assert build_transform(pad_then_crop, 16)(torch.zeros(3, 16, 16, dtype=torch.uint8)).max() == 0
     crop_then_pad = [{"CenterCrop": {"size": 8}}, {"Pad": {"padding": 4, "fill": 255}}]
     assert build_transform(crop_then_pad, 16)(torch.zeros(3, 16, 16, dtype=torch.uint8)).max() == 255
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"RandAugment": {"num_ops": 3, "magnitude": 15}},
+        {"TrivialAugmentWide": {}},
+        {"RandomErasing": {"p": 0.5, "value": "random"}},
+        {"RandomResizedCrop": {"size": 16, "scale": [0.08, 1.0]}},
+        {"AugMix": {}},
+    ],
+    ids=lambda entry: next(iter(entry)),
+)
+def test_torchvisions_policies_draw_by_seed_epoch_and_sample(entry: dict[str, dict[str, Any]]) -> None:
+    one = np.random.default_rng(0).integers(256, size=(1, 16, 16, 3), dtype=np.uint8)
+    split = PackedSplit(one.repeat(12, axis=0), np.zeros(12, np.int64), ("a",), "")  # 12 times the same photo
+
+    def images(seed: int, epoch: int, samples: list[int]) -> Tensor:
+        return PackedBatches(split, build_transform([entry], 16), seed)[BatchKey(epoch, 0, np.array(samples))].images
+
+    whole = images(0, 0, list(range(12)))
+    assert len({tuple(image.flatten().tolist()) for image in whole}) > 4
+    assert torch.equal(images(0, 0, [7, 3]), whole[[7, 3]])  # in any batch, as on any process
+    assert not torch.equal(images(0, 1, list(range(12))), whole)
+    assert not torch.equal(images(1, 0, list(range(12))), whole)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from signs_dist.config.settings import AugmentConfig, DataConfig, LossConfig, OptimConfig
-from signs_dist.data import augment
+from signs_dist.data import augment, batch_pixels
 from signs_dist.data.batches import Batch
+from signs_dist.data.mixing import BatchMixer
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.group import Group, Pending
 from signs_dist.distributed.replicas import EvaluationReplicas, Replicas
@@ -45,7 +46,20 @@ NUM_CLASSES = 5
 NUM_IMAGES = 12
 MIXED = "Expected all tensors to be on the same device|found two different devices"
 ALL_AUGMENTATIONS = AugmentConfig(
-    flip=0.5, rotate_degrees=20, shift=0.1, scale=0.1, brightness=0.2, contrast=0.2, cutout=0.3
+    flip=0.5,
+    rotate_degrees=20,
+    shift=0.1,
+    scale=0.1,
+    brightness=0.2,
+    contrast=0.2,
+    cutout=0.3,
+    crop_scale=(0.5, 1.0),
+    policy="randaugment",
+    num_ops=14,
+    erase=1.0,
+    erase_fill="noise",
+    mixup=0.2,
+    cutmix=1.0,
 )
 
 each_device = pytest.mark.parametrize("device", [FIRST, SECOND], ids=str)
@@ -91,11 +105,11 @@ def seeded(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
 @pytest.fixture(autouse=True)
 def fake_mode(seeded: list[torch.device], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """All tensors of the test are fake."""
-    augment._pixel_centres_on.cache_clear()
+    batch_pixels._pixel_centres_on.cache_clear()
     monkeypatch.setattr("signs_dist.distributed.step_flags.LateFlags", FlagsOnDevice)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
-    augment._pixel_centres_on.cache_clear()  # fake tensors must not reach the next test
+    batch_pixels._pixel_centres_on.cache_clear()  # fake tensors must not reach the next test
 
 
 class FlagsOnDevice:
@@ -255,7 +269,7 @@ def train_steps(
     model = network(device)
     wrapped = wrapped_by(
         strategy,
-        ForwardWithLoss(model, build_loss(LossConfig(), NUM_CLASSES), precision),
+        ForwardWithLoss(model, build_loss(LossConfig(), NUM_CLASSES, [1.0] * NUM_CLASSES), precision),
         for_training=True,
         exact=exact,
     )
@@ -275,7 +289,8 @@ def train_steps(
     )
     imitate_backward(monkeypatch, model)
     augmenter = augment.BatchAugmenter(ALL_AUGMENTATIONS, seed=3)
-    prepare = ImagePreparer.create(DataConfig(), device, channels_last=True, augment=augmenter)
+    mixer = BatchMixer(ALL_AUGMENTATIONS, 3, num_classes=NUM_CLASSES, micro_batch=micro_batches.size)
+    prepare = ImagePreparer.create(DataConfig(), device, channels_last=True, augment=augmenter, mix=mixer)
     own = len(micro_batches.of(strategy.shard)) * micro_batches.size
     steps = train_epoch(state, [host_batch(own)] * 2, prepare, first_step=0, first_run_step=0)
     sums = [report.sums.tensors() for report in steps]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from signs_dist.config.settings import AugmentConfig, DataConfig, LossConfig, OptimConfig
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch
+from signs_dist.data.mixing import BatchMixer
 from signs_dist.data.plan import EpochPlan, MicroBatches
 from signs_dist.distributed.connect import connect
 from signs_dist.distributed.exact_step import ExactStep
@@ -149,7 +150,19 @@ GPU = torch.device("cuda", 0)
 NUM_CLASSES = 5
 NUM_IMAGES = 12
 AUGMENTATIONS = AugmentConfig(
-    flip=0.5, rotate_degrees=20, shift=0.1, scale=0.1, brightness=0.2, contrast=0.2, cutout=0.3
+    flip=0.5,
+    rotate_degrees=20,
+    shift=0.1,
+    scale=0.1,
+    brightness=0.2,
+    contrast=0.2,
+    cutout=0.3,
+    crop_scale=(0.5, 1.0),
+    policy="randaugment",
+    erase=0.5,
+    erase_fill="noise",
+    mixup=0.2,
+    cutmix=1.0,
 )
 SLEEP_CYCLES = 2 * 10**9
 """A second or so on any GPU."""
@@ -197,7 +210,9 @@ def state_of(
 
 
 def steps_of(state: TrainingState, num_steps: int) -> Iterator[Any]:
-    prepare = ImagePreparer.create(DataConfig(), GPU, channels_last=True, augment=BatchAugmenter(AUGMENTATIONS, seed=3))
+    augmenter = BatchAugmenter(AUGMENTATIONS, seed=3)
+    mixer = BatchMixer(AUGMENTATIONS, 3, num_classes=NUM_CLASSES, micro_batch=2)
+    prepare = ImagePreparer.create(DataConfig(), GPU, channels_last=True, augment=augmenter, mix=mixer)
     return train_epoch(state, [batch(step) for step in range(num_steps)], prepare, first_step=0, first_run_step=0)
 
 

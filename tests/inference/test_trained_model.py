@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional
 
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.data.batches import Batch
@@ -99,6 +100,19 @@ def test_flips_are_averaged_where_the_config_says_so(tmp_path: Path) -> None:
     with torch.no_grad():
         both = (model.network(inputs) + model.network(inputs.flip(3))) / 2
     torch.testing.assert_close(model(images), both)
+
+
+def test_ten_crops_are_averaged_where_the_config_says_so(tmp_path: Path) -> None:
+    settings = ("evaluate.ten_crop=true", "evaluate.crop=0.75", "train.epochs=1", "train.precision=float32")
+    model = load_model(make_run(tmp_path, *settings))
+    images = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
+    inputs, _ = model.prepare(Batch(images, torch.zeros(2).long(), torch.zeros(2).long(), 0, 0))
+    crops = torch.cat(
+        [functional.resize(crop, [16, 16], antialias=False) for crop in functional.ten_crop(inputs, [12])]
+    )
+    with torch.no_grad():
+        expected = model.network(crops).reshape(10, 2, -1).mean(dim=0)
+    torch.testing.assert_close(model(images), expected)
 
 
 @pytest.mark.parametrize("weights", ["final", "best", "last"])

@@ -155,3 +155,11 @@ def test_all_sums_are_integers() -> None:
 def test_macro_f1(confusion: list[list[int]], expected: float) -> None:
     score = Score(0.0, np.array(confusion, dtype=np.int64))
     assert score.macro_f1 == pytest.approx(expected, nan_ok=True)
+
+
+def test_of_shares_the_largest_is_the_true_class() -> None:
+    sums = RunningSums(3, torch.device("cpu"))
+    logits = torch.tensor([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]])
+    sums.add(torch.ones(2), logits, torch.tensor([[0.6, 0.4, 0.0], [0.7, 0.3, 0.0]]))
+    score = Score.from_sums(to_host(sums.tensors()))
+    assert score.confusion.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]

@@ -59,3 +59,12 @@ def test_the_process_that_holds_the_folder_says_that_its_attempt_has_ended(
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run folder"):
         read_content(tmp_path)
+
+
+def test_mixed_training_images_are_told_with_their_shares(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", epochs=2)
+    classes = read_content(run).classes
+    lines = ['{"file": "a.png", "label": 1}', '{"file": "b.png", "label": 1, "shares": {"0": 0.7, "1": 0.3}}']
+    (run / "training-images.jsonl").write_text("\n".join(lines) + "\n")
+    text = f"{classes[0]} 70% + {classes[1]} 30%"
+    assert read_content(run).training_labels == [("a.png", classes[1]), ("b.png", text)]

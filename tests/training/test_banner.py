@@ -133,7 +133,8 @@ def test_frozen_parameters_are_told(tmp_path: Path) -> None:
         (
             4,
             (),
-            "class imbalance: 1 has 12 training images, 0 has 4; data.order=balanced draws each class equally often",
+            "class imbalance: 1 has 12 training images, 0 has 4; data.order=balanced draws each class equally often, "
+            "loss.class_weights=balanced weighs rare ones more",
         ),
         (4, ("data.order=balanced",), "balanced: each class equally often, from 4 to 12 images a class"),
         (12, ("data.order=balanced",), "balanced: each class equally often, from 12 to 12 images a class"),
@@ -146,6 +147,12 @@ def test_class_imbalance_is_told(
     for path in sorted((root / "train_signs").glob("0_*"))[num_of_class_0:]:
         path.unlink()
     assert lines(tmp_path, *settings).get("order") == text
+
+
+def test_class_weights_are_told(tmp_path: Path) -> None:
+    told = lines(tmp_path, "loss.class_weights={2: 3.0, 0: 0.25}")
+    assert told["classes"] == "weigh in the loss from 0.25 (0) to 3 (2)"
+    assert "order" not in told
 
 
 def test_busy_cores_are_told_beside_the_device(tmp_path: Path) -> None:

@@ -187,7 +187,14 @@ def test_model_pt_is_plain_tensors_under_plain_names(colours: Path, tmp_path: Pa
     assert done.stdout.strip() == result["weights_sha256"]
 
 
-@pytest.mark.parametrize("more", [[], ["ema.decay=0.9"], ["evaluate.flip_average=true", "model.args={dropout: 0.5}"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["ema.decay=0.9", "evaluate.ten_crop=true"],
+        ["evaluate.flip_average=true", "model.args={dropout: 0.5}"],
+    ],
+)
 def test_evaluate_reproduces_the_numbers_of_the_run(colours: Path, tmp_path: Path, more: list[str]) -> None:
     result = run(colours, tmp_path / "run", *more)
     for split in ("val", "test"):

@@ -212,3 +212,61 @@ class Fixed(nn.Module):
 def test_another_number_of_outputs_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"model\.name={__name__}:Fixed has 7 outputs, and the data 3 classes"):
         make_stepper(tmp_path, f"model.name={__name__}:Fixed")
+
+
+def test_class_weights_count_in_training_and_not_in_evaluation(tmp_path: Path) -> None:
+    scores = []
+    for weights in ("null", "[3.0, 3.0, 3.0]"):
+        stepper, _ = make_stepper(tmp_path, "loss.label_smoothing=0", f"loss.class_weights={weights}")
+        validation = score_of(stepper.evaluate("val")).loss
+        scores.append((score_of(next(iter(stepper.steps(Cursor(0, 0)))).sums).loss, validation))
+    assert scores[1][0] == pytest.approx(3 * scores[0][0])
+    assert scores[1][1] == scores[0][1]
+
+
+def test_weights_for_other_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"loss\.class_weights has 2 weights, and the data has 3 classes: 0, 1, 2\."):
+        make_stepper(tmp_path, "loss.class_weights=[1, 2]")
+
+
+@pytest.mark.parametrize("settings", [("augment.mixup=0.4",), ("augment.cutmix=1", "train.micro_batch=4")])
+def test_mixed_images_are_counted_under_the_class_of_their_larger_share(
+    tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    stepper, _ = make_stepper(tmp_path, *settings)
+    expected = torch.zeros(3, dtype=torch.int64)
+    for batch in stepper.train_loader.epoch(0):
+        _, targets = stepper.prepare_train(batch)
+        assert targets.shape == (8, 3)
+        assert targets.is_floating_point()
+        expected += targets.argmax(dim=1).bincount(minlength=3)
+    reports = list(stepper.steps(Cursor(0, 0)))
+    assert score_of(reports[-1].sums).confusion.sum(axis=1).tolist() == expected.tolist()
+
+
+def test_images_are_mixed_within_their_micro_batch(tmp_path: Path) -> None:
+    whole, _ = make_stepper(tmp_path, "augment.mixup=1", "train.micro_batch=4")
+    batch = next(iter(whole.train_loader.epoch(0)))
+    images, targets = whole.prepare_train(batch)
+    for first in (0, 4):
+        part_images, part_targets = whole.prepare_train(batch.part(first, first + 4))
+        assert torch.equal(part_images, images[first : first + 4])
+        assert torch.equal(part_targets, targets[first : first + 4])
+    larger, _ = make_stepper(tmp_path, "augment.mixup=1", "train.micro_batch=8")
+    assert not torch.equal(larger.prepare_train(batch)[0], images)
+
+
+def test_a_micro_batch_of_one_image_cannot_be_mixed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"augment\.mixup=0\.2 mixes each image with another one of its micro-batch"):
+        make_stepper(tmp_path, "augment.mixup=0.2", "train.micro_batch=1")
+
+
+def test_the_first_images_are_mixed_as_in_training(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, "augment.mixup=1", "train.micro_batch=4")
+    batch = next(iter(stepper.train_loader.epoch(0)))
+    images, targets = stepper.prepare_train(batch)
+    for count in (3, 6):
+        first, first_images, first_targets = stepper.first_images(count)
+        assert first.samples.tolist() == batch.samples[:count].tolist()
+        assert torch.equal(first_images, images[:count])
+        assert torch.equal(first_targets, targets[:count])

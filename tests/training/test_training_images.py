@@ -17,7 +17,7 @@ from signs_dist.data.batches import FileBatches
 from signs_dist.data.plan import Shard
 from signs_dist.errors import LoadingError, TrainingFailedError
 from signs_dist.training import training_images
-from signs_dist.training.training_images import LARGEST_SIDE, arrange, to_pixels, write_training_images
+from signs_dist.training.training_images import LARGEST_SIDE, arrange, shares_of, to_pixels, write_training_images
 from tests.training.parts import Made, make_process, make_silent, make_trainer, shown
 
 TORCHVISION = ("augment.backend=torchvision", "augment.transforms=[{RandomInvert: {p: 0.5}}]")
@@ -140,3 +140,21 @@ def test_large_images_are_reduced(tmp_path: Path) -> None:
 def test_images_stand_row_by_row() -> None:
     numbers = torch.arange(9, dtype=torch.uint8)[:, None, None, None].expand(9, 3, 1, 1)
     assert arrange(numbers)[:, :, 0].tolist() == [list(range(8)), [8, *[255] * 7]]
+
+
+def test_mixed_images_are_shown_and_their_shares_are_told(tmp_path: Path) -> None:
+    made = make_trainer(tmp_path, "augment.mixup=1", "augment.flip=0", "train.micro_batch=4")
+    write_training_images(made.folder, made.stepper, made.process)
+    batch = next(made.stepper.train_loader.epoch(0))
+    _, targets = made.stepper.prepare_train(batch)
+    assert len(lines_of(made)) == 8
+    for line, label, shares in zip(lines_of(made), batch.labels.tolist(), targets.tolist(), strict=True):
+        expected = {str(number): round(share, 4) for number, share in enumerate(shares) if share > 0}
+        assert line["label"] == label
+        assert line.get("shares", {str(label): 1.0}) == expected
+
+
+def test_shares_are_told_of_mixed_images_only_and_largest_first() -> None:
+    assert shares_of(torch.tensor([2, 0])) == [{}, {}]
+    targets = torch.tensor([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75]])
+    assert [list(row.get("shares", {}).items()) for row in shares_of(targets)] == [[], [("2", 0.75), ("0", 0.25)]]

@@ -1,0 +1,78 @@
+"""Exact runs with all augmentation, class weights, an average and early stopping: one result, also after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from signs_dist.environment.process_table import find_descendants
+from tests.processes import finish, run, started, train_command, wait_for
+from tests.sets import small_run, write_colour_set
+
+pytestmark = pytest.mark.slow
+
+CHANGING = ("images_per_second", "data_wait_share", "stall_seconds", "last_write_seconds")
+"""Numbers of metrics.jsonl that tell of the machine, not of the run."""
+
+
+def settings(root: Path) -> list[str]:
+    augmentation = (
+        *("augment.mixup=0.4", "augment.cutmix=1", "augment.policy=randaugment", "augment.erase=0.3"),
+        *("augment.erase_fill=noise", "augment.crop_scale=[0.5, 1]"),
+    )
+    ending = (
+        "train.patience=1",
+        "evaluate.best_by=loss",
+        "schedule.name=constant",
+        "optim.lr=0.3",
+        "evaluate.ten_crop=true",
+    )
+    saved = ("log.every_steps=1", "checkpoint.every_steps=3", "log.report=false")
+    others = ("exact=true", "loss.class_weights=balanced", "train.micro_batch=4")
+    return [*small_run(root, epochs=9, global_batch=12), *augmentation, *ending, *saved, *others]
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return value
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if name not in CHANGING}
+        for line in lines
+        if line["kind"] != "save"
+    ]
+
+
+def test_one_result_on_1_process_and_on_2_that_are_killed_and_resumed_on_3(tmp_path: Path) -> None:
+    root = write_colour_set(tmp_path / "colours", counts={"train": 20, "val": 4})
+    for path in sorted((root / "train_signs").glob("0_*"))[8:]:
+        path.unlink()  # so that the classes weigh differently
+    arguments = settings(root)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    ended = run(train_command("--run-dir", "whole", *arguments), tmp_path)
+    assert ended.code == 0, ended.err
+    local = [sys.executable, "-m", "launch.local", "--nproc"]
+    with started([*local, "2", "--", "--run-dir", "parts", *arguments], tmp_path) as process:
+        wait_for(parts / "metrics.jsonl", '"step": 5,')
+        for pid in (process.pid, *find_descendants(process.pid)):
+            os.kill(pid, signal.SIGKILL)
+        finish(process)
+    assert not (parts / "result.json").exists()
+    ended = run([*local, "3", "--", "--run-dir", "parts", *arguments], tmp_path)
+    assert ended.code == 0, ended.err
+    for name in ("weights_sha256", "val_loss", "val_confusion", "best_epoch", "epochs_trained", "stopped_early"):
+        assert read_result(parts)[name] == read_result(whole)[name], name
+    assert read_result(whole)["stopped_early"]
+    assert read_metrics(parts) == read_metrics(whole)
+    for file in ("training-images.png", "training-images.jsonl"):
+        assert (parts / file).read_bytes() == (whole / file).read_bytes(), file
+    assert "shares" in (whole / "training-images.jsonl").read_text()
