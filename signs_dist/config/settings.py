@@ -75,8 +75,8 @@ class DataConfig(Section):
 class AugmentConfig(Section):
     """Random changes to training images. What happens to an image depends only on the seed, the epoch and the image."""
 
-    backend: Literal["batch", "torchvision"] = "batch"
-    """batch: the settings below, on whole batches on the device. torchvision: `transforms`, image by image."""
+    backend: Literal["batch", "torchvision", "none"] = "batch"
+    """batch: the settings below, on whole batches, on the device. torchvision: `transforms`, image by image. none."""
     flip: Probability = 0.5
     """Probability of a left-right mirror."""
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 25.0
@@ -96,7 +96,7 @@ class AugmentConfig(Section):
 
     @model_validator(mode="after")
     def _transforms_match_backend(self) -> AugmentConfig:
-        if self.transforms and self.backend == "batch":
+        if self.transforms and self.backend != "torchvision":
             raise ValueError(
                 "augment.transforms is read only with augment.backend=torchvision. Set augment.backend, or delete "
                 "augment.transforms."
@@ -122,6 +122,8 @@ class ModelConfig(Section):
     """Weights to start from: a local file, or for torchvision networks a name of published weights, such as DEFAULT."""
     freeze: Literal["none", "backbone"] = "none"
     """backbone: train only the head; the other layers keep their weights and BatchNorm statistics."""
+    cache_features: bool = False
+    """Compute the frozen backbone's output of each image once, and train the head on it. Needs augment.backend=none."""
 
 
 class LossConfig(Section):
@@ -343,6 +345,8 @@ class Config(Section):
             )
         if self.exact and self.train.sync_batchnorm:
             raise ValueError("exact=true needs BatchNorm over each micro-batch. Set train.sync_batchnorm=false.")
+        if self.model.cache_features:
+            self._require_fixed_features()
         if self.schedule.name != "one_cycle" and self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} is not shorter than "
@@ -354,3 +358,21 @@ class Config(Section):
                 "Delete schedule.warmup_epochs, or set schedule.name=cosine."
             )
         return self
+
+    def _require_fixed_features(self) -> None:
+        """Refuse what would make the features of an image differ from one pass to the next."""
+        if self.model.freeze != "backbone":
+            raise ValueError(
+                "model.cache_features=true needs a backbone that does not change. Set model.freeze=backbone, or "
+                "model.cache_features=false."
+            )
+        if self.augment.backend != "none":
+            raise ValueError(
+                "model.cache_features=true computes the features of each image once, so augmentation would have no "
+                "effect. Set augment.backend=none, or model.cache_features=false."
+            )
+        if self.evaluate.flip_average:
+            raise ValueError(
+                "model.cache_features=true keeps no features of mirrored images. Set evaluate.flip_average=false, or "
+                "model.cache_features=false."
+            )

@@ -22,6 +22,7 @@ from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_ker
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
+from signs_dist.models.backbone import head_of
 from signs_dist.models.outputs import require_logits, require_own_names
 from signs_dist.models.trainable import require_trainable
 from signs_dist.tracking.installed import require_installed
@@ -42,6 +43,7 @@ class Prepared:
         model: the network on its device, with its initial weights.
         precision: the arithmetic of the forward pass.
         num_threads: threads of one operation on the CPU.
+        features: batches of the backbone's features of each split, from `with_features`; None: images are used.
     """
 
     config: Config
@@ -53,6 +55,12 @@ class Prepared:
     model: nn.Module
     precision: Precision
     num_threads: int
+    features: Mapping[str, Dataset[Batch]] | None = None
+
+    @property
+    def trained_part(self) -> nn.Module:
+        """What a forward pass computes: the head alone where features are stored, else the whole network."""
+        return self.model if self.features is None else head_of(self.model)
 
     def about_data(self) -> dict[str, Any]:
         """The manifest's entry on the data: their place, and fingerprints that show whether they have changed."""

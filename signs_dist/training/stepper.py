@@ -13,7 +13,7 @@ from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.settings import Config, ScheduleConfig
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch
-from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
+from signs_dist.data.loader import EvaluationLoader, LoaderSettings, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.loader_wait import BatchWait
 from signs_dist.data.plan import BatchKey, Shard
@@ -28,6 +28,7 @@ from signs_dist.learning.schedule import learning_rate_factor
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.trial import Trial, TrialDigest
 from signs_dist.training import loop
+from signs_dist.training.cached_features import FeaturePreparer
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
 
@@ -62,12 +63,22 @@ class Stepper:
         )
         augment = BatchAugmenter(config.augment, config.seed) if config.augment.backend == "batch" else None
         self.prepare_train, self.prepare_evaluation = prepare(augment=augment), prepare()
+        self._inputs: tuple[loop.Preparer, loop.Preparer] = (self.prepare_train, self.prepare_evaluation)
+        if prepared.features is not None:
+            self._inputs = (FeaturePreparer(strategy.device), FeaturePreparer(strategy.device))
         self._require_room_for_workers()
-        self.train_loader = TrainLoader(prepared.sources["train"], prepared.plan, strategy.shard, prepared.loading)
+        source = (prepared.features or prepared.sources)["train"]
+        self.train_loader = TrainLoader(source, prepared.plan, strategy.shard, self._loading)
         self.evaluation_loaders = self._make_evaluation_loaders()
         self.state = self._make_state(process, wishes)
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
+
+    @property
+    def _loading(self) -> LoaderSettings:
+        """How training batches are loaded. Stored features are read by this process: a worker would only copy them."""
+        loading = self.prepared.loading
+        return loading if self.prepared.features is None else dataclasses.replace(loading, num_workers=0)
 
     def _require_room_for_workers(self) -> None:
         prepared, config = self.prepared, self.prepared.config
@@ -76,7 +87,7 @@ class Stepper:
         num_images = max(prepared.plan.num_own(self._strategy.shard), config.evaluate.batch)
         decodes = config.data.storage == "files"
         require_room(
-            prepared.loading,
+            self._loading,
             read_limits(),
             num_loaders=len(prepared.data.splits) if decodes else 1,
             batch_bytes=num_images * 3 * side * side * pixel_bytes,
@@ -86,11 +97,10 @@ class Stepper:
         prepared, config = self.prepared, self.prepared.config
         # Evaluation is short: starting workers takes longer than they save, unless images are decoded each time.
         decodes = config.data.storage == "files"
-        loading = prepared.loading if decodes else dataclasses.replace(prepared.loading, num_workers=0)
+        loading = self._loading if decodes else dataclasses.replace(self._loading, num_workers=0)
+        sources = prepared.features or prepared.sources
         return {
-            name: EvaluationLoader(
-                prepared.sources[name], len(index), config.evaluate.batch, self._strategy.shard, loading
-            )
+            name: EvaluationLoader(sources[name], len(index), config.evaluate.batch, self._strategy.shard, loading)
             for name, index in prepared.data.splits.items()
             if name != "train"
         }
@@ -98,7 +108,7 @@ class Stepper:
     def _make_state(self, process: Process, wishes: Wishes) -> loop.TrainingState:
         prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
         model, num_classes = prepared.model, len(prepared.data.classes)
-        forward = make_forward(model, config, num_classes, prepared.precision)
+        forward = make_forward(prepared.trained_part, config, num_classes, prepared.precision)
         wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
         return loop.TrainingState(
             model=model,
@@ -121,7 +131,7 @@ class Stepper:
 
     def _make_evaluation_forward(self) -> loop.EvaluationForward:
         prepared, num_classes = self.prepared, len(self.prepared.data.classes)
-        forward = make_evaluation_forward(prepared.model, prepared.config, num_classes, prepared.precision)
+        forward = make_evaluation_forward(prepared.trained_part, prepared.config, num_classes, prepared.precision)
         return self._strategy.wrap(forward, for_training=False)  # type: ignore[return-value]
 
     def steps(self, cursor: Cursor, sums: RunningSums | None = None) -> Iterator[loop.StepReport]:
@@ -139,7 +149,7 @@ class Stepper:
             yield from loop.train_epoch(
                 self.state,
                 batches,
-                self.prepare_train,
+                self._inputs[0],
                 first_step=cursor.step,
                 first_run_step=cursor.epoch * self.prepared.plan.num_steps + cursor.step,
                 sums=sums,
@@ -160,7 +170,7 @@ class Stepper:
 
     def _evaluate_split(self, split: str, kept: KeptProbabilities | None) -> RunningSums:
         loader, num_classes = self.evaluation_loaders[split], self.state.num_classes
-        return loop.evaluate(self._evaluation_forward, loader, self.prepare_evaluation, num_classes, kept)
+        return loop.evaluate(self._evaluation_forward, loader, self._inputs[1], num_classes, kept)
 
     def when_loading_is_stuck(self, action: OnStuck) -> None:
         """Call `action` in another thread if this process itself reads images and hangs longer than the limit."""
@@ -196,6 +206,10 @@ class Stepper:
         micro_batches = self.state.sync.micro_batches
         _, images, labels = self.first_images(micro_batches.size)
         forward, evaluation, is_split = self.state.forward, self._evaluation_forward, micro_batches.count > 1
+        if self.prepared.features is not None:  # the backbone is tried too: it computes the features
+            model, config, precision = self.prepared.model, self.prepared.config, self.prepared.precision
+            forward = make_forward(model, config, self.state.num_classes, precision)
+            evaluation = make_evaluation_forward(model, config, self.state.num_classes, precision)
         return make_trial(self.state.model, forward, evaluation, images, labels, is_split=is_split)
 
 
