@@ -21,9 +21,9 @@ class AugmentConfig(OwnCodeSection):
 
     OWN = ("augment", "backend")
 
-    backend: Literal["batch", "torchvision"] | DottedName = "batch"
-    """batch: the settings below, on whole batches on the device. torchvision: `transforms`, image by image. Or your own
-    function, as package.module:make."""
+    backend: Literal["batch", "torchvision", "none"] | DottedName = "batch"
+    """batch: the settings below, on whole batches on the device. torchvision: `transforms`, image by image. none:
+    nothing. Or your own function, as package.module:make."""
     flip: Probability = 0.5
     """Probability of a left-right mirror."""
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 25.0

@@ -1,13 +1,17 @@
-"""Settings of where images lie and how they are divided: what they may be, apart from the section that holds them."""
+"""The config's section on images: where they lie, how they are divided and read.
+
+The docstrings below the settings are the manual, as in `settings`.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from signs_dist.config.section import Section
+from signs_dist.config.dotted_names import DottedName
+from signs_dist.config.section import Deviation, Section, Triple
 
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 """Of train, val and test, where images are not split and `data.split` is not set."""
@@ -64,3 +68,84 @@ class ColumnsConfig(Section):
     """Column with train, val or test. null: split, set, subset or a like name, if there is one. '': none of them."""
     group: Text | None = None
     """Column whose images with one value stay on one side of a division, such as patient_id. null: none."""
+
+
+DrawnImages = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class SyntheticConfig(Section):
+    """The drawn data set, used when there are no photos."""
+
+    train: DrawnImages = 1800
+    """Number of drawn training images."""
+    val: DrawnImages = 360
+    """Number of drawn validation images."""
+    test: DrawnImages = 360
+    """Number of drawn test images."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the drawing. It is not the run's seed, so runs with different seeds share one data set."""
+
+
+class DataConfig(Section):
+    """Which images, and how they are read."""
+
+    root: Roots | None = None
+    """A folder or table of images, or a list of them. null: data/64x64_SIGNS if it exists, else drawn hands."""
+    reader: DottedName | None = None
+    """Your own reader of images, as package.module:make, instead of data.root. null: images lie in data.root."""
+    reader_args: dict[str, Any] = Field(default={})
+    """Arguments of data.reader, such as `path: photos.sqlite`."""
+    split: Shares | None = None
+    """Shares of train, val and test, or of train and val. null: 0.8, 0.1, 0.1. Only for images that are not split."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of that division. It is not the run's seed, so runs with different seeds have one division."""
+    split_folder: Annotated[str, Field(min_length=1)] = "data/splits"
+    """Folder where a division is written down, so that it never changes."""
+    group_pattern: Pattern | None = None
+    """Regular expression with one group on the path below the root. Images where it is equal stay on one side."""
+    label_pattern: Pattern | None = None
+    """Regular expression with one group, the class, on the path below the root. null: folders, or as in 3_IMG_1.jpg."""
+    image_size: Annotated[int, Field(ge=8, le=2048)] = 64
+    """Side of the square images in pixels; others are resized when read. Where not given, published weights say."""
+    storage: Literal["packed", "files"] = "packed"
+    """packed: images are decoded once into a memory-mapped file. files: each image is decoded each time it is read."""
+    cache: Annotated[str, Field(min_length=1)] = "data/cache"
+    """Folder for packed images."""
+    max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 250.0
+    """Largest width times height of an image, in millions; a larger image is refused. Phones reach 200."""
+    mean: Triple = (0.5, 0.5, 0.5)
+    """Subtracted from the pixels (scaled to 0..1), per channel. Where not given, published weights say."""
+    std: Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)] = (0.5, 0.5, 0.5)
+    """Divides the pixels after mean is subtracted, per channel. Where not given, published weights say."""
+    num_workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
+    """DataLoader worker processes. auto: 0 for packed images, else the usable cores, minus 1 when training on a CPU."""
+    prefetch: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Batches that each worker prepares ahead."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = 1800.0
+    """Seconds that one batch may take to be read and decoded before the run ends. A wait of 10 s prints a line."""
+    pin_memory: bool | Literal["auto"] = "auto"
+    """Use page-locked host memory for faster copies to a GPU. auto: true on a GPU, else false."""
+    order: Literal["shuffled", "balanced"] = "shuffled"
+    """Order of the training images. balanced, against class imbalance: every class equally often; images repeat."""
+    columns: ColumnsConfig = ColumnsConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
+
+    @model_validator(mode="after")
+    def _one_kind_of_group(self) -> DataConfig:
+        if self.group_pattern is not None and self.columns.group is not None:
+            raise ValueError(
+                "data.group_pattern and data.columns.group are both set. Keep the one that tells the groups."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reader_stands_alone(self) -> DataConfig:
+        if self.reader is not None and self.root is not None:
+            root = self.root if isinstance(self.root, str) else f"[{', '.join(self.root)}]"
+            raise ValueError(
+                f"data.reader={self.reader} replaces data.root={root}. Delete one of the two; a folder that the "
+                f"reader needs goes into data.reader_args."
+            )
+        if self.reader_args and self.reader is None:
+            raise ValueError("data.reader_args is read only with data.reader. Set data.reader, or delete it.")
+        return self

@@ -10,288 +10,25 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from signs_dist.config.augment_settings import AugmentConfig as AugmentConfig
-from signs_dist.config.data_settings import ColumnsConfig, Pattern, Roots, Shares
-from signs_dist.config.dotted_names import DottedName, DottedNames, OwnCodeSection, is_dotted
-from signs_dist.config.entries import fault_of_group
+from signs_dist.config.data_settings import DataConfig as DataConfig
+from signs_dist.config.data_settings import SyntheticConfig as SyntheticConfig
+from signs_dist.config.dotted_names import DottedNames, is_dotted
+from signs_dist.config.learning_settings import OPTIMIZER_ARGUMENTS as OPTIMIZER_ARGUMENTS
+from signs_dist.config.learning_settings import EmaConfig as EmaConfig
+from signs_dist.config.learning_settings import LossConfig as LossConfig
+from signs_dist.config.learning_settings import ModelConfig as ModelConfig
+from signs_dist.config.learning_settings import OptimConfig as OptimConfig
+from signs_dist.config.learning_settings import ScheduleConfig as ScheduleConfig
 from signs_dist.config.section import (
     WEEK_SECONDS,
     Count,
-    Deviation,
-    NotNegative,
-    Pair,
-    Positive,
-    Probability,
-    Rate,
     Seconds,
     Section,
-    Triple,
     WaitSeconds,
 )
 
 BestBy = Literal["accuracy", "loss", "macro_f1"]
 Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
-ClassWeights = Literal["balanced"] | Annotated[tuple[NotNegative, ...], Field(strict=False)] | dict[str, NotNegative]
-DrawnImages = Annotated[int, Field(ge=1, le=10_000_000)]
-
-
-class SyntheticConfig(Section):
-    """The drawn data set, used when there are no photos."""
-
-    train: DrawnImages = 1800
-    """Number of drawn training images."""
-    val: DrawnImages = 360
-    """Number of drawn validation images."""
-    test: DrawnImages = 360
-    """Number of drawn test images."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the drawing. It is not the run's seed, so runs with different seeds share one data set."""
-
-
-class DataConfig(Section):
-    """Which images, and how they are read."""
-
-    root: Roots | None = None
-    """A folder or table of images, or a list of them. null: data/64x64_SIGNS if it exists, else drawn hands."""
-    reader: DottedName | None = None
-    """Your own reader of images, as package.module:make, instead of data.root. null: images lie in data.root."""
-    reader_args: dict[str, Any] = Field(default={})
-    """Arguments of data.reader, such as `path: photos.sqlite`."""
-    split: Shares | None = None
-    """Shares of train, val and test, or of train and val. null: 0.8, 0.1, 0.1. Only for images that are not split."""
-    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of that division. It is not the run's seed, so runs with different seeds have one division."""
-    split_folder: Annotated[str, Field(min_length=1)] = "data/splits"
-    """Folder where a division is written down, so that it never changes."""
-    group_pattern: Pattern | None = None
-    """Regular expression with one group on the path below the root. Images where it is equal stay on one side."""
-    label_pattern: Pattern | None = None
-    """Regular expression with one group, the class, on the path below the root. null: folders, or as in 3_IMG_1.jpg."""
-    image_size: Annotated[int, Field(ge=8, le=2048)] = 64
-    """Side of the square images in pixels; others are resized when read. Where not given, published weights say."""
-    storage: Literal["packed", "files"] = "packed"
-    """packed: images are decoded once into a memory-mapped file. files: each image is decoded each time it is read."""
-    cache: Annotated[str, Field(min_length=1)] = "data/cache"
-    """Folder for packed images."""
-    max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 250.0
-    """Largest width times height of an image, in millions; a larger image is refused. Phones reach 200."""
-    mean: Triple = (0.5, 0.5, 0.5)
-    """Subtracted from the pixels (scaled to 0..1), per channel. Where not given, published weights say."""
-    std: Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)] = (0.5, 0.5, 0.5)
-    """Divides the pixels after mean is subtracted, per channel. Where not given, published weights say."""
-    num_workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
-    """DataLoader worker processes. auto: 0 for packed images, else the usable cores, minus 1 when training on a CPU."""
-    prefetch: Annotated[int, Field(ge=1, le=1024)] = 2
-    """Batches that each worker prepares ahead."""
-    timeout_seconds: Annotated[float, Field(gt=0, le=1_000_000)] = 1800.0
-    """Seconds that one batch may take to be read and decoded before the run ends. A wait of 10 s prints a line."""
-    pin_memory: bool | Literal["auto"] = "auto"
-    """Use page-locked host memory for faster copies to a GPU. auto: true on a GPU, else false."""
-    order: Literal["shuffled", "balanced"] = "shuffled"
-    """Order of the training images. balanced, against class imbalance: every class equally often; images repeat."""
-    columns: ColumnsConfig = ColumnsConfig()
-    synthetic: SyntheticConfig = SyntheticConfig()
-
-    @model_validator(mode="after")
-    def _one_kind_of_group(self) -> DataConfig:
-        if self.group_pattern is not None and self.columns.group is not None:
-            raise ValueError(
-                "data.group_pattern and data.columns.group are both set. Keep the one that tells the groups."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _reader_stands_alone(self) -> DataConfig:
-        if self.reader is not None and self.root is not None:
-            root = self.root if isinstance(self.root, str) else f"[{', '.join(self.root)}]"
-            raise ValueError(
-                f"data.reader={self.reader} replaces data.root={root}. Delete one of the two; a folder that the "
-                f"reader needs goes into data.reader_args."
-            )
-        if self.reader_args and self.reader is None:
-            raise ValueError("data.reader_args is read only with data.reader. Set data.reader, or delete it.")
-        return self
-
-
-class ModelConfig(Section):
-    """The network."""
-
-    name: str = "signs_fast"
-    """signs_fast, signs_net, mlp, torchvision:NAME, timm:NAME, or your own network as package.module:Class."""
-    args: dict[str, Any] = Field(default={})
-    """Arguments of the network, such as `channels: 32`."""
-    weights: str | None = None
-    """Weights to start from: a local file, or for torchvision: and timm: published weights by name, such as DEFAULT."""
-    freeze: Literal["none", "backbone"] = "none"
-    """backbone: train only the head; the other layers keep their weights and BatchNorm statistics."""
-    thaw_after_epochs: Count | None = None
-    """For freeze backbone: epochs after which the whole network trains. null: never."""
-    drop_path: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Probability that an image skips a residual block in training, in networks that have it. null: their default."""
-    gradient_checkpointing: bool = False
-    """Compute the values within blocks again in the backward pass: less memory, more time, the same result."""
-
-    @model_validator(mode="after")
-    def _thaw_what_is_frozen(self) -> ModelConfig:
-        if self.thaw_after_epochs is not None and self.freeze != "backbone":
-            raise ValueError(
-                f"model.thaw_after_epochs={self.thaw_after_epochs} thaws a frozen backbone. Set model.freeze=backbone, "
-                "or delete model.thaw_after_epochs."
-            )
-        return self
-
-
-class LossConfig(OwnCodeSection):
-    """The function that training minimizes."""
-
-    OWN = ("loss", "name")
-
-    name: Literal["cross_entropy", "focal", "bce", "mse", "l1"] | DottedName = "cross_entropy"
-    """focal: for rare classes. bce compares logits with one-hot targets; mse and l1 softmax probabilities with them. Or
-    your own, as package.module:make."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Fraction of each target that is spread over all classes. Default for focal: 0. mse and l1 take 0 only."""
-    focal_gamma: Annotated[float, Field(ge=0, le=100)] = 2.0
-    """For focal: a class that has probability p counts (1 - p) to this power. 0: as cross_entropy."""
-    class_weights: ClassWeights | None = None
-    """Against class imbalance: factor on the loss of each class's training images. balanced: the rarer, the larger."""
-    args: dict[str, Any] = Field(default={})
-    """Arguments of your own loss, such as `gamma: 2`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_to_no_smoothing(cls, values: Any) -> Any:
-        # config.yaml of a run holds every setting, and must be legal for these losses too.
-        name = values.get("name") if isinstance(values, dict) else None
-        if name == "focal" or (isinstance(name, str) and _smooths_no_labels(name)):
-            return {"label_smoothing": 0.0} | values
-        return values
-
-    @field_validator("class_weights", mode="before")
-    @classmethod
-    def _class_names_are_text(cls, value: Any) -> Any:
-        # YAML reads the key of {0: 2.5} as a number.
-        return {str(name): weight for name, weight in value.items()} if isinstance(value, dict) else value
-
-    @model_validator(mode="after")
-    def _gamma_has_a_meaning(self) -> LossConfig:
-        if self.name != "focal" and self.focal_gamma != LossConfig.model_fields["focal_gamma"].default:
-            raise ValueError(
-                f"loss.focal_gamma is not read by loss.name={self.name}. Delete it, or set loss.name=focal."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _smoothing_has_a_meaning(self) -> LossConfig:
-        if self.label_smoothing > 0 and _smooths_no_labels(self.name):
-            raise ValueError(f"loss.label_smoothing does nothing for loss.name={self.name}. Set it to 0 or delete it.")
-        return self
-
-
-def _smooths_no_labels(loss: str) -> bool:
-    return loss in ("mse", "l1") or is_dotted(loss)
-
-
-OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "sgd": ("momentum", "nesterov"),
-    "adam": ("betas", "eps"),
-    "adamw": ("betas", "eps"),
-    "adagrad": ("eps",),
-    "rmsprop": ("momentum", "alpha", "eps"),
-}
-"""The settings that each optimizer reads in addition to lr and weight_decay."""
-
-
-class OptimConfig(OwnCodeSection):
-    """The optimizer."""
-
-    OWN = ("optim", "name")
-    BUILT_IN = ("momentum", "nesterov", "betas", "eps", "alpha")
-
-    name: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] | DottedName = "sgd"
-    """The optimizer of torch.optim with this name, or your own, as package.module:make."""
-    lr: Rate = 0.1
-    """Peak learning rate. It is used as written and never scaled by the batch or the number of processes."""
-    weight_decay: NotNegative = 5e-4
-    """Weight decay: an L2 term in the gradient; for adamw decoupled from the gradient."""
-    decay_norms_and_biases: bool = False
-    """Whether biases and the parameters of norm layers (all tensors with one dimension) decay too."""
-    clip_norm: Positive | None = None
-    """Largest 2-norm of the whole gradient; a longer gradient is scaled down to it. null: no clipping."""
-    groups: tuple[dict[str, Any], ...] = Field(default=(), strict=False)
-    """Parameters with their own lr or weight_decay: a list of `{match: head.*, lr: 1e-3}`. The first match wins."""
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Factor on the learning rate from each block to the block before it; the head has lr. null: one rate for all."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """For sgd and rmsprop. null: 0.9 for sgd, 0 for rmsprop."""
-    nesterov: bool | None = None
-    """For sgd. null: true if momentum is above 0."""
-    betas: Pair | None = None
-    """For adam and adamw: decay rates of the two moments. null: 0.9, 0.999."""
-    eps: Positive | None = None
-    """For all but sgd: added to the denominator. null: torch's default."""
-    alpha: Probability | None = None
-    """For rmsprop: smoothing constant. null: 0.99."""
-    args: dict[str, Any] = Field(default={})
-    """Arguments of your own optimizer, besides lr and weight_decay, such as `betas: [0.9, 0.99]`."""
-
-    @model_validator(mode="after")
-    def _groups_are_legal(self) -> OptimConfig:
-        for number, entry in enumerate(self.groups, 1):
-            if fault := fault_of_group(entry):
-                raise ValueError(
-                    f"optim.groups entry {number} {fault}. An entry is such as {{match: head.*, lr: 0.001, "
-                    "weight_decay: 0}, with lr, weight_decay or both."
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _arguments_belong(self) -> OptimConfig:
-        for key in self.BUILT_IN if not is_dotted(self.name) else ():
-            if getattr(self, key) is not None and key not in OPTIMIZER_ARGUMENTS[self.name]:
-                readers = ", ".join(name for name, keys in OPTIMIZER_ARGUMENTS.items() if key in keys)
-                raise ValueError(
-                    f"optim.{key} is not read by optim.name={self.name}; it is read by {readers}. "
-                    f"Set it to null, or choose another optimizer."
-                )
-        if self.nesterov and self.momentum == 0:
-            raise ValueError(
-                "optim.nesterov=true needs optim.momentum above 0. Set optim.momentum, or optim.nesterov=false."
-            )
-        if self.betas is not None and not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optim.betas must each be at least 0 and below 1, not {list(self.betas)}.")
-        return self
-
-
-class ScheduleConfig(OwnCodeSection):
-    """How the learning rate changes over the run: a factor on optim.lr that depends on the number of images seen."""
-
-    OWN = ("schedule", "name")
-    BUILT_IN = ("warmup_epochs",)
-
-    name: Literal["constant", "step", "cosine", "one_cycle"] | DottedName = "one_cycle"
-    """step: times step_factor every step_epochs. cosine: falls to final_factor. one_cycle: rises, then falls. Or your
-    own, as package.module:make."""
-    warmup_epochs: NotNegative = 0.0
-    """For constant, step and cosine: epochs of linear rise from 0 at the start."""
-    step_epochs: Annotated[float, Field(ge=0.001, le=1e9)] = 10.0
-    """For step: epochs between two drops."""
-    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """For step: factor of each drop."""
-    start_factor: Annotated[float, Field(ge=0, le=1)] = 0.04
-    """For one_cycle: factor at the first image."""
-    peak_at: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """For one_cycle: fraction of the run after which the peak is reached."""
-    final_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """For cosine and one_cycle: factor at the last image."""
-    args: dict[str, Any] = Field(default={})
-    """Arguments of your own schedule, such as `power: 0.9`."""
-
-
-class EmaConfig(Section):
-    """An exponential moving average of the weights. If it is on, the average is evaluated and written to model.pt."""
-
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Fraction of the average that is kept at each step. null: no average."""
 
 
 class TrainConfig(Section):
@@ -428,6 +165,13 @@ class Config(Section):
             )
         if self.exact and self.train.sync_batchnorm:
             raise ValueError("exact=true needs BatchNorm over each micro-batch. Set train.sync_batchnorm=false.")
+        if self.model.cache_features and (problem := self._what_changes_features()):
+            raise ValueError(f"model.cache_features=true {problem}, or model.cache_features=false.")
+        if is_dotted(self.loss.name) and self.augment.mix_probability and (self.augment.mixup or self.augment.cutmix):
+            raise ValueError(
+                f"loss.name={self.loss.name} gets a label for each image, and mixed images have shares of two classes. "
+                f"Set augment.mixup=0 and augment.cutmix=0, or choose a built-in loss."
+            )
         thaw = self.model.thaw_after_epochs
         if thaw is not None and thaw >= self.train.epochs:
             raise ValueError(
@@ -445,3 +189,18 @@ class Config(Section):
                 "Delete schedule.warmup_epochs, or set schedule.name=cosine."
             )
         return self
+
+    def _what_changes_features(self) -> str:
+        """What would make the features of an image differ between passes, as a part of a sentence; "" for nothing."""
+        if self.model.freeze != "backbone" or self.model.thaw_after_epochs is not None:
+            return "needs a backbone that does not change. Set model.freeze=backbone without model.thaw_after_epochs"
+        if self.augment.backend != "none":
+            return (
+                "computes the features of each image once, so augmentation would have no effect. Set "
+                "augment.backend=none"
+            )
+        if self.augment.mixup or self.augment.cutmix:
+            return "keeps no features of mixed images. Set augment.mixup=0 and augment.cutmix=0"
+        if self.evaluate.flip_average or self.evaluate.ten_crop:
+            return "keeps the features of one view. Set evaluate.flip_average=false and evaluate.ten_crop=false"
+        return ""

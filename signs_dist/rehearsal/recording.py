@@ -73,6 +73,7 @@ def record_steps(config: Config, folder: Path, num_steps: int, *, device: str, n
     screen = Screen(is_terminal=False, quiet=True, is_silent=context.rank != 0)
 
     def work(process: Process, supervisor: object) -> dict[str, object]:
+        from signs_dist.training.cached_features import with_features
         from signs_dist.training.exact_trial import require_exact, second_process
         from signs_dist.training.prepare import prepare
         from signs_dist.training.stepper import Stepper
@@ -81,7 +82,7 @@ def record_steps(config: Config, folder: Path, num_steps: int, *, device: str, n
             prepared = process.strategy.all_succeed(lambda: prepare(config, process), "wait for all to prepare")
             if nudge_seed:
                 nudge_weights(prepared.model, nudge_seed)
-            stepper = Stepper(prepared, process)
+            stepper = Stepper(with_features(prepared, process), process)
             if config.exact:
                 require_exact(stepper, process, second)
         passes = _train_and_observe(stepper, num_steps)

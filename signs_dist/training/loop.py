@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,19 @@ class ImagePreparer:
         # In place: `images` is a copy. The memory order changes last, in the only pass that reads it strided.
         images = images.mul_(self.factor).add_(self.offset)
         return images.contiguous(memory_format=layout), targets
+
+
+class Preparer(Protocol):
+    """Makes the input of the trained part from a batch: an `ImagePreparer`, or one for stored features."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the input."""
+        ...
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(input float32 [B, …], labels int64 [B]) on the device."""
+        ...
 
 
 class ForwardWithLoss(nn.Module):
@@ -198,7 +212,7 @@ class StepReport:
 def train_epoch(
     state: TrainingState,
     batches: Iterable[Batch],
-    prepare: ImagePreparer,
+    prepare: Preparer,
     *,
     first_step: int,
     first_run_step: int,
@@ -233,7 +247,7 @@ def train_epoch(
 
 
 def train_step(
-    state: TrainingState, batch: Batch, prepare: ImagePreparer, *, step: int, run_step: int, sums: RunningSums
+    state: TrainingState, batch: Batch, prepare: Preparer, *, step: int, run_step: int, sums: RunningSums
 ) -> None:
     """Do the five steps of training for one batch.
 
@@ -289,7 +303,7 @@ def train_step(
 def evaluate(
     forward: nn.Module,
     batches: Iterable[Batch],
-    prepare: ImagePreparer,
+    prepare: Preparer,
     num_classes: int,
     kept: KeptProbabilities | None = None,
 ) -> RunningSums:

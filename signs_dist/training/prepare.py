@@ -26,6 +26,7 @@ from signs_dist.errors import UserError
 from signs_dist.learning.class_weights import find_class_weights
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
+from signs_dist.models.backbone import head_of
 from signs_dist.models.outputs import require_logits, require_own_names
 from signs_dist.models.recomputing import recompute_blocks
 from signs_dist.models.trainable import require_trainable
@@ -49,6 +50,7 @@ class Prepared:
         precision: the arithmetic of the forward pass.
         num_threads: threads of one operation on the CPU.
         class_weights: a factor on the loss for each class; None for none.
+        features: batches of the backbone's features of each split, from `with_features`; None: images are used.
     """
 
     config: Config
@@ -61,6 +63,12 @@ class Prepared:
     precision: Precision
     num_threads: int
     class_weights: tuple[float, ...] | None = None
+    features: Mapping[str, Dataset[Batch]] | None = None
+
+    @property
+    def trained_part(self) -> nn.Module:
+        """What a forward pass computes: the head alone where features are stored, else the whole network."""
+        return self.model if self.features is None else head_of(self.model)
 
     def about_data(self) -> dict[str, Any]:
         """The manifest's entry on the data: their place, and fingerprints that show whether they have changed."""

@@ -27,6 +27,7 @@ from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.tracking.beside import fed_dashboards
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
+from signs_dist.training.cached_features import with_features
 from signs_dist.training.earlier_attempt import (
     EarlierAttempt,
     agree_on_folder,
@@ -113,6 +114,7 @@ def train(
                 "wait for all to prepare",
             )
             require_same_images(prepared, strategy)
+            prepared = with_features(prepared, process)
             run = strategy.all_succeed(
                 lambda: _make_run(prepared, process, folder, command, earlier), "wait for all to be ready"
             )

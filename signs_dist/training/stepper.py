@@ -15,7 +15,7 @@ from signs_dist.config.dotted_names import is_dotted
 from signs_dist.config.settings import AugmentConfig, Config, ScheduleConfig
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch
-from signs_dist.data.loader import EvaluationLoader, OnStuck, TrainLoader
+from signs_dist.data.loader import EvaluationLoader, LoaderSettings, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.loader_wait import BatchWait
 from signs_dist.data.mixing import BatchMixer, mixes
@@ -35,6 +35,7 @@ from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.trainable import frozen_parameters, thaw
 from signs_dist.models.trial import Trial, TrialDigest
 from signs_dist.training import loop
+from signs_dist.training.cached_features import FeaturePreparer
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
 
@@ -69,8 +70,12 @@ class Stepper:
         )
         augment = build_augmenter(config.augment, config.seed)
         self.prepare_train, self.prepare_evaluation = prepare(augment=augment, mix=self._make_mixer()), prepare()
+        self._inputs: tuple[loop.Preparer, loop.Preparer] = (self.prepare_train, self.prepare_evaluation)
+        if prepared.features is not None:
+            self._inputs = (FeaturePreparer(strategy.device), FeaturePreparer(strategy.device))
         self._require_room_for_workers()
-        self.train_loader = TrainLoader(prepared.sources["train"], prepared.plan, strategy.shard, prepared.loading)
+        source = (prepared.features or prepared.sources)["train"]
+        self.train_loader = TrainLoader(source, prepared.plan, strategy.shard, self._loading)
         self.evaluation_loaders = self._make_evaluation_loaders()
         self._wishes, self._pulse = wishes, process.pulse
         self.state = self._make_state()
@@ -84,6 +89,12 @@ class Stepper:
         num_classes = len(self.prepared.data.classes)
         return BatchMixer(config.augment, config.seed, num_classes=num_classes, micro_batch=plan.micro_batches.size)
 
+    @property
+    def _loading(self) -> LoaderSettings:
+        """How training batches are loaded. Stored features are read by this process: a worker would only copy them."""
+        loading = self.prepared.loading
+        return loading if self.prepared.features is None else dataclasses.replace(loading, num_workers=0)
+
     def _require_room_for_workers(self) -> None:
         prepared, config = self.prepared, self.prepared.config
         side = config.data.image_size
@@ -91,7 +102,7 @@ class Stepper:
         num_images = max(prepared.plan.num_own(self._strategy.shard), config.evaluate.batch)
         decodes = config.data.storage == "files"
         require_room(
-            prepared.loading,
+            self._loading,
             read_limits(),
             num_loaders=len(prepared.data.splits) if decodes else 1,
             batch_bytes=num_images * 3 * side * side * pixel_bytes,
@@ -101,11 +112,10 @@ class Stepper:
         prepared, config = self.prepared, self.prepared.config
         # Evaluation is short: starting workers takes longer than they save, unless images are decoded each time.
         decodes = config.data.storage == "files"
-        loading = prepared.loading if decodes else dataclasses.replace(prepared.loading, num_workers=0)
+        loading = self._loading if decodes else dataclasses.replace(self._loading, num_workers=0)
+        sources = prepared.features or prepared.sources
         return {
-            name: EvaluationLoader(
-                prepared.sources[name], len(index), config.evaluate.batch, self._strategy.shard, loading
-            )
+            name: EvaluationLoader(sources[name], len(index), config.evaluate.batch, self._strategy.shard, loading)
             for name, index in prepared.data.splits.items()
             if name != "train"
         }
@@ -137,7 +147,7 @@ class Stepper:
         """Forward and loss in the strategy's wrapper, and what sums the gradients of the parameters that train now."""
         prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
         num_classes = len(prepared.data.classes)
-        forward = make_forward(prepared.model, config, num_classes, prepared.precision, prepared.class_weights)
+        forward = make_forward(prepared.trained_part, config, num_classes, prepared.precision, prepared.class_weights)
         wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
         micro_batches = prepared.plan.micro_batches
         return wrapped, strategy.sync(prepared.model, wrapped, micro_batches, self._wishes, exact=config.exact)
@@ -160,7 +170,7 @@ class Stepper:
 
     def _make_evaluation_forward(self) -> loop.EvaluationForward:
         prepared, num_classes = self.prepared, len(self.prepared.data.classes)
-        forward = make_evaluation_forward(prepared.model, prepared.config, num_classes, prepared.precision)
+        forward = make_evaluation_forward(prepared.trained_part, prepared.config, num_classes, prepared.precision)
         return self._strategy.wrap(forward, for_training=False)  # type: ignore[return-value]
 
     def steps(self, cursor: Cursor, sums: RunningSums | None = None) -> Iterator[loop.StepReport]:
@@ -179,7 +189,7 @@ class Stepper:
             yield from loop.train_epoch(
                 self.state,
                 batches,
-                self.prepare_train,
+                self._inputs[0],
                 first_step=cursor.step,
                 first_run_step=cursor.epoch * self.prepared.plan.num_steps + cursor.step,
                 sums=sums,
@@ -200,7 +210,7 @@ class Stepper:
 
     def _evaluate_split(self, split: str, kept: KeptProbabilities | None) -> RunningSums:
         loader, num_classes = self.evaluation_loaders[split], self.state.num_classes
-        return loop.evaluate(self._evaluation_forward, loader, self.prepare_evaluation, num_classes, kept)
+        return loop.evaluate(self._evaluation_forward, loader, self._inputs[1], num_classes, kept)
 
     def when_loading_is_stuck(self, action: OnStuck) -> None:
         """Call `action` in another thread if this process itself reads images and hangs longer than the limit."""
@@ -240,11 +250,16 @@ class Stepper:
         micro_batches = self.state.sync.micro_batches
         _, images, targets = self.first_images(micro_batches.size)
         forward, evaluation, is_split = self.state.forward, self._evaluation_forward, micro_batches.count > 1
+        if self.prepared.features is not None:  # the backbone is tried too: it computes the features
+            prepared, num_classes = self.prepared, self.state.num_classes
+            model, config, precision = prepared.model, prepared.config, prepared.precision
+            forward = make_forward(model, config, num_classes, precision, prepared.class_weights)
+            evaluation = make_evaluation_forward(model, config, num_classes, precision)
         return make_trial(self.state.model, forward, evaluation, images, targets, is_split=is_split)
 
 
 def build_augmenter(config: AugmentConfig, seed: int) -> BatchAugmenter | OwnAugmenter | None:
-    """What changes whole batches of training images; None if torchvision's transforms change each image when read."""
+    """What changes whole batches of training images; None if nothing does, or transforms change image by image."""
     if is_dotted(config.backend):
         return OwnAugmenter(config, seed)
     return BatchAugmenter(config, seed) if config.backend == "batch" else None

@@ -42,6 +42,11 @@ def colours(tmp_path: Path) -> Path:
             ],
         ),
         (
+            "benchmarks/cached_features.py",
+            ["--repeats", "1", "model.name=signs_net", "model.args={channels: 4}", *SMALL[::2]],
+            [r"without the cache: +[\d.]+ s an epoch", r"an epoch is \d+ times faster", "with computing the features"],
+        ),
+        (
             "benchmarks/exact_overhead.py",
             ["--repeats", "1", *SMALL, "train.micro_batch=8", "train.epochs=1"],
             [r" fast: +[\d,]+ images/s", r"exact: +[\d,]+ images/s", r"exact mode takes [+-][\d.]+ % time"],

@@ -343,3 +343,24 @@ def test_the_readmes_help_is_quick_to_answer() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "--gpus" in ended.stdout
     assert "torch" not in {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+
+
+@pytest.mark.slow
+def test_stored_features_give_one_result_on_2_processes_and_through_a_resume(colours: Path, tmp_path: Path) -> None:
+    """In exact mode; the second run computes its features again."""
+    cached = ("model.name=signs_net", "model.args={channels: 4}", "model.freeze=backbone", "augment.backend=none")
+    always = (*cached, "model.cache_features=true", "exact=true", "schedule.name=constant")
+
+    def arguments(name: str, num_epochs: int) -> list[str]:
+        words = ["--run-dir", name, "--accept-change", "train.epochs", "--quiet"]
+        return [*words, *settings(colours, *always, f"data.cache=cache-{name}", f"train.epochs={num_epochs}")]
+
+    for command in (
+        train_command(*arguments("whole", 2)),
+        train_command(*arguments("resumed", 1)),
+        torchrun_command(2, *arguments("resumed", 2)),
+    ):
+        ended = run(command, tmp_path)
+        assert ended.code == 0, ended.err
+    assert result(tmp_path / "whole")["weights_sha256"] == result(tmp_path / "resumed")["weights_sha256"]
+    assert result(tmp_path / "resumed")["world_size"] == 2
