@@ -1,4 +1,4 @@
-"""Exact runs with all that changes images, rates and what trains, an average and early stopping: one result after kills."""
+"""Exact runs with all that changes images, rates and what trains, an average and early stopping, killed and resumed."""
 
 from __future__ import annotations
 
