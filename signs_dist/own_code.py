@@ -7,6 +7,7 @@ what is wrong is said in the same words.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import inspect
 import sys
@@ -61,6 +62,8 @@ def find_own(setting: str, name: str, *, kind: type | None = None, kind_name: st
     if not callable(found):
         names = [key for key, value in vars(module).items() if _is_of(module_name, value, kind)]
         legal = f"It has {', '.join(names)}." if names else f"It has no {kind_name}."
+        if (near := _nearest(attribute, vars(module))) and near not in names:
+            legal = f"Did you mean {near}?"
         what = "class" if kind is not None else "function or class"
         raise UserError(f"{setting}={name}: {module_name} has no {what} {attribute}. {legal}")
     own: Function = found
@@ -166,6 +169,12 @@ def failures_told(what: str, when: str) -> Iterator[None]:
         if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
             raise UserError(f"{what} refuses an argument: {error}.") from error
         raise UserError(f"{what} fails when it {when}: {_told(error)}") from error
+
+
+def _nearest(attribute: str, members: Mapping[str, Any]) -> str:
+    """The function or class of a module with nearly this name, also one that it imports, as torch.optim does."""
+    by_lower = {key.lower(): key for key, value in members.items() if callable(value) and not key.startswith("_")}
+    return next((by_lower[key] for key in difflib.get_close_matches(attribute.lower(), by_lower, n=1, cutoff=0.8)), "")
 
 
 def _told(error: Exception) -> str:

@@ -76,6 +76,7 @@ def test_it_gets_what_it_asks_for(module: str) -> None:
         ("{}_error:make", {}, "importing {}_error failed: ZeroDivisionError: division by zero at "),
         ("{}:mke", {}, "{} has no function or class mke. It has make, demanding, sized, anything, failing, ending."),
         ("{}:number", {}, "{} has no function or class number."),
+        ("json:JSONdecodr", {}, "json has no function or class JSONdecodr. Did you mean JSONDecoder?"),
         ("{}:make", {"gama": 1}, "loss.args.gama is not an argument of {}:make. {}:make takes gamma=2.0."),
         ("{}:demanding", {}, "loss.args.depth is missing. {}:demanding takes depth."),
         ("{}:anything", {"gama": 1}, "loss.name={}:anything refuses an argument: make() got an unexpected keyword"),

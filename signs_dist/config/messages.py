@@ -111,7 +111,7 @@ def explain_error(item: dict[str, Any], origins: dict[str, str]) -> str:
             origins[key] for key in re.findall(r"\b[a-z_]+\.[a-z_]+(?:\.[a-z_]+)?\b", message) if key in origins
         ]
         where = mentioned[0] if mentioned else origin
-        return f"{where}: {message}" if where else message
+        return f"{where}: {message}" if where and not message.startswith(where) else message
     given = item.get("input")
     legal = describe_field(field) if field is not None else message
     near = difflib.get_close_matches(str(given), _choices(field.annotation), n=1) if field is not None else []

@@ -27,6 +27,7 @@ from signs_dist.environment.devices import DevicePlan
 from signs_dist.errors import UserError
 from signs_dist.learning.metrics import to_host
 from signs_dist.learning.quick_start import distributed_without_compiler
+from signs_dist.models.trainable import frozen_layers, keep_frozen
 from signs_dist.monitoring.pulse import Pulse
 
 Result = TypeVar("Result")
@@ -208,7 +209,7 @@ def make_strategy(plan: DevicePlan, context: Context, config: ProcessesConfig, p
 
 
 def convert_sync_batchnorm(model: nn.Module, strategy: SingleProcess, counts: Sequence[int]) -> nn.Module:
-    """Let BatchNorm in `model` normalise over the micro-batches of all processes.
+    """Let BatchNorm in `model` normalise over the micro-batches of all processes. Frozen layers stay frozen.
 
     Args:
         model: the plain model.
@@ -229,5 +230,7 @@ def convert_sync_batchnorm(model: nn.Module, strategy: SingleProcess, counts: Se
             f"train.sync_batchnorm=true needs the same number of micro-batches on each process, not {tuple(counts)}. "
             f"Choose a train.micro_batch that makes the number of micro-batches divisible by {strategy.world_size}."
         )
+    frozen = frozen_layers(model)  # their marks are on the layers that torch replaces
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    keep_frozen(converted, frozen)
     return converted

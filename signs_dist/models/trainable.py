@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -107,6 +107,17 @@ def thawed(model: nn.Module) -> Iterator[None]:
     finally:
         freeze_backbone(model)
         set_training_mode(model)
+
+
+def frozen_layers(model: nn.Module) -> tuple[str, ...]:
+    """Names of the layers that `set_training_mode` keeps in eval mode."""
+    return tuple(name for name, module in model.named_modules() if getattr(module, _FROZEN_MARK, False))
+
+
+def keep_frozen(model: nn.Module, layers: Iterable[str]) -> None:
+    """Let `set_training_mode` keep these layers in eval mode: for layers that replaced frozen ones of the same name."""
+    for name in layers:
+        setattr(model.get_submodule(name), _FROZEN_MARK, True)
 
 
 def set_training_mode(model: nn.Module) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from signs_dist.checkpointing.tensors import weights_sha256
+from signs_dist.config.dotted_names import is_dotted
 from signs_dist.data.batches import Batch
 from signs_dist.data.feature_batches import FeatureBatches
 from signs_dist.data.loader import EvaluationLoader
@@ -33,9 +36,12 @@ from signs_dist.data.sets import Report
 from signs_dist.errors import UserError
 from signs_dist.files import explained, umask, written_aside
 from signs_dist.models.backbone import compute_features, name_of_head, require_head_last
+from signs_dist.models.create import TORCHVISION_PREFIX
+from signs_dist.models.timm_models import TIMM_PREFIX
 from signs_dist.models.trainable import set_training_mode
 from signs_dist.models.weights import named_weights
 from signs_dist.run_folder.digest import digest_path, file_sha256, find_damage, read_digest
+from signs_dist.run_folder.manifest import imported_files
 from signs_dist.training.loop import ImagePreparer
 
 if TYPE_CHECKING:
@@ -140,11 +146,22 @@ def _about_values(prepared: Prepared, device: torch.device) -> dict[str, Any]:
         "channels_last": config.train.channels_last,
         "batch": config.evaluate.batch,
         "exact_threads": prepared.num_threads if config.exact else None,
+        "code": _about_code(config.model.name),
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else torch.backends.cpu.get_cpu_capability(),
+        "device": _name_of(device),
     }
+
+
+def _about_code(network: str) -> Any:
+    """What tells that the code of the network has changed: digests of the user's own files, or the library's version.
+
+    The user's network may be put together from several files, so all files that are not installed count.
+    """
+    if network.startswith((TORCHVISION_PREFIX, TIMM_PREFIX)):
+        return importlib.metadata.version(network.partition(":")[0])
+    if is_dotted(network):
+        return sorted({about["sha256"] for about in imported_files(sys.modules).values()})
+    return None
 
 
 def _name_of(device: torch.device) -> str:

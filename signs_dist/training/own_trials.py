@@ -59,6 +59,9 @@ def try_own_code(config: Config, place: TrialPlace) -> None:
     Raises:
         UserError: the message names the setting and what is wrong.
     """
+    named = (config.schedule.name, config.loss.name, config.augment.backend, config.optim.name)
+    if not config.evaluate.metrics and not any(is_dotted(name) for name in named):
+        return
     with all_generators_kept(), device_generator_kept(place.device):
         if is_dotted(config.schedule.name):
             total = config.train.epochs * place.images_per_epoch

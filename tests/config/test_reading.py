@@ -205,9 +205,9 @@ def test_all_wrong_values_are_told_at_once(tmp_path: Path) -> None:
 
 def test_a_wrong_combination_names_the_place_that_made_it(tmp_path: Path) -> None:
     message = message_of(tmp_path, "schedule: {name: cosine}\ntrain: {epochs: 40}", "schedule.warmup_epochs=50")
-    assert message.startswith(
-        "schedule.warmup_epochs=50: schedule.warmup_epochs=50 is not shorter than train.epochs=40."
-    )
+    assert message.startswith("schedule.warmup_epochs=50 is not shorter than train.epochs=40.")
+    message = message_of(tmp_path, "schedule: {name: cosine, warmup_epochs: 50}\ntrain: {epochs: 40}")
+    assert message.startswith("c.yaml:1: schedule.warmup_epochs=50 is not shorter than train.epochs=40.")
 
 
 def test_arguments_of_the_network_are_merged_one_by_one(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from signs_dist.distributed.strategy import DataParallel, SingleProcess, convert
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
+from signs_dist.models.trainable import freeze_backbone, set_training_mode, thaw
 from signs_dist.monitoring.pulse import Pulse
 from signs_dist.training.loop import (
     EvaluationForward,
@@ -148,6 +149,22 @@ def test_sync_batchnorm_is_for_several_gpus() -> None:
     with pytest.raises(UserError, match=r"not \(3, 3, 2\)\. Choose a train\.micro_batch that .* divisible by 3"):
         convert_sync_batchnorm(network(), strategy, (3, 3, 2))
     assert isinstance(convert_sync_batchnorm(network(), strategy, (2, 2, 2))[1], nn.SyncBatchNorm)  # type: ignore[index]
+
+
+def test_sync_batchnorm_keeps_a_frozen_backbone_in_eval_mode() -> None:
+    strategy = SingleProcess(torch.device("cuda", 0))
+    strategy.world_size = 2  # type: ignore[misc]
+    model = network()
+    freeze_backbone(model)
+    converted = convert_sync_batchnorm(model, strategy, (2, 2))
+    set_training_mode(converted)
+    norm = next(module for module in converted.modules() if isinstance(module, nn.SyncBatchNorm))
+    assert not norm.training
+    assert not any(parameter.requires_grad for parameter in norm.parameters())
+    thaw(converted)
+    set_training_mode(converted)
+    assert norm.training
+    assert all(parameter.requires_grad for parameter in norm.parameters())
 
 
 WRAPPING = """

@@ -1,4 +1,4 @@
-"""Exact runs with all augmentation, class weights, an average and early stopping: one result, also after a kill."""
+"""Exact runs with all that changes images, rates and what trains, an average and early stopping, killed and resumed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from signs_dist.config.reading import load_config
 from signs_dist.environment.process_table import find_descendants
-from tests.processes import finish, run, started, train_command, wait_for
+from signs_dist.training.fit import fit
+from tests.processes import finish, started, wait_for
 from tests.sets import small_run, write_colour_set
 
 pytestmark = pytest.mark.slow
@@ -34,8 +36,12 @@ def settings(root: Path) -> list[str]:
         "evaluate.ten_crop=true",
     )
     saved = ("log.every_steps=1", "checkpoint.every_steps=3", "log.report=false")
+    layers = (
+        *("model.freeze=backbone", "model.thaw_after_epochs=2"),
+        *("optim.layer_decay=0.8", "optim.groups=[{match: head.*, lr: 0.4}]"),
+    )
     others = ("exact=true", "loss.class_weights=balanced", "train.micro_batch=4")
-    return [*small_run(root, epochs=9, global_batch=12), *augmentation, *ending, *saved, *others]
+    return [*small_run(root, epochs=9, global_batch=12), *augmentation, *layers, *ending, *saved, *others]
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -52,26 +58,26 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_one_result_on_1_process_and_on_2_that_are_killed_and_resumed_on_3(tmp_path: Path) -> None:
+def test_one_result_on_1_process_and_on_2_and_3_that_are_killed_before_and_at_the_thaw(tmp_path: Path) -> None:
     root = write_colour_set(tmp_path / "colours", counts={"train": 20, "val": 4})
     for path in sorted((root / "train_signs").glob("0_*"))[8:]:
         path.unlink()  # so that the classes weigh differently
-    arguments = settings(root)
+    config = load_config(None, settings(root))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    ended = run(train_command("--run-dir", "whole", *arguments), tmp_path)
-    assert ended.code == 0, ended.err
-    local = [sys.executable, "-m", "launch.local", "--nproc"]
-    with started([*local, "2", "--", "--run-dir", "parts", *arguments], tmp_path) as process:
-        wait_for(parts / "metrics.jsonl", '"step": 5,')
-        for pid in (process.pid, *find_descendants(process.pid)):
-            os.kill(pid, signal.SIGKILL)
-        finish(process)
-    assert not (parts / "result.json").exists()
-    ended = run([*local, "3", "--", "--run-dir", "parts", *arguments], tmp_path)
-    assert ended.code == 0, ended.err
+    fit(config, whole, quiet=True)
+    for world_size, step in ((2, 5), (3, 8)):  # the backbone thaws after step 8
+        command = [sys.executable, "-m", "launch.local", "--nproc", str(world_size), "--", "--run-dir", "parts"]
+        with started([*command, *settings(root)], tmp_path) as process:
+            wait_for(parts / "metrics.jsonl", f'"step": {step},')
+            for pid in (process.pid, *find_descendants(process.pid)):
+                os.kill(pid, signal.SIGKILL)
+            finish(process)
+        assert not (parts / "result.json").exists()
+    fit(config, parts, quiet=True)
     for name in ("weights_sha256", "val_loss", "val_confusion", "best_epoch", "epochs_trained", "stopped_early"):
         assert read_result(parts)[name] == read_result(whole)[name], name
     assert read_result(whole)["stopped_early"]
+    assert read_result(whole)["epochs_trained"] > 3  # some of them after the thaw
     assert read_metrics(parts) == read_metrics(whole)
     for file in ("training-images.png", "training-images.jsonl"):
         assert (parts / file).read_bytes() == (whole / file).read_bytes(), file

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from signs_dist.config.reading import load_config
 from signs_dist.config.settings import AugmentConfig
@@ -86,18 +87,38 @@ def write_weights(path: Path, name: str) -> Path:
     return path
 
 
+def make_vgg_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torchvision build VGG with the same layers and names, but few channels: each file has 537 MB less."""
+    import torchvision
+
+    vgg = torchvision.models.vgg
+
+    class Narrow(vgg.VGG):
+        def __init__(self, features: nn.Module, num_classes: int = 1000, dropout: float = 0.5, **others: Any) -> None:
+            nn.Module.__init__(self)
+            self.features = features
+            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            first, second, head = nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, num_classes)
+            between = [nn.ReLU(True), nn.Dropout(dropout)]
+            self.classifier = nn.Sequential(first, *between, second, *between, head)
+
+    monkeypatch.setattr(vgg, "VGG", Narrow)
+    monkeypatch.setitem(vgg.cfgs, "D", [8 if isinstance(width, int) else width for width in vgg.cfgs["D"]])
+
+
 @pytest.mark.parametrize(
     ("recipe", "head"),
     [
         ("finetune", "fc"),
         ("finetune_resnet18", "fc"),
-        pytest.param("finetune_vgg16", "classifier.6", marks=pytest.mark.slow),  # 550 MB of weights
+        ("finetune_vgg16", "classifier.6"),
         pytest.param("finetune_vit", "head", marks=pytest.mark.slow),
     ],
 )
 def test_finetuning_starts_from_a_file_of_weights_and_replaces_the_head(
-    tmp_path: Path, recipe: str, head: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, recipe: str, head: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    make_vgg_narrow(monkeypatch)
     config = load_config(REPOSITORY / "configs" / f"{recipe}.yaml")
     if config.model.name.startswith("timm:"):
         pytest.importorskip("timm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,29 @@ def test_what_changes_the_features_makes_other_files(tmp_path: Path, change: str
     settings = {"train.micro_batch": "2", "train.precision": "float32"} | dict([change.split("=", 1)])
     cached(tmp_path, *(f"{name}={value}" for name, value in settings.items()))
     assert len(files(tmp_path)) == 2 * len(before) == 6
+
+
+def test_other_code_of_the_users_network_makes_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parameters do not tell how it computes with them."""
+    code = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.body = nn.Linear(3 * 16 * 16, 4)
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, images):
+        return self.head(self.body(images.flatten(1)).relu())
+"""
+    module = tmp_path / "net_of_features.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    for text in (code, code.replace("relu", "sigmoid")):
+        module.write_text(text)
+        cached(tmp_path, "model.name=net_of_features:Net", "model.args={}")
+        sys.modules.pop("net_of_features")
+    assert len(files(tmp_path)) == 6
 
 
 def test_the_head_alone_does_not_make_other_files(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,17 @@ def test_what_is_wrong_is_said_before_training(
 
 def test_a_noisy_optimizer_is_legal_without_exact_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try_with(tmp_path, monkeypatch, BAD, "optim.name=OWN:Noisy")
+
+
+def test_a_run_without_own_code_does_not_load_what_only_trials_need() -> None:
+    """numpy.random takes as long to load as a small epoch takes to train."""
+    program = """
+import sys
+from torch import nn
+from signs_dist.config.settings import Config
+from signs_dist.training.own_trials import TrialPlace, try_own_code
+try_own_code(Config(), TrialPlace(nn.Linear(2, 2), 2, 8))
+print("numpy.random" in sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["False"]
