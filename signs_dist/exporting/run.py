@@ -68,7 +68,7 @@ def export_model(
         ExportDiffersError: the export differs from the model; nothing is written.
     """
     model = in_float32(model)
-    if ten_crop_of(model.config) is not None and not FORMATS[form].IS_INSIDE:
+    if model.config.evaluate.ten_crop and not FORMATS[form].IS_INSIDE:
         say(f"left out: evaluate.ten_crop, which {form} does not hold; the accuracy is without it")
         model = without_ten_crop(model)
     opened = open_scored_split(model, data, None, num_cores=num_cores, report=report)
@@ -96,12 +96,6 @@ def in_float32(model: TrainedModel) -> TrainedModel:
     return dataclasses.replace(model, network=network, prepare=prepare, precision=precision)
 
 
-def ten_crop_of(config: Config) -> float | None:
-    """The side of the ten crops of an evaluation, as a fraction; None without them."""
-    side: float | None = getattr(config.evaluate, "ten_crop_side", None)
-    return side
-
-
 def without_ten_crop(model: TrainedModel) -> TrainedModel:
     """The model as it predicts without the average over ten crops."""
     evaluation = model.config.evaluate.model_copy(update={"ten_crop": False})
@@ -113,7 +107,7 @@ def make_record(model: TrainedModel, form: Format, judged: Judged, result: Mappi
     config = model.config
     is_inside = FORMATS[form].IS_INSIDE
     is_final = model.source == model.folder.model
-    ten_crop = ten_crop_of(config)
+    ten_crop = config.evaluate.ten_crop_side
     return ExportRecord(
         format=form,
         name=model.folder.path.resolve().name,
