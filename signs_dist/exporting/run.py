@@ -67,9 +67,10 @@ def export_model(
         UserError: the photos are missing, the network cannot be written in this format, or the disk is full.
         ExportDiffersError: the export differs from the model; nothing is written.
     """
+    for remark in remarks(model, form):
+        say(remark)
     model = in_float32(model)
-    if model.config.evaluate.ten_crop and not FORMATS[form].IS_INSIDE:
-        say(f"left out: evaluate.ten_crop, which {form} does not hold; the accuracy is without it")
+    if not FORMATS[form].IS_INSIDE:
         model = without_ten_crop(model)
     opened = open_scored_split(model, data, None, num_cores=num_cores, report=report)
     judged = judge(model, opened, num_cores=num_cores)
@@ -86,6 +87,18 @@ def export_model(
         write_text(folder / CARD_FILE, card)
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     return Exported(out, files, record)
+
+
+def remarks(model: TrainedModel, form: Format) -> list[str]:
+    """In what the export computes otherwise than the run: a line each."""
+    lines = []
+    if model.precision.name != "float32":
+        lines.append(
+            f"the run computes in {model.precision.name}, the export in float32: their probabilities differ a little"
+        )
+    if model.config.evaluate.ten_crop and not FORMATS[form].IS_INSIDE:
+        lines.append(f"left out: evaluate.ten_crop, which {form} does not hold; the accuracy is without it")
+    return lines
 
 
 def in_float32(model: TrainedModel) -> TrainedModel:
@@ -161,10 +174,19 @@ def _results_of_run(result: Mapping[str, Any], judged: Result) -> list[Result]:
 
 
 def without_paths(config: Config) -> dict[str, Any]:
-    """The settings without the folders of this machine."""
+    """The settings without the folders of this machine: of an absolute path the last name is kept."""
     settings: dict[str, Any] = config.model_dump(mode="json")
     for name in ("root", "cache"):
         settings["data"].pop(name, None)
     if settings["model"].get("weights"):
         settings["model"]["weights"] = Path(settings["model"]["weights"]).name
-    return settings
+    told: dict[str, Any] = _names_of_paths(settings)
+    return told
+
+
+def _names_of_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _names_of_paths(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_names_of_paths(each) for each in value]
+    return Path(value).name if isinstance(value, str) and value.startswith(("/", "~/")) else value
