@@ -108,3 +108,11 @@ def test_the_console_script_exits_with_2() -> None:
 def test_the_package_can_be_run() -> None:
     done = subprocess.run([sys.executable, "-m", "signs_dist", "--version"], capture_output=True, text=True)
     assert done.stdout == f"signs_dist {__version__}\n"
+
+
+def test_the_documents_list_all_commands() -> None:
+    text = (REPOSITORY / "docs/launching.md").read_text(encoding="utf-8")
+    listed = text.partition("## Other commands")[2].partition("\n## ")[0]
+    assert [
+        name for name in COMMANDS | LAUNCHERS if f"`{name}`" not in listed and f"signs-dist {name} " not in listed
+    ] == []

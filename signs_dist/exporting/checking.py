@@ -7,6 +7,8 @@ colleague has: numpy, Pillow, and the packages of the format.
 from __future__ import annotations
 
 import dataclasses
+import errno
+import io
 import json
 import os
 import subprocess
@@ -38,15 +40,18 @@ LONGEST_SECONDS = 3600
 _AROUND = """\
 import sys
 sys.modules["signs_dist"] = None  # importing it fails
-sys.path.append({folder!r})  # of the user's own network
-import importlib.metadata, json, numpy
+sys.path += {folders!r}  # of the user's own network
+import importlib.metadata, io, json, numpy
 {load}
 {classify}
 names = sys.argv[1:]
 for name in names:
     images = numpy.load(name + ".images.npy")
     parts = [classify(images[start : start + {batch}]) for start in range(0, len(images), {batch})]
-    numpy.save(name + ".found.npy", numpy.concatenate(parts).astype(numpy.float32))
+    content = io.BytesIO()
+    numpy.save(content, numpy.concatenate(parts).astype(numpy.float32))
+    with open(name + ".found.npy", "wb") as stream:
+        stream.write(content.getvalue())
 with open(names[0] + ".versions.json", "w") as stream:
     json.dump({{package: importlib.metadata.version(package) for package in {packages!r}}}, stream)
 """
@@ -128,11 +133,12 @@ def check(
 
     Raises:
         ExportDiffersError: it cannot be run, or differs. The message says where.
+        OSError: the disk is full. Photos and probabilities lie below `folder` for a while.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        names = [str(Path(scratch, str(number))) for number in range(len(photo_sets))]
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".check.") as scratch:
+        names = [str(Path(scratch, str(number)).absolute()) for number in range(len(photo_sets))]
         for name, photos in zip(names, photo_sets, strict=True):
-            np.save(f"{name}.images.npy", photos.images)
+            _save(Path(f"{name}.images.npy"), photos.images)
         _run(program(form, folder, record), folder, names)
         found = [np.load(f"{name}.found.npy") for name in names]
         versions: dict[str, str] = json.loads(Path(f"{names[0]}.versions.json").read_text(encoding="utf-8"))
@@ -143,10 +149,19 @@ def check(
     return agreements, versions
 
 
+def _save(path: Path, images: Images) -> None:
+    """As numpy.save, whose error on a full disk does not say that the disk is full."""
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, np.lib.format.header_data_from_array_1_0(images))
+    with path.open("wb") as stream:
+        stream.write(content.getvalue())
+        stream.write(np.ascontiguousarray(images).data)
+
+
 def program(form: ExportFormat, folder: Path, record: ExportRecord) -> str:
     """The program that runs an export; its arguments are names of files of images."""
     return _AROUND.format(
-        folder=str(Path.cwd()),
+        folders=[str(Path(folder).resolve()) for folder in sys.path],
         load="\n".join(form.load_lines(record, folder)),
         classify="\n".join(form.classify_lines(record)),
         batch=BATCH,
@@ -171,9 +186,18 @@ def _run(source: str, folder: Path, names: Sequence[str]) -> None:
             f"the check of the export did not end in {LONGEST_SECONDS:,} seconds, and the export was not kept."
         ) from error
     if ended.returncode:
-        lines = ended.stderr.strip().splitlines()
-        reason = lines[-1] if lines else f"exit code {ended.returncode}"
+        reason = _why_it_failed(ended.returncode, ended.stderr)
+        if f"[Errno {errno.ENOSPC}]" in reason:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise ExportDiffersError(f"the export cannot be run without signs_dist, and was not kept: {reason}")
+
+
+def _why_it_failed(code: int, output: str) -> str:
+    """The last line of what a process printed on standard error, or what ended it."""
+    if code < 0:
+        return f"the process was killed by signal {-code}; 9 comes when memory runs out"
+    lines = output.strip().splitlines()
+    return lines[-1] if lines else f"exit code {code}"
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -59,7 +62,8 @@ def _require_replaceable(out: Path, *, force: bool) -> None:
 def placed(out: Path) -> Iterator[Path]:
     """Yield an empty folder beside `out`. After the block it is flushed to disk and takes the place of `out`.
 
-    After an error in the block it is removed, and what was at `out` stays.
+    After an error in the block it is removed, and what was at `out` stays. After a kill (SIGKILL) it is left beside
+    `out`, as a hidden folder, and the next export to `out` removes it.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
@@ -69,12 +73,14 @@ def placed(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:40]}.", suffix=".part"))
         try:
-            yield aside
-            for file in aside.iterdir():
-                flush_to_disk(file)
-            aside.chmod(0o777 & ~umask())
-            _take_place(aside, out)
-            flush_to_disk(out.parent)
+            with _locked(aside):
+                yield aside
+                for file in aside.iterdir():
+                    flush_to_disk(file)
+                aside.chmod(0o777 & ~umask())
+                _take_place(aside, out)
+                flush_to_disk(out.parent)
+            _remove_leftovers(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
@@ -96,3 +102,31 @@ def _take_place(aside: Path, out: Path) -> None:
         earlier.rename(out)
         raise
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder until the end of the block, or of this process. Yields whether it could be had.
+
+    Some network file systems have no lock of a folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove the folders of exports to `out` that were killed: no process holds their locks."""
+    name = re.compile(rf"\.{re.escape(out.name[:40])}\.[a-z0-9_]{{8}}\.(part|old)")  # as mkdtemp makes it
+    for leftover in out.parent.iterdir():
+        if name.fullmatch(leftover.name) and leftover.is_dir():
+            with contextlib.suppress(OSError), _locked(leftover) as is_free:
+                if is_free:
+                    shutil.rmtree(leftover, ignore_errors=True)

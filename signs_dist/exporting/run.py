@@ -67,9 +67,10 @@ def export_model(
         UserError: the photos are missing, the network cannot be written in this format, or the disk is full.
         ExportDiffersError: the export differs from the model; nothing is written.
     """
+    for remark in remarks(model, form):
+        say(remark)
     model = in_float32(model)
-    if ten_crop_of(model.config) is not None and not FORMATS[form].IS_INSIDE:
-        say(f"left out: evaluate.ten_crop, which {form} does not hold; the accuracy is without it")
+    if not FORMATS[form].IS_INSIDE:
         model = without_ten_crop(model)
     opened = open_scored_split(model, data, None, num_cores=num_cores, report=report)
     judged = judge(model, opened, num_cores=num_cores)
@@ -88,18 +89,24 @@ def export_model(
     return Exported(out, files, record)
 
 
+def remarks(model: TrainedModel, form: Format) -> list[str]:
+    """In what the export computes otherwise than the run: a line each."""
+    lines = []
+    if model.precision.name != "float32":
+        lines.append(
+            f"the run computes in {model.precision.name}, the export in float32: their probabilities differ a little"
+        )
+    if model.config.evaluate.ten_crop and not FORMATS[form].IS_INSIDE:
+        lines.append(f"left out: evaluate.ten_crop, which {form} does not hold; the accuracy is without it")
+    return lines
+
+
 def in_float32(model: TrainedModel) -> TrainedModel:
     """The model as an export computes: in float32, in plain memory order, whatever the run computed in."""
     network = model.network.to(memory_format=torch.contiguous_format)
     prepare = dataclasses.replace(model.prepare, channels_last=False)
     precision = Precision("float32", model.device.type)
     return dataclasses.replace(model, network=network, prepare=prepare, precision=precision)
-
-
-def ten_crop_of(config: Config) -> float | None:
-    """The side of the ten crops of an evaluation, as a fraction; None without them."""
-    side: float | None = getattr(config.evaluate, "ten_crop_side", None)
-    return side
 
 
 def without_ten_crop(model: TrainedModel) -> TrainedModel:
@@ -113,7 +120,7 @@ def make_record(model: TrainedModel, form: Format, judged: Judged, result: Mappi
     config = model.config
     is_inside = FORMATS[form].IS_INSIDE
     is_final = model.source == model.folder.model
-    ten_crop = ten_crop_of(config)
+    ten_crop = config.evaluate.ten_crop_side
     return ExportRecord(
         format=form,
         name=model.folder.path.resolve().name,
@@ -167,10 +174,19 @@ def _results_of_run(result: Mapping[str, Any], judged: Result) -> list[Result]:
 
 
 def without_paths(config: Config) -> dict[str, Any]:
-    """The settings without the folders of this machine."""
+    """The settings without the folders of this machine: of an absolute path the last name is kept."""
     settings: dict[str, Any] = config.model_dump(mode="json")
     for name in ("root", "cache"):
         settings["data"].pop(name, None)
     if settings["model"].get("weights"):
         settings["model"]["weights"] = Path(settings["model"]["weights"]).name
-    return settings
+    told: dict[str, Any] = _names_of_paths(settings)
+    return told
+
+
+def _names_of_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _names_of_paths(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_names_of_paths(each) for each in value]
+    return Path(value).name if isinstance(value, str) and value.startswith(("/", "~/")) else value

@@ -165,7 +165,11 @@ def _prepare_lines(record: ExportRecord) -> list[str]:
 def _result_lines(record: ExportRecord) -> list[str]:
     """The lines from `inputs` to `probabilities`."""
     average = "logits = (network(inputs) + network(inputs.flip(3))) / 2"
-    return [average if record.flip_average else "logits = network(inputs)", "probabilities = logits.softmax(dim=1)"]
+    return [
+        "with torch.inference_mode():",
+        f"    {average if record.flip_average else 'logits = network(inputs)'}",
+        "probabilities = logits.softmax(dim=1)",
+    ]
 
 
 def use_lines(record: ExportRecord) -> list[str]:
@@ -186,7 +190,6 @@ def classify_lines(record: ExportRecord) -> list[str]:
         "def classify(images):",
         "    found = []",
         "    for photo in map(PIL.Image.fromarray, images):",
-        "        with torch.inference_mode():",
-        *(f"            {line}" for line in each),
+        *(f"        {line}" for line in each),
         "    return torch.cat(found).numpy()",
     ]

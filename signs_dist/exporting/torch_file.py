@@ -55,7 +55,8 @@ def use_lines(record: ExportRecord) -> list[str]:
     return [
         "import numpy, PIL.Image, PIL.ImageOps",
         'photo = PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("RGB")',
-        "logits, probabilities = model(torch.from_numpy(numpy.array(photo))[None])",
+        "with torch.inference_mode():",
+        "    logits, probabilities = model(torch.from_numpy(numpy.array(photo))[None])",
     ]
 
 

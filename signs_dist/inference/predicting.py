@@ -54,7 +54,7 @@ def predict(
         num_threads: threads that decode.
 
     Raises:
-        BadImageError: a photo cannot be read.
+        BadImageError: a photo cannot be read. Those before it are yielded first.
         NotFiniteError: the network gives NaN or infinity for a photo.
     """
     limit = max_megapixels or model.max_megapixels
@@ -68,20 +68,28 @@ def predict(
 
     decoded = decode_ahead(paths, decode, num_threads=num_threads, num_ahead=BATCHES_AHEAD * num_together)
     while some := list(itertools.islice(decoded, num_together)):
-        pixels: list[Pixels] = []
-        for _, found in some:
-            if not isinstance(found, BadImageError):
-                pixels.append(found)
-            elif not skip_bad:
-                decoded.close()
-                raise found
-        shares = iter(_probabilities(model, pixels))
-        yield [
-            {"path": str(path), "error": found.reason}
-            if isinstance(found, BadImageError)
-            else {"path": str(path)} | _describe(next(shares), model.classes, top)
-            for path, found in some
-        ]
+        error = None
+        if not skip_bad:
+            some, error = _before_bad(some)
+        if some:
+            shares = iter(_probabilities(model, [found for _, found in some if not isinstance(found, BadImageError)]))
+            yield [
+                {"path": str(path), "error": found.reason}
+                if isinstance(found, BadImageError)
+                else {"path": str(path)} | _describe(next(shares), model.classes, top)
+                for path, found in some
+            ]
+        if error is not None:
+            decoded.close()
+            raise error
+
+
+def _before_bad(some: list[tuple[Path, Decoded]]) -> tuple[list[tuple[Path, Decoded]], BadImageError | None]:
+    """The photos before the first that cannot be read, and why it cannot; all photos where each can."""
+    for place, (_, found) in enumerate(some):
+        if isinstance(found, BadImageError):
+            return some[:place], found
+    return some, None
 
 
 def decode_ahead(

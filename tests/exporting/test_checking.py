@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from signs_dist.errors import ExportDiffersError
-from signs_dist.exporting.checking import Agreement, PhotoSet, check, compare, program
+from signs_dist.exporting import checking
+from signs_dist.exporting.checking import Agreement, PhotoSet, _save, check, compare, program
 from signs_dist.inference.export_record import ExportRecord
 from tests.inference.exports import make_record
 
@@ -109,6 +111,7 @@ def test_an_export_that_differs_is_told(folder: Path) -> None:
         ("import signs_dist", "ModuleNotFoundError: import of signs_dist halted"),
         ("raise ValueError('of the model')", "ValueError: of the model"),
         ("import sys; sys.exit(3)", "exit code 3"),
+        ("import os; os.kill(os.getpid(), 9)", "the process was killed by signal 9; 9 comes when memory runs out"),
     ],
 )
 def test_an_export_that_cannot_be_run_is_told(folder: Path, line: str, told: str) -> None:
@@ -116,6 +119,39 @@ def test_an_export_that_cannot_be_run_is_told(folder: Path, line: str, told: str
         check(NumpyFormat(line), folder, make_record(), [photo_set()])
     assert "the export cannot be run without signs_dist, and was not kept" in str(caught.value)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["raise OSError(28, 'No space left on device')", "return shares[images[:, 0, 0, 0]]"])
+def test_a_full_disk_is_no_difference(folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if line.startswith("return"):  # in this process already
+
+        def save(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(checking, "_save", save)
+    with pytest.raises(OSError, match="No space left") as caught:
+        check(NumpyFormat(line), folder, make_record(), [photo_set()])
+    assert caught.value.errno == errno.ENOSPC
+    assert [path.name for path in folder.iterdir()] == ["model.npy"]
+
+
+def test_photos_are_written_as_numpy_writes_them(tmp_path: Path) -> None:
+    _save(tmp_path / "some.npy", IMAGES.transpose(0, 2, 1, 3))
+    assert np.array_equal(np.load(tmp_path / "some.npy"), IMAGES.transpose(0, 2, 1, 3))
+    with pytest.raises(OSError, match="No space left") as caught:
+        _save(Path("/dev/full"), np.zeros((2000, 32, 32, 3), dtype=np.uint8))
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_modules_of_the_user_are_found_wherever_the_run_finds_them(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path_factory.mktemp("own")
+    (own / "my_part.py").write_text("def first(images):\n    return images[:, 0, 0, 0]\n")
+    monkeypatch.syspath_prepend(str(own))
+    form = NumpyFormat("import my_part", "return shares[my_part.first(images)]")
+    agreements, _ = check(form, folder, make_record(), [photo_set()])
+    assert agreements[0].is_good
 
 
 def test_the_program_is_python_for_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

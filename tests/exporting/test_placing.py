@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.errors import UserError
+from signs_dist.exporting import placing
 from signs_dist.exporting.placing import default_out, placed, require_free
 from tests.data.photo_files import write_files
 
@@ -98,3 +99,35 @@ def test_after_an_error_nothing_has_changed(
     with pytest.raises(kind, match=told):
         write_a_part()
     assert sorted(folder.rglob("*")) == before
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(folder: Path) -> None:
+    left = [folder / ".new.abcdefgh.part", folder / ".new.abcdefgh.old"]
+    others = [folder / ".new.other.abcdefgh.part", folder / ".new.part", folder / ".new.running0.part"]
+    for each in (*left, *others):
+        each.mkdir()
+        (each / "model.pt2").write_bytes(b"half")
+    (folder / ".new.filefile.part").write_bytes(b"of another command")
+    with placing._locked(others[-1]) as is_held:  # by an export that runs
+        assert is_held
+        with placed(Path("new")) as aside:
+            (aside / "model.pt2").write_bytes(b"new")
+            assert all(each.is_dir() for each in left)
+    assert not any(each.exists() for each in left)
+    assert all(each.is_dir() for each in others)
+    assert (folder / ".new.filefile.part").is_file()
+    with placed(Path("new")):
+        pass
+    assert not others[-1].exists()
+
+
+def test_a_file_system_without_locks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    (folder / ".new.abcdefgh.part").mkdir()
+    with placed(Path("new")):
+        pass
+    assert (folder / "new").is_dir()
+    assert (folder / ".new.abcdefgh.part").is_dir()

@@ -68,8 +68,15 @@ def mixed(model: TrainedModel, tmp_path: Path) -> list[Path]:
 
 
 def test_a_photo_that_cannot_be_read_ends_it(model: TrainedModel, mixed: list[Path]) -> None:
+    rows = predict_batches(model, mixed, skip_bad=False)
+    assert [row["path"] for row in next(rows)] == [str(mixed[0])]
     with pytest.raises(BadImageError, match=r"1\.jpg"):
-        list(predict(model, mixed, skip_bad=False))
+        next(rows)
+
+
+def test_a_photo_that_cannot_be_read_at_the_start_of_a_batch_ends_it(model: TrainedModel, mixed: list[Path]) -> None:
+    with pytest.raises(BadImageError, match=r"1\.jpg"):
+        next(predict_batches(model, mixed[1:], skip_bad=False))
 
 
 def test_a_photo_that_cannot_be_read_is_told_in_its_place(model: TrainedModel, mixed: list[Path]) -> None:
