@@ -127,7 +127,7 @@ def open_scored_split(
     is_known = places in ({*trained_on}, {Path(model.data["root"])})
     copy = model.folder.path / COPY if places == {*trained_on} else None
     config = config if data is None else config.model_copy(update={"reader": None})
-    other = open_other_source(config, roots)
+    other = open_other_source(config, roots, copy=copy, report=report)
     if other is not None:
         index = _listed_index(model, other, split)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ def plan_config(found: Inspection, config: Path, given: Mapping[str, Any]) -> Co
     return ConfigPlan(config, table, tuple(rows), tuple(choices))
 
 
-def write_config(plan: ConfigPlan, found: Inspection, *, force: bool) -> None:
-    """Write the table, and then the config that names it.
+def write_config(plan: ConfigPlan, found: Inspection, *, force: bool, typed: Sequence[str] = ()) -> None:
+    """Write the table, and then the config that names it. `typed` are the settings of the command, for its comment.
 
     Raises:
         UserError: a file exists, and `force` is not given.
@@ -74,7 +74,7 @@ def write_config(plan: ConfigPlan, found: Inspection, *, force: bool) -> None:
     if plan.table is not None:
         write_text(plan.table, table_text(plan.rows, found.listed.root, plan.table.parent))
     num_photos = len(plan.rows) if plan.table is not None else len(found.photos)
-    write_text(plan.config, config_text(plan.choices, found.listed.source, plan.config, num_photos))
+    write_text(plan.config, config_text(plan.choices, found.listed.source, plan.config, num_photos, typed))
 
 
 def require_data_settings(given: Iterable[str]) -> None:
