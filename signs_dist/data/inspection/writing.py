@@ -47,7 +47,8 @@ def plan_config(found: Inspection, config: Path, given: Mapping[str, Any]) -> Co
         UserError: no config can train on these photos; or their table would have the name of the config or the source.
     """
     require_trainable(found)
-    table = config.with_suffix(".csv") if reasons_for_table(found) else None
+    needs_table = found.listed.kind != "shards" and reasons_for_table(found)
+    table = config.with_suffix(".csv") if needs_table else None
     if table is not None and table.absolute() in (config.absolute(), found.listed.source.absolute()):
         raise UserError(
             f"a table is written beside the config, and {table} is taken. Name another config with --write."
@@ -98,13 +99,21 @@ def require_trainable(found: Inspection) -> None:
     """Refuse photos for which no config can train.
 
     Raises:
-        UserError: a zip; no photo or a single class that can be used; no training photos.
+        UserError: a zip; shards with broken photos; no photo or a single class that can be used; no training photos.
     """
     source = found.listed.source
     if found.listed.kind == "zip":
         raise UserError(
             f"{source} is a zip, which training does not read in place. Unpack it, or build a data set from it: "
             f"python -m signs_dist.data.build --source {shlex.quote(str(source))}"
+        )
+    if found.listed.kind == "shards" and found.bad:
+        photos = (
+            "1 photo in its shards cannot" if len(found.bad) == 1 else f"{len(found.bad):,} photos in its shards cannot"
+        )
+        raise UserError(
+            f"{source}: {photos} be read, such as {found.bad[0].path}. Remove "
+            f"them from what the shards were made of, and write the shards again."
         )
     if len(found.class_counts()) < 2:
         raise UserError(

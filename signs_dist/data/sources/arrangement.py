@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from signs_dist.data.names import SPLITS, printable
 from signs_dist.data.photos.archive import SourceFile
 from signs_dist.data.photos.sources import Arrangement, SourceImage, arrange, list_source, source_file
+from signs_dist.data.shards.opening import find_shards
 from signs_dist.data.sources.table import read_photos
 from signs_dist.data.sources.table_file import is_table_name
 from signs_dist.errors import UserError
@@ -21,6 +23,11 @@ def read_source(path: Path) -> tuple[Sequence[SourceFile], Arrangement]:
     """
     if path.is_file() and is_table_name(path):
         return arrange_table(path)
+    if path.is_dir() and find_shards(path):
+        raise UserError(
+            f"{path} holds tar shards. Training reads them where they lie: python -m signs_dist.train "
+            f"data.root={shlex.quote(str(path))}. To build from their images, unpack them into class folders first."
+        )
     files = list_source(path)
     return files, arrange(files, path)
 
