@@ -1,7 +1,7 @@
 """Export a trained model to files that others use without this project.
 
 python -m signs_dist.export RUN_DIR --format onnx
-python -m signs_dist.export RUN_DIR --format safetensors --weights best --out for-ada
+python -m signs_dist.export RUN_DIR --format safetensors --weights best --out handed-on
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ EXPLAINED = {"signs_dist.train": ("--explain",), "launch.local": ("--dry-run",)}
 RUN = (
     *("signs_dist.evaluate", "signs_dist.predict", "signs_dist.report", "signs_dist.checkpoint", "signs_dist.runs"),
     "signs_dist.compare",
-    "signs_dist.inspect",
+    *("signs_dist.inspect", "signs_dist.export"),
     *("signs_dist.data.audit", "signs_dist.data.build", "signs_dist.data.synthetic"),
 )
 """Commands that are run as they are, on the small files of the sandbox."""

@@ -43,7 +43,7 @@ def public_members(node: ast.ClassDef) -> set[str]:
 
 def is_section_of_config(node: ast.ClassDef) -> bool:
     """A section of the config has a field for each setting."""
-    return any(isinstance(base, ast.Name) and base.id == "Section" for base in node.bases)
+    return any(isinstance(base, ast.Name) and base.id in ("Section", "OwnCodeSection") for base in node.bases)
 
 
 def crowded_classes(source: str) -> list[str]:

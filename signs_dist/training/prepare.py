@@ -124,30 +124,9 @@ def prepare(
             division=division,
             tell=process.screen.result,
         )
-        labels = data.splits["train"].labels
-        require_full_step(config.train.global_batch, len(labels))
+        plan = _make_plan(config, data, micro_batches.size)
         class_weights = find_class_weights(config.loss.class_weights, data.splits["train"].count_per_class())
-        plan = EpochPlan(
-            len(labels),
-            config.train.global_batch,
-            config.seed,
-            micro_batch=micro_batches.size,
-            order=BalancedOrder(labels, config.seed) if config.data.order == "balanced" else None,
-            max_steps=config.train.epoch_steps,
-        )
-        model = build_model(config, len(data.classes), strategy.device)
-        require_trainable(model)
-        require_own_names(model, config.model.name)
-        require_logits(
-            model,
-            config.model.name,
-            num_classes=len(data.classes),
-            image_size=config.data.image_size,
-            autocast=precision.autocast(),
-        )
-        try_own_code(config, TrialPlace(model, len(data.classes), plan.num_steps * plan.global_batch))
-        if config.train.sync_batchnorm:
-            model = convert_sync_batchnorm(model, strategy, micro_batches.counts(strategy.world_size))
+        model = _make_model(config, len(data.classes), plan, process, precision)
         if config.exact:
             # The code of the model may have chosen others.
             torch.set_num_threads(num_threads)
@@ -196,6 +175,43 @@ def _inspection_advised(data: DataSet) -> Iterator[None]:
         command = f"python -m signs_dist.inspect {shlex.quote(str(data.sources[0]))} --write config.yaml"
         advice = f"Replace or remove the file. To find all such files, and train without them, type: {command}"
         raise BadImageError(error.path, error.reason, advice) from error
+
+
+def _make_plan(config: Config, data: DataSet, micro_batch: int) -> EpochPlan:
+    """Which training images each step uses. Raises `UserError` if they are fewer than a step takes."""
+    labels = data.splits["train"].labels
+    require_full_step(config.train.global_batch, len(labels))
+    return EpochPlan(
+        len(labels),
+        config.train.global_batch,
+        config.seed,
+        micro_batch=micro_batch,
+        order=BalancedOrder(labels, config.seed) if config.data.order == "balanced" else None,
+        max_steps=config.train.epoch_steps,
+    )
+
+
+def _make_model(config: Config, num_classes: int, plan: EpochPlan, process: Process, precision: Precision) -> nn.Module:
+    """The network on its device, tried in eval mode with what the user's own code computes of its output.
+
+    Raises:
+        UserError: the network, or code of the user's own, cannot be used.
+    """
+    strategy = process.strategy
+    model = build_model(config, num_classes, strategy.device)
+    require_trainable(model)
+    require_own_names(model, config.model.name)
+    require_logits(
+        model,
+        config.model.name,
+        num_classes=num_classes,
+        image_size=config.data.image_size,
+        autocast=precision.autocast(),
+    )
+    try_own_code(config, TrialPlace(model, num_classes, plan.num_steps * plan.global_batch))
+    if config.train.sync_batchnorm:
+        model = convert_sync_batchnorm(model, strategy, plan.micro_batches.counts(strategy.world_size))
+    return model
 
 
 def require_same_images(prepared: Prepared, strategy: SingleProcess) -> None:

@@ -57,7 +57,7 @@ def test_settings_that_name_own_code(override: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["loss.name=focl"], "It takes one of cross_entropy, bce, mse, l1, or your own as package.module:make."),
+        (["loss.name=focl"], "It takes one of cross_entropy, focal, bce, mse, l1, or your own as package.module:make."),
         (["optim.name=sdg"], "or your own as package.module:make. Did you mean sgd?"),
         (["loss.args.gamma=2"], "loss.args is not read by loss.name=cross_entropy"),
         (["optim.args.x=2"], "optim.args is not read by optim.name=sgd"),

@@ -58,8 +58,8 @@ def test_errors_are_printed_without_a_traceback(
 @pytest.mark.parametrize(
     ("command", "arguments", "name"),
     [
-        (predict, ["RUN", ""], "IMAGE"),
-        (predict, ["", "a.jpg"], "RUN_DIR"),
+        (predict, ["RUN", ""], "INPUT"),
+        (predict, ["", "a.jpg"], "MODEL"),
         (evaluate, ["RUN", "--data", ""], "--data"),
         (evaluate, ["RUN", "--data="], "--data"),
         (train, ["--run-dir", ""], "--run-dir"),
@@ -177,7 +177,7 @@ def test_commands_without_settings_do_not_mention_them(capsys: pytest.CaptureFix
 
 def test_a_wrong_choice_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert error_of(evaluate.build_parser, ["run", "--split", "tst"], capsys).endswith("Did you mean test?")
-    assert "required: IMAGE" in error_of(predict.build_parser, ["run"], capsys)
+    assert "required: INPUT" in error_of(predict.build_parser, ["run"], capsys)
 
 
 def test_settings_may_stand_between_flags(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from signs_dist.config.reading import load_config
 from signs_dist.config.section import flatten
-from signs_dist.config.settings import Config
-from signs_dist.data.inspection.choices import Choice, config_text
+from signs_dist.data.inspection.choices import config_text
 from signs_dist.data.inspection.writing import (
     plan_config,
     refuse_existing,
@@ -19,15 +18,6 @@ from signs_dist.data.inspection.writing import (
 )
 from signs_dist.errors import UserError
 from tests.data.inspection.made import counted, made
-
-BUILT_BESIDE = ("loss.class_weights",)
-"""Settings that are written and that another change adds: left out of what is loaded until they exist."""
-
-
-def loadable(choices: tuple[Choice, ...]) -> list[Choice]:
-    known = {name for name, _ in flatten(Config())}
-    assert {choice.key for choice in choices} - known <= set(BUILT_BESIDE)
-    return [choice for choice in choices if choice.key in known]
 
 
 @pytest.mark.parametrize(
@@ -47,10 +37,10 @@ def test_each_config_loads_with_the_values_that_were_chosen(photos: list[str], t
     assert (tmp_path / "c.yaml").read_text() == config_text(
         plan.choices, found.listed.source, plan.config, len(plan.rows) or len(found.photos)
     )
-    text = config_text(loadable(plan.choices), found.listed.source, plan.config, 1)
+    text = config_text(plan.choices, found.listed.source, plan.config, 1)
     (tmp_path / "loadable.yaml").write_text(text)
     loaded = dict(flatten(load_config(tmp_path / "loadable.yaml")))
-    for choice in loadable(plan.choices):
+    for choice in plan.choices:
         if choice.value is not None:
             value = tuple(choice.value) if isinstance(choice.value, list) else choice.value
             assert loaded[choice.key] == value, choice.key

@@ -149,7 +149,7 @@ def test_what_was_passed_over_is_told(tmp_path: Path) -> None:
     root = write(tmp_path / "set", "val-0.tar")
     write_tar(root / "train-0.tar", [*PAIR, ("a.json", b"{}"), ("b.json", b"{}"), ("c.cls", b"0")])
     (root / "classes.txt").write_text("one\ntwo\nthree\n")
-    source = open_other_source(DataConfig(cache=str(tmp_path / "cache")), root)
+    source = open_other_source(DataConfig(cache=str(tmp_path / "cache")), [root])
     assert source is not None
     assert source.notes == (
         "classes without an image in the shards, and not used: three",

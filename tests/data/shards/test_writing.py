@@ -65,7 +65,7 @@ def test_what_build_leaves(both: tuple[Path, Path]) -> None:
 def test_the_index_is_that_of_the_folder(both: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "scan", lambda shard: pytest.fail("build has written the indexes"))
     plain = index_data_set(both[0])
-    other = open_other_source(DataConfig(), both[1])
+    other = open_other_source(DataConfig(), [both[1]])
     assert other is not None
     for split, index in plain.items():
         own = other.splits[split]
