@@ -9,7 +9,6 @@ from pathlib import Path
 from signs_dist.data.names import SPLITS, printable
 from signs_dist.data.photos.archive import SourceFile
 from signs_dist.data.photos.sources import Arrangement, SourceImage, arrange, list_source, source_file
-from signs_dist.data.shards.opening import find_shards
 from signs_dist.data.sources.table import read_photos
 from signs_dist.data.sources.table_file import is_table_name
 from signs_dist.errors import UserError
@@ -23,6 +22,8 @@ def read_source(path: Path) -> tuple[Sequence[SourceFile], Arrangement]:
     """
     if path.is_file() and is_table_name(path):
         return arrange_table(path)
+    from signs_dist.data.shards.opening import find_shards  # NumPy: not for --help
+
     if path.is_dir() and find_shards(path):
         raise UserError(
             f"{path} holds tar shards. Training reads them where they lie: python -m signs_dist.train "
