@@ -125,7 +125,7 @@ def _write_files(
         plan = None
     command = ""
     if options.write is not None and plan is not None:
-        write_config(plan, found, force=options.force)
+        write_config(plan, found, force=options.force, typed=options.overrides)
         screen.result(f"wrote {' and '.join(map(str, plan.files()))}")
         command = f"python -m signs_dist.train --config {shlex.quote(str(config))}"
     elif plan is not None:

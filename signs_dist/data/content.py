@@ -117,3 +117,11 @@ _KINDS_BY_SUFFIX = {
     ".pkl": "a Python pickle",
     ".tar": "a tar archive",
 }
+
+
+def describe_file(path: Path) -> str:
+    """What a file is, for messages: such as "a tar archive", or "a file" if its content does not tell."""
+    try:
+        return kind_of_file(read_first_bytes(path), path.name) or "a file"
+    except OSError:
+        return "a file"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,37 @@ from signs_dist.config.settings import DataConfig
 from signs_dist.data.folder import ImageIndex, has_split, index_split
 from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
 from signs_dist.data.names import SPLITS
+from signs_dist.data.shards.opening import find_shards, index_shards
 from signs_dist.data.sources.opening import open_roots
 from signs_dist.errors import UserError
 
 
 def _index(root: Path, split: str) -> ImageIndex:
+    if split in SPLITS and (shards := find_shards(root)):
+        return _named(index_shards(root, shards, cache=Path(DataConfig().cache)), root, split)
     has_folders = root.is_dir() and any(has_split(root, name) for name in SPLITS)
     if has_folders or split not in SPLITS or not root.exists():
         takes_classes_of_train = split != "train" and has_split(root, "train")
         classes = index_split(root, "train").classes if takes_classes_of_train else None
         return index_split(root, split, classes=classes)
-    splits = open_roots(DataConfig(), [root]).splits
+    return _named(open_roots(DataConfig(), [root]).splits, root, split)
+
+
+def _named(splits: Mapping[str, ImageIndex], root: Path, split: str) -> ImageIndex:
     if split not in splits:
         raise UserError(f"{root} has no split {split}. Choose the split {' or '.join(splits)}.")
     return splits[split]
 
 
 class SignsDataset(Dataset[tuple[Any, int]]):
-    """The images of one split of a folder or table, decoded when read, for your own training loop.
+    """The images of one split of a folder, table or tar shards, decoded when read, for your own training loop.
 
     It reads what training reads as `data.root`, and its labels are those of training. Images that are not split are
     divided as in training with the default settings: the division is in data/splits of the current folder, and is
     written there if it is missing.
 
     Args:
-        root: the data set's folder, or a table of images.
+        root: the data set's folder, a table of images, or a folder of tar shards.
         split: train, val or test.
         transform: called with the PIL image (RGB, upright). None: the image is a float32 tensor [3, height, width] in
             0..1.
@@ -86,6 +92,7 @@ class SignsDataset(Dataset[tuple[Any, int]]):
         self.classes = index.classes
         self.class_to_idx = {name: label for label, name in enumerate(index.classes)}
         self.labels = index.labels
+        self._reader = index.reader
         # An array, not a list: reading a list writes reference counts, which copies it into every DataLoader worker.
         self._paths = numpy.array(index.paths)
 
@@ -93,7 +100,7 @@ class SignsDataset(Dataset[tuple[Any, int]]):
         return len(self.labels)
 
     def path(self, index: int) -> Path:
-        """The file of one image. A negative index counts from the end."""
+        """The file of one image, or its name in a shard. A negative index counts from the end."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")  # ends `for image, label in dataset`
         return self.root / str(self._paths[index])
@@ -105,7 +112,8 @@ class SignsDataset(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path = self.path(index)
-        image = load_rgb(path, name=str(path), size=self.image_size, max_megapixels=self.max_megapixels)
+        source = self._reader.read(str(self._paths[index]))
+        image = load_rgb(source, name=str(path), size=self.image_size, max_megapixels=self.max_megapixels)
         label = int(self.labels[index])
         if self.transform is not None:
             return self.transform(image), label

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.data.content import kind_of_file, read_first_bytes
+from signs_dist.data.content import describe_file
 from signs_dist.data.images import is_image_name
 from signs_dist.data.listing import Listing, PassedOver, folders_without_images, is_folder, list_images
 from signs_dist.data.litter import is_litter_file, is_litter_folder
@@ -27,11 +27,14 @@ from signs_dist.data.names import (
     class_notes,
     empty_folders_note,
     is_mere_container,
+    is_unlabelled,
+    label_of_name,
     listed,
     named_like_split_message,
     printable,
     same_class,
     split_of_folder,
+    unlabelled_note,
     unreadable_folders_message,
 )
 from signs_dist.data.readers import FolderReader, ImageReader
@@ -42,9 +45,6 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
-_LABEL = re.compile(r"([0-9]+)_")
-_DATE_OR_TIME = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|[0-9]{10,}")
-"""What cameras and phones write there: 20240501 of 20240501_123456.jpg, or the seconds since 1970."""
 _MAX_ENTRIES_BESIDE = 10_000
 """So many entries of a folder beside the splits are looked at for an image."""
 
@@ -92,12 +92,6 @@ class ImageIndex:
     def remarks(self) -> list[str]:
         """All that a user should know of the split, a line each."""
         return [*self.passed_over.notes(), *self.notes]
-
-
-def label_of_name(name: str) -> str | None:
-    """The label in a SIGNS file name: `"3"` for `3_IMG_5942.jpg`, None if it has none, or begins with a date."""
-    match = _LABEL.match(name)
-    return str(int(match[1])) if match and not _DATE_OR_TIME.fullmatch(match[1]) else None
 
 
 def sorted_classes(names: Sequence[str] | set[str]) -> tuple[str, ...]:
@@ -165,7 +159,7 @@ def index_split(root: Path, split: str, *, classes: Sequence[str] | None = None)
 
 
 def index_data_set(root: Path) -> dict[str, ImageIndex]:
-    """List train, val and, if it exists, test. All have the classes of train.
+    """List train, val and, if it exists and has labels, test. All have the classes of train.
 
     Raises:
         UserError: as `index_split`; also no train or val split, fewer than two classes, or a class without val images.
@@ -178,7 +172,11 @@ def index_data_set(root: Path) -> dict[str, ImageIndex]:
     splits = {"train": train}
     for split in ("val", "test"):
         if split == "val" or has_split(root, split):
-            splits[split] = index_split(root, split, classes=train.classes)
+            try:
+                splits[split] = index_split(root, split, classes=train.classes)
+            except UserError:
+                if split == "val" or not _num_unlabelled(split_folder(root, split)):
+                    raise
     missing = [name for name, count in splits["val"].count_per_class().items() if count == 0]
     if missing:
         raise UserError(
@@ -194,14 +192,21 @@ def set_notes(root: Path, splits: Mapping[str, ImageIndex]) -> tuple[str, ...]:
     for index in splits.values():
         passed_over = passed_over.plus(index.passed_over)
     others = {index.paths[0].partition("/")[0] for index in splits.values()}
-    beside = [
-        f"{folder.name}/" for folder in _subfolders(root) if folder.name not in others and _holds_an_image(folder)
-    ]
+    unused = [folder for folder in _subfolders(root) if folder.name not in others and _holds_an_image(folder)]
+    unlabelled = [folder for folder in unused if split_of_folder(folder.name) == "test"]
+    beside = [f"{folder.name}/" for folder in unused if folder not in unlabelled]
     if _holds_an_image(root, is_deep=False):
         beside.append("photos that lie in no folder")
     outside = [f"outside the splits, and not used: {listed(beside)}"] if beside else []
     notes = [note for index in splits.values() for note in index.notes]
+    outside += [unlabelled_note(f"{folder.name}/", _num_unlabelled(folder)) for folder in unlabelled]
     return (*passed_over.notes(), *outside, *dict.fromkeys(notes))
+
+
+def _num_unlabelled(folder: Path) -> int:
+    """The number of images in the folder of a split whose names tell no class at all; 0 if one name does."""
+    names = list_images(folder).images
+    return len(names) if is_unlabelled(names) else 0
 
 
 def _split_folders(root: Path, split: str) -> list[Path]:
@@ -253,7 +258,7 @@ def check_root(root: Path) -> None:
         if root.suffix.lower() == ".zip" or zipfile.is_zipfile(root):
             raise UserError(f"{root} is a zip, not a folder of images. To make a folder of it, {_build_hint(root)}.")
         legal = "Give a folder of images, or a table of them as .csv, .tsv, .jsonl or .parquet."
-        raise UserError(f"{root} is {_kind_of(root)}, not a folder of images. {legal}")
+        raise UserError(f"{root} is {describe_file(root)}, not a folder of images. {legal}")
     if root.exists():
         raise UserError(f"{root} is not a folder. Give the folder that holds train/ and val/.")
     similar = difflib.get_close_matches(root.name, _folders_beside(root), n=1)
@@ -264,13 +269,6 @@ def check_root(root: Path) -> None:
         f"val/. Or make it from photos, in a folder or a zip: "
         f"python -m signs_dist.data.build --source {source} --out {shlex.quote(str(root))}."
     )
-
-
-def _kind_of(file: Path) -> str:
-    try:
-        return kind_of_file(read_first_bytes(file), file.name) or "a file"
-    except OSError:
-        return "a file"
 
 
 def _folders_beside(root: Path) -> list[str]:

@@ -68,16 +68,15 @@ _MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 class BadImageError(UserError):
     """An image that cannot be used. `path` is the name that the caller gave; `reason` says why, in a few words."""
 
-    def __init__(self, path: str, reason: str):
-        super().__init__(
-            f"cannot read the image {one_line(path)}: {reason}. Replace the file or remove it from the data set."
-        )
+    def __init__(self, path: str, reason: str, advice: str = "Replace the file or remove it from the data set."):
+        super().__init__(f"cannot read the image {one_line(path)}: {reason}. {advice}")
         self.path = path
         self.reason = reason
+        self.advice = advice
 
-    def __reduce__(self) -> tuple[type[BadImageError], tuple[str, str]]:
-        # Unpickling in another process passes the message alone, but __init__ takes two arguments.
-        return type(self), (self.path, self.reason)
+    def __reduce__(self) -> tuple[type[BadImageError], tuple[str, str, str]]:
+        # Unpickling in another process passes the message alone, but __init__ takes several arguments.
+        return type(self), (self.path, self.reason, self.advice)
 
 
 def is_image_name(name: str) -> bool:

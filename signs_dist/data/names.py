@@ -42,6 +42,10 @@ SPLIT_COMPANIONS = (
 MAX_NAME_BYTES = 255
 """Longest name of a file or folder on the usual file systems, in bytes of UTF-8."""
 
+_LABEL = re.compile(r"([0-9]+)_")
+_DATE_OR_TIME = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|[0-9]{10,}")
+"""What cameras and phones write there: 20240501 of 20240501_123456.jpg, or the seconds since 1970."""
+_NO_CLASS = ("", "unknown", "unlabeled", "unlabelled")
 _NUM_NAMED = 5
 _COMPANION = f"(?:{'|'.join(SPLIT_COMPANIONS)})s?"
 _YEAR = r"(?:19|20)\d\d"
@@ -51,6 +55,29 @@ _SPLIT_NAMES = {
 }
 
 _CONTAINER = re.compile(rf"{_COMPANION}(?:[ _.-]*{_COMPANION})*", re.ASCII)
+
+
+def label_of_name(name: str) -> str | None:
+    """The label in a SIGNS file name: `"3"` for `3_IMG_5942.jpg`, None if it has none, or begins with a date."""
+    match = _LABEL.match(name)
+    return str(int(match[1])) if match and not _DATE_OR_TIME.fullmatch(match[1]) else None
+
+
+def is_unlabelled(paths: Sequence[str]) -> bool:
+    """Whether no path of a test split's images, below its folder, tells a class.
+
+    They have no label in their names, and lie in no folder, or all in one such as images/, test/ or unknown/.
+    """
+    folders = {path.rpartition("/")[0] for path in paths}
+    if len(folders) != 1 or any(label_of_name(path.rpartition("/")[2]) for path in paths):
+        return False
+    folder = folders.pop()
+    return is_mere_container(folder) or split_of_folder(folder) == "test" or folder.casefold() in _NO_CLASS
+
+
+def unlabelled_note(folder: str, num_images: int) -> str:
+    """What is said of a test split without labels, as competitions have it."""
+    return f"not used: {folder}, whose {num_images:,} images have no labels"
 
 
 def split_of_folder(name: str) -> str | None:

@@ -2,7 +2,8 @@
 
 `make(**data.reader_args)` gives an object with two methods:
 
-    images()    → an iterable of (name, class name, split), one for each image; split is train, val or test
+    images()    → an iterable of (name, class name, split), one for each image; split is train, val or test, or None
+                  where the images are to be divided
     read(name)  → the image: bytes of a file, a Path, a PIL image, or a uint8 array [H, W, 3] or [H, W]
 
 and may have a third:
@@ -18,16 +19,19 @@ images themselves, remove them from `data.cache`.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from signs_dist.data.folder import ImageIndex
 from signs_dist.data.images import BadImageError
 from signs_dist.data.listed_images import ListedImage, index_listed
-from signs_dist.data.names import is_printable, printable, split_of_folder
+from signs_dist.data.names import check_class_names, is_printable, printable, split_of_folder
+from signs_dist.data.sources.collection import Collection, Photo
 from signs_dist.errors import UserError
 from signs_dist.own_code import call_own, failures_told, find_own
 
@@ -93,8 +97,8 @@ class OwnReader:
             return 0, f"{self.name} {self.args} {stamp(path) if stamp is not None else ''}"
 
 
-def index_own_reader(name: str, args: Mapping[str, Any]) -> dict[str, ImageIndex]:
-    """The index of each split of a reader, sorted by name.
+def list_own_reader(name: str, args: Mapping[str, Any]) -> tuple[OwnReader, Collection]:
+    """A reader, and the images that it lists, sorted by name.
 
     Args:
         name: `data.reader`.
@@ -105,18 +109,23 @@ def index_own_reader(name: str, args: Mapping[str, Any]) -> dict[str, ImageIndex
     """
     reader = OwnReader(name, args)
     with failures_told(reader.what, "lists its images"):
-        listed = list(_listed(reader.made().images(), reader.what))
-    if not listed:
+        photos = sorted(_listed(reader.made().images(), reader.what), key=itemgetter(0))
+    if not photos:
         raise UserError(f"{reader.what}: images() gives no image.")
-    seen: set[str] = set()
-    for image in listed:
-        if image.path in seen:
-            raise UserError(f"{reader.what}: images() gives {image.path!r} twice. Names must differ.")
-        seen.add(image.path)
-    return index_listed(sorted(listed), Path(name), reader, reader.what)
+    for before, after in itertools.pairwise(photos):
+        if before.path == after.path:
+            raise UserError(f"{reader.what}: images() gives {after.path!r} twice. Names must differ.")
+    check_class_names({photo.class_name for photo in photos}, reader.what)
+    return reader, Collection(Path(name), photos)
 
 
-def _listed(entries: Any, what: str) -> Iterable[ListedImage]:
+def index_own_reader(reader: OwnReader, found: Collection) -> dict[str, ImageIndex]:
+    """The index of each split of images that are split. Raises `UserError` if they are no data set."""
+    images = [ListedImage(photo.path, photo.class_name, photo.split) for photo in found.photos if photo.split]
+    return index_listed(images, found.root, reader, reader.what)
+
+
+def _listed(entries: Any, what: str) -> Iterable[Photo]:
     for entry in entries:
         if not isinstance(entry, (tuple, list)) or len(entry) != 3:
             raise UserError(f"{what}: images() gives {entry!r}. It must give (name, class name, split) for each image.")
@@ -128,15 +137,13 @@ def _listed(entries: Any, what: str) -> Iterable[ListedImage]:
             )
         if not isinstance(class_name, str) or not class_name or not is_printable(class_name):
             raise UserError(f"{what}: images() gives the class {class_name!r} for {path}. A class is a text.")
-        if split is None:
-            raise UserError(
-                f"{what}: images() gives no split (None) for {path}. Give train, val or test: images of a reader are "
-                f"not divided."
-            )
         known = split_of_folder(split) if isinstance(split, str) else None
-        if known is None:
-            raise UserError(f"{what}: images() gives the split {split!r} for {path}. Give train, val or test.")
-        yield ListedImage(path, class_name, known)
+        if known is None and split is not None:
+            raise UserError(
+                f"{what}: images() gives the split {split!r} for {path}. Give train, val or test; or None for all "
+                f"images: they are then divided."
+            )
+        yield Photo(path, class_name, known)
 
 
 def _is_name(path: Any) -> bool:

@@ -15,7 +15,7 @@ from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.next_step import find_stored_size
 from signs_dist.data.other_sources import open_other_source
 from signs_dist.data.packed import open_packed
-from signs_dist.data.sources.opening import open_roots, refuse_division
+from signs_dist.data.sources.opening import open_roots
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
@@ -73,10 +73,10 @@ def open_data_set(
         UserError: `data.root` is missing, empty, or not a data set; or it cannot be divided.
     """
     roots = choose_data_roots(config.root, default_exists=DEFAULT_ROOT.is_dir())
-    if (other := open_other_source(config, roots)) is not None:
-        refuse_division(config, other.name)
+    other = open_other_source(config, roots, copy=division, report=report, tell=tell)
+    if other is not None:
         size = find_stored_size(other.root)
-        return DataSet(other.name, other.root, other.splits, other.notes, size, (other.root,))
+        return DataSet(other.name, other.root, other.splits, other.notes, size, (other.root,), other.division)
     if not roots:
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
         splits = index_data_set(root)

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from signs_dist.config.settings import DataConfig
@@ -32,6 +34,8 @@ from signs_dist.inference.trained_model import TrainedModel
 from signs_dist.inference.unsplit import ALL, index_unsplit
 from signs_dist.learning.losses import build_evaluation_loss
 from signs_dist.learning.metrics import Score, to_host
+from signs_dist.learning.own_parts import Metric, build_metrics, compute_metrics
+from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.training import loop
 
 
@@ -46,6 +50,8 @@ class OpenedSplit:
         num_images: the number of images.
         fingerprint: SHA-256 of the images.
         notes: what a user should know of the images, such as what was passed over, or has changed. A line each.
+        labels: int64 [N], one for each image.
+        metrics: those of the run's evaluate.metrics, by name.
     """
 
     data_name: str
@@ -53,7 +59,9 @@ class OpenedSplit:
     source: Dataset[Batch]
     num_images: int
     fingerprint: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    metrics: Mapping[str, Metric]
 
 
 @in_python_words()
@@ -127,14 +135,23 @@ def open_scored_split(
     is_known = places in ({*trained_on}, {Path(model.data["root"])})
     copy = model.folder.path / COPY if places == {*trained_on} else None
     config = config if data is None else config.model_copy(update={"reader": None})
-    other = open_other_source(config, roots)
+    other = open_other_source(config, roots, copy=copy, report=report)
     if other is not None:
         index = _listed_index(model, other, split)
     else:
         index = _index(model, config, roots, split, copy)
     source, fingerprint = open_split(index, config, num_threads=num_cores, report=report)
     notes = (*(_image_notes(model, name, index.split, fingerprint) if is_known else ()), *index.remarks())
-    return OpenedSplit(name, index.split, source, len(index), fingerprint, notes)
+    metrics, left_out = _own_metrics(model)
+    return OpenedSplit(name, index.split, source, len(index), fingerprint, (*notes, *left_out), index.labels, metrics)
+
+
+def _own_metrics(model: TrainedModel) -> tuple[Mapping[str, Metric], tuple[str, ...]]:
+    """The metrics of the model's config, and a note where their code is not found: the rest needs none of it."""
+    try:
+        return build_metrics(model.config.evaluate.metrics, len(model.classes)), ()
+    except UserError as error:
+        return {}, (f"evaluate.metrics are not computed: {error}",)
 
 
 def _image_notes(model: TrainedModel, name: str, split: str, fingerprint: str) -> tuple[str, ...]:
@@ -225,10 +242,16 @@ def score_split(model: TrainedModel, opened: OpenedSplit, *, num_cores: int) -> 
     )
     loss_function = build_evaluation_loss(config.loss, len(model.classes))
     flips, crops = config.evaluate.flip_average, config.evaluate.ten_crop_side
+    kept = KeptProbabilities(len(model.classes), keeps_all=True) if opened.metrics else None
     sums = loop.evaluate(
         loop.EvaluationForward(model.network, loss_function, model.precision, flip_average=flips, ten_crop=crops),
         EvaluationLoader(opened.source, opened.num_images, config.evaluate.batch, Shard(), settings),
         model.prepare,
         len(model.classes),
+        kept,
     )
-    return Score.from_sums(to_host(sums.tensors()))
+    score = Score.from_sums(to_host(sums.tensors()))
+    if kept is None:
+        return score
+    probabilities, labels = torch.from_numpy(kept.in_full()), torch.from_numpy(opened.labels.copy())
+    return dataclasses.replace(score, metrics=compute_metrics(opened.metrics, probabilities, labels))

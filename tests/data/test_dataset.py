@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from signs_dist.config.settings import DataConfig
 from signs_dist.data.dataset import SignsDataset
@@ -12,6 +13,7 @@ from signs_dist.data.images import BadImageError
 from signs_dist.data.sets import open_data_set
 from signs_dist.errors import UserError
 from tests.data.photo_files import jpeg, signs_files, write_files
+from tests.data.shards.tars import samples, write_tar
 
 
 @pytest.fixture
@@ -85,3 +87,14 @@ def test_dataset_of_photos_that_are_not_split_is_divided_as_training_divides_the
     )
     with pytest.raises(UserError, match=r"s.csv has no split test. Choose the split train or val"):
         SignsDataset("s.csv", "test")
+
+
+def test_dataset_of_tar_shards(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-000000.tar", samples(("a", 0), ("b", 1)))
+    write_tar(tmp_path / "val-000000.tar", samples(("c", 1), ("d", 0)))
+    val = SignsDataset(tmp_path, "val")
+    assert (val.classes, val.labels.tolist(), val.path(1)) == (("0", "1"), [1, 0], tmp_path / "val-000000.tar/d.png")
+    images = [image[:, 0, 0].mul(255).round().tolist() for image, _ in DataLoader(val, batch_size=None, num_workers=1)]
+    assert images == [[0, 1, 7], [1, 0, 7]]
+    with pytest.raises(UserError, match=r"has no split test\. Choose the split train or val"):
+        SignsDataset(tmp_path, "test")

@@ -8,7 +8,8 @@ import numpy
 import pytest
 
 from signs_dist.data.dataset import SignsDataset
-from signs_dist.data.folder import has_split, index_data_set, index_split, label_of_name, set_notes
+from signs_dist.data.folder import has_split, index_data_set, index_split, set_notes
+from signs_dist.data.names import label_of_name
 from signs_dist.errors import UserError
 from tests.data.photo_files import jpeg, write_files, write_zip
 
@@ -148,6 +149,21 @@ def test_known_names_of_splits_are_read_in_place(train: str, val: str, tmp_path:
     assert splits["train"].paths == tuple(f"{train}/{name}" for name in BOTH)
     assert splits["val"].paths == tuple(f"{val}/{name}" for name in BOTH)
     assert set_notes(tmp_path, splits) == ()
+
+
+@pytest.mark.parametrize("folder", ["test/", "test_images/", "test/unknown/"])
+def test_a_test_split_without_labels_is_not_used_and_named(folder: str, tmp_path: Path) -> None:
+    names = [f"{split}/{name}/0.jpg" for split in ("train", "val") for name in ("cat", "dog")]
+    root = touch(tmp_path, *names, f"{folder}1.jpg", f"{folder}2.jpg")
+    splits = index_data_set(root)
+    assert list(splits) == ["train", "val"]
+    assert set_notes(root, splits) == (f"not used: {folder.partition('/')[0]}/, whose 2 images have no labels",)
+
+
+def test_a_test_split_with_a_class_that_train_lacks_is_refused(tmp_path: Path) -> None:
+    names = [f"{split}/{name}/0.jpg" for split in ("train", "val") for name in ("cat", "dog")]
+    with pytest.raises(UserError, match="class owl is not among the classes cat, dog"):
+        index_data_set(touch(tmp_path, *names, "test/owl/1.jpg", "test/cat/2.jpg"))
 
 
 def test_two_folders_for_one_split_are_refused_by_name(tmp_path: Path) -> None:

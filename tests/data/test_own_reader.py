@@ -12,12 +12,16 @@ import PIL.Image
 import pytest
 
 from signs_dist.config.reading import load_config
+from signs_dist.config.settings import DataConfig
 from signs_dist.data.batches import FileBatches
+from signs_dist.data.folder import ImageIndex
 from signs_dist.data.images import BadImageError, load_rgb
-from signs_dist.data.own_reader import OwnReader, index_own_reader
+from signs_dist.data.other_sources import OtherSource, open_other_source
+from signs_dist.data.own_reader import OwnReader, index_own_reader, list_own_reader
 from signs_dist.data.packed import cache_key
 from signs_dist.data.plan import BatchKey
 from signs_dist.data.sets import open_data_set, open_split
+from signs_dist.data.sources.division_file import to_text
 from signs_dist.errors import UserError
 from tests.markdown_pages import blocks
 from tests.own_modules import module_writer
@@ -90,13 +94,17 @@ def nothing():
 """
 
 
+def indexed(name: str, args: dict[str, Any]) -> dict[str, ImageIndex]:
+    return index_own_reader(*list_own_reader(name, args))
+
+
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return module_writer(tmp_path, monkeypatch)(SOURCE)
 
 
 def test_the_splits_of_a_reader(module: str) -> None:
-    splits = index_own_reader(f"{module}:Drawn", {"images": 3})
+    splits = indexed(f"{module}:Drawn", {"images": 3})
     assert {name: index.paths for name, index in splits.items()} == {
         "train": ("blue/1", "blue/2", "red/1", "red/2"),
         "val": ("blue/0", "red/0"),
@@ -143,8 +151,8 @@ def test_errors_of_read_name_the_image_and_the_place(module: str, kind: str, exp
         ([[3, "red", "train"]], "images() gives the name 3."),
         ([["a", 3, "train"]], "images() gives the class 3 for a. A class is a text."),
         ([["a", "", "train"]], "images() gives the class '' for a."),
-        ([["a", "red", "traim"]], "images() gives the split 'traim' for a. Give train, val or test."),
-        ([["a", "red", None]], "images() gives no split (None) for a. Give train, val or test"),
+        ([["a", "red", "traim"]], "images() gives the split 'traim' for a. Give train, val or test; or None"),
+        ([["a", "red", 3]], "images() gives the split 3 for a. Give train, val or test; or None for all images"),
         ([["a", "red", "train"], ["a", "blue", "val"]], "images() gives 'a' twice. Names must differ."),
         ([["a", "red", "train"], ["b", "blue", "train"]], "has no val images. Both train and val are needed"),
         ([["a", "red", "val"]], "has no train images."),
@@ -161,7 +169,7 @@ def test_errors_of_read_name_the_image_and_the_place(module: str, kind: str, exp
 )
 def test_lists_that_are_no_data_set_are_refused(module: str, entries: list[Any], expected: str) -> None:
     with pytest.raises(UserError) as caught:
-        index_own_reader(f"{module}:Listing", {"entries": entries})
+        indexed(f"{module}:Listing", {"entries": entries})
     assert expected in str(caught.value)
     assert f"data.reader={module}:Listing" in str(caught.value)
 
@@ -177,7 +185,7 @@ def test_lists_that_are_no_data_set_are_refused(module: str, entries: list[Any],
 )
 def test_what_is_wrong_with_a_reader_is_said(module: str, name: str, expected: str) -> None:
     with pytest.raises(UserError) as caught:
-        index_own_reader(f"{module}:{name}", {})
+        indexed(f"{module}:{name}", {})
     assert expected in str(caught.value)
 
 
@@ -200,14 +208,14 @@ def test_it_is_made_again_where_it_is_unpickled_and_in_a_fork(module: str) -> No
 
 
 def test_stamps_decide_whether_images_are_packed_again(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, stamped = (index_own_reader(f"{module}:{name}", {})["val"] for name in ("Drawn", "Stamped"))
+    plain, stamped = (indexed(f"{module}:{name}", {})["val"] for name in ("Drawn", "Stamped"))
     assert stamped.reader.stamp("red/0")[1].endswith(" 3")
     before = cache_key(plain), cache_key(stamped)
     own = __import__(module)
     monkeypatch.setattr(own.Stamped, "stamp", lambda self, name: 5)
     assert cache_key(plain) == before[0]
     assert cache_key(stamped) != before[1]
-    assert cache_key(index_own_reader(f"{module}:Drawn", {"kind": "pil"})["val"]) != before[0]  # other pixels
+    assert cache_key(indexed(f"{module}:Drawn", {"kind": "pil"})["val"]) != before[0]  # other pixels
 
 
 @pytest.mark.parametrize("storage", ["packed", "files"])
@@ -256,7 +264,7 @@ def test_the_reader_of_the_documents_reads_a_database(tmp_path: Path, monkeypatc
         database.execute("CREATE TABLE photos (name TEXT, class TEXT, split TEXT, content BLOB)")
         database.executemany("INSERT INTO photos VALUES (?, ?, ?, ?)", rows)
     name = f"{module_writer(tmp_path, monkeypatch)(source)}:Photos"
-    index = index_own_reader(name, {"path": str(tmp_path / "photos.sqlite")})["train"]
+    index = indexed(name, {"path": str(tmp_path / "photos.sqlite")})["train"]
     config = load_config(None, ["data.image_size=8", f"data.cache={tmp_path}/cache"]).data
     batches, _ = open_split(index, config, num_threads=4, report=lambda *_: None)
     batch = batches[BatchKey(0, 0, np.array([0, 15]))]
@@ -282,3 +290,31 @@ def test_a_run_is_evaluated_through_its_reader(module: str, tmp_path: Path) -> N
     assert score(model).accuracy == result["val_accuracy"]
     with pytest.raises(UserError, match=f"{module}:Drawn has no split test. Choose the split train or val."):
         score(model, split="test")
+
+
+def test_images_without_splits_are_divided_once(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    entries = [[f"{name}/person{number % 5}/{number}", name, None] for name in ("red", "blue") for number in range(10)]
+
+    def opened(entries: list[list[Any]], copy: Path | None = None, **settings: Any) -> OtherSource:
+        given = {"reader": f"{module}:Listing", "reader_args": {"entries": entries}} | settings
+        found = open_other_source(DataConfig.model_validate(given), (), copy=copy)
+        assert found is not None
+        return found
+
+    first = opened(entries)
+    assert {name: len(index) for name, index in first.splits.items()} == {"train": 16, "val": 2, "test": 2}
+    assert "divided: train 80.0 %, val 10.0 %, test 10.0 % of the images" in first.notes[0]
+    assert isinstance(first.splits["val"].reader, OwnReader)
+    later = opened([["red/new", "red", None], *entries])
+    assert {name: split for name, split in (later.division or {}).items() if name != "red/new"} == first.division
+    of_run = tmp_path / "division.csv"
+    of_run.write_text(to_text(first.division or {}))
+    assert opened([["red/new", "red", None], *entries], of_run).division == first.division
+    grouped = opened(entries, group_pattern="(person.)", split=[0.6, 0.4])
+    sides = {(name.split("/")[1], split) for name, split in (grouped.division or {}).items()}
+    assert len(sides) == 5  # each person on one side
+    with pytest.raises(UserError, match=r"gives no split .None. for some images, and val for others"):
+        opened([*entries, ["red/new", "red", "val"]])
+    with pytest.raises(UserError, match=r"Type data\.group_pattern instead"):
+        opened(entries, columns={"group": "person"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -148,3 +149,19 @@ def test_a_run_on_a_table_is_scored_on_its_own_images(tmp_path: Path, monkeypatc
     table.write_text(table.read_text().replace(",2\n", ",9\n"))
     with pytest.raises(UserError, match=r"t.csv has the classes 0, 1, 9 now, and the model has 0, 1, 2"):
         score(model)
+
+
+def test_own_metrics_are_computed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "judges_of_scoring.py").write_text(
+        "def hits(num_classes):\n"
+        "    return lambda probabilities, labels: (probabilities.argmax(1) == labels).float().mean()\n"
+    )
+    model = load_model(run)
+    evaluation = model.config.evaluate.model_copy(update={"metrics": ("judges_of_scoring:hits",)})
+    model = dataclasses.replace(model, config=model.config.model_copy(update={"evaluate": evaluation}))
+    opened = open_scored_split(model, None, "val", num_cores=1, report=lambda *_: None)
+    assert opened.notes[-1].startswith("evaluate.metrics are not computed: evaluate.metrics=judges_of_scoring:hits")
+    assert score(model, split="val").metrics == {}
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = score(model, split="val")
+    assert found.metrics == {"hits": pytest.approx(found.accuracy)}

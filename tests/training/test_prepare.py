@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import torch
 
 from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.config.reading import load_config
+from signs_dist.data.images import BadImageError
 from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.errors import UserError
@@ -48,6 +50,18 @@ def test_processes_that_read_other_images_are_told(tmp_path: Path) -> None:
     strategy.gather_values = lambda value, phase: [value, value, other]  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"process 2 reads other images of .*colours than process 0 for val"):
         require_same_images(prepared, strategy)
+
+
+def test_a_broken_image_is_told_with_the_command_that_leaves_it_out(tmp_path: Path) -> None:
+    make_prepared(tmp_path)
+    image = next((tmp_path / "colours").rglob("*.jpg"))
+    image.write_bytes(b"no image")
+    command = (
+        f"To find all such files, and train without them, type: python -m signs_dist.inspect {tmp_path / 'colours'} "
+    )
+    with pytest.raises(BadImageError, match=f"{re.escape(command)}--write config.yaml") as caught:
+        make_prepared(tmp_path)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
 
 
 def test_a_short_epoch_and_a_balanced_order(tmp_path: Path) -> None:

@@ -144,13 +144,15 @@ def _choose_length(num_train: int) -> list[Choice]:
     ]
 
 
-def config_text(choices: Sequence[Choice], source: Path, config: Path, num_photos: int) -> str:
+def config_text(
+    choices: Sequence[Choice], source: Path, config: Path, num_photos: int, typed: Sequence[str] = ()
+) -> str:
     """The choices as a config in YAML, each below a comment with its reason. Of a setting that is not set, with a value
-    of None, there is a comment only."""
+    of None, there is a comment only. `typed` are the settings of the command, such as `data.columns.label=kind`."""
     from signs_dist.config.yaml_text import format_value
 
     lines = [
-        f"# Written by: python -m signs_dist.inspect {shlex.quote(str(source))} --write {shlex.quote(str(config))}",
+        f"# Written by: python -m signs_dist.inspect {shlex.join([str(source), *typed, '--write', str(config)])}",
         f"# {num_photos:,} photos. To train: python -m signs_dist.train --config {shlex.quote(str(config))}",
         "# What is not written here has its default: add --explain to see them all.",
     ]

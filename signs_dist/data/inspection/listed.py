@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +21,7 @@ from signs_dist.errors import UserError
 if TYPE_CHECKING:
     from signs_dist.config.settings import DataConfig
 
-Kind = Literal["folder", "zip", "table"]
+Kind = Literal["folder", "zip", "table", "shards"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Listed:
 
 
 def list_photos(source: Path, config: DataConfig | None = None) -> Listed:
-    """List the photos of a folder, a zip or a table.
+    """List the photos of a folder, a zip, a table or tar shards.
 
     Args:
         source: where they are.
@@ -80,6 +80,7 @@ def list_photos(source: Path, config: DataConfig | None = None) -> Listed:
         UserError: the source cannot be read, or holds no photos in a known layout. The message names tables beside the
             photos, which may hold their labels.
     """
+    from signs_dist.data.shards.opening import find_shards
     from signs_dist.data.sources.opening import is_usual_folder
     from signs_dist.data.sources.table_file import OTHER_TABLES, TABLE_SUFFIXES
 
@@ -87,11 +88,38 @@ def list_photos(source: Path, config: DataConfig | None = None) -> Listed:
         from signs_dist.config.settings import DataConfig
 
         config = DataConfig()
+    if source.is_dir() and (shards := find_shards(source)):
+        return _list_shards(source, shards, Path(config.cache))
     is_table = source.is_file() and source.suffix.lower() in (*TABLE_SUFFIXES, *OTHER_TABLES)
     has_settings = config.group_pattern is not None or config.label_pattern is not None
     if is_table or (source.is_dir() and (has_settings or not is_usual_folder(source, config))):
         return _list_collection(source, config, is_table=is_table)
     return _list_usual(source)
+
+
+def _list_shards(source: Path, shards: Mapping[str, Sequence[Path]], cache: Path) -> Listed:
+    """The photos of tar shards."""
+    from signs_dist.data.shards.opening import index_shards
+
+    splits = index_shards(source, shards, cache=cache)
+    classes = splits["train"].classes
+    alike = class_notes(classes)
+    notes = dict.fromkeys(note for index in splits.values() for note in index.remarks() if note not in alike)
+    num_shards = sum(map(len, shards.values()))
+    return Listed(
+        source=source,
+        kind="shards",
+        layout=f"{num_shards:,} tar shard{'' if num_shards == 1 else 's'}, with {', '.join(splits)}",
+        photos=tuple(
+            ListedPhoto(path, classes[label], split)
+            for split, index in splits.items()
+            for path, label in zip(index.paths, index.labels.tolist(), strict=True)
+        ),
+        root=source,
+        open_reader=functools.partial(_as_it_is, splits["train"].reader),
+        notes=tuple(notes),
+        name_notes=tuple(alike),
+    )
 
 
 def _list_usual(source: Path) -> Listed:
@@ -149,6 +177,10 @@ def _list_collection(source: Path, config: DataConfig, *, is_table: bool) -> Lis
 
 def _open_files(root: Path) -> contextlib.AbstractContextManager[Reader]:
     return contextlib.nullcontext(FolderReader(root))
+
+
+def _as_it_is(reader: Reader) -> contextlib.AbstractContextManager[Reader]:
+    return contextlib.nullcontext(reader)
 
 
 def describe_layout(arrangement: Arrangement) -> str:

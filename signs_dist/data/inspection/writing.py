@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def plan_config(found: Inspection, config: Path, given: Mapping[str, Any]) -> Co
         UserError: no config can train on these photos; or their table would have the name of the config or the source.
     """
     require_trainable(found)
-    table = config.with_suffix(".csv") if reasons_for_table(found) else None
+    needs_table = found.listed.kind != "shards" and reasons_for_table(found)
+    table = config.with_suffix(".csv") if needs_table else None
     if table is not None and table.absolute() in (config.absolute(), found.listed.source.absolute()):
         raise UserError(
             f"a table is written beside the config, and {table} is taken. Name another config with --write."
@@ -64,8 +65,8 @@ def plan_config(found: Inspection, config: Path, given: Mapping[str, Any]) -> Co
     return ConfigPlan(config, table, tuple(rows), tuple(choices))
 
 
-def write_config(plan: ConfigPlan, found: Inspection, *, force: bool) -> None:
-    """Write the table, and then the config that names it.
+def write_config(plan: ConfigPlan, found: Inspection, *, force: bool, typed: Sequence[str] = ()) -> None:
+    """Write the table, and then the config that names it. `typed` are the settings of the command, for its comment.
 
     Raises:
         UserError: a file exists, and `force` is not given.
@@ -74,7 +75,7 @@ def write_config(plan: ConfigPlan, found: Inspection, *, force: bool) -> None:
     if plan.table is not None:
         write_text(plan.table, table_text(plan.rows, found.listed.root, plan.table.parent))
     num_photos = len(plan.rows) if plan.table is not None else len(found.photos)
-    write_text(plan.config, config_text(plan.choices, found.listed.source, plan.config, num_photos))
+    write_text(plan.config, config_text(plan.choices, found.listed.source, plan.config, num_photos, typed))
 
 
 def require_data_settings(given: Iterable[str]) -> None:
@@ -98,13 +99,21 @@ def require_trainable(found: Inspection) -> None:
     """Refuse photos for which no config can train.
 
     Raises:
-        UserError: a zip; no photo or a single class that can be used; no training photos.
+        UserError: a zip; shards with broken photos; no photo or a single class that can be used; no training photos.
     """
     source = found.listed.source
     if found.listed.kind == "zip":
         raise UserError(
             f"{source} is a zip, which training does not read in place. Unpack it, or build a data set from it: "
             f"python -m signs_dist.data.build --source {shlex.quote(str(source))}"
+        )
+    if found.listed.kind == "shards" and found.bad:
+        photos = (
+            "1 photo in its shards cannot" if len(found.bad) == 1 else f"{len(found.bad):,} photos in its shards cannot"
+        )
+        raise UserError(
+            f"{source}: {photos} be read, such as {found.bad[0].path}. Remove "
+            f"them from what the shards were made of, and write the shards again."
         )
     if len(found.class_counts()) < 2:
         raise UserError(

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from signs_dist.data.folder import label_of_name
 from signs_dist.data.names import (
     is_mere_container,
+    label_of_name,
     listed,
     named_like_split_message,
     printable,

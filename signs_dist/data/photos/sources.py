@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from signs_dist.data.folder import label_of_name
 from signs_dist.data.listing import folders_without_images, list_images
 from signs_dist.data.names import (
     SPLITS,
@@ -20,10 +19,13 @@ from signs_dist.data.names import (
     class_notes,
     empty_folders_note,
     is_printable,
+    is_unlabelled,
+    label_of_name,
     listed,
     printable,
     same_class,
     split_of_folder,
+    unlabelled_note,
     unreadable_folders_message,
 )
 from signs_dist.data.photos.archive import SourceFile, SourceListing, list_zip, member_path, open_zip, read_member
@@ -167,6 +169,7 @@ def arrange(files: Sequence[SourceFile], where: Path) -> Arrangement:
             outside.append(file.path)
         else:
             placed.append(found)
+    placed, unlabelled = _without_unlabelled_test(placed, place)
     if place.tops:
         check_splits(placed, place, outside, where)
     layout = _layout_of(placed, where)
@@ -182,9 +185,20 @@ def arrange(files: Sequence[SourceFile], where: Path) -> Arrangement:
         tuple(images),
         tuple(bad_names),
         tuple(outside),
-        notes=(*listing.passed_over.notes(), *listing.notes, *remarks.notes),
+        notes=(*listing.passed_over.notes(), *listing.notes, *remarks.notes, *unlabelled),
         problems=tuple(remarks.problems),
     )
+
+
+def _without_unlabelled_test(placed: list[PlacedFile], place: Place) -> tuple[list[PlacedFile], list[str]]:
+    """The files without those of a test split that has no labels, as competitions have it; and a note about it."""
+    others = [found for found in placed if found.split != "test"]
+    test = [found for found in placed if found.split == "test"]
+    train = [found.name for found in placed if found.split == "train"]
+    if not train or is_unlabelled(train) or not is_unlabelled([found.name for found in test]):
+        return placed, []
+    folder = next(top for top, split in place.tops.items() if split == "test")
+    return others, [unlabelled_note(place.prefix + folder, len(test))]
 
 
 def require_usable(arrangement: Arrangement, where: Path) -> None:

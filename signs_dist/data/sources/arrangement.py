@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def read_source(path: Path) -> tuple[Sequence[SourceFile], Arrangement]:
     """
     if path.is_file() and is_table_name(path):
         return arrange_table(path)
+    from signs_dist.data.shards.opening import find_shards  # NumPy: not for --help
+
+    if path.is_dir() and find_shards(path):
+        raise UserError(
+            f"{path} holds tar shards. Training reads them where they lie: python -m signs_dist.train "
+            f"data.root={shlex.quote(str(path))}. To build from their images, unpack them into class folders first."
+        )
     files = list_source(path)
     return files, arrange(files, path)
 

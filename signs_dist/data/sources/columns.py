@@ -17,7 +17,7 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "path": (
         *("path", "file_path", "filepath", "file_name", "filename", "file", "image_path", "imagepath", "image_file"),
         *("image_name", "imagename", "image", "img_path", "img_name", "img_file", "img", "photo_path", "photo"),
-        *("picture", "image_id", "imageid", "img_id", "files", "paths", "images", "photos"),
+        *("picture", "image_id", "imageid", "img_id", "files", "paths", "images", "photos", "id"),
     ),
     "label": (
         *("label", "class", "target", "category", "label_name", "class_name", "classname", "category_name"),
@@ -26,6 +26,7 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "split": ("split", "set", "subset", "partition", "data_set", "dataset", "phase", "data_split"),
 }
 """Use → names of columns, those that are taken first before the others; in any case, with blanks or hyphens too."""
+_IDS = ("image_id", "imageid", "img_id", "id")
 LIKE_GROUPS = (
     *("group", "group_id", "person", "person_id", "patient", "patient_id", "patientid", "subject", "subject_id"),
     *("participant", "participant_id", "user", "user_id", "individual", "individual_id"),
@@ -61,6 +62,9 @@ def choose_columns(
         found = _usual(columns, names, set(chosen.values()))
         if found is not None:
             chosen[use] = found
+    if needs_label and len(columns) == 2 and "label" not in chosen and _plain(chosen.get("path", "")) in _IDS:
+        # As competitions write it: id,breed. The other column of a table of paths may hold texts.
+        chosen["label"] = next(name for name in columns if name != chosen["path"])
     for use in ("path", "label") if needs_label else ("path",):
         if use not in chosen:
             what = "paths" if use == "path" else "classes"

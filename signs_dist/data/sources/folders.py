@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.data.folder import label_of_name
 from signs_dist.data.listing import list_images
 from signs_dist.data.names import check_class_names, class_notes, is_printable, listed, printable, same_class
 from signs_dist.data.names import split_of_folder as split_of_word
-from signs_dist.data.photos.archive import SourceListing
-from signs_dist.data.photos.places import find_place
 from signs_dist.data.photos.sources import arrange, list_source, require_usable
 from signs_dist.data.sources.collection import Collection, Photo, group_of, require_found
 from signs_dist.data.sources.table import read_photos
@@ -25,6 +21,8 @@ if TYPE_CHECKING:
 
 METADATA = "metadata"
 """The table beside images in Hugging Face's layout: metadata.csv, metadata.jsonl, metadata.parquet."""
+ONE_HOT = "_classes.csv"
+"""The table beside the images of each split in Roboflow's layout: a column of zeros and ones for each class."""
 
 
 def find_metadata(folder: Path) -> Path | None:
@@ -34,6 +32,8 @@ def find_metadata(folder: Path) -> Path | None:
         UserError: there are several.
     """
     found = [path for suffix in TABLE_SUFFIXES if (path := folder / f"{METADATA}{suffix}").is_file()]
+    if not found and (folder / ONE_HOT).is_file():
+        return folder / ONE_HOT
     if len(found) > 1:
         raise UserError(f"{folder} has {listed([path.name for path in found])}. Give one: data.root={found[0]}")
     return found[0] if found else None
@@ -46,7 +46,7 @@ def read_folder(root: Path, config: DataConfig) -> Collection:
         UserError: there are no photos, or photos have no class.
     """
     collection = _by_pattern(root, config.label_pattern) if config.label_pattern is not None else _by_layout(root)
-    return _grouped(collection, config)
+    return with_groups(collection, config)
 
 
 def read_tables_of_splits(tables: dict[str, Path], root: Path, config: DataConfig) -> Collection:
@@ -70,7 +70,7 @@ def read_tables_of_splits(tables: dict[str, Path], root: Path, config: DataConfi
 
 
 def _by_layout(root: Path) -> Collection:
-    listing, unlabelled = _without_unlabelled_test(list_source(root), root)
+    listing = list_source(root)
     if not listing.files:
         zips = sorted(path.name for path in root.glob("*.zip"))
         packed = f" Unpack {zips[0]}: python -m signs_dist.data.build --source {root / zips[0]}." if zips else ""
@@ -89,23 +89,7 @@ def _by_layout(root: Path) -> Collection:
         )
     outside = [f"outside the splits, and not used: {listed(list(arrangement.outside))}"] if arrangement.outside else []
     photos = sorted(Photo(image.file.path, image.class_name, image.split) for image in arrangement.images)
-    return Collection(root, photos, (*arrangement.notes, *outside, *unlabelled))
-
-
-def _without_unlabelled_test(listing: SourceListing, root: Path) -> tuple[SourceListing, list[str]]:
-    """The files without those of a test split that has no labels, as competitions have it; and a note about it."""
-    if not listing.files:
-        return listing, []
-    place = find_place([file.path for file in listing.files], root)
-    for top, split in place.tops.items():
-        folder = place.prefix + top
-        names = [file.path[len(folder) :] for file in listing.files if file.path.startswith(folder)]
-        if split == "test" and not any("/" in name or label_of_name(name) for name in names):
-            files = tuple(file for file in listing.files if not file.path.startswith(folder))
-            others = {path: count for path, count in listing.num_others.items() if not f"{path}/".startswith(folder)}
-            note = f"not used: {folder}, whose {len(names):,} images have no labels"
-            return dataclasses.replace(listing, files=files, num_others=others), [note]
-    return listing, []
+    return Collection(root, photos, (*arrangement.notes, *outside))
 
 
 def _by_pattern(root: Path, pattern: str) -> Collection:
@@ -143,7 +127,12 @@ def _splits_of(paths: Sequence[str]) -> list[str | None]:
     return [split_of.get(path.partition("/")[0]) or _OUTSIDE for path in paths]
 
 
-def _grouped(collection: Collection, config: DataConfig) -> Collection:
+def with_groups(collection: Collection, config: DataConfig) -> Collection:
+    """The photos with the groups that `data.group_pattern` finds in their paths, if it is given.
+
+    Raises:
+        UserError: it finds nothing in some paths.
+    """
     if config.group_pattern is None:
         return collection
     expression = re.compile(config.group_pattern)

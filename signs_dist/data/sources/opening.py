@@ -48,6 +48,20 @@ def open_roots(
     if isinstance(found, Opened):
         refuse_division(config, where)
         return found
+    return split_collection(found, config, roots, copy=copy, report=report, tell=tell)
+
+
+def split_collection(
+    found: Collection,
+    config: DataConfig,
+    roots: Sequence[Path],
+    *,
+    copy: Path | None,
+    report: Report | None,
+    tell: Callable[[str], None] | None,
+) -> Opened:
+    """The splits of photos as the data say them, or divided. Arguments and errors as `open_roots`."""
+    where = " + ".join(map(str, roots))
     present = found.splits()
     if "val" in present:
         refuse_division(config, where)

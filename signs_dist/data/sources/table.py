@@ -9,11 +9,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.data.images import IMAGE_SUFFIXES
+from signs_dist.data.listing import list_images
 from signs_dist.data.names import check_class_names, class_notes, is_printable, listed, printable, same_class
 from signs_dist.data.names import split_of_folder as split_of_word
 from signs_dist.data.sources.collection import Collection, Photo, group_of, require_found, whole_path
-from signs_dist.data.sources.columns import choose_columns, group_hint
+from signs_dist.data.sources.columns import MissingColumnError, choose_columns, group_hint
+from signs_dist.data.sources.finding import Found, found_note, match_files, missing_rows, places_advice
+from signs_dist.data.sources.one_hot import read_one_hot
 from signs_dist.data.sources.table_file import Table, read_table
 from signs_dist.errors import UserError
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
 NUM_SHOWN = 5
 """So many bad rows are named."""
-_FEW_IN_FOLDER = 50
-"""Files of one folder that are looked for one by one; for more, the folder is listed."""
 _WHOLE = re.compile(r"[-+]?[0-9]+\.0*")
 _FRACTION = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
@@ -67,15 +67,14 @@ def read_photos(path: Path, config: DataConfig, *, split: str | None = None) -> 
     Raises:
         UserError: a column is missing, or rows cannot be used; the message names their lines.
     """
-    table = read_table(
-        path, lambda columns: choose_columns(columns, config.columns, path, needs_label=config.label_pattern is None)
-    )
+    table = _read(path, config)
     if not len(table):
         raise UserError(f"{path} names no image: it has no row below the names of its columns.")
     problems, folder = _Problems(path, table), path.parent
     names, notes = _normal_paths(table.cells["path"], folder, problems)
     _require_once(names, table.cells.get("label"), problems)
-    _require_files(names, folder, table.cells["path"], problems)
+    names = _with_files(names, folder, table.cells["path"], problems, notes)
+    _require_once(names, table.cells.get("label"), problems)
     classes = _classes(table, names, config, problems, notes, path)
     splits = _splits(table, names, problems, notes) if split is None else [split] * len(names)
     groups = _groups(table, names, config, problems, path)
@@ -88,6 +87,16 @@ def read_photos(path: Path, config: DataConfig, *, split: str | None = None) -> 
     ]
     photos.sort(key=itemgetter(0))
     return Collection(root, photos, (f"{path.name}: {uses}", *notes, *([hint] if hint else [])))
+
+
+def _read(path: Path, config: DataConfig) -> Table:
+    needs_label = config.label_pattern is None
+    try:
+        return read_table(path, lambda names: choose_columns(names, config.columns, path, needs_label=needs_label))
+    except MissingColumnError:
+        if needs_label and (table := read_one_hot(path, config.columns)) is not None:
+            return table
+        raise
 
 
 def _normal_paths(cells: Sequence[str], folder: Path, problems: _Problems) -> tuple[list[str], list[str]]:
@@ -150,48 +159,34 @@ def _require_once(names: Sequence[str], labels: Sequence[str] | None, problems: 
     )
 
 
-def _require_files(names: Sequence[str], folder: Path, given: Sequence[str], problems: _Problems) -> None:
-    rows_of: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        rows_of.setdefault(name.rpartition("/")[0], []).append(row)
-    missing: list[int] = []
-    for inner, rows in rows_of.items():
-        # "" stands for the table's folder, and for / where the path is absolute.
-        place = folder / inner if inner else Path("/") if names[rows[0]].startswith("/") else folder
-        if len(rows) > _FEW_IN_FOLDER:
-            try:
-                present = {entry.name for entry in os.scandir(place)}
-            except OSError:
-                present = set()
-            missing += [row for row in rows if names[row].rpartition("/")[2] not in present]
-        else:
-            missing += [row for row in rows if not os.path.lexists(folder / names[row])]
-    if missing:
-        missing.sort()
-        advice = _where_it_may_be(names[missing[0]], given[missing[0]], folder)
-        problems.refuse(missing, lambda row: f"there is no file {printable(str(folder / names[row]))}", advice)
+def _with_files(
+    names: list[str], folder: Path, given: Sequence[str], problems: _Problems, notes: list[str]
+) -> list[str]:
+    """The paths, each with a file. If none has one, they are looked for by the names of files; adds to `notes`."""
+    missing = missing_rows(names, folder)
+    if not missing:
+        return names
+    near = [names[row] for row in missing if not names[row].startswith(("/", "../")) and not _DRIVE.match(given[row])]
+    found = match_files(near, list_images(folder).images if near else ())
+    if len(missing) == len(names) == len(found.place_of):
+        notes.append(found_note(found.place_of))
+        return [found.place_of[name] for name in names]
+    # Some are where the table says: another file of the same name may be another photo.
+    missing.sort(key=lambda row: names[row] in found.place_of)
+    advice = _where_it_may_be(names[missing[0]], given[missing[0]], found)
+    problems.refuse(missing, lambda row: f"there is no file {printable(str(folder / names[row]))}", advice)
+    return names
 
 
-def _where_it_may_be(name: str, given: str, folder: Path) -> str:
+def _where_it_may_be(name: str, given: str, found: Found) -> str:
     """What to do about a path that leads to no file."""
     if _DRIVE.match(given):
         return "This is a path of Windows on another machine. Write paths that are relative to the table's folder."
-    if not name.startswith("/"):
-        for suffix in sorted(IMAGE_SUFFIXES):
-            if os.path.lexists(folder / (name + suffix)):
-                return f"There is {name}{suffix}: write the paths with their suffix."
-        places = [inner for inner in _folders_below(folder) if os.path.lexists(folder / inner / name)]
-        if places:
-            where = printable(places[0])
-            return f"It is in {where}/: write {where}/ before the paths, or put the table into that folder."
-        if os.path.lexists(name):
-            return "It is there from the current folder, but paths begin at the table's folder: move the table here."
+    if name in found.several or name in found.place_of:
+        return places_advice(found.several.get(name) or (found.place_of[name],))
+    if not name.startswith("/") and os.path.lexists(name):
+        return "It is there from the current folder, but paths begin at the table's folder: move the table here."
     return "Paths are absolute, or relative to the table's folder. Correct them, or remove the rows."
-
-
-def _folders_below(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
 
 
 def _classes(

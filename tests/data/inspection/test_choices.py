@@ -113,4 +113,6 @@ def test_the_text_is_yaml_with_a_reason_above_each_setting() -> None:
     ]
     assert lines[lines.index("  root: 'my photos: é'") - 1] == "  # where they lie"
     assert "# loss.class_weights is not set: about equal" in lines
+    typed = config_text(choices, Path("t.csv"), Path("c.yaml"), 1234, ["data.columns.label=a kind"]).splitlines()
+    assert typed[0] == "# Written by: python -m signs_dist.inspect t.csv 'data.columns.label=a kind' --write c.yaml"
     assert max(map(len, lines)) <= 120

@@ -10,6 +10,7 @@ from signs_dist.config.settings import DataConfig
 from signs_dist.data.inspection.listed import list_photos
 from signs_dist.errors import UserError
 from tests.data.photo_files import jpeg, write_files
+from tests.data.shards.tars import samples, write_tar
 
 PHOTO = jpeg(1)
 
@@ -119,3 +120,19 @@ def test_what_names_alone_say_of_classes(tmp_path: Path) -> None:
     assert len(found.name_notes) == 1
     assert "'Cat' and 'cat' differ only in case" in found.name_notes[0]
     assert found.notes == ("passed over: 1 file or folder of other programs (.hidden/)",)
+
+
+def test_tar_shards(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-000000.tar", samples(("a", 0), ("b", 1)))
+    write_tar(tmp_path / "train-000001.tar", [*samples(("c", 0)), ("c.json", b"{}")])
+    write_tar(tmp_path / "val-000000.tar", samples(("d", 0), ("e", 1)))
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    found = list_photos(tmp_path)
+    assert (found.kind, found.layout, found.splits) == ("shards", "3 tar shards, with train, val", ("train", "val"))
+    assert [(photo.path, photo.class_name) for photo in found.photos][:2] == [
+        ("train-000000.tar/a.png", "cat"),
+        ("train-000000.tar/b.png", "dog"),
+    ]
+    assert found.notes == ("passed over in the shards: 1 .json",)
+    with found.open_reader() as reader:
+        assert reader.read("val-000000.tar/e.png") == samples(("d", 0), ("e", 1))[2][1]

@@ -78,6 +78,10 @@ def test_a_file_is_not_replaced_without_force(tmp_path: Path) -> None:
     ("found", "message"),
     [
         (made(counted(cat=2, dog=2), source="a.zip", kind="zip"), "data.build --source a.zip"),
+        (
+            made({"a/1.jpg": {"reason": "empty"}}, kind="shards"),
+            "1 photo in its shards cannot be read, such as a/1.jpg",
+        ),
         (made(counted(cat=2)), "there is one. No config can train"),
         (made({"cat/1.jpg": {"reason": "empty"}}), "there is none. No config can train"),
         (made(["val/cat/1.jpg", "val/dog/1.jpg"]), "has no training photos"),

@@ -119,8 +119,8 @@ def test_a_class_may_have_a_folder_called_test() -> None:
         (["val/0.jpg", "bus/1.jpg"], "folder val/ has the name of a split"),
         (["test/0.jpg", "val/1.jpg"], "folder test/ has the name of a split, .* beside it are val/"),
         (
-            ["train/cat/0.jpg", "train/dog/1.jpg", "test/2.jpg"],
-            "class folders for train .*, but none for test .test/2.jpg",
+            ["train/cat/0.jpg", "train/dog/1.jpg", "val/2.jpg"],
+            "class folders for train .*, but none for val .val/2.jpg",
         ),
         (["pets/train/0.jpg", "pets/bus/1.jpg"], "photos/pets: the folder train/ has the name of a split"),
         (["ca\x1bt/0.jpg", "dog/0.jpg"], r"the class folder 'ca\\x1bt' has control characters"),
@@ -131,6 +131,13 @@ def test_a_class_may_have_a_folder_called_test() -> None:
 def test_names_that_cannot_be_meant_so(names: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         arranged(*names)
+
+
+@pytest.mark.parametrize("folder", ["test/", "test/images/", "test/unknown/"])
+def test_a_test_split_without_labels_is_not_used(folder: str) -> None:
+    found = arranged("train/cat/0.jpg", "train/dog/1.jpg", "val/cat/2.jpg", f"{folder}3.jpg", f"{folder}4.jpg")
+    assert found.splits() == ("train", "val")
+    assert [note for note in found.notes if "not used" in note] == ["not used: test/, whose 2 images have no labels"]
 
 
 def test_folders_within_classes_are_no_splits() -> None:

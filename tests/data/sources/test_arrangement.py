@@ -13,6 +13,7 @@ from signs_dist.data.photos.build_plan import BuildRequest
 from signs_dist.data.sources.arrangement import read_source
 from signs_dist.errors import UserError
 from tests.data.photo_files import jpeg, write_files
+from tests.data.shards.tars import samples, write_tar
 
 
 def write(folder: Path, num_photos: int = 10) -> Path:
@@ -50,3 +51,9 @@ def test_a_folder_is_arranged_as_before(tmp_path: Path) -> None:
     files, arrangement = read_source(tmp_path)
     assert [file.path for file in files] == ["cat/1.jpg", "dog/2.jpg"]
     assert arrangement.root is None
+
+
+def test_tar_shards_are_told(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-000000.tar", samples(("a", 0)))
+    with pytest.raises(UserError, match=f"holds tar shards. Training reads them .* data.root={tmp_path}"):
+        read_source(tmp_path)

@@ -19,6 +19,7 @@ from signs_dist.errors import UserError
         (["IMAGE-PATH", "target", "fold"], {"path": "IMAGE-PATH", "label": "target"}),
         (["image_id", "image_path", "class"], {"path": "image_path", "label": "class"}),
         (["img", "y", "set"], {"path": "img", "label": "y", "split": "set"}),
+        (["id", "breed"], {"path": "id", "label": "breed"}),
     ],
 )
 def test_usual_names(columns: list[str], expected: dict[str, str]) -> None:
@@ -39,6 +40,8 @@ def test_given_columns_win_and_empty_text_means_no_split() -> None:
             {},
             r"t.csv: no column with the images' classes, such as label, .* the columns path, na",
         ),
+        (["id", "breed", "age"], {}, r"no column with the images' classes"),
+        (["file_name", "text"], {}, r"no column with the images' classes"),
         (["a"], {}, r"no column with the images' paths, .* the single column a. Type data.columns.path=NAME"),
         (
             ["path", "label"],

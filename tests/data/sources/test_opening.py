@@ -244,6 +244,15 @@ def test_metadata_of_hugging_face(place: str, tmp_path: Path) -> None:
     assert found.splits["val"].paths[0] == "validation/0.png"
 
 
+def test_a_table_of_zeros_and_ones_in_each_split_as_roboflow_has_it(tmp_path: Path) -> None:
+    root = write(tmp_path / "flow", *(f"{split}/{number}.jpg" for split in ("train", "valid") for number in range(2)))
+    for split in ("train", "valid"):
+        (root / split / "_classes.csv").write_text("filename, cat, dog\n0.jpg, 1, 0\n1.jpg, 0, 1\n")
+    found = opened(root)
+    assert sizes(found) == {"train": 2, "val": 2}
+    assert found.splits["train"].classes == ("cat", "dog")
+
+
 def test_metadata_beside_labels_in_names_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path, *(f"{split}_signs/{label}_1.jpg" for split in ("train", "val") for label in (0, 1)))
     before = index_data_set(tmp_path)

@@ -98,8 +98,14 @@ def test_the_class_from_the_path(tmp_path: Path) -> None:
             "path,label\nz.jpg,cat\na.jpg,dog\n",
             r"t.csv:2: there is no file .*/z.jpg. Paths are absolute, or",
         ),
-        ("path,label\na,cat\nin/b.png,dog\n", r"t.csv:2: there is no file .*/a. There is a.jpg: write the paths with"),
-        ("path,label\nb.png,cat\na.jpg,dog\n", r"there is no file .*b.png. It is in in/: write in/ before the paths"),
+        (
+            "path,label\na,cat\nin/b.png,dog\n",
+            r"t.csv:2: there is no file .*/a. There is a.jpg: write the paths",
+        ),
+        (
+            "path,label\nb.png,cat\na.jpg,dog\n",
+            r"there is no file .*b.png. There is in/b.png: write the paths",
+        ),
         (
             "path,label\nC:\\in\\b.png,cat\na.jpg,dog\n",
             r"This is a path of Windows on another machine.",
@@ -122,6 +128,26 @@ def test_the_class_from_the_path(tmp_path: Path) -> None:
 def test_bad_rows_are_told_with_their_line(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         read(tmp_path, text, *FILES)
+
+
+def test_names_without_folder_and_suffix_as_competitions_have_them(tmp_path: Path) -> None:
+    files = ("train/0a.jpg", "train/1b.jpg", "test/1b.jpg")
+    found = read(tmp_path, "id,breed\n0a,cat\n1b,dog\n", *files)
+    assert rows(found) == [("train/0a.jpg", "cat", None), ("train/1b.jpg", "dog", None)]
+    assert found.notes == (
+        "t.csv: path from id, label from breed",
+        "2 paths were found by the names of files, such as 0a as train/0a.jpg",
+    )
+    with pytest.raises(UserError, match=r"no file .*/1b. There are test/1b.jpg, train/1b.jpg: write the paths with"):
+        read(tmp_path, "id,breed\n1b,dog\n")
+    with pytest.raises(UserError, match=r"t.csv:3: train/0a.jpg is on line 2 too"):
+        read(tmp_path, "id,breed\n0a,cat\n0a.jpg,cat\n")
+
+
+def test_a_column_of_zeros_and_ones_for_each_class(tmp_path: Path) -> None:
+    found = read(tmp_path, "filename, cat, dog\na.jpg, 1, 0\nin/b.png, 0, 1\n", *FILES)
+    assert rows(found) == [("a.jpg", "cat", None), ("in/b.png", "dog", None)]
+    assert found.notes == ("t.csv: path from filename, label from 2 columns of zeros and ones",)
 
 
 def test_many_bad_rows_are_counted_and_the_first_named(tmp_path: Path) -> None:
