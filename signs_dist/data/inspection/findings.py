@@ -209,7 +209,7 @@ def _shapes(found: Inspection) -> Iterator[Finding]:
     long = tuple(each.path for each in facts if max(each.width, each.height) >= LONG * min(each.width, each.height))
     if long:
         what = f"{_photos(len(long))} {_have(len(long))} one side at least twice as long as the other"
-        yield Finding("long", "note", what, long, "They are squeezed to squares: cut them where that matters", long)
+        yield Finding("long", "note", what, long, "Squeezed to squares: cut them where that matters", long)
     num_large = sum(each.width * each.height >= LARGE_PIXELS for each in facts)
     if num_large >= MANY and found.listed.kind == "folder":
         what = (
@@ -222,8 +222,8 @@ def _shapes(found: Inspection) -> Iterator[Finding]:
 def _pixels(found: Inspection) -> Iterator[Finding]:
     facts = [found.facts[photo.path] for photo in found.photos]
     kinds: Sequence[tuple[str, str, str]] = (
-        ("is_grey", "grey", "They are read as three equal channels"),
-        ("is_turned", "turned by EXIF", "They are read upright"),
+        ("is_grey", "grey", "Read as three equal channels"),
+        ("is_turned", "turned by EXIF", "Read upright"),
         ("is_transparent", "stored with transparency", "White is put below it"),
         ("is_animated", "of several frames or pages", "The first is read"),
     )

@@ -96,9 +96,9 @@ def odd(base: list[str], **facts: Mapping[str, Any]) -> dict[str, Mapping[str, A
         ),
         (
             odd(PLAIN, cat_1={"is_grey": True}),
-            "note: 1 photo is grey (cat/1.jpg). They are read as three equal channels",
+            "note: 1 photo is grey (cat/1.jpg). Read as three equal channels",
         ),
-        (odd(PLAIN, cat_1={"is_turned": True}), "note: 1 photo is turned by EXIF (cat/1.jpg). They are read upright"),
+        (odd(PLAIN, cat_1={"is_turned": True}), "note: 1 photo is turned by EXIF (cat/1.jpg). Read upright"),
         (
             odd(PLAIN, cat_1={"is_transparent": True}),
             "note: 1 photo is stored with transparency (cat/1.jpg). White is put below it",
@@ -109,7 +109,7 @@ def odd(base: list[str], **facts: Mapping[str, Any]) -> dict[str, Mapping[str, A
         ),
         (
             odd(PLAIN, cat_1={"width": 300, "height": 100}),
-            "note: 1 photo has one side at least twice as long as the other (cat/1.jpg). They are squeezed to squares: "
+            "note: 1 photo has one side at least twice as long as the other (cat/1.jpg). Squeezed to squares: "
             "cut them where that matters",
         ),
         (
