@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -112,7 +113,8 @@ def test_killed_at_any_step_and_gone_on_with_on_other_numbers_of_processes(
     assert not (tmp_path / "run" / "result.json").exists()
     ended = run(launch(1, *arguments), tmp_path)
     assert ended.code == 0, ended.err
-    assert "attempt 5 resumes after epoch 4, step " in ended.out
+    # Step 40 is saved in the background, and may not be on disk when step 41 is seen and the run is killed.
+    assert re.search(r"attempt 5 resumes after epoch (4, step|3, images) ", ended.out), ended.out
     assert_same(tmp_path / "run", whole)
     attempts = lines(tmp_path / "run" / "attempts.jsonl")
     assert [(line["attempt"], line["event"]) for line in attempts] == [

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from signs_dist.config.data_settings import ColumnsConfig
 from signs_dist.data.sources.columns import choose_columns
 from signs_dist.data.sources.table_file import Table, read_table
 from signs_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from signs_dist.config.data_settings import ColumnsConfig
 
 _YES = ("1", "1.0", "true", "True", "TRUE")
 _NO = ("0", "0.0", "false", "False", "FALSE", "")
