@@ -59,13 +59,17 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each, alternating (%(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (%(default)s)")
+    parser.add_argument(
+        "--way", action="append", choices=tuple(WAYS), help="measure this way only; may be repeated (default: all)"
+    )
     options = parser.parse_args(arguments)
+    ways = {name: variables for name, variables in WAYS.items() if name in (options.way or WAYS)}
     for title, num_busy in (("idle", 0), ("beside one busy program", 1)):
-        found: dict[str, list[float]] = {name: [] for name in WAYS}
+        found: dict[str, list[float]] = {name: [] for name in ways}
         busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(num_busy)]
         try:
             for _ in range(options.rounds):
-                for name, variables in WAYS.items():
+                for name, variables in ways.items():
                     found[name].append(measure(variables, options.seconds))
         finally:
             for process in busy:
