@@ -35,7 +35,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist.exporting.formats": "tests/test_export.py",
     "signs_dist.exporting.onnx_file": "tests/test_export.py",
     "signs_dist.exporting.torch_file": "tests/test_export.py",
-    "signs_dist.exporting.whole": "tests/test_export.py",
     "signs_dist.reporting.cells": "tests/reporting/test_comparison_page.py",
     "signs_dist.results.overview": "tests/test_runs.py",
     "signs_dist.searching.flags": "tests/test_sweep.py",

@@ -11,11 +11,11 @@ from torch import nn
 
 from signs_dist.errors import UserError
 from signs_dist.exporting.tracing import trace_whole
-from signs_dist.exporting.whole import make_whole
 from signs_dist.extras import require_extra
 from signs_dist.inference.export_files import MODEL_FILES, RECORD_KEY
 from signs_dist.inference.export_record import ExportRecord
 from signs_dist.inference.quiet import quiet_torch
+from signs_dist.inference.whole_network import make_whole
 
 FILE = MODEL_FILES["onnx"]
 IS_INSIDE = True
@@ -46,7 +46,7 @@ def write(folder: Path, network: nn.Module, record: ExportRecord) -> None:
         raise UserError(
             f"a file of ONNX holds up to 2 GiB, and the weights take {num_bytes:,} bytes. Type --format torch."
         )
-    program = trace_whole(make_whole(network, record), record.network)
+    program = trace_whole(make_whole(network, record).eval(), record.network)
     try:
         with quiet_torch():
             exported = torch.onnx.export(

@@ -10,9 +10,9 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from signs_dist.exporting.tracing import trace_whole
-from signs_dist.exporting.whole import make_whole
 from signs_dist.inference.export_files import MODEL_FILES, RECORD_MEMBER
 from signs_dist.inference.export_record import ExportRecord
+from signs_dist.inference.whole_network import make_whole
 
 FILE = MODEL_FILES["torch"]
 IS_INSIDE = True
@@ -29,7 +29,7 @@ def packages(record: ExportRecord) -> tuple[str, ...]:
 
 def write(folder: Path, network: nn.Module, record: ExportRecord) -> None:
     """Write model.pt2. Raises `UserError` if torch.export cannot trace the network, and OSError."""
-    program = trace_whole(make_whole(network, record), record.network)
+    program = trace_whole(make_whole(network, record).eval(), record.network)
     (folder / FILE).write_bytes(program_bytes(program, {RECORD_MEMBER: record.to_json()}))
 
 

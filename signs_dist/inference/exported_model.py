@@ -19,7 +19,7 @@ from signs_dist.files import find_other_kind
 from signs_dist.inference.export_files import CONFIG_FILE, GRAPH_FILE, RECORD_KEY, RECORD_MEMBER, ExportPlace, Format
 from signs_dist.inference.export_record import ExportRecord, read_record
 from signs_dist.inference.quiet import quiet_torch
-from signs_dist.inference.whole_network import WholeNetwork
+from signs_dist.inference.whole_network import make_whole
 from signs_dist.models import create_model
 
 Run = Callable[[Tensor], Tensor]
@@ -147,15 +147,7 @@ def _read_safetensors(file: Path, device: torch.device) -> tuple[ExportRecord, R
     network = load_graph(graph, device) if graph.is_file() else _make_network(record)
     with _told_as_broken(file, record.network):
         network.load_state_dict(weights)
-    preprocessing = record.preprocessing
-    whole = WholeNetwork(
-        network,
-        image_size=preprocessing.image_size,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        flip_average=record.flip_average,
-        ten_crop=record.ten_crop,
-    )
+    whole = make_whole(network, record)
     # The module of a graph refuses eval(); the graph is of eval mode.
     return record, _on_device((whole if graph.is_file() else whole.eval()).to(device), device)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signs_dist.data.views import views_of
+from signs_dist.inference.export_record import ExportRecord
 
 
 class WholeNetwork(nn.Module):
@@ -62,3 +63,18 @@ class WholeNetwork(nn.Module):
 
 def _resized(pixels: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=True).round().clamp(0, 255)
+
+
+def make_whole(network: nn.Module, record: ExportRecord) -> WholeNetwork:
+    """A network with resizing, normalising and averaging as the record says. The module of a graph refuses `eval()`, so
+    this calls it on none.
+    """
+    preprocessing = record.preprocessing
+    return WholeNetwork(
+        network,
+        image_size=preprocessing.image_size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        flip_average=record.flip_average,
+        ten_crop=record.ten_crop,
+    )

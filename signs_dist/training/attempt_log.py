@@ -111,7 +111,7 @@ def end_of_killed(start: StartLine, last_progress: tuple[int, float | None], sav
         time=timestamp(last_time),
         reason="killed without a message",
         last_step=max(last_step, start.first_step),
-        seconds_lost=None if lost is None else round(lost, 1),
+        seconds_lost=None if lost is None else round(lost, 3),
     )
 
 
@@ -126,6 +126,6 @@ def end_attempt(
             time=timestamp(),
             reason=reason,
             last_step=run_state.steps_done,
-            seconds_lost=round(lost, 1),
+            seconds_lost=round(lost, 3),
         )
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import resource
 import shlex
 import shutil
@@ -107,14 +106,15 @@ def test_killed_at_any_step_and_gone_on_with_on_other_numbers_of_processes(
     for world_size, step in ((4, 7), (1, 18), (2, 29), (3, 41)):
         with started(launch(world_size, *arguments), tmp_path) as process:
             wait_for(tmp_path / "run" / "metrics.jsonl", f'"step": {step},')
+            if step == 41:  # step 40 is saved in the background
+                wait_for(tmp_path / "run" / "checkpoints" / "epoch-0004-step-000004.pt.sha256", ".pt")
             for pid in (process.pid, *find_descendants(process.pid)):
                 os.kill(pid, signal.SIGKILL)
             finish(process)
     assert not (tmp_path / "run" / "result.json").exists()
     ended = run(launch(1, *arguments), tmp_path)
     assert ended.code == 0, ended.err
-    # Step 40 is saved in the background, and may not be on disk when step 41 is seen and the run is killed.
-    assert re.search(r"attempt 5 resumes after epoch (4, step|3, images) ", ended.out), ended.out
+    assert "attempt 5 resumes after epoch 4, step " in ended.out
     assert_same(tmp_path / "run", whole)
     attempts = lines(tmp_path / "run" / "attempts.jsonl")
     assert [(line["attempt"], line["event"]) for line in attempts] == [

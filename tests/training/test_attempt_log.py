@@ -50,6 +50,7 @@ def context(**changes: Any) -> Context:
     [
         (1_000_060.0, None, 60.0),  # nothing saved: all since the start
         (1_000_060.0, 1_000_050.0, 10.0),
+        (1_000_060.0, 1_000_059.969, 0.031),  # a loss does not round to none
         (1_000_060.0, 999_000.0, 60.0),  # the save is of an attempt before
         (999_999.0, None, 0.0),
         (None, None, None),
@@ -83,7 +84,7 @@ def test_an_attempt_that_was_not_saved_loses_the_time_since_the_save(tmp_path: P
     end_attempt(folder, 1, state, "TrainingFailedError: x", seconds_since_save=4.04, is_saved=False)
     (line,) = folder.read_attempts()
     assert isinstance(line, EndLine)
-    assert line.seconds_lost == 4.0
+    assert line.seconds_lost == 4.04
 
 
 def test_the_last_progress_is_the_furthest_step_and_the_newest_time(tmp_path: Path) -> None:
