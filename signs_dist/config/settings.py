@@ -54,6 +54,8 @@ class TrainConfig(Section):
     """Memory format of images and weights. true: faster convolutions on CPUs and on GPUs with tensor cores."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """CPU threads per operation. auto: 1 if exact, else OMP_NUM_THREADS, else this process's share of the cores."""
+    allocator: Literal["auto", "system"] = "auto"
+    """auto: on a CPU, glibc's malloc keeps freed memory for the next step, which is faster. system: malloc as it is."""
 
 
 class EvaluateConfig(Section):

@@ -17,9 +17,10 @@ from signs_dist.checkpointing import tensors
 from signs_dist.checkpointing.content import require_whole
 from signs_dist.checkpointing.store import CheckpointStore
 from signs_dist.config.reading import load_config
-from signs_dist.config.settings import Config
+from signs_dist.config.settings import Config, TrainConfig
 from signs_dist.data.batches import Batch
 from signs_dist.distributed.device_choice import choose_device
+from signs_dist.environment.allocator import keep_freed_memory
 from signs_dist.environment.context import Context, read_context
 from signs_dist.errors import CheckpointError, UserError, in_python_words
 from signs_dist.files import find_other_kind
@@ -228,9 +229,13 @@ def read_trained_weights(source: Path) -> dict[str, Tensor]:
 
 
 def use_threads(trained: TrainedModel | ExportedModel, context: Context) -> None:
-    """Set torch's number of CPU threads: the run's `train.num_threads`, or for auto as many as `context` has."""
-    wanted = trained.config.train.num_threads if isinstance(trained, TrainedModel) else "auto"
-    torch.set_num_threads(context.num_threads if wanted == "auto" else wanted)
+    """Set torch's number of CPU threads and malloc: as the run's `train.num_threads` and `train.allocator` say.
+
+    For auto, there are as many threads as `context` has.
+    """
+    settings = trained.config.train if isinstance(trained, TrainedModel) else TrainConfig()
+    torch.set_num_threads(context.num_threads if settings.num_threads == "auto" else settings.num_threads)
+    keep_freed_memory(settings.allocator, trained.device.type)
 
 
 def find_weights(folder: RunFolder, which: str) -> Path:

@@ -25,6 +25,7 @@ from signs_dist.data.sets import DataSet, open_data_set, open_split, will_draw
 from signs_dist.data.synthetic import NUM_CLASSES
 from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_kernels, require_deterministic_kernels
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
+from signs_dist.environment.allocator import keep_freed_memory
 from signs_dist.errors import UserError
 from signs_dist.learning.class_weights import find_class_weights
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
@@ -102,6 +103,7 @@ def prepare(
     strategy, context = process.strategy, process.context
     num_threads = choose_num_threads(config.train.num_threads, context.num_threads, exact=config.exact)
     torch.set_num_threads(num_threads)
+    keep_freed_memory(config.train.allocator, strategy.device.type)
     if config.exact:
         choose_exact_kernels()
     # Quick checks come first: reading images may take long.

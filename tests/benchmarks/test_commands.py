@@ -42,6 +42,11 @@ def colours(tmp_path: Path) -> Path:
             ],
         ),
         (
+            "benchmarks/allocator.py",
+            ["--network", "mlp", "--image-size", "8", "--repeats", "1", "--steps", "2"],
+            [r"train.allocator=system +[\d,.]+ images/s", r"auto is \d+\.\d\d times as fast"],
+        ),
+        (
             "benchmarks/cached_features.py",
             ["--repeats", "1", "model.name=signs_net", "model.args={channels: 4}", *SMALL[::2]],
             [r"without the cache: +[\d.]+ s an epoch", r"an epoch is \d+ times faster", "with computing the features"],
