@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dashboards train test test-quick test-gpu chaos check lint types format settings-page clean
+.PHONY: help bench-peers dashboards train test test-quick test-gpu chaos check lint types format settings-page clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,15 @@ help:  ## list what can be made
 	  '.[tensorboard,wandb,mlflow,trackio]'
 	@touch $@
 
+# The programs that benchmarks compare with have an environment of their own, which finds the packages of .venv behind it.
+.venv-bench/installed: pyproject.toml benchmarks/requirements.txt | .venv/installed-dev
+	@echo "installing the programs that benchmarks compare with into .venv-bench"
+	@$(PYTHON) -m venv .venv-bench
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	  "$$(.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_of_venv.pth"
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r benchmarks/requirements.txt
+	@touch $@
+
 train: .venv/installed  ## install, draw a data set if there are no photos, train, evaluate (settings: ARGS="optim.lr=0.05")
 	@$(BIN)/python -m signs_dist.train $(ARGS)
 
@@ -70,10 +79,13 @@ format: .venv/installed-dev  ## format the code as lint wants it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+bench-peers: .venv-bench/installed  ## compare whole commands with the tutorial's loop, accelerate, Lightning: ARGS="--data PHOTOS"
+	@.venv-bench/bin/python benchmarks/whole_commands.py $(ARGS)
+
 dashboards: .venv-dashboards/installed  ## install TensorBoard, wandb, MLflow and Trackio, for their tests
 
 settings-page: .venv/installed  ## write docs/settings.md again, from the docstrings of the settings
 	@$(BIN)/python -m signs_dist.config.settings_page > docs/settings.md
 
 clean:  ## remove the environment and caches, and keep data/ and runs/
-	rm -rf .venv .venv-dashboards .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-bench .venv-dashboards .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

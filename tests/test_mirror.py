@@ -13,9 +13,14 @@ from tests.test_layers import REPOSITORY, import_graph, imports, name_of
 PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
 
 TESTED_ELSEWHERE: dict[str, str] = {
+    "benchmarks.allocator": "tests/benchmarks/test_commands.py",
     "benchmarks.augmentation_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.exact_overhead": "tests/benchmarks/test_commands.py",
     "benchmarks.loop_overhead": "tests/benchmarks/test_commands.py",
+    "benchmarks.peers.accelerate_loop": "tests/benchmarks/test_whole_commands.py",
+    "benchmarks.peers.common": "tests/benchmarks/test_whole_commands.py",
+    "benchmarks.peers.lightning_trainer": "tests/benchmarks/test_whole_commands.py",
+    "benchmarks.peers.tutorial": "tests/benchmarks/test_whole_commands.py",
     "benchmarks.predict_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.cached_features": "tests/benchmarks/test_commands.py",
     "benchmarks.report_opening": "tests/benchmarks/test_commands.py",
