@@ -13,6 +13,7 @@ from torch import Tensor
 
 from signs_dist.checkpointing import tensors
 from signs_dist.data.batches import Batch
+from signs_dist.environment.core_wait import CoreWatch
 from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
 from signs_dist.learning.metrics import RunningSums, Score
 from signs_dist.learning.own_parts import build_metrics
@@ -76,6 +77,9 @@ class Trainer:
         self._step_seconds = 0.0
         self._metrics = build_metrics(self._config.evaluate.metrics, stepper.state.num_classes)
         stops_on_error = self._config.checkpoint.on_error == "stop"
+        # On a GPU the host waits for no core: it is seldom busy.
+        num_threads, on_cpu = stepper.prepared.num_threads, self._strategy.device.type == "cpu"
+        self._core_watch = CoreWatch(num_threads, self._strategy.world_size) if on_cpu else None
         self._predictions = PredictionFiles(folder, self._data, process, stops_on_error=stops_on_error)
         if self._config.log.samples:
             log = SampleLog(folder.logs, self._strategy.shard.index)
@@ -133,6 +137,8 @@ class Trainer:
         self._save(None)
         best_by, left = self._config.evaluate.best_by, seconds_left(run_state)
         self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, left, best_by))
+        if self._core_watch is not None and (told := self._core_watch.look()):
+            self._process.screen.say(told)
         return val
 
     def _train_steps(self, show: ShowProgress) -> StepLine:
