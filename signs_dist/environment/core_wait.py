@@ -1,4 +1,4 @@
-"""How long the threads of this process wait for a core while they could compute: told once in a run where it is long."""
+"""How long the threads of this process wait for a core while they could compute; told once in a run if it is long."""
 
 from __future__ import annotations
 

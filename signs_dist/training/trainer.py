@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +28,7 @@ from signs_dist.training.final_weights import FinalWeights, final_weights, load_
 from signs_dist.training.own_metrics import compute_on_main
 from signs_dist.training.prediction_files import PredictionFiles
 from signs_dist.training.process import Process
+from signs_dist.training.profiling import StepProfiler
 from signs_dist.training.progress import early_end_text, epoch_text, seconds_left, step_text
 from signs_dist.training.result import make_result, show_result
 from signs_dist.training.run_state import RunState
@@ -57,6 +59,7 @@ class Trainer:
         folder: the run folder.
         stop: whether a signal asked this process to stop.
         lease: the right to write into the run folder; None in processes that do not write.
+        profiler: traces steps; None traces none.
     """
 
     def __init__(
@@ -69,8 +72,9 @@ class Trainer:
         *,
         stop: StopRequest,
         lease: Lease | None = None,
+        profiler: StepProfiler | None = None,
     ) -> None:
-        self._stepper, self._run_state, self._saver = stepper, run_state, saver
+        self._stepper, self._run_state, self._saver, self._profiler = stepper, run_state, saver, profiler
         self._process, self._folder, self._stop, self._lease = process, folder, stop, lease
         self._config, self._plan, self._data = stepper.prepared.config, stepper.prepared.plan, stepper.prepared.data
         self._strategy, self._pulse = process.strategy, process.pulse
@@ -103,7 +107,7 @@ class Trainer:
         run_state.clock.start()
         self._saver.timer.restart()
         val: Evaluation | None = None
-        with self._process.screen.training(run_state.num_steps, run_state.steps_done) as show:
+        with self._profiling(), self._process.screen.training(run_state.num_steps, run_state.steps_done) as show:
             while run_state.cursor.epoch < num_epochs and not run_state.has_ended_early:
                 val = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
@@ -117,6 +121,19 @@ class Trainer:
         # None also if an earlier attempt trained the last epoch and was killed before it wrote the result.
         val = val or self._evaluate("val")
         return self._finish(final, val, trained_seconds, run_started)
+
+    @contextlib.contextmanager
+    def _profiling(self) -> Iterator[None]:
+        """Within the block, steps are traced where that is wanted."""
+        if self._profiler is None:
+            yield
+            return
+        try:
+            yield
+        except BaseException:
+            self._profiler.close(is_failed=True)
+            raise
+        self._profiler.close()
 
     def _train_epoch(self, show: ShowProgress) -> Evaluation | None:
         """Train the rest of an epoch, evaluate if it is due, write a line, and save. Returns the evaluation."""
@@ -153,6 +170,8 @@ class Trainer:
         try:
             for step in self._stepper.steps(run_state.cursor, sums):
                 run_state.advance()
+                if self._profiler is not None:
+                    self._profiler.after_step(run_state.steps_done)
                 at_end = step.step == num_steps
                 if at_end or run_state.steps_done % self._config.log.every_steps == 0:
                     state.sync.settle()  # raises, so that no line is written about a loss that is not finite
