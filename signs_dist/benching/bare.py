@@ -109,7 +109,7 @@ class BareNetwork:
 
     def _backward(self, loss: Tensor, scaler: torch.amp.GradScaler) -> None:
         self._optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def _step(self, scaler: torch.amp.GradScaler) -> None:
         scaler.step(self._optimizer)

@@ -10,8 +10,11 @@ from typing import Any
 
 from signs_dist.benching.rounds import Share, Timing, measure
 from signs_dist.benching.variants import thread_counts
-from signs_dist.data.loader import TrainLoader
+from signs_dist.data.loader import LoaderSettings, TrainLoader
+from signs_dist.data.loader_room import require_room
 from signs_dist.data.plan import Shard
+from signs_dist.environment.worker_limits import read_limits
+from signs_dist.errors import UserError
 from signs_dist.training.prepare import Prepared
 
 MOST_WORKERS = 16
@@ -32,13 +35,15 @@ def measure_loading(
     Args:
         prepared: the parts of the run.
         shard: what this process loads.
-        counts: numbers of workers.
+        counts: numbers of workers. Those for which this machine has no room are omitted.
         seconds: to spend on each, about.
         share: gives the value of rank 0 on all processes.
     """
     found = {}
     for count in counts:
         settings = dataclasses.replace(prepared.loading, num_workers=count)
+        if not has_room(settings):
+            continue
         loader = TrainLoader(prepared.sources["train"], prepared.plan, shard, settings)
         batches = _endless(loader)
         try:
@@ -50,6 +55,15 @@ def measure_loading(
             batches.close()
             loader.close()
     return found
+
+
+def has_room(settings: LoaderSettings) -> bool:
+    """Whether the limits of this machine leave room for so many workers."""
+    try:
+        require_room(settings, read_limits(), num_loaders=1)
+    except UserError:
+        return False
+    return True
 
 
 def _skip(batches: Generator[Any, None, None], num_batches: int) -> None:

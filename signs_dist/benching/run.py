@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from signs_dist.benching.bare import BareNetwork, seconds_per_image
@@ -19,6 +21,7 @@ from signs_dist.config.settings import Config
 from signs_dist.distributed.strategy import DistributedProcesses
 from signs_dist.environment.core_wait import CoreWait
 from signs_dist.learning.precision import find_capability
+from signs_dist.monitoring.signals import call_at_end, no_call_at_end
 from signs_dist.training.prepare import Prepared, prepare, require_same_images
 from signs_dist.training.process import Process
 from signs_dist.training.stepper import Stepper
@@ -55,8 +58,7 @@ def bench(config: Config, process: Process, *, seconds: float) -> Figures:
         loop = RealLoop(stepper, process)
         cleanup.callback(loop.close)
         networks = _Networks(prepared, process)
-        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="signs_dist-bench-"))
-        saving = SavingLoop(loop, stepper, process, Path(folder))
+        saving = SavingLoop(loop, stepper, process, cleanup.enter_context(_passing_folder()))
         cleanup.callback(saving.close)
         process.pulse.enter("measure the loop")
         loops = measure(
@@ -105,6 +107,21 @@ def bench(config: Config, process: Process, *, seconds: float) -> Figures:
         trace=trace,
         core_wait_share=_core_wait_share(earlier),
     )
+
+
+@contextlib.contextmanager
+def _passing_folder() -> Iterator[Path]:
+    """A folder for temporary files, removed after the block, and also where a signal ends the process at once."""
+    with tempfile.TemporaryDirectory(prefix="signs_dist-bench-", ignore_cleanup_errors=True) as folder:
+
+        def remove(code: int) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+        call_at_end(remove)
+        try:
+            yield Path(folder)
+        finally:
+            no_call_at_end(remove)
 
 
 class _Networks:

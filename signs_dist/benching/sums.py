@@ -29,7 +29,8 @@ class _Exact:
         for _ in range(num_sums):
             for number in self._numbers:
                 self._tree.begin(number, nothing, is_last=number == self._numbers[-1])
-                torch.stack([parameter.sum() for parameter in self._parameters]).sum().backward()
+                total = torch.stack([parameter.sum() for parameter in self._parameters]).sum()
+                total.backward()  # type: ignore[no-untyped-call]
                 self._tree.end()
             self._tree.finish()
             for parameter in self._parameters:

@@ -58,7 +58,7 @@ def speed_table(figures: Figures) -> Table:
     table = _table("", "images/s", "a step", "")
     bare, data, saving = figures.bare.seconds, figures.data.seconds, figures.saving
     table.add_row("network alone, random images", *_speed(figures, bare))
-    waits = f"{bare / data:.2f} of the network alone; waits for images {percent(figures.wait_share)} of the time"
+    waits = f"{bare / data:.2f} of the network alone; data wait {percent(figures.wait_share)}"
     table.add_row("training, with data", *_speed(figures, data), waits)
     every = "each step" if saving.steps_between == 1 else f"in {saving.steps_between:,} steps"
     cost = f"{data / figures.saving_seconds:.3f} of that; a save {every}, {_milliseconds(saving.seconds)} each"
@@ -90,10 +90,8 @@ def sums_table(figures: Figures) -> Table:
     sums = figures.sums
     assert sums is not None
     table = _table(f"sums over {figures.world_size} processes", "each", "")
-    rate = sums.bytes_per_second(figures.world_size) / 1e6
-    table.add_row(
-        f"gradient, {sums.num_bytes / 1e6:.1f} MB", _milliseconds(sums.seconds), f"{rate:,.0f} MB/s a process"
-    )
+    rate = f"{sums.bytes_per_second(figures.world_size) / 1e6:,.0f} MB/s a process"
+    table.add_row(f"gradient, {sums.num_bytes / 1e6:.1f} MB", _milliseconds(sums.seconds), rate)
     table.add_row("gradient, in exact mode", _milliseconds(sums.exact_seconds), "")
     table.add_row("one number", _milliseconds(sums.latency_seconds), "")
     return table
