@@ -58,20 +58,21 @@ def advise(figures: Figures) -> list[str]:
 def choices(figures: Figures) -> list[str]:
     """For each setting that is `auto`, what it chose, and whether that was the fastest."""
     found = []
-    if "train.num_threads" in figures.automatic and len(same := _by_threads(figures)) > 1:
+    if "train.num_threads" in figures.setup.automatic and len(same := _by_threads(figures)) > 1:
         found.append(_choice("train.num_threads", figures, same, lambda variant: str(variant.num_threads)))
     same = {
         variant: timing
         for variant, timing in figures.variants.items()
-        if (variant.num_threads, variant.channels_last) == (figures.chosen.num_threads, figures.chosen.channels_last)
+        if (variant.num_threads, variant.channels_last)
+        == (figures.setup.chosen.num_threads, figures.setup.chosen.channels_last)
     }
-    if "train.precision" in figures.automatic and len(same) > 1:
+    if "train.precision" in figures.setup.automatic and len(same) > 1:
         found.append(_choice("train.precision", figures, same, lambda variant: variant.precision))
     return found
 
 
 def _choice(setting: str, figures: Figures, same: Mapping[Variant, Timing], value: Callable[[Variant], str]) -> str:
-    chosen, best = figures.chosen, _fastest(same)
+    chosen, best = figures.setup.chosen, _fastest(same)
     said = f"{setting}=auto chose {value(chosen)}"
     if best == chosen or not same[best].is_clearly_faster_than(same[chosen]):
         return f"{said}, the fastest of {', '.join(map(value, same))}"
@@ -83,7 +84,7 @@ def _by_threads(figures: Figures) -> dict[Variant, Timing]:
     like = {
         variant: timing
         for variant, timing in figures.variants.items()
-        if dataclasses.replace(variant, num_threads=figures.chosen.num_threads) == figures.chosen
+        if dataclasses.replace(variant, num_threads=figures.setup.chosen.num_threads) == figures.setup.chosen
     }
     return dict(sorted(like.items(), key=lambda item: item[0].num_threads))
 
@@ -95,21 +96,21 @@ def _fastest(timings: Mapping[Variant, Timing]) -> Variant:
 def _in_loop(figures: Figures, faster: Timing) -> float:
     """How many times as fast the loop is with a faster network: what surrounds the network stays."""
     around = max(0.0, figures.data.seconds - figures.bare.seconds)
-    chosen = figures.variants[figures.chosen].seconds
+    chosen = figures.variants[figures.setup.chosen].seconds
     return (chosen + around) / (faster.seconds + around)
 
 
 def _advise_threads(figures: Figures) -> Iterable[Advice]:
     same = _by_threads(figures)
     best = _fastest(same)
-    if same[best].is_clearly_faster_than(same[figures.chosen]):
-        exact = _BITS if figures.is_exact else ""
+    if same[best].is_clearly_faster_than(same[figures.setup.chosen]):
+        exact = _BITS if figures.setup.is_exact else ""
         yield Advice(f"train.num_threads={best.num_threads}{exact}", _in_loop(figures, same[best]))
 
 
 def _advise_numbers(figures: Figures) -> Iterable[Advice]:
     """Another precision, another memory format, or both."""
-    chosen = figures.chosen
+    chosen = figures.setup.chosen
     same = {
         variant: timing for variant, timing in figures.variants.items() if variant.num_threads == chosen.num_threads
     }
@@ -124,7 +125,7 @@ def _advise_numbers(figures: Figures) -> Iterable[Advice]:
             else []
         ),
     ]
-    exact = _BITS if figures.is_exact else ""
+    exact = _BITS if figures.setup.is_exact else ""
     yield Advice(f"{' '.join(changes)}{exact}", _in_loop(figures, same[best]))
 
 
@@ -134,12 +135,12 @@ def _advise_loading(figures: Figures) -> Iterable[Advice]:
         return
     why = f"training waits for images {figures.wait_share:.0%} of the time"
     computing = figures.data.seconds * (1 - figures.wait_share)
-    own = figures.loading[figures.num_workers]
+    own = figures.loading[figures.setup.num_workers]
     best = min(figures.loading, key=lambda number: figures.loading[number].seconds)
     if figures.loading[best].is_clearly_faster_than(own):
         step = max(computing, figures.loading[best].seconds)
         yield Advice(f"data.num_workers={best}", figures.data.seconds / step, is_bound=True, why=why)
-    if figures.storage == "files":
+    if figures.setup.storage == "files":
         yield Advice("data.storage=packed", figures.data.seconds / computing, is_bound=True, why=why)
 
 
@@ -156,18 +157,18 @@ def _advise_sums(figures: Figures) -> Iterable[Advice]:
     """A larger batch, where the sums over processes take much of a step."""
     if figures.sums is None:
         return
-    seconds = figures.sums.exact_seconds if figures.is_exact else figures.sums.seconds
+    seconds = figures.sums.exact_seconds if figures.setup.is_exact else figures.sums.seconds
     # They are hidden behind the backward pass as far as that lasts: what the loop takes beyond the network is not.
     shown = min(seconds, max(0.0, figures.data.seconds - figures.bare.seconds))
     factor = figures.data.seconds / (figures.data.seconds - shown / 2)
     why = f"sums over processes take {1000 * shown:.0f} of the {1000 * figures.data.seconds:.0f} ms of a step"
-    change = f"train.global_batch={2 * figures.wanted_batch}, with half as many sums (another result)"
+    change = f"train.global_batch={2 * figures.setup.wanted_batch}, with half as many sums (another result)"
     yield Advice(change, factor, is_bound=True, why=why)
 
 
 def _advise_cores(figures: Figures) -> Iterable[Advice]:
     share = figures.core_wait_share
-    if share is None or figures.device != "cpu":
+    if share is None or figures.setup.device != "cpu":
         return
     share = min(share, 0.99)
     why = f"a thread of this process waited {share:.0%} of the time for a core, and all figures are lower for it"

@@ -61,8 +61,8 @@ class Trace:
 
 
 @dataclasses.dataclass(frozen=True)
-class Figures:
-    """All that was measured. Seconds are those of a step of `batch` images, unless it is said.
+class Setup:
+    """What was measured, and where.
 
     Attributes:
         device: for people.
@@ -73,19 +73,9 @@ class Figures:
         wanted_batch: train.global_batch: larger where a step of it would take too long to measure.
         chosen: how the run computes its network.
         automatic: names of the settings that are `auto`.
-        variants: how long other ways take; the chosen one is among them.
-        bare: the network alone on random tensors.
-        data: the real loop, with images from the real loader.
-        wait_share: which share of `data` is waiting for images.
-        parts: name → seconds of the parts of a step.
-        saving: what saving costs.
         storage: data.storage.
         is_cached: model.cache_features.
         num_workers: of the run's loader.
-        loading: number of workers → seconds for the images of a step, by the loader alone.
-        sums: over processes; None for one process.
-        trace: what torch did in some steps.
-        core_wait_share: which share of the time a thread waited for a core; None where the system does not tell.
     """
 
     device: str
@@ -96,15 +86,36 @@ class Figures:
     wanted_batch: int
     chosen: Variant
     automatic: Sequence[str]
+    storage: str
+    is_cached: bool
+    num_workers: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """All that was measured. Seconds are those of a step of `setup.batch` images, unless it is said.
+
+    Attributes:
+        setup: what was measured, and where.
+        variants: how long other ways take; the chosen one is among them.
+        bare: the network alone on random tensors.
+        data: the real loop, with images from the real loader.
+        wait_share: which share of `data` is waiting for images.
+        parts: name → seconds of the parts of a step.
+        saving: what saving costs.
+        loading: number of workers → seconds for the images of a step, by the loader alone.
+        sums: over processes; None for one process.
+        trace: what torch did in some steps.
+        core_wait_share: which share of the time a thread waited for a core; None where the system does not tell.
+    """
+
+    setup: Setup
     variants: Mapping[Variant, Timing]
     bare: Timing
     data: Timing
     wait_share: float
     parts: Mapping[str, float]
     saving: Saving
-    storage: str
-    is_cached: bool
-    num_workers: int
     loading: Mapping[int, Timing]
     sums: Sums | None
     trace: Trace
@@ -117,7 +128,7 @@ class Figures:
 
     def rate(self, seconds: float) -> float:
         """Images per second where a step takes `seconds`."""
-        return self.batch / seconds
+        return self.setup.batch / seconds
 
 
 def as_json(figures: Figures, advice: Sequence[str]) -> dict[str, Any]:
@@ -125,12 +136,12 @@ def as_json(figures: Figures, advice: Sequence[str]) -> dict[str, Any]:
     sums = figures.sums
     return {
         "version": 1,
-        "device": figures.device,
-        "num_cores": figures.num_cores,
-        "world_size": figures.world_size,
-        "exact": figures.is_exact,
-        "batch": figures.batch,
-        "global_batch": figures.wanted_batch,
+        "device": figures.setup.device,
+        "num_cores": figures.setup.num_cores,
+        "world_size": figures.setup.world_size,
+        "exact": figures.setup.is_exact,
+        "batch": figures.setup.batch,
+        "global_batch": figures.setup.wanted_batch,
         "images_per_second": {
             "bare": figures.rate(figures.bare.seconds),
             "data": figures.rate(figures.data.seconds),
@@ -139,20 +150,20 @@ def as_json(figures: Figures, advice: Sequence[str]) -> dict[str, Any]:
         "data_wait_share": figures.wait_share,
         "core_wait_share": figures.core_wait_share,
         "part_seconds": dict(figures.parts),
-        "chosen": dataclasses.asdict(figures.chosen),
+        "chosen": dataclasses.asdict(figures.setup.chosen),
         "variants": [
             {**dataclasses.asdict(variant), "images_per_second": figures.rate(timing.seconds)}
             for variant, timing in figures.variants.items()
         ],
         "saving": dataclasses.asdict(figures.saving),
-        "num_workers": figures.num_workers,
+        "num_workers": figures.setup.num_workers,
         "loader": [
             {"num_workers": number, "images_per_second": figures.rate(timing.seconds)}
             for number, timing in figures.loading.items()
         ],
         "sums": None
         if sums is None
-        else {**dataclasses.asdict(sums), "bytes_per_second": sums.bytes_per_second(figures.world_size)},
+        else {**dataclasses.asdict(sums), "bytes_per_second": sums.bytes_per_second(figures.setup.world_size)},
         "operations": [
             {"name": one.name, "share": one.seconds / figures.trace.seconds, "calls": one.num_calls}
             for one in most_expensive(figures.trace.operations)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from signs_dist.benching.bare import BareNetwork, seconds_per_image
-from signs_dist.benching.figures import Figures, Saving, Sums
+from signs_dist.benching.figures import Figures, Saving, Setup, Sums
 from signs_dist.benching.loading import measure_loading, worker_counts
 from signs_dist.benching.loops import RealLoop, SavingLoop, steps_between_saves
 from signs_dist.benching.rounds import Timing, Work, measure
@@ -78,34 +78,35 @@ def bench(config: Config, process: Process, *, seconds: float) -> Figures:
         process.pulse.enter("trace steps")
         trace = loop.trace(TRACED_STEPS)
     return Figures(
-        device=process.devices,
-        num_cores=context.cores_per_process,
-        world_size=strategy.world_size,
-        is_exact=config.exact,
-        batch=prepared.plan.global_batch,
-        wanted_batch=config.train.global_batch,
-        chosen=chosen,
-        automatic=[
-            name
-            for name, value in (
-                ("train.num_threads", config.train.num_threads),
-                ("train.precision", config.train.precision),
-            )
-            if value == "auto"
-        ],
+        setup=_describe(prepared, process, chosen),
         variants={one: timings[one.name] for one in variants},
         bare=loops["bare"],
         data=loops["data"],
         wait_share=loop.wait_share,
         parts=parts,
         saving=_cost_of_saves(loops["data"], loops["saving"], prepared),
-        storage=config.data.storage,
-        is_cached=config.model.cache_features,
-        num_workers=prepared.loading.num_workers,
         loading=loading,
         sums=sums,
         trace=trace,
         core_wait_share=_core_wait_share(earlier),
+    )
+
+
+def _describe(prepared: Prepared, process: Process, chosen: Variant) -> Setup:
+    config = prepared.config
+    decided = {"train.num_threads": config.train.num_threads, "train.precision": config.train.precision}
+    return Setup(
+        device=process.devices,
+        num_cores=process.context.cores_per_process,
+        world_size=process.strategy.world_size,
+        is_exact=config.exact,
+        batch=prepared.plan.global_batch,
+        wanted_batch=config.train.global_batch,
+        chosen=chosen,
+        automatic=[name for name, value in decided.items() if value == "auto"],
+        storage=config.data.storage,
+        is_cached=config.model.cache_features,
+        num_workers=prepared.loading.num_workers,
     )
 
 

@@ -24,7 +24,7 @@ def show_figures(screen: Screen, figures: Figures, choices: Sequence[str], advic
     screen.say(f"most expensive operations of {trace.num_steps} steps:")
     for line in operation_lines(trace.operations, trace.num_steps, trace.seconds):
         screen.say(f"  {line}")
-    if figures.is_cached:
+    if figures.setup.is_cached:
         screen.say("with model.cache_features, later epochs train the head alone: they are not measured")
     screen.say("what to change:")
     for line in advice:
@@ -33,17 +33,17 @@ def show_figures(screen: Screen, figures: Figures, choices: Sequence[str], advic
 
 def describe_way(figures: Figures) -> str:
     """How the run computes, for the first lines."""
-    cores = "1 core" if figures.num_cores == 1 else f"{figures.num_cores} cores"
-    processes = "1 process" if figures.world_size == 1 else f"{figures.world_size} processes"
-    return f"{figures.device}, {cores} a process, {processes}; {figures.chosen.name}"
+    cores = "1 core" if figures.setup.num_cores == 1 else f"{figures.setup.num_cores} cores"
+    processes = "1 process" if figures.setup.world_size == 1 else f"{figures.setup.world_size} processes"
+    return f"{figures.setup.device}, {cores} a process, {processes}; {figures.setup.chosen.name}"
 
 
 def describe_batch(figures: Figures) -> str:
     """How many images a measured step has."""
-    if figures.batch == figures.wanted_batch:
-        return f"{figures.batch} images a step"
+    if figures.setup.batch == figures.setup.wanted_batch:
+        return f"{figures.setup.batch} images a step"
     return (
-        f"{figures.batch} images a step: the {figures.wanted_batch} of train.global_batch take too long to measure; "
+        f"{figures.setup.batch} images a step: the {figures.setup.wanted_batch} of train.global_batch take too long to measure; "
         f"--seconds allows more"
     )
 
@@ -69,9 +69,9 @@ def speed_table(figures: Figures) -> Table:
 def variant_table(figures: Figures) -> Table:
     """The network alone in other ways, the fastest first."""
     table = _table("network alone", "images/s", "a step", "")
-    chosen = figures.variants[figures.chosen].seconds
+    chosen = figures.variants[figures.setup.chosen].seconds
     for variant, timing in sorted(figures.variants.items(), key=lambda item: item[1].seconds):
-        note = "this run" if variant == figures.chosen else f"{chosen / timing.seconds:.2f} times as fast"
+        note = "this run" if variant == figures.setup.chosen else f"{chosen / timing.seconds:.2f} times as fast"
         table.add_row(variant.name, *_speed(figures, timing.seconds), note)
     return table
 
@@ -81,7 +81,7 @@ def loader_table(figures: Figures) -> Table:
     table = _table("loader alone", "images/s", "a step", "")
     for number, timing in figures.loading.items():
         name = {0: "in the training process", 1: "1 worker"}.get(number, f"{number} workers")
-        table.add_row(name, *_speed(figures, timing.seconds), "this run" if number == figures.num_workers else "")
+        table.add_row(name, *_speed(figures, timing.seconds), "this run" if number == figures.setup.num_workers else "")
     return table
 
 
@@ -89,8 +89,8 @@ def sums_table(figures: Figures) -> Table:
     """Sums over processes."""
     sums = figures.sums
     assert sums is not None
-    table = _table(f"sums over {figures.world_size} processes", "each", "")
-    rate = f"{sums.bytes_per_second(figures.world_size) / 1e6:,.0f} MB/s a process"
+    table = _table(f"sums over {figures.setup.world_size} processes", "each", "")
+    rate = f"{sums.bytes_per_second(figures.setup.world_size) / 1e6:,.0f} MB/s a process"
     table.add_row(f"gradient, {sums.num_bytes / 1e6:.1f} MB", _milliseconds(sums.seconds), rate)
     table.add_row("gradient, in exact mode", _milliseconds(sums.exact_seconds), "")
     table.add_row("one number", _milliseconds(sums.latency_seconds), "")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from signs_dist.benching.figures import Figures, Saving, Trace
+from signs_dist.benching.figures import Figures, Saving, Setup, Trace
 from signs_dist.benching.rounds import Timing
 from signs_dist.benching.variants import Variant
 from signs_dist.training.profiling import Operation
@@ -41,4 +42,6 @@ def make_figures(**changes: Any) -> Figures:
         "trace": Trace([Operation("aten::addmm", 0.1, 6)], 3, 0.4),
         "core_wait_share": 0.0,
     }
-    return Figures(**{**values, **changes})
+    values |= changes
+    setup = Setup(**{field.name: values.pop(field.name) for field in dataclasses.fields(Setup)})
+    return Figures(setup=setup, **values)

@@ -32,8 +32,8 @@ def test_all_is_measured_and_nothing_is_left(tmp_path: Path, temporary: Path, mo
     monkeypatch.chdir(tmp_path)
     config = make_config(tmp_path, "train.precision=float32", "train.num_threads=1")
     figures = bench(config, make_process(usable_cores=1), seconds=0.01)
-    assert (figures.batch, figures.wanted_batch, figures.automatic) == (8, 8, [])
-    assert figures.chosen in figures.variants
+    assert (figures.setup.batch, figures.setup.wanted_batch, figures.setup.automatic) == (8, 8, [])
+    assert figures.setup.chosen in figures.variants
     assert {variant.channels_last for variant in figures.variants} == {True, False}
     assert {variant.num_threads for variant in figures.variants} == {1}
     assert list(figures.loading) == [0, 1]
@@ -71,7 +71,7 @@ def test_a_signal_that_ends_the_process_at_once_removes_the_folder(
 def test_a_batch_that_takes_too_long_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "seconds_per_image", lambda *_: 0.01)
     figures = bench(make_config(tmp_path), make_process(usable_cores=1), seconds=0.09)
-    assert (figures.batch, figures.wanted_batch) == (2, 8)
+    assert (figures.setup.batch, figures.setup.wanted_batch) == (2, 8)
     assert figures.saving.steps_between == 16  # 4 steps of 8 images
 
 
