@@ -60,11 +60,11 @@ def choices(figures: Figures) -> list[str]:
     found = []
     if "train.num_threads" in figures.setup.automatic and len(same := _by_threads(figures)) > 1:
         found.append(_choice("train.num_threads", figures, same, lambda variant: str(variant.num_threads)))
+    chosen = figures.setup.chosen
     same = {
         variant: timing
         for variant, timing in figures.variants.items()
-        if (variant.num_threads, variant.channels_last)
-        == (figures.setup.chosen.num_threads, figures.setup.chosen.channels_last)
+        if dataclasses.replace(variant, precision=chosen.precision) == chosen
     }
     if "train.precision" in figures.setup.automatic and len(same) > 1:
         found.append(_choice("train.precision", figures, same, lambda variant: variant.precision))

@@ -40,12 +40,10 @@ def describe_way(figures: Figures) -> str:
 
 def describe_batch(figures: Figures) -> str:
     """How many images a measured step has."""
-    if figures.setup.batch == figures.setup.wanted_batch:
-        return f"{figures.setup.batch} images a step"
-    return (
-        f"{figures.setup.batch} images a step: the {figures.setup.wanted_batch} of train.global_batch take too long to measure; "
-        f"--seconds allows more"
-    )
+    batch, wanted = figures.setup.batch, figures.setup.wanted_batch
+    if batch == wanted:
+        return f"{batch} images a step"
+    return f"{batch} images a step: the {wanted} of train.global_batch take too long to measure; --seconds allows more"
 
 
 def describe_parts(figures: Figures) -> str:

@@ -13,6 +13,7 @@ import pytest
 from torch.profiler import profile
 
 from signs_dist.console.command import run_command
+from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.errors import EXIT_USAGE, StoppedError
 from signs_dist.train import main as train
 from signs_dist.training import profiling
@@ -89,10 +90,17 @@ def traces(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "run" / "profile").glob("*"))
 
 
-def test_steps_after_the_first_four_are_traced_and_the_result_stays(tmp_path: Path) -> None:
-    plain = trained(make_trainer(tmp_path, run="plain"))
+@pytest.mark.parametrize("settings", [(), ("exact=true", "train.micro_batch=4")])
+def test_a_traced_run_has_the_weights_of_one_without(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    with arithmetic_kept():
+        plain = trained(make_trainer(tmp_path, *settings, run="plain"))
+        assert trained(profiled(tmp_path, 3, *settings))["weights_sha256"] == plain["weights_sha256"]
+    assert traces(tmp_path) == ["rank-0-steps-5-to-7.json.gz"]
+
+
+def test_steps_after_the_first_four_are_traced(tmp_path: Path) -> None:
     made = profiled(tmp_path, 3)
-    assert trained(made)["weights_sha256"] == plain["weights_sha256"]
+    trained(made)
     assert traces(tmp_path) == ["rank-0-steps-5-to-7.json.gz"]
     path = tmp_path / "run/profile/rank-0-steps-5-to-7.json.gz"
     names = [event.get("name") for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]]
