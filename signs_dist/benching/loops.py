@@ -12,6 +12,7 @@ from signs_dist.benching.bare import synchronize
 from signs_dist.benching.figures import Trace
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.settings import CheckpointConfig, Config
+from signs_dist.data.plan import BatchKey
 from signs_dist.errors import NonFiniteLossError, SaveError, TrainingFailedError
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.training.loop import StepReport
@@ -67,12 +68,10 @@ class RealLoop:
 
     def prepare_seconds(self, num_batches: int = 5) -> float:
         """The seconds to augment and normalise the images of a step, as they come from the loader."""
-        loader, prepare = self._stepper.train_loader, self._stepper.prepare_train
-        batches = loader.epoch(0)
-        try:
-            batch = next(batches)
-        finally:
-            batches.close()
+        prepared, prepare = self._stepper.prepared, self._stepper.prepare_train
+        # Read without the loader, which is within a pass of the loop.
+        samples = prepared.plan.samples(0, 0, self._process.strategy.shard)
+        batch = prepared.sources["train"][BatchKey(0, 0, samples)]
         prepare(batch)
         synchronize(self._process.strategy.device)
         started = time.perf_counter()

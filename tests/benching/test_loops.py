@@ -84,3 +84,18 @@ def test_each_round_saves_once(tmp_path: Path) -> None:
     loop.close()
     saved = sorted(path.name for path in (tmp_path / "saves/checkpoints").glob("epoch-*.pt"))
     assert saved == ["epoch-0002.pt", "epoch-0003.pt"]
+
+
+def test_preparing_images_leaves_the_pass_of_the_loop_alone(tmp_path: Path) -> None:
+    stepper, process = make_stepper(tmp_path, "data.num_workers=1", "data.storage=files")
+    loop = RealLoop(stepper, process)
+    seen: list[tuple[int, int]] = []
+    stepper.state.observe = lambda numbers, batch, images, loss: seen.append((batch.epoch, batch.step))
+    try:
+        loop.work(2)
+        loop.prepare_seconds(1)
+        loop.work(3)
+    finally:
+        loop.close()
+        stepper.close()
+    assert seen == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
