@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from signs_dist.console.command import CommandParser, add_config_arguments, run_command
+from signs_dist.console.command import CommandParser, add_config_arguments, run_command, whole_number
 from signs_dist.console.streams import unblocked
 from signs_dist.errors import EXIT_OK, UserError
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from signs_dist.config.reading import LoadedConfig
     from signs_dist.config.settings import Config
     from signs_dist.environment.context import Context
+
+MOST_PROFILED_STEPS = 200
+"""The largest legal `--profile`: longer traces are too large to be looked at."""
 
 
 def build_parser() -> CommandParser:
@@ -56,6 +59,13 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--dp", action="store_true", help="nn.DataParallel over all visible GPUs, in one process")
     parser.add_argument("--device-ids", metavar="1,3", help="for --dp: the GPUs, counted among the visible ones")
+    parser.add_argument(
+        "--profile",
+        type=whole_number(MOST_PROFILED_STEPS),
+        metavar="N",
+        help=f"trace N steps (1 to {MOST_PROFILED_STEPS}) by torch.profiler into the run folder, for "
+        "https://ui.perfetto.dev, and print the five most expensive operations",
+    )
     parser.add_argument("--explain", action="store_true", help="print every setting and its origin, and exit")
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
     return parser
@@ -70,6 +80,9 @@ def main(arguments: Sequence[str]) -> int:
 def train(arguments: Sequence[str], output: TextIO) -> int:
     """Train as the arguments say, and write to `output` what a person sees."""
     options = build_parser().parse_intermixed_args(arguments)
+
+    if options.profile is not None and options.profile < 1:
+        raise UserError(f"--profile {options.profile}: type the number of steps to trace, 1 to {MOST_PROFILED_STEPS}.")
 
     from signs_dist.config.file_text import is_shell_pipe, refuse_pipe
     from signs_dist.config.reading import accepted_names
@@ -96,6 +109,8 @@ def train(arguments: Sequence[str], output: TextIO) -> int:
         from signs_dist.checkpointing.resume_rules import finished_line
 
         screen.result(finished_line(run_path))
+        if options.profile is not None:
+            screen.result(f"--profile {options.profile}: no step is left to trace; name another --run-dir")
         return EXIT_OK
     if not is_new_folder:
         refuse_used_folder(run_path, context, config.checkpoint.takeover_seconds)
@@ -113,6 +128,7 @@ def train(arguments: Sequence[str], output: TextIO) -> int:
         accepted=accepted,
         command=["python", "-m", "signs_dist.train", *arguments],
         is_new_folder=is_new_folder,
+        profile_steps=options.profile,
     )
     return EXIT_OK
 

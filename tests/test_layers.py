@@ -43,6 +43,8 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.exporting",
     # Runs that are recorded, killed and compared, for the commands parity and drill.
     "signs_dist.rehearsal",
+    # Speeds of a config on this machine, for the command bench.
+    "signs_dist.benching",
     # A file at the top of signs_dist is a command.
     "signs_dist.*",
     # How a run starts.

@@ -17,6 +17,8 @@ METHODS = ("wait", "join", "communicate", "acquire", "get", "result", "recv_byte
 ENDS: dict[str, str] = {
     "launch/worker_files.py:copying_standard_error": "the thread ends after the copy that it makes now",
     "launch/torchrun.py:_wait": "the agent was killed just before",
+    "signs_dist/benching/loops.py:close": "Saver.wait, which tells it",
+    "signs_dist/benching/loops.py:work": "Saver.wait, which tells it",
     "signs_dist/checkpointing/background_writer.py:submit": "Saver.wait has waited, and tells it",
     "signs_dist/checkpointing/background_writer.py:wait": "Saver.wait tells it; a disk that hangs is left to the user",
     "signs_dist/console/streams.py:_write_texts": "a daemon thread, which ends with the process",

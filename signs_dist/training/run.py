@@ -39,6 +39,7 @@ from signs_dist.training.exact_trial import require_exact, second_process
 from signs_dist.training.falling_back import fall_back, set_broken_aside
 from signs_dist.training.prepare import Prepared, prepare, require_same_images
 from signs_dist.training.process import Process
+from signs_dist.training.profiling import StepProfiler
 from signs_dist.training.run_state import RunState, make_run_state
 from signs_dist.training.saver import Saver
 from signs_dist.training.stepper import Stepper
@@ -69,6 +70,7 @@ def train(
     command: Sequence[str],
     accepted: Collection[str] = (),
     is_new_folder: bool = False,
+    profile_steps: int | None = None,
 ) -> dict[str, Any]:
     """Train a run, or resume it, and write all results into its run folder.
 
@@ -83,6 +85,7 @@ def train(
         command: the command line, for the manifest.
         accepted: names of settings that may differ from the settings of earlier attempts.
         is_new_folder: whether the run folder must be a new one: if it exists, a number is appended to its name.
+        profile_steps: how many steps to trace; None: none.
 
     Returns:
         The contents of result.json, and `run_dir`. A finished run is not trained again.
@@ -141,9 +144,9 @@ def train(
             for note in earlier.notes:
                 process.screen.result(note)
             cleanup.enter_context(fed_dashboards(folder, config.log.to, process.screen.result))
-            trainer = Trainer(
-                run.stepper, run.run_state, run.saver, process, folder, stop=run.stop, lease=earlier.lease
-            )
+            profiler = StepProfiler(profile_steps, folder.path, process) if profile_steps is not None else None
+            parts = (run.stepper, run.run_state, run.saver, process, folder)
+            trainer = Trainer(*parts, stop=run.stop, lease=earlier.lease, profiler=profiler)
             result = _train(run, trainer, attempt, started, supervisor, cleanup)
             return {**result, "run_dir": folder.path}
 

@@ -31,6 +31,7 @@ def start_run(
     command: Sequence[str] = (),
     is_library: bool = False,
     is_new_folder: bool = False,
+    profile_steps: int | None = None,
 ) -> dict[str, Any]:
     """Train or resume a run as one of its processes.
 
@@ -46,6 +47,7 @@ def start_run(
         command: the command line, for the manifest.
         is_library: whether a user's own program calls this: a run of one process then raises every error.
         is_new_folder: whether the run folder must be a new one: if it exists, a number is appended to its name.
+        profile_steps: how many steps to trace by torch.profiler; None: none.
 
     Returns:
         The contents of result.json, and `run_dir`.
@@ -71,6 +73,7 @@ def start_run(
             command=command,
             accepted=accepted,
             is_new_folder=is_new_folder,
+            profile_steps=profile_steps,
         )
 
     return run_process(work, plan, context, screen, config.processes, is_library=is_library)

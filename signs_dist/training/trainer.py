@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
 
 from signs_dist.checkpointing import tensors
 from signs_dist.data.batches import Batch
+from signs_dist.environment.core_wait import CoreWatch
 from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
 from signs_dist.learning.metrics import RunningSums, Score
 from signs_dist.learning.own_parts import build_metrics
@@ -26,6 +28,7 @@ from signs_dist.training.final_weights import FinalWeights, final_weights, load_
 from signs_dist.training.own_metrics import compute_on_main
 from signs_dist.training.prediction_files import PredictionFiles
 from signs_dist.training.process import Process
+from signs_dist.training.profiling import StepProfiler
 from signs_dist.training.progress import early_end_text, epoch_text, seconds_left, step_text
 from signs_dist.training.result import make_result, show_result
 from signs_dist.training.run_state import RunState
@@ -56,6 +59,7 @@ class Trainer:
         folder: the run folder.
         stop: whether a signal asked this process to stop.
         lease: the right to write into the run folder; None in processes that do not write.
+        profiler: traces steps; None traces none.
     """
 
     def __init__(
@@ -68,14 +72,18 @@ class Trainer:
         *,
         stop: StopRequest,
         lease: Lease | None = None,
+        profiler: StepProfiler | None = None,
     ) -> None:
-        self._stepper, self._run_state, self._saver = stepper, run_state, saver
+        self._stepper, self._run_state, self._saver, self._profiler = stepper, run_state, saver, profiler
         self._process, self._folder, self._stop, self._lease = process, folder, stop, lease
         self._config, self._plan, self._data = stepper.prepared.config, stepper.prepared.plan, stepper.prepared.data
         self._strategy, self._pulse = process.strategy, process.pulse
         self._step_seconds = 0.0
         self._metrics = build_metrics(self._config.evaluate.metrics, stepper.state.num_classes)
         stops_on_error = self._config.checkpoint.on_error == "stop"
+        # On a GPU the host waits for no core: it is seldom busy.
+        num_threads, on_cpu = stepper.prepared.num_threads, self._strategy.device.type == "cpu"
+        self._core_watch = CoreWatch(num_threads, self._strategy.world_size) if on_cpu else None
         self._predictions = PredictionFiles(folder, self._data, process, stops_on_error=stops_on_error)
         if self._config.log.samples:
             log = SampleLog(folder.logs, self._strategy.shard.index)
@@ -99,7 +107,7 @@ class Trainer:
         run_state.clock.start()
         self._saver.timer.restart()
         val: Evaluation | None = None
-        with self._process.screen.training(run_state.num_steps, run_state.steps_done) as show:
+        with self._profiling(), self._process.screen.training(run_state.num_steps, run_state.steps_done) as show:
             while run_state.cursor.epoch < num_epochs and not run_state.has_ended_early:
                 val = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
@@ -113,6 +121,19 @@ class Trainer:
         # None also if an earlier attempt trained the last epoch and was killed before it wrote the result.
         val = val or self._evaluate("val")
         return self._finish(final, val, trained_seconds, run_started)
+
+    @contextlib.contextmanager
+    def _profiling(self) -> Iterator[None]:
+        """Within the block, steps are traced where that is wanted."""
+        if self._profiler is None:
+            yield
+            return
+        try:
+            yield
+        except BaseException:
+            self._profiler.close(is_failed=True)
+            raise
+        self._profiler.close()
 
     def _train_epoch(self, show: ShowProgress) -> Evaluation | None:
         """Train the rest of an epoch, evaluate if it is due, write a line, and save. Returns the evaluation."""
@@ -133,6 +154,8 @@ class Trainer:
         self._save(None)
         best_by, left = self._config.evaluate.best_by, seconds_left(run_state)
         self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, left, best_by))
+        if self._core_watch is not None and (told := self._core_watch.look()):
+            self._process.screen.say(told)
         return val
 
     def _train_steps(self, show: ShowProgress) -> StepLine:
@@ -147,6 +170,8 @@ class Trainer:
         try:
             for step in self._stepper.steps(run_state.cursor, sums):
                 run_state.advance()
+                if self._profiler is not None:
+                    self._profiler.after_step(run_state.steps_done)
                 at_end = step.step == num_steps
                 if at_end or run_state.steps_done % self._config.log.every_steps == 0:
                     state.sync.settle()  # raises, so that no line is written about a loss that is not finite

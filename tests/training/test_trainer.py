@@ -25,6 +25,7 @@ from signs_dist.errors import EXIT_INTERRUPTED, EXIT_STOPPED, SaveError, Stopped
 from signs_dist.learning.metrics import Score
 from signs_dist.run_folder.records import EpochLine, SaveLine, StepLine, of_kind
 from signs_dist.run_folder.sample_log import find_repeated, read_samples
+from signs_dist.training import trainer as trainer_module
 from signs_dist.training.run_state import Best
 from signs_dist.training.stepper import Stepper
 from signs_dist.training.trainer import Trainer
@@ -433,3 +434,20 @@ def test_no_weights_are_written_into_a_lost_folder(tmp_path: Path, monkeypatch: 
         train(made)
     assert not made.folder.model.exists()
     assert not made.folder.result.exists()
+
+
+def test_a_run_that_waits_for_cores_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter(("", "other programs use the cores", ""))
+    monkeypatch.setattr(trainer_module.CoreWatch, "look", lambda self: next(told))
+    made = make_trainer(tmp_path, "train.epochs=3", process=make_process(quiet=False))
+    train(made)
+    lines = shown(made.process).splitlines()
+    assert lines.count("other programs use the cores") == 1
+    assert lines[lines.index("other programs use the cores") - 1].startswith("epoch 2/3")
+
+
+def test_on_a_gpu_no_wait_for_cores_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_trainer(tmp_path)
+    monkeypatch.setattr(made.process.strategy, "device", torch.device("cuda"))
+    parts = (made.stepper, made.run_state, made.saver, made.process, made.folder)
+    assert Trainer(*parts, stop=made.stop)._core_watch is None
