@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
+import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from signs_dist.data.locks import describe_holder
+from signs_dist.errors import UserError
 from signs_dist.files import explained, written_aside
 from signs_dist.inference.predicting import Prediction
 from signs_dist.monitoring.plain_text import one_line
@@ -83,11 +88,12 @@ def json_lines(path: Path) -> Iterator[Write]:
     leave a last line without its end.
 
     Raises:
-        UserError: the disk is full, or the file cannot be written.
+        UserError: the disk is full, the file cannot be written, or another process writes it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb", buffering=0) as stream:
+        with path.open("ab", buffering=0) as stream:
+            _empty(stream, path)
 
             def write(rows: Sequence[Prediction]) -> None:
                 rest = memoryview(b"".join(map(to_line, rows)))
@@ -97,6 +103,25 @@ def json_lines(path: Path) -> Iterator[Write]:
             yield write
     except OSError as error:
         raise explained(error, path) from error
+
+
+def _empty(stream: IO[bytes], path: Path) -> None:
+    """Empty the file of a stream, and hold it until the stream is closed. A device or a pipe is left as it is.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"cannot write {path}: {describe_holder(path)} writes it. Choose another file, or wait until it ends."
+        ) from None
+    except OSError:
+        pass  # some network file systems know no locks
+    stream.truncate(0)
 
 
 def csv_cell(text: str) -> str:

@@ -137,3 +137,39 @@ def test_a_full_disk_is_told() -> None:
         json_lines(Path("/dev/full")) as write,
     ):
         write(ROWS[:1])
+
+
+def test_a_file_of_lines_that_another_prediction_writes_is_refused_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with json_lines(path) as write:
+        write(ROWS[:1])
+        with pytest.raises(UserError, match=r"out\.jsonl: .* writes it\. Choose another file"), json_lines(path):
+            pytest.fail("it began")
+        write(ROWS[1:])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == list(ROWS)
+    with json_lines(path) as write:  # a later one begins the file again
+        write(ROWS[:1])
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_of_two_predictions_to_one_table_the_later_stays_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    with csv_rows(path, ["x", "y"], None) as first, csv_rows(path, ["x", "y"], None) as second:
+        first(ROWS[:1])
+        second(ROWS[1:])
+        first(ROWS[:1])
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    assert [row["path"] for row in rows] == ["a.jpg", "a.jpg"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_lines_go_into_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with json_lines(path) as write:
+            write(ROWS)
+        assert len(os.read(reader, 10_000).splitlines()) == 3
+    finally:
+        os.close(reader)
