@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from signs_dist.console.command import (
     run_command,
     whole_number,
 )
+from signs_dist.environment.core_use import let_threads_sleep
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 from signs_dist.files import require_writable
 from signs_dist.monitoring.plain_text import one_line
@@ -69,14 +71,17 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the probabilities as JSON")
     parser.add_argument(
-        "--jsonl", type=Path, metavar="FILE", help="write the probabilities as lines of JSON, each as it is computed"
+        "--jsonl",
+        type=Path,
+        metavar="FILE",
+        help="write the probabilities as lines of JSON, each batch as it is computed",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the probabilities as a table")
     parser.add_argument(
         "--batch",
         type=whole_number(MOST_TOGETHER),
         metavar="N",
-        help="photos per forward pass (default: evaluate.batch of the run)",
+        help="photos that are computed at the same time (default: evaluate.batch of the run)",
     )
     parser.add_argument(
         "--bad-images",
@@ -112,6 +117,7 @@ def main(arguments: Sequence[str]) -> int:
     require_model(options.model)  # refuses a wrong folder before the slow imports
     inputs = find_inputs(options.images, sys.stdin.buffer)
     _check_outputs(_outputs(options), inputs)
+    let_threads_sleep(os.environ)  # threads that wait would keep cores from those that decode
 
     import torch
 
@@ -160,11 +166,11 @@ def _predict(
         with _opened(options, model, top) as writers, _progress(screen, context, options) as report:
             for rows in batches:
                 for write in writers:
-                    for row in rows:
-                        write(row)
+                    write(rows)
                 skipped.add(rows)
-                width = max(width, 0 if total is not None else max(len(one_line(row["path"])) for row in rows))
-                screen.say("\n".join(f"{one_line(row['path']):<{width}}  {_found(row, top)}" for row in rows))
+                if not options.quiet:
+                    width = max(width, 0 if total is not None else max(len(one_line(row["path"])) for row in rows))
+                    screen.say("\n".join(f"{one_line(row['path']):<{width}}  {_found(row, top)}" for row in rows))
                 report("predicting", skipped.num_photos, total or skipped.num_photos)
     except BadImageError as error:
         kept = f" What was predicted before is in {options.jsonl}." if options.jsonl else " Nothing was written."

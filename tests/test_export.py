@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import signs_dist
 from signs_dist.checkpointing.tensors import weights_sha256
@@ -79,25 +80,55 @@ def test_an_export_is_the_run(form: str, run: Path, tmp_path: Path, capsys: pyte
     images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
     torch.testing.assert_close(exported(images), model(images), rtol=1e-4, atol=1e-4)
 
-    photo(3, 90).resize((90, 40)).save(out / "photo.jpg", quality=95)
-    program = f"{BARE}{blocks((out / 'README.md').read_text())}\nprint([float(each) for each in probabilities[0]])"
+    names = write_photos(out)
     ended = subprocess.run(
-        [sys.executable, "-I", "-c", program], cwd=out, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-I", "-c", f"{BARE}{for_each(names[:-1], blocks((out / 'README.md').read_text()))}"],
+        cwd=out,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    lines = tmp_path / "o.jsonl"
-    for source in (run, out, next(out.glob("model.*"))):
-        assert (
-            run_command(predict, [str(source), str(out / "photo.jpg"), "--jsonl", str(lines), "--device", "cpu"]) == 0
-        )
-        own = list(json.loads(lines.read_text())["probabilities"].values())
-        np.testing.assert_allclose(json.loads(ended.stdout), own, atol=0.02)  # a JPEG is decoded at a smaller size
+    of_lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    of_run = predicted(run, out, names, tmp_path)
+    np.testing.assert_allclose(of_lines, of_run[:-1], atol=0.02)  # a JPEG is decoded at a smaller size
+    for source in (out, next(out.glob("model.*"))):
+        np.testing.assert_allclose(predicted(source, out, names, tmp_path), of_run, atol=1e-4)
 
     assert typed(run, "--format", form, "--out", out) == 2
     assert "add --force" in capsys.readouterr().err
     if form == "onnx":
         assert b"/site-packages/" not in (out / "model.onnx").read_bytes()
         refuse_what_is_broken(out, tmp_path)
+
+
+def write_photos(folder: Path) -> list[str]:
+    """A wide photo, one that is turned by EXIF, one that is transparent, and one of 16 bits; their names."""
+    wide = photo(3, 90).resize((90, 40))
+    wide.save(folder / "photo.jpg", quality=95)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    wide.save(folder / "turned.jpg", quality=95, exif=turned)
+    holes = wide.convert("RGBA")
+    holes.paste((0, 0, 0, 0), (0, 0, 45, 40))
+    holes.save(folder / "holes.png")
+    Image.fromarray(np.linspace(0, 65535, 90 * 40).reshape(40, 90).astype(np.uint16)).save(folder / "deep.png")
+    return ["photo.jpg", "turned.jpg", "holes.png", "deep.png"]
+
+
+def for_each(names: list[str], lines: str) -> str:
+    """A program that runs the lines of a card on each photo, and prints its probabilities."""
+    more = "\nprint([float(each) for each in probabilities[0]])\n"
+    return "".join(lines.replace("photo.jpg", name) + more for name in names)
+
+
+def predicted(source: Path, folder: Path, names: list[str], scratch: Path) -> list[list[float]]:
+    """What `predict` gives for each photo: the probabilities by label."""
+    rows = scratch / "o.jsonl"
+    paths = [str(folder / name) for name in names]
+    assert run_command(predict, [str(source), *paths, "--jsonl", str(rows), "--device", "cpu", "--quiet"]) == 0
+    return [list(json.loads(line)["probabilities"].values()) for line in rows.read_text().splitlines()]
 
 
 def refuse_what_is_broken(out: Path, folder: Path) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import shutil
+import signal
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from signs_dist.console.command import run_command
+from signs_dist.inference import predicting
 from signs_dist.predict import main as predict
 from tests.data.photo_files import encoded, photo
 from tests.inference.runs import make_run
@@ -261,3 +268,91 @@ def test_json_lines_of_the_photos_before_a_broken_one_are_kept(
     assert len(lines.read_text().splitlines()) == 4
     assert not table.exists()
     assert f"What was predicted before is in {lines}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [
+        (signal.SIGINT, 130, "interrupted\n"),
+        (signal.SIGTERM, 75, "stopped by SIGTERM: repeat the command\n"),
+    ],
+)
+def test_a_signal_leaves_whole_lines_and_no_part_of_a_table(
+    run: Path,
+    photos: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calls = itertools.count()
+    describe = predicting._rows
+
+    def signalled(*arguments: Any) -> Any:
+        if next(calls) == 2:
+            signal.raise_signal(number)
+        return describe(*arguments)
+
+    monkeypatch.setattr(predicting, "_rows", signalled)
+    out = tmp_path / "out"
+    files = [word for kind in ("json", "jsonl", "csv") for word in (f"--{kind}", out / f"o.{kind}")]
+    assert typed(run, photos, *files, "--batch", "2", "--quiet") == code
+    assert [path.name for path in out.iterdir()] == ["o.jsonl"]
+    rows = [json.loads(line) for line in (out / "o.jsonl").read_text().splitlines()]
+    assert [Path(row["path"]).name for row in rows] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+    assert capsys.readouterr().err == told
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("photos")]
+
+
+@pytest.mark.parametrize("place", ["signs_dist.inference.trained_model.read_model", "torch.set_num_threads"])
+def test_a_signal_before_the_first_photo_leaves_nothing(
+    run: Path,
+    photos: Path,
+    tmp_path: Path,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(place, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert typed(run, photos, "--csv", tmp_path / "o.csv", "--jsonl", tmp_path / "o.jsonl") == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+    assert list(tmp_path.glob("o.*")) == list(tmp_path.glob(".o.*")) == []
+
+
+@pytest.mark.parametrize("flag", ["--json", "--jsonl", "--csv"])
+def test_a_full_disk_is_told_in_a_line(run: Path, photos: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(run, photos / "0.jpg", flag, "/dev/full", "--quiet") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: no space left while writing /dev/full: ")
+    assert len(told.splitlines()) == 1
+
+
+def test_results_are_not_kept_in_memory(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 1,500 photos, never more than the rows of two batches are there at the same time."""
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    most = 0
+
+    class Row(dict[str, Any]):
+        __hash__ = object.__hash__
+
+    rows_of_batch = predicting._rows
+
+    def noted(*arguments: Any) -> Iterator[Any]:
+        nonlocal most
+        for row in rows_of_batch(*arguments):
+            kept = Row(row)
+            alive.add(kept)
+            most = max(most, len(alive))
+            yield kept
+
+    monkeypatch.setattr(predicting, "_rows", noted)
+    listed = "\n".join([str(photos / "0.jpg")] * 1500).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    files = [word for kind in ("json", "jsonl", "csv") for word in (f"--{kind}", tmp_path / f"o.{kind}")]
+    assert typed(run, "-", *files, "--batch", "50", "--quiet") == 0
+    assert len(rows_of(tmp_path / "o.csv")) == 1500
+    assert most <= 100

@@ -28,7 +28,7 @@ ENDS: dict[str, str] = {
     "signs_dist/distributed/group.py:wait": "torch's own limit, processes.timeout_seconds",
     "signs_dist/distributed/step_sync.py:_end_sum": "torch's own limit, processes.timeout_seconds",
     "signs_dist/environment/subprocesses.py:started": "the process was killed just before",
-    "signs_dist/inference/predicting.py:decode_ahead": "a thread decodes; a disk that hangs is left to the user",
+    "signs_dist/inference/parts.py:work_ahead": "a thread decodes; a disk that hangs is left to the user",
     "signs_dist/monitoring/signals.py:_watched": "the thread ends at the byte that was sent just before",
     "signs_dist/rehearsal/killing.py:run_attempt": "`means.end` has waited with a limit",
     "signs_dist/searching/jobs.py:kill": "the process was killed just before",

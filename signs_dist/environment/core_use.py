@@ -97,10 +97,19 @@ def set_waiting(environment: MutableMapping[str, str], modules: Mapping[str, obj
         environment: such as `os.environ`.
         modules: the modules that are imported.
     """
-    if "torch" in modules or any(name in environment for name in _WAITING):
-        return
-    if should_sleep(count_running() - 1, os.cpu_count() or 1, read_affinity()):
+    if _may_choose(environment, modules) and should_sleep(count_running() - 1, os.cpu_count() or 1, read_affinity()):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def let_threads_sleep(environment: MutableMapping[str, str], modules: Mapping[str, object] = sys.modules) -> None:
+    """As `set_waiting`, for a command whose own threads want the cores at the same time, whatever else runs."""
+    if _may_choose(environment, modules):
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def _may_choose(environment: Mapping[str, str], modules: Mapping[str, object]) -> bool:
+    """Whether the variable has an effect, and nobody has set one."""
+    return "torch" not in modules and not any(name in environment for name in _WAITING)
 
 
 def count_running() -> int:

@@ -9,11 +9,16 @@ from pathlib import Path
 from signs_dist.console.screen import percent
 from signs_dist.exporting.checking import Agreement
 from signs_dist.exporting.formats import FORMATS
+from signs_dist.exporting.machine_paths import paths_in
 from signs_dist.exporting.photos import Judged
 from signs_dist.inference.export_files import GRAPH_FILE, MODEL_FILES
 from signs_dist.inference.export_record import ExportRecord
 from signs_dist.monitoring.plain_text import one_line
 
+_DEEP = (
+    "Pillow's `convert` cuts greyscale of 16 bits off at 255: scale it to 8 bits before these lines, or use "
+    "`signs_dist.predict`, which does it."
+)
 MOST_CLASSES = 200
 """A longer list of classes is cut; the file itself has them all."""
 
@@ -129,9 +134,9 @@ def _input(record: ExportRecord) -> str:
     preprocessing = record.preprocessing
     size, mean, std = preprocessing.image_size, preprocessing.mean, preprocessing.std
     steps = (
-        f"RGB photos, upright, are resized to {size} x {size} pixels without keeping their proportions (bicubic, "
-        f"antialiased), scaled to 0..1, and normalised with the mean {list(mean)} and the deviation {list(std)} of the "
-        f"channels."
+        f"Photos as 8-bit RGB, upright by EXIF, with white where they are transparent, are resized to {size} x {size} "
+        f"pixels without keeping their proportions (bicubic, antialiased), scaled to 0..1, and normalised with the "
+        f"mean {list(mean)} and the deviation {list(std)} of the channels."
     )
     if preprocessing.is_inside:
         where = (
@@ -141,7 +146,7 @@ def _input(record: ExportRecord) -> str:
         )
     else:
         where = f"The lines above do it; the network takes float32 [N, 3, {size}, {size}] and returns logits."
-    return f"## Input\n\n{steps} {where}{_average(record)}"
+    return f"## Input\n\n{steps} {where} {_DEEP}{_average(record)}"
 
 
 def _average(record: ExportRecord) -> str:
@@ -205,7 +210,10 @@ def _limits(content: CardContent) -> str:
             f"ones may not. Load files of people you trust only: reading one can run code."
         )
     elif record.format == "safetensors" and not record.network.startswith(("timm:", "torchvision:")):
-        lines.append("- torch.export cannot trace this network: the lines above need the file with its class.")
+        files = "".join(
+            f", and `{one_line(path)}` of the machine of the training" for path in paths_in(record.network_args)
+        )
+        lines.append(f"- torch.export cannot trace this network: the lines above need the file with its class{files}.")
     return "\n".join(["## Limits", "", *lines])
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from signs_dist.errors import UserError
+from signs_dist.exporting.photo_lines import OPEN_PHOTO
 from signs_dist.exporting.tracing import trace_whole
 from signs_dist.extras import require_extra
 from signs_dist.inference.export_files import MODEL_FILES, RECORD_KEY
@@ -100,8 +101,7 @@ def load_lines(record: ExportRecord, folder: Path) -> list[str]:
 def use_lines(record: ExportRecord) -> list[str]:
     """The lines from photo.jpg to `probabilities`."""
     return [
-        "import numpy, PIL.Image, PIL.ImageOps",
-        'photo = PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("RGB")',
+        *OPEN_PHOTO,
         'logits, probabilities = session.run(None, {"images": numpy.array(photo)[None]})',
     ]
 

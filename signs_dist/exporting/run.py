@@ -17,6 +17,7 @@ from signs_dist.data.sets import Report
 from signs_dist.exporting.card import CardContent, make_card
 from signs_dist.exporting.checking import check
 from signs_dist.exporting.formats import FORMATS
+from signs_dist.exporting.machine_paths import names_of_paths
 from signs_dist.exporting.photos import Judged, judge
 from signs_dist.exporting.placing import placed
 from signs_dist.files import write_text
@@ -25,6 +26,7 @@ from signs_dist.inference.export_record import ExportRecord, Preprocessing, Resu
 from signs_dist.inference.scoring import open_scored_split
 from signs_dist.inference.trained_model import TrainedModel
 from signs_dist.learning.precision import Precision
+from signs_dist.models.create import is_shipped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,7 @@ def make_record(model: TrainedModel, form: Format, judged: Judged, result: Mappi
         name=model.folder.path.resolve().name,
         trained_on=Path(model.trained_on).name,
         network=config.model.name,
-        network_args=config.model.args,
+        network_args=_network_args(config, form),
         classes=model.classes,
         preprocessing=Preprocessing(
             image_size=model.image_size, mean=config.data.mean, std=config.data.std, is_inside=is_inside
@@ -142,6 +144,13 @@ def make_record(model: TrainedModel, form: Format, judged: Judged, result: Mappi
         config=without_paths(load_config(model.folder.config)),
         versions={"signs_dist": __version__, "torch": torch.__version__},
     )
+
+
+def _network_args(config: Config, form: Format) -> dict[str, Any]:
+    """`model.args`: with its paths only where somebody may have to call the user's own class with it."""
+    is_called = form == "safetensors" and not is_shipped(config.model.name)
+    args: dict[str, Any] = config.model.args if is_called else names_of_paths(config.model.args)
+    return args
 
 
 def _describe_weights(model: TrainedModel, result: Mapping[str, Any]) -> str:
@@ -180,13 +189,5 @@ def without_paths(config: Config) -> dict[str, Any]:
         settings["data"].pop(name, None)
     if settings["model"].get("weights"):
         settings["model"]["weights"] = Path(settings["model"]["weights"]).name
-    told: dict[str, Any] = _names_of_paths(settings)
+    told: dict[str, Any] = names_of_paths(settings)
     return told
-
-
-def _names_of_paths(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _names_of_paths(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_names_of_paths(each) for each in value]
-    return Path(value).name if isinstance(value, str) and value.startswith(("/", "~/")) else value

@@ -16,6 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from signs_dist.errors import UserError
+from signs_dist.exporting.machine_paths import names_of_paths
+from signs_dist.exporting.photo_lines import OPEN_PHOTO
 from signs_dist.exporting.torch_file import program_bytes
 from signs_dist.exporting.tracing import trace_network
 from signs_dist.extras import require_extra
@@ -46,11 +48,15 @@ def packages(record: ExportRecord) -> tuple[str, ...]:
 def write(folder: Path, network: nn.Module, record: ExportRecord) -> None:
     """Write model.safetensors and config.json, and architecture.pt2 where no library has the network.
 
+    With architecture.pt2 nobody calls the network's class: then paths in its arguments are not written.
+
     Raises:
         OSError: a file cannot be written.
     """
     import safetensors.torch
 
+    if not record.network.startswith((TIMM_PREFIX, TORCHVISION_PREFIX)) and _write_graph(folder, network, record):
+        record = record.model_copy(update={"network_args": names_of_paths(record.network_args)})
     # Clones: two names may share their memory, which this format does not have.
     weights: dict[str, Tensor] = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
     metadata = {"format": "pt", RECORD_KEY: record.to_json()}
@@ -58,18 +64,18 @@ def write(folder: Path, network: nn.Module, record: ExportRecord) -> None:
     config = _timm_config(network, record) if record.network.startswith(TIMM_PREFIX) else _config(record)
     config[RECORD_KEY] = json.loads(record.to_json())
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if not record.network.startswith((TIMM_PREFIX, TORCHVISION_PREFIX)):
-        _write_graph(folder, network, record)
 
 
-def _write_graph(folder: Path, network: nn.Module, record: ExportRecord) -> None:
+def _write_graph(folder: Path, network: nn.Module, record: ExportRecord) -> bool:
+    """Write architecture.pt2. Returns False where the user's network cannot be traced."""
     try:
         program = trace_network(network, record.preprocessing.image_size, record.network)
     except UserError:
         if is_shipped(record.network):
             raise
-        return  # the user's class is needed: `load_lines` imports it
+        return False  # the user's class is needed: `load_lines` imports it
     (folder / GRAPH_FILE).write_bytes(program_bytes(program, {}))
+    return True
 
 
 def _config(record: ExportRecord) -> dict[str, Any]:
@@ -175,8 +181,7 @@ def _result_lines(record: ExportRecord) -> list[str]:
 def use_lines(record: ExportRecord) -> list[str]:
     """The lines from photo.jpg to `probabilities`."""
     return [
-        "import numpy, PIL.Image, PIL.ImageOps",
-        'photo = PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("RGB")',
+        *OPEN_PHOTO,
         *_prepare_lines(record),
         *_result_lines(record),
     ]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from signs_dist.exporting.photo_lines import OPEN_PHOTO
 from signs_dist.exporting.tracing import trace_whole
 from signs_dist.inference.export_files import MODEL_FILES, RECORD_MEMBER
 from signs_dist.inference.export_record import ExportRecord
@@ -53,8 +54,7 @@ def load_lines(record: ExportRecord, folder: Path) -> list[str]:
 def use_lines(record: ExportRecord) -> list[str]:
     """The lines from photo.jpg to `probabilities`."""
     return [
-        "import numpy, PIL.Image, PIL.ImageOps",
-        'photo = PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("RGB")',
+        *OPEN_PHOTO,
         "with torch.inference_mode():",
         "    logits, probabilities = model(torch.from_numpy(numpy.array(photo))[None])",
     ]

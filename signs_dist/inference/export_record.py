@@ -20,9 +20,10 @@ class _Part(BaseModel):
 
 
 class Preprocessing(_Part):
-    """From the pixels of a photo to the network's input.
+    """From a photo to the network's input.
 
     Attributes:
+        photo: how its pixels are read.
         image_size: side in pixels of the square that a photo is resized to; its width and height are not kept in
             proportion.
         resize: how: bicubic with antialiasing, as by Pillow.
@@ -31,6 +32,7 @@ class Preprocessing(_Part):
             float32 [N, 3, S, S].
     """
 
+    photo: str = "8-bit RGB, upright by EXIF, transparent pixels white"
     image_size: int = Field(ge=1)
     resize: str = "bicubic, antialiased, without keeping the proportions"
     mean: tuple[float, float, float]

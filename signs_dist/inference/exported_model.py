@@ -27,6 +27,26 @@ Run = Callable[[Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
+class ModuleRun:
+    """A `Run` of a module that gives (logits, probabilities).
+
+    Attributes:
+        module: on its device, in eval mode.
+        device: the device.
+    """
+
+    module: nn.Module
+    device: torch.device
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """The logits."""
+        logits, _ = self.module(images.to(self.device))
+        found: Tensor = logits.float()
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
 class ExportedModel:
     """An exported model, with its classes.
 
@@ -127,7 +147,7 @@ def _read_torch(file: Path, device: torch.device) -> tuple[ExportRecord, Run]:
     members: dict[str, Any] = {RECORD_MEMBER: ""}
     network = load_graph(file, device, members)
     record = read_record(members[RECORD_MEMBER], file)
-    return record, _on_device(network, device)
+    return record, ModuleRun(network, device)
 
 
 def _read_safetensors(file: Path, device: torch.device) -> tuple[ExportRecord, Run]:
@@ -149,7 +169,7 @@ def _read_safetensors(file: Path, device: torch.device) -> tuple[ExportRecord, R
         network.load_state_dict(weights)
     whole = make_whole(network, record)
     # The module of a graph refuses eval(); the graph is of eval mode.
-    return record, _on_device((whole if graph.is_file() else whole.eval()).to(device), device)
+    return record, ModuleRun((whole if graph.is_file() else whole.eval()).to(device), device)
 
 
 def _make_network(record: ExportRecord) -> nn.Module:
@@ -172,16 +192,6 @@ def load_graph(file: Path, device: torch.device, members: dict[str, Any] | None 
 
             program = move_to_device_pass(program, device)
         return program.module()
-
-
-def _on_device(whole: nn.Module, device: torch.device) -> Run:
-    @torch.inference_mode()
-    def run(images: Tensor) -> Tensor:
-        logits, _ = whole(images.to(device))
-        found: Tensor = logits.float()
-        return found
-
-    return run
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from signs_dist.environment.core_use import (
     CoreUse,
     count_running,
     describe_busy_cores,
+    let_threads_sleep,
     parse_busy_ticks,
     parse_running,
     set_waiting,
@@ -118,6 +119,17 @@ def test_threads_sleep_beside_busy_programs_unless_a_person_says_otherwise(
 ) -> None:
     monkeypatch.setattr("signs_dist.environment.core_use.count_running", lambda: num_running)
     set_waiting(environment, modules)
+    assert environment.get("OMP_WAIT_POLICY") == policy
+
+
+@pytest.mark.parametrize(
+    ("environment", "modules", "policy"),
+    [({}, {}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, {}, "ACTIVE"), ({}, {"torch": 1}, None)],
+)
+def test_threads_sleep_where_a_command_wants_it(
+    environment: dict[str, str], modules: dict[str, object], policy: str | None
+) -> None:
+    let_threads_sleep(environment, modules)
     assert environment.get("OMP_WAIT_POLICY") == policy
 
 

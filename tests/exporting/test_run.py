@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from signs_dist.config.reading import load_config
+from signs_dist.data.build import main as build
+from signs_dist.exporting.checking import Agreement, PhotoSet, compare
+from signs_dist.exporting.formats import FORMATS, ExportFormat
 from signs_dist.exporting.photos import Judged
-from signs_dist.exporting.run import in_float32, make_record, remarks, without_paths, without_ten_crop
-from signs_dist.inference.export_files import Format
+from signs_dist.exporting.run import export_model, in_float32, make_record, remarks, without_paths, without_ten_crop
+from signs_dist.inference.export_files import Format, find_export
+from signs_dist.inference.export_record import ExportRecord
+from signs_dist.inference.exported_model import read_exported_model
 from signs_dist.inference.trained_model import TrainedModel, read_trained_model
 from signs_dist.learning.precision import Precision
 from tests.inference.exports import RESULT
 from tests.inference.runs import make_run
+from tests.own_modules import module_writer
+from tests.sets import write_colour_set
 
 JUDGED = Judged(RESULT, (), (), ())
 
@@ -83,3 +93,94 @@ def test_what_an_export_computes_otherwise(
 def test_an_export_computes_in_float32(model: TrainedModel) -> None:
     assert in_float32(model).precision.name == "float32"
     assert not in_float32(model).prepare.channels_last
+
+
+def tabled(folder: Path) -> list[str]:
+    write_colour_set(folder / "set", counts={"all": 12})
+    names = [f"set/all_signs/{path.name}" for path in sorted((folder / "set/all_signs").iterdir())]
+    rows = [f"{name},{Path(name).name[0]}" for name in names]
+    (folder / "t.csv").write_text("\n".join(["path,label", *rows, ""]))
+    return [f"data.root={folder / 't.csv'}", "data.split=[0.5, 0.25, 0.25]"]
+
+
+def sharded(folder: Path) -> list[str]:
+    write_colour_set(folder / "set", counts={"train": 12, "val": 4})
+    places = ["--source", str(folder / "set"), "--out", str(folder / "shards"), "--size", "16"]
+    assert build([*places, "--shards", "--processes", "1", "--quiet"]) == 0
+    return [f"data.root={folder / 'shards'}"]
+
+
+def rooted(folder: Path) -> list[str]:
+    for name in ("one", "two"):
+        write_colour_set(folder / f"{name}_set", counts={"all": 12})
+        for path in sorted((folder / f"{name}_set/all_signs").iterdir()):
+            (folder / name / f"class {path.name[0]}").mkdir(parents=True, exist_ok=True)
+            path.rename(folder / name / f"class {path.name[0]}" / path.name)
+    return [f"data.root=[{folder / 'one'}, {folder / 'two'}]", "data.split=[0.5, 0.25, 0.25]"]
+
+
+OWN = """
+import numpy as np
+class Drawn:
+    def images(self):
+        return [(f"{kind}/{n}", kind, "val" if n % 4 == 0 else "train") for kind in "abc" for n in range(12)]
+    def read(self, name):
+        kind, number = name.split("/")
+        return np.full((16, 16, 3), 60 * "abc".index(kind) + 3 * int(number), np.uint8)
+"""
+
+
+@pytest.mark.parametrize("kind", ["cached", "table", "shards", "reader", "roots"])
+def test_a_run_on_any_data_is_exported(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = module_writer(tmp_path, monkeypatch)(OWN)
+    cached = ["model.freeze=backbone", "augment.backend=none", "model.cache_features=true"]
+    settings = {
+        "cached": lambda: cached,
+        "table": lambda: tabled(tmp_path),
+        "shards": lambda: sharded(tmp_path),
+        "reader": lambda: [f"data.reader={module}:Drawn", "data.root=null"],
+        "roots": lambda: rooted(tmp_path),
+    }[kind]()
+    run = make_run(tmp_path, *settings, "train.epochs=1", "train.precision=float32")
+    model = read_trained_model(run, weights="final", device="cpu")
+    agreements: list[Agreement] = []
+
+    def check_here(form: ExportFormat, folder: Path, record: ExportRecord, sets: Sequence[PhotoSet]) -> Any:
+        """As `check`, in this process."""
+        place = find_export(folder)
+        assert place is not None
+        exported = read_exported_model(place, torch.device("cpu"))
+        images = torch.from_numpy(sets[0].images).permute(0, 3, 1, 2)
+        agreements.append(compare(sets[0], exported(images).softmax(dim=1).numpy()))
+        return agreements, {}
+
+    monkeypatch.setattr("signs_dist.exporting.run.check", check_here)
+    forms: tuple[Format, ...] = ("torch", "safetensors") if kind == "cached" else ("safetensors",)
+    for form in forms:
+        export_model(model, form, tmp_path / form, data=None, num_cores=1, report=lambda *_: None, say=lambda _: None)
+        record = record_in(tmp_path / form)
+        assert str(tmp_path) not in record.to_json()
+        assert str(tmp_path) not in (tmp_path / form / "README.md").read_text()
+    result = model.folder.read_result()
+    assert result is not None
+    assert [agreement.is_good for agreement in agreements] == [True] * len(forms)
+    assert record.results[0].num_correct == result["val_correct"]
+    assert record.results[0].num_images == result["val_images"]
+
+
+def record_in(folder: Path) -> ExportRecord:
+    place = find_export(folder)
+    assert place is not None
+    return read_exported_model(place, torch.device("cpu")).record
+
+
+def test_paths_in_the_arguments_of_a_network_stay_only_where_its_class_is_called(model: TrainedModel) -> None:
+    own = model.config.model.model_copy(
+        update={"name": "shapes.network:make", "args": {"table": "/home/ada/t.csv", "width": 4}}
+    )
+    config = model.config.model_copy(update={"model": own})
+    of_user = dataclasses.replace(model, config=config)
+    for form in FORMATS:
+        args = make_record(of_user, form, JUDGED, {}).network_args
+        assert args == {"table": "/home/ada/t.csv" if form == "safetensors" else "t.csv", "width": 4}

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from signs_dist.data.images import BadImageError
-from signs_dist.inference.predicting import CHUNK, Prediction, decode_ahead
+from signs_dist.inference.parts import CHUNK
+from signs_dist.inference.predicting import Prediction
 from signs_dist.inference.predicting import predict as predict_batches
 from signs_dist.inference.trained_model import TrainedModel, load_model
 from tests.inference.runs import make_run
@@ -126,17 +128,20 @@ def test_paths_are_taken_a_little_ahead_only(model: TrainedModel) -> None:
     assert next(taken) <= 4 + 2 * 4 + 2 * CHUNK
 
 
-def test_decoding_is_in_order_and_in_several_threads() -> None:
-    both_run = threading.Barrier(2, timeout=60)
-    names: set[str] = set()
+def test_threads_that_compute_give_what_one_gives(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = photos(model) * 3  # 36 photos: two batches in parts, and four photos beside them
+    alone = list(predict(model, paths, skip_bad=False, batch=16))
+    computed_by: set[str] = set()
+    compute = TrainedModel.__call__
 
-    def decode(path: Path) -> Any:
-        names.add(threading.current_thread().name)
-        if int(path.name) in (0, CHUNK):  # the first of each of the first two chunks wait for each other
-            both_run.wait()
-        return path.name
+    def noted(self: TrainedModel, images: Any) -> Any:
+        computed_by.add(f"{threading.current_thread() is threading.main_thread()} {torch.get_num_threads()}")
+        return compute(self, images)
 
-    paths = [Path(str(number)) for number in range(5 * CHUNK + 3)]
-    found = list(decode_ahead(paths, decode, num_threads=2, num_ahead=2 * CHUNK))
-    assert found == [(path, path.name) for path in paths]
-    assert len(names) == 2
+    monkeypatch.setattr(TrainedModel, "__call__", noted)
+    torch.set_num_threads(2)
+    found = list(predict(model, paths, skip_bad=False, batch=16))
+    assert computed_by == {"False 1", "True 2"}
+    assert torch.get_num_threads() == 2
+    assert [(row["path"], row["class"]) for row in found] == [(row["path"], row["class"]) for row in alone]
+    assert [row["probability"] for row in found] == pytest.approx([row["probability"] for row in alone], abs=1e-6)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +51,7 @@ def test_the_table(tmp_path: Path) -> None:
     ]
     with csv_rows(tmp_path / "out.csv", ["=x", "b,c"], None) as write:
         for row in rows:
-            write(row)
+            write([row])
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as stream:
         table = list(csv.reader(stream))
     assert table == [
@@ -68,8 +70,7 @@ ROWS = (
 
 def test_the_table_of_the_most_probable_classes(tmp_path: Path) -> None:
     with csv_rows(tmp_path / "out.csv", ["x", "y", "z"], 2) as write:
-        for row in ROWS:
-            write(row)
+        write(ROWS)
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as stream:
         table = list(csv.reader(stream))
     assert table == [
@@ -84,7 +85,7 @@ def test_the_table_of_the_most_probable_classes(tmp_path: Path) -> None:
 def test_a_document_of_json(tmp_path: Path, rows: tuple[dict[str, object], ...]) -> None:
     with json_rows(tmp_path / "out.json", {"classes": ["x", "y"]}) as write:
         for row in rows:
-            write(row)
+            write([row])
             assert not (tmp_path / "out.json").exists(), "it appears whole"
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert content == {
@@ -97,11 +98,37 @@ def test_a_document_of_json(tmp_path: Path, rows: tuple[dict[str, object], ...])
 def test_lines_of_json_are_there_as_soon_as_they_are_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "out.jsonl"
     with json_lines(path) as write:
-        for number, row in enumerate(ROWS, 1):
-            write(row)
+        for number in (1, 3):
+            write(ROWS[:number] if number == 1 else ROWS[1:])
             text = path.read_text(encoding="utf-8")
             assert text.endswith("\n")
             assert [json.loads(line) for line in text.splitlines()] == list(ROWS[:number])
+
+
+def test_the_lines_of_a_batch_are_one_call_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    class Counted(io.FileIO):
+        def write(self, data: Any) -> int:
+            calls.append(len(data))
+            return super().write(data)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode, buffering: Counted(path, mode))
+    with json_lines(tmp_path / "out.jsonl") as write:
+        write(ROWS)
+    assert calls == [(tmp_path / "out.jsonl").stat().st_size]
+
+
+def test_lines_that_are_taken_in_pieces_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Narrow(io.FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data[:7]))
+
+    monkeypatch.setattr(Path, "open", lambda path, mode, buffering: Narrow(path, mode))
+    with json_lines(tmp_path / "out.jsonl") as write:
+        write(ROWS)
+    monkeypatch.undo()
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == list(ROWS)
 
 
 def test_a_full_disk_is_told() -> None:
@@ -109,4 +136,40 @@ def test_a_full_disk_is_told() -> None:
         pytest.raises(UserError, match="no space left while writing /dev/full"),
         json_lines(Path("/dev/full")) as write,
     ):
-        write(ROWS[0])
+        write(ROWS[:1])
+
+
+def test_a_file_of_lines_that_another_prediction_writes_is_refused_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with json_lines(path) as write:
+        write(ROWS[:1])
+        with pytest.raises(UserError, match=r"out\.jsonl: .* writes it\. Choose another file"), json_lines(path):
+            pytest.fail("it began")
+        write(ROWS[1:])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == list(ROWS)
+    with json_lines(path) as write:  # a later one begins the file again
+        write(ROWS[:1])
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_of_two_predictions_to_one_table_the_later_stays_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    with csv_rows(path, ["x", "y"], None) as first, csv_rows(path, ["x", "y"], None) as second:
+        first(ROWS[:1])
+        second(ROWS[1:])
+        first(ROWS[:1])
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    assert [row["path"] for row in rows] == ["a.jpg", "a.jpg"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_lines_go_into_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with json_lines(path) as write:
+            write(ROWS)
+        assert len(os.read(reader, 10_000).splitlines()) == 3
+    finally:
+        os.close(reader)
