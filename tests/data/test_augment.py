@@ -301,7 +301,7 @@ def test_a_crop_that_never_fits_is_the_largest_in_the_middle() -> None:
 
 def test_a_rotated_crop_shows_what_lies_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     set_draws(monkeypatch, angle=0.75)  # +90°
-    monkeypatch.setattr(augment, "draw_rectangles", lambda *_: (np.array([[0.5, -0.5]]), np.array([[0.25, 0.25]])))
+    monkeypatch.setattr(augment, "draw_crops", lambda *_: (np.array([[0.5, -0.5]]), np.array([[0.25, 0.25]])))
     images = photos(1, 32, 32)
     result = only(rotate_degrees=180, crop_scale=(0.1, 1.0))(images, np.arange(1), 0)
     part = images[:, :, 20:28, 4:12]  # centre (y 24, x 8), 8 pixels wide and high
