@@ -83,8 +83,8 @@ def advise(share: float, images_per_second: float, reading: Reading) -> str | No
     if reading.transforms:
         return f"{facts}; {room}. augment.backend=batch changes whole batches, on the device of the network."
     if reading.storage == "packed":
-        rate = trains * reading.image_bytes / 1e6
-        return f"{facts}. Put data.cache on storage that gives {rate:,.0f} MB/s, or give more memory: {_gigabytes(reading)} GB."
+        rate = f"{trains * reading.image_bytes / 1e6:,.0f} MB/s"
+        return f"{facts}. Put data.cache on storage that gives {rate}, or give more memory: {_gigabytes(reading)} GB."
     packed = f"data.storage=packed decodes each image once, into {_gigabytes(reading)} GB of data.cache"
     if reading.crops_files:
         packed += ", and needs augment.crop_from=square"
