@@ -21,6 +21,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.peers.common": "tests/benchmarks/test_whole_commands.py",
     "benchmarks.peers.lightning_trainer": "tests/benchmarks/test_whole_commands.py",
     "benchmarks.peers.tutorial": "tests/benchmarks/test_whole_commands.py",
+    "benchmarks.jpeg_folder": "tests/benchmarks/test_commands.py",
     "benchmarks.predict_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.cached_features": "tests/benchmarks/test_commands.py",
     "benchmarks.report_opening": "tests/benchmarks/test_commands.py",

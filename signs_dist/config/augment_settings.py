@@ -42,6 +42,8 @@ class AugmentConfig(OwnCodeSection):
     """A random part with a share of the area in this range is enlarged to the whole. [0.08, 1] is usual. null: none."""
     crop_ratio: Ratios = (0.75, 1.333333)
     """For crop_scale: range of the part's width by its height."""
+    crop_from: Literal["square", "file"] = "square"
+    """For crop_scale. square: the part is cut from the resized image. file: from the image as its file has it."""
     policy: Literal["none", "randaugment", "trivialaugment"] = "none"
     """randaugment: num_ops random operations of 14, of one magnitude. trivialaugment: one, of a random magnitude."""
     num_ops: Annotated[int, Field(ge=1, le=14)] = 2
@@ -71,6 +73,12 @@ class AugmentConfig(OwnCodeSection):
             given = getattr(self, key)
             if given is not None and given[0] > given[1]:
                 raise ValueError(f"augment.{key}={list(given)}: type [smallest, largest].")
+        return self
+
+    @model_validator(mode="after")
+    def _crops_of_files_have_a_size(self) -> AugmentConfig:
+        if self.crop_from == "file" and self.crop_scale is None:
+            raise ValueError("augment.crop_from=file needs augment.crop_scale, such as augment.crop_scale=[0.08, 1].")
         return self
 
     @model_validator(mode="after")

@@ -109,6 +109,8 @@ class DataConfig(Section):
     """Side of the square images in pixels; others are resized when read. Where not given, published weights say."""
     storage: Literal["packed", "files"] = "packed"
     """packed: images are decoded once into a memory-mapped file. files: each image is decoded each time it is read."""
+    resize: Literal["auto", "pillow", "torch"] = "auto"
+    """For storage files. pillow: the bits of packed images. torch: faster, other rounding. auto: pillow if exact."""
     cache: Annotated[str, Field(min_length=1)] = "data/cache"
     """Folder for packed images."""
     max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 250.0

@@ -17,11 +17,11 @@ from signs_dist.data.batch_pixels import Numbers, centred, inside_boxes, means, 
 from signs_dist.data.order import Indices
 from signs_dist.data.policies import Policy
 from signs_dist.data.randomness import Stream, stream_key, stream_keys, uniform
-from signs_dist.data.rectangles import NUM_DRAWS, draw_rectangles, largest_size
+from signs_dist.data.rectangles import NUM_DRAWS, draw_crops, draw_rectangles
 
 Draws = npt.NDArray[np.float32]
 
-_FLIP, _ANGLE, _SHIFT_X, _SHIFT_Y, _SCALE, _BRIGHTNESS, _CONTRAST, _CUTOUT_X, _CUTOUT_Y, _NUM_DRAWS = range(10)
+FLIP_DRAW, _ANGLE, _SHIFT_X, _SHIFT_Y, _SCALE, _BRIGHTNESS, _CONTRAST, _CUTOUT_X, _CUTOUT_Y, _NUM_DRAWS = range(10)
 ERASED_RATIO = (0.3, 3.3)
 """Smallest and largest width by height of an erased rectangle, as in torchvision."""
 
@@ -37,9 +37,11 @@ class BatchAugmenter:
         self.config = config
         self.seed = seed
         self._policy = Policy(config, seed) if config.policy != "none" else None
-        self._moves = config.rotate_degrees > 0 or config.shift > 0 or config.scale > 0 or config.crop_scale is not None
+        self._crops = config.crop_scale is not None and config.crop_from == "square"
+        self._flip = config.flip if config.crop_from == "square" else 0.0  # else as they are read: `FileCrop`
+        self._moves = config.rotate_degrees > 0 or config.shift > 0 or config.scale > 0 or self._crops
         recolours = config.brightness or config.contrast or self._policy is not None
-        self._identity = not (self._moves or config.flip or recolours or config.cutout or config.erase)
+        self._identity = not (self._moves or self._flip or recolours or config.cutout or config.erase)
 
     def __call__(self, images: Tensor, samples: Indices, epoch: int) -> Tensor:
         """Change a batch; see the class. The given tensor is not modified."""
@@ -49,8 +51,8 @@ class BatchAugmenter:
         draws = uniform(stream_key(self.seed, Stream.AUGMENT, epoch), samples, _NUM_DRAWS)
         if self._moves:
             images = self._move(images, draws, self._draw_crops(images, samples, epoch))
-        elif self.config.flip:
-            images = torch.where(on_device(draws[:, _FLIP] < self.config.flip, images), images.flip(3), images)
+        elif self._flip:
+            images = torch.where(on_device(draws[:, FLIP_DRAW] < self._flip, images), images.flip(3), images)
         if self._policy is not None:
             images = self._policy(images, samples, epoch)
         if self.config.brightness or self.config.contrast:
@@ -64,14 +66,11 @@ class BatchAugmenter:
         return images
 
     def _draw_crops(self, images: Tensor, samples: Indices, epoch: int) -> tuple[Numbers, Numbers] | None:
-        """Centres and half sides of the crops, as `draw_rectangles`; None without crops."""
-        if self.config.crop_scale is None:
+        """Centres and half sides of the crops, as `draw_crops`; None where nothing is cropped here."""
+        if not self._crops or self.config.crop_scale is None:
             return None
         draws = uniform(stream_key(self.seed, Stream.CROP, epoch), samples, NUM_DRAWS)
-        ratio, aspect = self.config.crop_ratio, images.shape[2] / images.shape[3]
-        centres, half_sides = draw_rectangles(draws, self.config.crop_scale, ratio, aspect)
-        fits = half_sides[:, :1] > 0
-        return np.where(fits, centres, 0.0), np.where(fits, half_sides, [largest_size(ratio, aspect)])
+        return draw_crops(draws, self.config.crop_scale, self.config.crop_ratio, images.shape[2] / images.shape[3])
 
     def _move(self, images: Tensor, draws: Draws, crops: tuple[Numbers, Numbers] | None) -> Tensor:
         """Crop, flip, rotate, shift and scale in one bilinear resampling. Outside, the image is mirrored at its edges.
@@ -81,7 +80,7 @@ class BatchAugmenter:
         height, width = images.shape[2:]
         angles = math.radians(self.config.rotate_degrees) * centred(draws[:, _ANGLE])
         zoom = 1 / (1 + self.config.scale * centred(draws[:, _SCALE]))
-        mirror = np.where(draws[:, _FLIP] < self.config.flip, -1.0, 1.0)
+        mirror = np.where(draws[:, FLIP_DRAW] < self._flip, -1.0, 1.0)
         # One number at a time: a vectorised cosine may round differently at another position in the batch.
         cosine = zoom * np.array([math.cos(angle) for angle in angles])
         sine = zoom * np.array([math.sin(angle) for angle in angles])
@@ -128,4 +127,6 @@ class BatchAugmenter:
 
 def to_unit_floats(images: Tensor) -> Tensor:
     """A copy as float32: uint8 images from 0..255 to 0..1, floating-point images as they are."""
-    return images / 255 if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
+    floats = images.to(torch.float32, copy=True)
+    # In place: of bytes, a division makes a second copy, and fresh memory costs more than the arithmetic.
+    return floats.div_(255) if images.dtype == torch.uint8 else floats

@@ -39,6 +39,13 @@ def draw_rectangles(
     return centred(draws[:, -2:]) * (1 - half_sides), half_sides
 
 
+def draw_crops(draws: npt.NDArray[np.float32], area: Range, ratio: Range, aspect: float) -> tuple[Numbers, Numbers]:
+    """`draw_rectangles` for crops: where no size fits, the largest rectangle with a legal ratio, in the middle."""
+    centres, half_sides = draw_rectangles(draws, area, ratio, aspect)
+    fits = half_sides[:, :1] > 0
+    return np.where(fits, centres, 0.0), np.where(fits, half_sides, [largest_size(ratio, aspect)])
+
+
 def _find_size(draws: Sequence[float], area: Range, ratio: Range, aspect: float) -> tuple[float, float]:
     """Height and width of the first size that fits, as shares of the image's sides; zeros if none does."""
     smallest, largest = (math.log(value) for value in ratio)

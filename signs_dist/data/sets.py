@@ -6,11 +6,13 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from torch.utils.data import Dataset
 
 from signs_dist.config.settings import AugmentConfig, DataConfig
-from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
+from signs_dist.data.batches import Batch, FileBatches, PackedBatches, Resize, build_transform
+from signs_dist.data.file_crops import FileCrop
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.next_step import find_stored_size
 from signs_dist.data.other_sources import open_other_source
@@ -143,6 +145,7 @@ def open_split(
     augment: AugmentConfig | None = None,
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
+    exact: bool = False,
 ) -> tuple[Dataset[Batch], str]:
     """The batches of a split, packed or from files, and its fingerprint.
 
@@ -151,9 +154,11 @@ def open_split(
         config: the data section.
         num_threads: images decoded at once while packing.
         report: called with the progress.
-        augment: for training images: its torchvision transforms are applied to each image. None: no transforms.
-        seed: the run's seed, for these transforms.
+        augment: for training images: its torchvision transforms are applied to each image, and its crops of files.
+            None: the images as they are.
+        seed: the run's seed, for what `augment` draws.
         tell: gets a line when this waits long for another process; None: standard error.
+        exact: whether the run is exact, for `data.resize=auto`.
 
     Returns:
         (data set, fingerprint): the fingerprint is a SHA-256 over pixels, labels and names if packed, else over names,
@@ -164,7 +169,10 @@ def open_split(
         transform = build_transform(augment.transforms, config.image_size)
     if config.storage == "files":
         sizes = [index.reader.stamp(path)[0] for path in index.paths]
-        batches = FileBatches(index, config.image_size, transform, seed, config.max_megapixels)
+        resize = choose_resize(config.resize, exact=exact)
+        crop = FileCrop.of(augment) if augment is not None else None
+        limit = config.max_megapixels
+        batches = FileBatches(index, config.image_size, transform, seed, limit, resize=resize, crop=crop)
         return batches, _fingerprint(index, [str(s) for s in sizes])
     packed = open_packed(
         index,
@@ -176,6 +184,13 @@ def open_split(
         tell=tell,
     )
     return PackedBatches(packed, transform, seed), _fingerprint(index, [packed.digest])
+
+
+def choose_resize(wanted: Literal["auto", "pillow", "torch"], *, exact: bool) -> Resize:
+    """Who resizes the images of `data.storage=files`: in exact mode as packed images are, else the faster one."""
+    if wanted == "auto":
+        return "pillow" if exact else "torch"
+    return wanted
 
 
 def _fingerprint(index: ImageIndex, contents: Sequence[str]) -> str:

@@ -140,7 +140,7 @@ def open_scored_split(
         index = _listed_index(model, other, split)
     else:
         index = _index(model, config, roots, split, copy)
-    source, fingerprint = open_split(index, config, num_threads=num_cores, report=report)
+    source, fingerprint = open_split(index, config, num_threads=num_cores, report=report, exact=model.config.exact)
     notes = (*(_image_notes(model, name, index.split, fingerprint) if is_known else ()), *index.remarks())
     metrics, left_out = _own_metrics(model)
     return OpenedSplit(name, index.split, source, len(index), fingerprint, (*notes, *left_out), index.labels, metrics)

@@ -27,12 +27,13 @@ from torch.utils.data import Dataset
 
 from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.config.dotted_names import is_dotted
+from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
 from signs_dist.data.feature_batches import FeatureBatches
 from signs_dist.data.loader import EvaluationLoader
 from signs_dist.data.locks import locked
 from signs_dist.data.plan import Shard
-from signs_dist.data.sets import Report
+from signs_dist.data.sets import Report, choose_resize
 from signs_dist.errors import UserError
 from signs_dist.files import explained, umask, written_aside
 from signs_dist.models.backbone import compute_features, name_of_head, require_head_last
@@ -146,10 +147,17 @@ def _about_values(prepared: Prepared, device: torch.device) -> dict[str, Any]:
         "channels_last": config.train.channels_last,
         "batch": config.evaluate.batch,
         "exact_threads": prepared.num_threads if config.exact else None,
+        **_about_resize(config),
         "code": _about_code(config.model.name),
         "torch": torch.__version__,
         "device": _name_of(device),
     }
+
+
+def _about_resize(config: Config) -> dict[str, str]:
+    """Who resizes the images, where that is not Pillow: features stored before there was a choice stay valid."""
+    resize = choose_resize(config.data.resize, exact=config.exact)
+    return {"resize": resize} if config.data.storage == "files" and resize != "pillow" else {}
 
 
 def _about_code(network: str) -> Any:

@@ -144,6 +144,7 @@ def prepare(
                     augment=config.augment if name == "train" else None,
                     seed=config.seed,
                     tell=process.screen.result,
+                    exact=config.exact,
                 )
                 for name, index in data.splits.items()
             }

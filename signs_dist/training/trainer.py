@@ -35,6 +35,7 @@ from signs_dist.training.run_state import RunState
 from signs_dist.training.saver import Saver
 from signs_dist.training.score_table import duration, epoch_fields, score_fields
 from signs_dist.training.stepper import Stepper
+from signs_dist.training.wait_advice import Reading, WaitAdvice
 
 ShowProgress = Callable[[int, str, str | None], None]
 """Called with (steps done since the start of the run, numbers beside the bar, time left)."""
@@ -79,6 +80,9 @@ class Trainer:
         self._config, self._plan, self._data = stepper.prepared.config, stepper.prepared.plan, stepper.prepared.data
         self._strategy, self._pulse = process.strategy, process.pulse
         self._step_seconds = 0.0
+        on_gpu = self._strategy.device.type == "cuda"
+        reading = Reading.of(stepper.prepared, num_cores=process.context.cores_per_process, on_gpu=on_gpu)
+        self._wait_advice = WaitAdvice(reading)
         self._metrics = build_metrics(self._config.evaluate.metrics, stepper.state.num_classes)
         stops_on_error = self._config.checkpoint.on_error == "stop"
         # On a GPU the host waits for no core: it is seldom busy.
@@ -139,7 +143,8 @@ class Trainer:
         """Train the rest of an epoch, evaluate if it is due, write a line, and save. Returns the evaluation."""
         run_state, num_epochs = self._run_state, self._config.train.epochs
         epoch = run_state.cursor.epoch + 1
-        self._pulse.enter("load", epoch=epoch, step=run_state.cursor.step)
+        first_step = run_state.cursor.step
+        self._pulse.enter("load", epoch=epoch, step=first_step)
         line = self._train_steps(show)
         val: Evaluation | None = None
         if epoch == num_epochs or epoch % self._config.evaluate.every_epochs == 0:
@@ -156,6 +161,9 @@ class Trainer:
         self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, left, best_by))
         if self._core_watch is not None and (told := self._core_watch.look()):
             self._process.screen.say(told)
+        num_images = (self._plan.num_steps - first_step) * self._plan.global_batch
+        if advice := self._wait_advice.after_epoch(line, num_images, self._strategy.world_size):
+            self._process.screen.result(advice)
         return val
 
     def _train_steps(self, show: ShowProgress) -> StepLine:

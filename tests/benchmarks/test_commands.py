@@ -57,6 +57,15 @@ def colours(tmp_path: Path) -> Path:
             [r" fast: +[\d,]+ images/s", r"exact: +[\d,]+ images/s", r"exact mode takes [+-][\d.]+ % time"],
         ),
         (
+            "benchmarks/jpeg_folder.py",
+            ["--sizes", "80x60", "--num-photos", "4", "--batch", "2", "--repeats", "1"],
+            [
+                r"4 photos of 80x60, \d+ kB each",
+                r"signs_dist +[\d,]+ images/s a core +1\.00 times",
+                r"torchvision, as ",
+            ],
+        ),
+        (
             "benchmarks/save_stall.py",
             ["--megabytes", "1", "--repeats", "1"],
             [r"training stands still +[\d.]+ ms", r"torch.save and a flush +[\d.]+ ms"],

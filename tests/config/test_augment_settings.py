@@ -19,6 +19,15 @@ def test_what_is_new_is_off() -> None:
     ("settings", "message"),
     [
         (["augment.crop_scale=[0.5, 0.2]"], "augment.crop_scale=[0.5, 0.2]: type [smallest, largest]."),
+        (
+            ["augment.crop_from=file"],
+            "augment.crop_from=file needs augment.crop_scale, such as augment.crop_scale=[0.08, 1].",
+        ),
+        (
+            ["augment.crop_from=file", "augment.crop_scale=[0.2, 1]"],
+            "data.storage=packed keeps small squares of them. Set data.storage=files, or augment.crop_from=square.",
+        ),
+        (["data.resize=torch"], "Set data.storage=files, or delete data.resize."),
         (["augment.crop_scale=[0, 1]"], "It takes a list of 2, each a number, above 0 and at most 1"),
         (["augment.crop_scale=[0.5, 1.5]"], "It takes a list of 2, each a number, above 0 and at most 1"),
         (["augment.crop_ratio=[-1, 1]"], "It takes a list of 2, each a number, above 0 and at most 100"),

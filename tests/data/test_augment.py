@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from signs_dist.config.settings import AugmentConfig
+from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data import augment
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
+from signs_dist.data.batches import Batch
+from signs_dist.training.loop import ImagePreparer
 from tests.data.chi_square import chi_square, chi_square_limit
 
 NOTHING: dict[str, Any] = dict.fromkeys(("flip", "rotate_degrees", "shift", "scale", "brightness", "contrast"), 0.0)
@@ -301,7 +303,7 @@ def test_a_crop_that_never_fits_is_the_largest_in_the_middle() -> None:
 
 def test_a_rotated_crop_shows_what_lies_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     set_draws(monkeypatch, angle=0.75)  # +90°
-    monkeypatch.setattr(augment, "draw_rectangles", lambda *_: (np.array([[0.5, -0.5]]), np.array([[0.25, 0.25]])))
+    monkeypatch.setattr(augment, "draw_crops", lambda *_: (np.array([[0.5, -0.5]]), np.array([[0.25, 0.25]])))
     images = photos(1, 32, 32)
     result = only(rotate_degrees=180, crop_scale=(0.1, 1.0))(images, np.arange(1), 0)
     part = images[:, :, 20:28, 4:12]  # centre (y 24, x 8), 8 pixels wide and high
@@ -342,3 +344,18 @@ def test_noise_differs_between_images_epochs_and_channels() -> None:
     results = [augmenter(torch.zeros(2, 3, 32, 32), np.arange(2), epoch) for epoch in (0, 1)]
     kinds = {tuple(channel.flatten().tolist()) for result in results for image in result for channel in image}
     assert len(kinds) == 2 * 2 * 3
+
+
+def test_a_crop_of_the_file_and_its_mirror_are_left_to_the_reader() -> None:
+    images = photos(3, 12, 20)
+    assert only(flip=1.0, crop_scale=(0.1, 0.5), crop_from="file")(images, np.arange(3), 0) is images
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_bytes_become_normalised_floats_with_the_bits_of_a_plain_division(layout: torch.memory_format) -> None:
+    images = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(2, 3, 16, 8).contiguous(memory_format=layout)
+    config = DataConfig(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    prepare = ImagePreparer.create(config, torch.device("cpu"), channels_last=True)
+    labels = torch.zeros(2, dtype=torch.int64)
+    normalised, _ = prepare(Batch(images, labels, labels, 0, 0))
+    assert torch.equal(normalised, (images / 255).mul(prepare.factor).add(prepare.offset))

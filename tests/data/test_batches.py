@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, Transform, build_transform
+from signs_dist.data.file_crops import FileCrop
 from signs_dist.data.folder import ImageIndex, index_split
 from signs_dist.data.images import BadImageError
 from signs_dist.data.packed import PackedSplit, open_packed
 from signs_dist.data.plan import BatchKey
 from signs_dist.errors import UserError
+from tests.data.photo_files import photo
 from tests.sets import write_colour_set
 
 pytestmark = [
@@ -189,3 +191,37 @@ def test_torchvisions_policies_draw_by_seed_epoch_and_sample(entry: dict[str, di
     assert torch.equal(images(0, 0, [7, 3]), whole[[7, 3]])  # in any batch, as on any process
     assert not torch.equal(images(0, 1, list(range(12))), whole)
     assert not torch.equal(images(1, 0, list(range(12))), whole)
+
+
+def test_a_crop_of_a_file_is_resized_from_its_full_size_and_mirrored(tmp_path: Path) -> None:
+    folder = tmp_path / "photos" / "train" / "a"
+    folder.mkdir(parents=True)
+    photo(1).resize((90, 60)).save(folder / "one.png")
+    index = index_split(tmp_path / "photos", "train")
+    crop = FileCrop((0.3, 0.6), (0.75, 1.33), flip=0.5)
+    data = FileBatches(index, 16, seed=3, crop=crop)
+    whole = torch.from_numpy(np.array(photo(1).resize((90, 60)))).permute(2, 0, 1)[None].float()
+    mirrors = set()
+    for epoch in range(8):
+        [part] = crop.draw(3, epoch, np.array([0]))
+        left, top, right, bottom = part.draw(90, 60)
+        expected = torch.nn.functional.interpolate(
+            whole[..., top:bottom, left:right], size=(16, 16), mode="bilinear", antialias=True
+        )
+        images = data[BatchKey(epoch, 0, np.array([0]))].images
+        assert (images.float() - (expected.flip(3) if part.mirrored else expected)).abs().max() <= 1
+        mirrors.add(part.mirrored)
+    assert mirrors == {False, True}
+
+
+def test_torch_resizes_as_pillow_does_within_a_level(tmp_path: Path) -> None:
+    folder = tmp_path / "photos" / "train" / "a"
+    folder.mkdir(parents=True)
+    photo(2, 70).save(folder / "one.jpg")
+    index = index_split(tmp_path / "photos", "train")
+    pillow, vectors = (
+        FileBatches(index, 32, resize=resize)[BatchKey(0, 0, np.array([0]))].images.int()
+        for resize in ("pillow", "torch")
+    )
+    assert (pillow - vectors).abs().max() <= 1
+    assert torch.equal(pillow, FileBatches(index, 32)[BatchKey(0, 0, np.array([0]))].images.int())

@@ -19,7 +19,7 @@ from signs_dist.data.batches import Batch, FileBatches, PackedBatches
 from signs_dist.data.folder import ImageIndex, index_split
 from signs_dist.data.images import BadImageError
 from signs_dist.data.plan import BatchKey
-from signs_dist.data.sets import DEFAULT_ROOT, choose_data_roots, open_data_set, open_split
+from signs_dist.data.sets import DEFAULT_ROOT, choose_data_roots, choose_resize, open_data_set, open_split
 from signs_dist.errors import UserError
 from tests.sets import write_colour_set
 
@@ -154,6 +154,31 @@ def test_storage_files_packs_nothing_and_gives_the_same_batch() -> None:
     assert not Path("data").exists()
     key = BatchKey(0, 0, np.array([8, 0]))
     assert torch.equal(source[key].images, opened(index)[0][key].images)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "exact", "chosen"),
+    [
+        ("auto", True, "pillow"),
+        ("auto", False, "torch"),
+        *((wanted, exact, wanted) for wanted in ("pillow", "torch") for exact in (True, False)),
+    ],
+)
+def test_who_resizes_the_images_of_files(wanted: Any, exact: bool, chosen: str) -> None:
+    assert choose_resize(wanted, exact=exact) == chosen
+    config = DataConfig(image_size=8, storage="files", resize=wanted)
+    source, _ = open_split(a_split("photos"), config, num_threads=1, report=Reports(), exact=exact)
+    assert isinstance(source, FileBatches)
+    assert source.resize == chosen
+
+
+def test_crops_of_files_are_for_training_images_only() -> None:
+    index, augment = a_split("photos"), AugmentConfig(crop_from="file", crop_scale=(0.1, 0.5))
+    config = DataConfig(image_size=8, storage="files")
+    for given, crops in ((augment, True), (None, False), (AugmentConfig(crop_scale=(0.1, 0.5)), False)):
+        source, _ = open_split(index, config, num_threads=1, report=Reports(), augment=given)
+        assert isinstance(source, FileBatches)
+        assert (source.crop is not None) is crops
 
 
 @pytest.mark.slow  # it imports torchvision
