@@ -9,24 +9,21 @@ worker, with its standard error and its error file.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from signs_dist.environment.addresses import find_loopback, listen
-from signs_dist.environment.core_use import set_waiting
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
 
-from .preloading import preload
+from .forked_workers import fork_parent, forking_workers
 from .program import refuse_typed
-from .worker_parent import SWITCH, ParentLostError, WorkerParent, reason_before_imports, reason_now
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
@@ -217,61 +214,11 @@ def make_handler(stop: Callable[[int], None]) -> Callable[[int, FrameType | None
     return handle
 
 
-def fork_parent(settings: AgentSettings) -> WorkerParent | None:
-    """Import what workers import, and fork the parent that forks them; None if they are started as new interpreters.
-
-    In a worker this does not return.
-    """
-    reason = reason_before_imports(os.environ.get(SWITCH), sys.platform, settings.arguments)
-    if not reason:
-        set_waiting(os.environ, num_siblings=settings.num_workers - 1)
-        preload(settings.arguments)
-        reason = reason_now()
-    if not reason:
-        return WorkerParent.fork()
-    print(f"note: each worker is a new interpreter: {reason}", file=sys.stderr, flush=True)
-    return None
-
-
-@contextlib.contextmanager
-def forking_workers(parent: WorkerParent | None) -> Iterator[None]:
-    """Within the block torch's agent gets its workers from `parent`; without one, as torch starts them."""
-    from torch.distributed.elastic.multiprocessing import api
-    from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
-
-    if parent is None:
-        yield
-        return
-
-    class Handler(SubprocessHandler):
-        """As torch's, which opens the files and adds to the environment, but the process is forked."""
-
-        def _popen(self, args: Any, env: Any) -> Any:
-            try:
-                if args[:2] == (sys.executable, "-u"):
-                    return parent.fork_worker(args[2:], env, self._stderr.name)
-                reason = f"torch starts {args[0]}"
-            except ParentLostError:
-                reason = "the process that forks workers was lost"
-            except OSError as error:
-                reason = f"it cannot be forked: {error.strerror}"
-            print(f"note: a worker is a new interpreter: {reason}", file=sys.stderr, flush=True)
-            return super()._popen(args, env)
-
-    before = api.get_subprocess_handler
-    api.get_subprocess_handler = Handler
-    try:
-        yield
-    finally:
-        api.get_subprocess_handler = before
-        parent.close()
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the agent until its workers have ended."""
     folder = Path(arguments[0])
     settings = AgentSettings.read(folder)
-    parent = fork_parent(settings)
+    parent = fork_parent(settings.arguments, settings.num_workers)
 
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -78,10 +78,10 @@ def run_program(arguments: Sequence[str]) -> NoReturn:
         else:
             if not getattr(sys.flags, "safe_path", False):
                 sys.path[0] = ""
-            exec(compile(arguments[1], "<string>", "exec"), main.__dict__)
+            exec(compile(arguments[1], "<string>", "exec"), main.__dict__)  # noqa: S102 - as python -c does
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException as error:  # the interpreter prints it, but with the frames of this file
+    except BaseException as error:  # noqa: BLE001 - the interpreter would print it with the frames of this file
         sys.excepthook(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
         sys.exit(1)
     sys.exit(0)

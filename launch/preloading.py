@@ -26,7 +26,7 @@ def preload(arguments: Sequence[str]) -> None:
         from signs_dist.training.preloading import import_for
 
         import_for(read_given_config(*given))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - each worker meets it again, and tells the user
         print(f"note: imported by each worker for itself: {error!r}", file=sys.stderr, flush=True)
 
 

@@ -2,8 +2,8 @@
 
 The agent's process imports first, while it has one thread, and forks this parent. Only then does it start torch's
 elastic agent, whose threads forbid a fork. The parent answers the agent over a socket, one request after another: it
-forks a worker, or tells the exit codes of those that have ended. It ends with the agent; its workers then see that their
-parent has gone, as they do when torch's agent is killed that has started them.
+forks a worker, or tells the exit codes of those that have ended. It ends with the agent; its workers then see that
+their parent has gone, as they do when torch's agent has started them and is killed.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _open_files() -> list[str]:
     found = []
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # the folder itself, which was open while it was listed
-            found.append(os.readlink(path))
+            found.append(str(path.readlink()))
     return found
 
 
@@ -303,7 +303,7 @@ def _receive(connection: socket.socket) -> bytes:
 def _fork_worker(standard_error: str) -> int:
     """Fork a worker, and wait until it has its session: the agent sends signals to the worker's process group."""
     reader, writer = os.pipe()
-    with open(reader, "rb") as stream:
+    with os.fdopen(reader, "rb") as stream:
         try:
             pid = os.fork()
             if pid == 0:
