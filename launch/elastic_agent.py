@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from signs_dist.environment.addresses import find_loopback, listen
 from signs_dist.errors import EXIT_FAILED, EXIT_OK
 
-from .forked_workers import fork_parent, forking_workers
 from .program import refuse_typed
 
 if TYPE_CHECKING:
@@ -218,6 +217,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the agent until its workers have ended."""
     folder = Path(arguments[0])
     settings = AgentSettings.read(folder)
+
+    from .forked_workers import fork_parent, forking_workers
+
     parent = fork_parent(settings.arguments, settings.num_workers)
 
     from torch.distributed.elastic.multiprocessing import SignalException

@@ -43,6 +43,7 @@ POLL_SECONDS = 0.02
 PR_SET_PDEATHSIG = 1
 """The option of prctl(2) that sends a process a signal when its parent ends."""
 _LARGEST_MESSAGE = 1 << 20
+_GO = b"\0"
 
 
 def reason_before_imports(switch: str | None, platform: str, arguments: Sequence[str]) -> str:
@@ -73,7 +74,7 @@ def reason_after_imports(num_threads: int, open_files: Sequence[str], has_cuda: 
     if has_cuda or any(name.startswith(DEVICE_FILES) for name in open_files):
         return "the imports have opened a GPU"
     if num_threads != 1:
-        return f"the imports have started {num_threads - 1} threads"
+        return f"after the imports there are {num_threads} threads"
     return ""
 
 
@@ -274,22 +275,27 @@ def _serve(connection: socket.socket) -> dict[str, Any]:
     while message := _receive(connection):
         request: dict[str, Any] = json.loads(message)
         answer: dict[str, Any] = {"number": request["number"]}
+        waiting: socket.socket | None = None
         if "arguments" not in request:
             codes |= _reap(running)
             answer["codes"] = codes
         else:
             try:
-                pid = _fork_worker(request["standard_error"])
+                pid, waiting = _fork_worker(request["standard_error"])
             except OSError as error:
                 answer["errno"] = error.errno
             else:
-                if pid == 0:
+                if waiting is None:
                     connection.close()
                     return request
                 running.add(pid)
                 answer["pid"] = pid
         with contextlib.suppress(ConnectionError):
             connection.sendall(json.dumps(answer).encode())
+            if waiting is not None:
+                waiting.sendall(_GO)
+        if waiting is not None:
+            waiting.close()
     os._exit(0)  # what the agent has registered for its exit is not done here
 
 
@@ -300,19 +306,39 @@ def _receive(connection: socket.socket) -> bytes:
         return b""
 
 
-def _fork_worker(standard_error: str) -> int:
-    """Fork a worker, and wait until it has its session: the agent sends signals to the worker's process group."""
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as stream:
+def _fork_worker(standard_error: str) -> tuple[int, socket.socket | None]:
+    """Fork a worker, which waits for a word on the socket. In the worker there is no socket, and the word has come.
+
+    The agent sends signals to the worker's process group, so the worker has one before the agent hears of it. If this
+    process is killed before it has told the agent, the worker ends: nobody would look after it.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
         try:
             pid = os.fork()
-            if pid == 0:
-                enter_session(standard_error)
-                return 0
-        finally:
-            os.close(writer)
-        stream.read()  # until the worker has closed its copy as well
-    return pid
+        except OSError:
+            ours.close()
+            raise
+        if pid == 0:
+            ours.close()
+            if _is_told(theirs, standard_error):
+                return 0, None
+            os._exit(1)
+    ours.recv(1)  # nothing if the worker has failed
+    return pid, ours
+
+
+def _is_told(parent: socket.socket, standard_error: str) -> bool:
+    """In a worker: enter its session, and wait until the agent knows of it. False if that fails, which is printed."""
+    try:
+        enter_session(standard_error)
+        parent.sendall(_GO)
+        return bool(parent.recv(1))
+    except ConnectionError:  # the parent was killed
+        return False
+    except OSError as error:
+        print(f"error: a worker cannot be started: {error}", file=sys.stderr, flush=True)
+        return False
 
 
 def _reap(running: set[int]) -> dict[int, int]:
