@@ -215,6 +215,13 @@ def make_handler(stop: Callable[[int], None]) -> Callable[[int, FrameType | None
 
 def main(arguments: Sequence[str]) -> int:
     """Run the agent until its workers have ended."""
+    folder = Path(arguments[0])
+    settings = AgentSettings.read(folder)
+
+    from .forked_workers import fork_parent, forking_workers
+
+    parent = fork_parent(settings.arguments, settings.num_workers)
+
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -223,8 +230,6 @@ def main(arguments: Sequence[str]) -> int:
         name = signal.Signals(number)
         raise SignalException(f"Process {os.getpid()} got signal: {name.name}", name)
 
-    folder = Path(arguments[0])
-    settings = AgentSettings.read(folder)
     fields = {field.name for field in dataclasses.fields(LaunchConfig)}
     os.environ.update(choose_shutdown_variables(settings.shutdown_seconds, fields))
     # At SIGTERM, SIGINT, SIGHUP and SIGQUIT the agent raises SignalException, and sends its workers that signal. The
@@ -234,7 +239,8 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, handle)
     config = honour_nohup(build_config(settings, folder))
     try:
-        elastic_launch(config, sys.executable)("-u", *settings.arguments)
+        with forking_workers(parent):
+            elastic_launch(config, sys.executable)("-u", *settings.arguments)
     except ChildFailedError as error:
         find_first_failure(error).write(folder)
         return EXIT_FAILED

@@ -13,11 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from signs_dist import train
-from signs_dist.config.file_text import refuse_pipe
-from signs_dist.config.reading import accepted_names, read_config
 from signs_dist.console.command import MOST_PROCESSES, CommandParser, run_command, whole_number
-from signs_dist.console.screen import Screen
-from signs_dist.data.plan import cut_global_batch
 from signs_dist.environment.context import read_context
 from signs_dist.environment.devices import parse_gpus
 from signs_dist.environment.installation import spell
@@ -76,6 +72,8 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_OK
     check_arguments(rest, plan.num_processes)
     if options.gpus is None and plan.num_processes > context.usable_cores:
+        from signs_dist.console.screen import Screen
+
         screen = Screen(is_terminal=context.is_terminal, quiet="--quiet" in rest)
         screen.say(describe_shared_cores(plan.num_processes, context.usable_cores))
     return start(plan)
@@ -91,6 +89,10 @@ def check_arguments(arguments: Sequence[str], num_processes: int) -> None:
     Raises:
         UserError: a setting is wrong, or the batch cannot be cut for so many processes.
     """
+    from signs_dist.config.file_text import refuse_pipe
+    from signs_dist.config.reading import accepted_names, read_config
+    from signs_dist.data.plan import cut_global_batch
+
     options = train.build_parser().parse_intermixed_args(arguments)
     refuse_pipe(options.config)  # also for one process, which would find it read to its end
     config = read_config(options.config, options.overrides).config

@@ -163,7 +163,7 @@ def start(plan: LaunchPlan, on_signal: Callable[[int], None] = lambda number: No
         process = _start_agent(plan, folder)
         note_owner(folder, process.pid)
         with passing_signals(process, on_signal) as signals, copying_standard_error(workers):
-            agent_code = _wait(process, plan)
+            agent_code = _wait(process, plan, folder)
         failure = None if agent_code < 0 else WorkerFailure.read(folder)
         if agent_code < 0 and not signals:
             print(
@@ -199,7 +199,8 @@ def last_lines(text: str) -> str:
 def _start_agent(plan: LaunchPlan, folder: Path) -> subprocess.Popen[bytes]:
     with (folder / AGENT_LOG).open("w") as log:
         return subprocess.Popen(
-            [sys.executable, *program("elastic_agent"), str(folder)],
+            # Unbuffered, as its workers, which may be forked from it. They show the arguments as their command line.
+            [sys.executable, "-u", *program("elastic_agent"), str(folder), *plan.settings.arguments],
             env={**os.environ, **choose_log_level(os.environ), **plan.variables},
             cwd=plan.folder,
             stdin=subprocess.DEVNULL,
@@ -214,11 +215,11 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _wait(process: subprocess.Popen[bytes], plan: LaunchPlan) -> int:
+def _wait(process: subprocess.Popen[bytes], plan: LaunchPlan, folder: Path) -> int:
     """Wait for the agent and return its exit code. No process that it started outlives this call."""
     workers: list[tuple[int, str]] = []
     try:
-        with telling(lambda: "" if workers else describe_start(plan, process.pid)):
+        with telling(lambda: "" if has_begun(folder / WORKERS) else describe_start(plan, process.pid)):
             while process.poll() is None:
                 # Listed while the agent lives: afterwards the system does not know whose children they were.
                 workers = [(pid, read_birth(pid)) for pid in find_descendants(process.pid)] or workers

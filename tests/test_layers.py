@@ -65,6 +65,7 @@ IMPORTED_ONLY_BY = {
         "signs_dist.distributed.rendezvous",
         "signs_dist.distributed.error_file",
         "launch.elastic_agent",  # torch's elastic agent, which is no part of training
+        "launch.forked_workers",  # its workers
     ),
     "submitit": ("launch",),
 }

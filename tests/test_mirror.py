@@ -27,6 +27,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.report_opening": "tests/benchmarks/test_commands.py",
     "benchmarks.save_stall": "tests/benchmarks/test_commands.py",
     "benchmarks.signs_accuracy": "tests/benchmarks/test_commands.py",
+    "benchmarks.start_up": "tests/benchmarks/test_commands.py",
     "benchmarks.waiting_threads": "tests/benchmarks/test_commands.py",
     "examples.own_project.shapes.images": "tests/examples/test_own_project.py",
     "examples.own_project.shapes.network": "tests/examples/test_own_project.py",

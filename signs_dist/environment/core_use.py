@@ -87,7 +87,9 @@ def should_sleep(num_others: int, machine_cores: int, usable_cores: int) -> bool
     return machine_cores - num_others < usable_cores
 
 
-def set_waiting(environment: MutableMapping[str, str], modules: Mapping[str, object] = sys.modules) -> None:
+def set_waiting(
+    environment: MutableMapping[str, str], modules: Mapping[str, object] = sys.modules, *, num_siblings: int = 0
+) -> None:
     """Let OpenMP's threads sleep while they wait, where other programs are busy. No bit of a result depends on it.
 
     Without effect where `environment` says how they wait, and once torch is imported, because OpenMP reads the variable
@@ -96,8 +98,11 @@ def set_waiting(environment: MutableMapping[str, str], modules: Mapping[str, obj
     Args:
         environment: such as `os.environ`.
         modules: the modules that are imported.
+        num_siblings: processes of the same run that this process is about to start beside one.
     """
-    if _may_choose(environment, modules) and should_sleep(count_running() - 1, os.cpu_count() or 1, read_affinity()):
+    if not _may_choose(environment, modules):
+        return
+    if should_sleep(count_running() - 1 + num_siblings, os.cpu_count() or 1, read_affinity()):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
 

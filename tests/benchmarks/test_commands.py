@@ -89,6 +89,15 @@ def colours(tmp_path: Path) -> Path:
             marks=pytest.mark.skipif(shutil.which("chromium") is None, reason="type: apt-get install chromium"),
         ),
         (
+            "benchmarks/start_up.py",
+            ["--processes", "2", "--rounds", "1"],
+            [
+                r"import torch +[\d.]+ s +[\d.]+ s +[\d.]+ s\n",
+                r"2 processes, new interpreters +[\d.]+ s +[\d.]+ s +[\d.]+ s +[\d,]+ MiB\n",
+                r"2 processes, forked +[\d.]+ s +[\d.]+ s +[\d.]+ s +[\d,]+ MiB\n",
+            ],
+        ),
+        (
             "benchmarks/waiting_threads.py",
             [
                 "--rounds",

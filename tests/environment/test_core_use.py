@@ -133,6 +133,13 @@ def test_threads_sleep_where_a_command_wants_it(
     assert environment.get("OMP_WAIT_POLICY") == policy
 
 
+def test_processes_that_are_about_to_start_count_as_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signs_dist.environment.core_use.count_running", lambda: 1)
+    environment: dict[str, str] = {}
+    set_waiting(environment, {}, num_siblings=10_000)
+    assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
 @pytest.mark.parametrize(("text", "number"), [(STAT + "procs_running 7\nprocs_blocked 1\n", 7), (STAT, 1), ("", 1)])
 def test_programs_that_want_a_core(text: str, number: int) -> None:
     assert parse_running(text) == number

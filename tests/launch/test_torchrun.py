@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import signal
@@ -148,7 +149,14 @@ def launch_command(code: str, plan: str = "") -> list[str]:
 
 
 def launch(folder: Path, code: str, plan: str = "", **variables: str) -> Ended:
-    return run(launch_command(code, plan), folder, variables, timeout=120)
+    return without_waits(run(launch_command(code, plan), folder, variables, timeout=120))
+
+
+def without_waits(ended: Ended) -> Ended:
+    """Without the line that a launch prints on a busy machine, where the imports take more than 10 seconds."""
+    lines = ended.err.splitlines(keepends=True)
+    err = "".join(line for line in lines if not line.startswith("torch's agent has not started the "))
+    return dataclasses.replace(ended, err=err)
 
 
 @pytest.mark.slow
@@ -170,8 +178,13 @@ def launch(folder: Path, code: str, plan: str = "", **variables: str) -> Ended:
             137,
             "── the card\nrank 1 was killed\n",
         ),
+        (
+            "import os, time\nif os.environ['RANK'] == '0':\n    os.kill(os.getppid(), 9)\ntime.sleep(60)",
+            137,
+            r"rank [01]: Signal 9 \(SIGKILL\) received by PID \d+\n",
+        ),
     ],
-    ids=["success", "exit code", "killed", "failing import", "killed with a card"],
+    ids=["success", "exit code", "killed", "failing import", "killed with a card", "parent killed"],
 )
 def test_a_launch_ends_as_its_worker_and_says_so_once(tmp_path: Path, code: str, expected: int, told: str) -> None:
     ended = launch(tmp_path, code)
@@ -188,15 +201,17 @@ def test_what_torch_refuses_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workers_are_started_again_and_know_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fork", ["1", "0"])
+def test_workers_are_started_again_and_know_it(tmp_path: Path, fork: str) -> None:
     code = (
         "import os, sys\n"
+        "assert ('torch' in sys.modules) == (os.environ['SIGNS_DIST_FORK'] == '1')\n"
         "names = ('RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE', 'TORCHELASTIC_RESTART_COUNT', 'TORCHELASTIC_MAX_RESTARTS',"
         " 'OMP_NUM_THREADS', 'ROLE_NAME', 'TORCHELASTIC_RUN_ID')\n"
         "os.write(1, (' '.join(os.environ[name] for name in names) + '\\n').encode())\n"
         "sys.exit('once' if os.environ['TORCHELASTIC_RESTART_COUNT'] == '0' and os.environ['RANK'] == '0' else 0)"
     )
-    ended = launch(tmp_path, code, "max_restarts=1")
+    ended = launch(tmp_path, code, "max_restarts=1", SIGNS_DIST_FORK=fork)
     assert (ended.code, ended.err) == (0, "once\n")
     lines = sorted(set(ended.out.splitlines()))  # rank 1 of the first start may be stopped before it writes
     name = lines[0].split()[-1]
@@ -236,7 +251,7 @@ def test_workers_get_the_signal_that_the_launch_gets(
         for rank in range(2):
             wait_for(tmp_path / f"ready{rank}", "ready")
         process.send_signal(sent)
-        ended = finish(process, timeout=60)
+        ended = without_waits(finish(process, timeout=60))
     assert (ended.code, ended.err) == (expected, "")
     assert time.monotonic() - begun < 60
     from torch.distributed.launcher.api import LaunchConfig
