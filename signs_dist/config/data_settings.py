@@ -146,6 +146,4 @@ class DataConfig(Section):
                 f"data.reader={self.reader} replaces data.root={root}. Delete one of the two; a folder that the "
                 f"reader needs goes into data.reader_args."
             )
-        if self.reader_args and self.reader is None:
-            raise ValueError("data.reader_args is read only with data.reader. Set data.reader, or delete it.")
         return self
