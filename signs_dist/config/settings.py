@@ -29,7 +29,7 @@ from signs_dist.config.section import (
 from signs_dist.config.unread import refuse_unread
 
 AS_SAVED = {"is_saved": True}
-"""The context of `Config.model_validate` for what a run has written, where a setting that nothing reads is no mistake."""
+"""Context of `Config.model_validate` for what a run has written: a setting that nothing reads is no mistake there."""
 
 BestBy = Literal["accuracy", "loss", "macro_f1"]
 Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from signs_dist.config.settings import AugmentConfig, DataConfig
+from signs_dist.data.bad_images import inspection_advised
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, build_transform
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.next_step import find_stored_size
@@ -50,6 +52,10 @@ class DataSet:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of their labels."""
         return self.splits["train"].classes
+
+    def inspection_advised(self) -> contextlib.AbstractContextManager[None]:
+        """While it lasts, an error on an image that cannot be read says how to find all, and train without them."""
+        return inspection_advised(self.sources, self.splits["train"].reader)
 
 
 def open_data_set(
