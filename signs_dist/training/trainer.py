@@ -76,7 +76,13 @@ class Trainer:
         self._step_seconds = 0.0
         self._metrics = build_metrics(self._config.evaluate.metrics, stepper.state.num_classes)
         stops_on_error = self._config.checkpoint.on_error == "stop"
-        self._predictions = PredictionFiles(folder, self._data, process, stops_on_error=stops_on_error)
+        self._predictions = PredictionFiles(
+            folder,
+            self._data,
+            process,
+            stops_on_error=stops_on_error,
+            max_megapixels=self._config.data.max_megapixels,
+        )
         if self._config.log.samples:
             log = SampleLog(folder.logs, self._strategy.shard.index)
             stepper.state.observe = functools.partial(_write_samples, log)

@@ -12,6 +12,8 @@ import pytest
 
 from signs_dist.console.command import run_command
 from signs_dist.data.build import main as build
+from signs_dist.reporting.content import read_content
+from signs_dist.reporting.split_view import view_split
 from signs_dist.train import main as train
 from tests.own_modules import module_writer
 from tests.sets import write_colour_set
@@ -89,6 +91,11 @@ def test_a_run_that_is_trained_further_has_the_weights_of_a_long_one(
     assert run_command(train, ["--run-dir", "run", *longer, "--accept-change", "train.epochs"]) == 0
     assert result_of("run")["epochs_trained"] == 2
     assert result_of("run")["weights_sha256"] == result_of("long")["weights_sha256"]
+    view = view_split(read_content(Path("run")), "val")
+    assert view is not None
+    tiles = [*view.mistakes, *view.uncertain]
+    assert len(tiles) == sum(map(sum, view.matrix or []))
+    assert all((tile.picture or "").startswith("data:image/jpeg;base64,") for tile in tiles)
 
 
 def break_one(layout: str) -> None:
