@@ -40,9 +40,7 @@ def write_pictures(folder: RunFolder, index: ImageIndex, table: ProbabilityTable
     write_text(pictures_path(folder.path, index.split), to_text(pictures))
 
 
-def rows_to_show(
-    table: ProbabilityTable, labels: npt.NDArray[np.int64], most: int = NUM_PICTURES + _SPARE
-) -> list[int]:
+def rows_to_show(table: ProbabilityTable, labels: npt.NDArray[np.int64], most: int = MOST) -> list[int]:
     """The rows of the wrong images with the highest probability, and then of the right ones with the lowest."""
     best = table.values.argmax(axis=1)
     rows = np.arange(len(best))
