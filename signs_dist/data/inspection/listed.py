@@ -83,7 +83,7 @@ def list_photos(source: Path, config: DataConfig | None = None) -> Listed:
             photos, which may hold their labels.
     """
     from signs_dist.data.shards.opening import find_shards
-    from signs_dist.data.sources.opening import is_usual_folder
+    from signs_dist.data.sources.opening import is_usual_folder, refuse_columns
     from signs_dist.data.sources.table_file import OTHER_TABLES, TABLE_SUFFIXES
 
     if config is None:
@@ -91,11 +91,13 @@ def list_photos(source: Path, config: DataConfig | None = None) -> Listed:
 
         config = DataConfig()
     if source.is_dir() and (shards := find_shards(source)):
+        refuse_columns(config, str(source), has_label=True)
         return _list_shards(source, shards, Path(config.cache), config.columns.label)
     is_table = source.is_file() and source.suffix.lower() in (*TABLE_SUFFIXES, *OTHER_TABLES)
     has_settings = config.group_pattern is not None or config.label_pattern is not None
     if is_table or (source.is_dir() and (has_settings or not is_usual_folder(source, config))):
         return _list_collection(source, config, is_table=is_table)
+    refuse_columns(config, str(source))
     return _list_usual(source)
 
 
@@ -153,9 +155,11 @@ def _list_usual(source: Path) -> Listed:
 def _list_collection(source: Path, config: DataConfig, *, is_table: bool) -> Listed:
     """The photos of a table, of a folder with tables, or of one whose classes a setting tells."""
     from signs_dist.data.sources.collection import Collection
-    from signs_dist.data.sources.opening import read_roots
+    from signs_dist.data.sources.opening import read_roots, refuse_columns
 
     collection = read_roots(config, [source])
+    if not isinstance(collection, Collection) or not collection.is_from_table:
+        refuse_columns(config, str(source))
     if not isinstance(collection, Collection):  # class folders with train and val, which need no table
         return _list_usual(source)
     alike = class_notes({photo.class_name for photo in collection.photos})

@@ -143,3 +143,10 @@ def test_of_several_tables_that_of_the_classes_is_first(tmp_path: Path) -> None:
         (tmp_path / name).write_text("id,label")
     found = tables_beside(tmp_path)
     assert found == ["train.csv", "info.csv", "sampleSubmission.csv", "sample_submission.csv", "test.csv"]
+
+
+def test_columns_are_refused_where_there_is_no_table(tmp_path: Path) -> None:
+    write_names(tmp_path / "photos", "cat/1.jpg", "dog/1.jpg")
+    config = DataConfig.model_validate({"columns": {"label": "kind"}})
+    with pytest.raises(UserError, match=r"data.columns.label is a column of a table, and .*photos has none"):
+        list_photos(tmp_path / "photos", config)
