@@ -63,7 +63,7 @@ class ColumnsConfig(Section):
     path: Text | None = None
     """Column with the images' paths. null: path, file, file_name, filename, image, image_path or a like name."""
     label: Text | None = None
-    """Column with the classes. null: label, class, target, category or a like name."""
+    """Column with the classes; of tar shards, the key in .json. null: label, class, target, category or a like name."""
     split: str | None = None
     """Column with train, val or test. null: split, set, subset or a like name, if there is one. '': none of them."""
     group: Text | None = None
