@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signs_dist.console.command import (
-    MOST_PROCESSES,
     SETTINGS,
     CommandParser,
-    add_max_megapixels,
+    add_looking,
     checked_megapixels,
     read_path,
     run_command,
-    whole_number,
 )
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 
@@ -41,7 +39,8 @@ def build_parser() -> CommandParser:
         epilog="Exit codes: 0: no problems, or a config was written that trains without what has them. 1: problems. "
         "2: no photos, or wrong input.",
     )
-    parser.add_argument("source", type=read_path, metavar="FOLDER_OR_CSV", help="folder, zip or table of photos")
+    source = "photos: a folder, a zip, a table or tar shards"
+    add_looking(parser, source, "FOLDER_OR_CSV", "print what is odd only")
     parser.add_argument(
         SETTINGS,
         nargs="*",
@@ -52,15 +51,6 @@ def build_parser() -> CommandParser:
     parser.add_argument("--force", action="store_true", help="let --write replace a file")
     parser.add_argument("--html", type=read_path, metavar="FILE", help="write a page with pictures")
     parser.add_argument("--json", type=read_path, metavar="FILE", help="write all that was found as JSON")
-    parser.add_argument(
-        "--processes",
-        type=whole_number(MOST_PROCESSES),
-        metavar="N",
-        help="worker processes (default: all usable cores)",
-    )
-    add_max_megapixels(parser)
-    parser.add_argument("--all", action="store_true", help="name every file, however many have the same oddity")
-    parser.add_argument("--quiet", action="store_true", help="print what is odd only")
     return parser
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import load_saved_config
 from signs_dist.config.section import flatten
 from signs_dist.config.settings import Config
 from signs_dist.errors import CheckpointError, UserError
@@ -164,7 +164,7 @@ def is_result_of(folder: RunFolder, config: Config, accepted: Collection[str]) -
         return False
     require_run_files(folder.path)
     try:
-        before = load_config(folder.config)
+        before = load_saved_config(folder.config)
     except UserError:
         return True  # a config of another release cannot be compared
     differences = changes_of_result(changed_settings(before.model_dump(mode="json"), config))

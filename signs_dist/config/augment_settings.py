@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from signs_dist.config.dotted_names import DottedName, OwnCodeSection
-from signs_dist.config.section import Probability
+from signs_dist.config.dotted_names import DottedName
+from signs_dist.config.section import Probability, Section
 
 Alpha = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -16,10 +16,8 @@ Shares = Annotated[tuple[Share, Share], Field(strict=False)]
 Ratios = Annotated[tuple[Ratio, Ratio], Field(strict=False)]
 
 
-class AugmentConfig(OwnCodeSection):
+class AugmentConfig(Section):
     """Random changes to training images. What happens to an image depends only on the seed, the epoch and the image."""
-
-    OWN = ("augment", "backend")
 
     backend: Literal["batch", "torchvision", "none"] | DottedName = "batch"
     """batch: the settings below, on whole batches on the device. torchvision: `transforms`, image by image. none:
@@ -82,22 +80,7 @@ class AugmentConfig(OwnCodeSection):
         return self
 
     @model_validator(mode="after")
-    def _batch_settings_match_backend(self) -> AugmentConfig:
-        if self.backend == "batch":
-            return self
-        for key, name in (("crop_scale", "RandomResizedCrop"), ("policy", "RandAugment"), ("erase", "RandomErasing")):
-            if getattr(self, key) != AugmentConfig.model_fields[key].default:
-                instead = f", and add {name} to augment.transforms" if self.backend == "torchvision" else ""
-                raise ValueError(f"augment.{key} is read only with augment.backend=batch. Delete it{instead}.")
-        return self
-
-    @model_validator(mode="after")
     def _transforms_match_backend(self) -> AugmentConfig:
-        if self.transforms and self.backend != "torchvision":
-            raise ValueError(
-                "augment.transforms is read only with augment.backend=torchvision. Set augment.backend, or delete "
-                "augment.transforms."
-            )
         if not self.transforms and self.backend == "torchvision":
             raise ValueError(
                 "augment.backend=torchvision needs augment.transforms, such as [{RandomRotation: {degrees: 25}}]."

@@ -63,7 +63,7 @@ class ColumnsConfig(Section):
     path: Text | None = None
     """Column with the images' paths. null: path, file, file_name, filename, image, image_path or a like name."""
     label: Text | None = None
-    """Column with the classes. null: label, class, target, category or a like name."""
+    """Column with the classes; of tar shards, the key in .json. null: label, class, target, category or a like name."""
     split: str | None = None
     """Column with train, val or test. null: split, set, subset or a like name, if there is one. '': none of them."""
     group: Text | None = None
@@ -148,6 +148,4 @@ class DataConfig(Section):
                 f"data.reader={self.reader} replaces data.root={root}. Delete one of the two; a folder that the "
                 f"reader needs goes into data.reader_args."
             )
-        if self.reader_args and self.reader is None:
-            raise ValueError("data.reader_args is read only with data.reader. Set data.reader, or delete it.")
         return self

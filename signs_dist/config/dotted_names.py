@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-
-from signs_dist.config.section import Section
+from pydantic import AfterValidator, BeforeValidator, Field
 
 _WORD = r"[^\W\d]\w*"
 DOTTED_PATTERN = rf"^{_WORD}(\.{_WORD})*[.:]{_WORD}$"
@@ -49,30 +47,3 @@ DottedNames = Annotated[
     tuple[DottedName, ...], Field(strict=False), BeforeValidator(_listed), AfterValidator(_require_distinct)
 ]
 """The type of evaluate.metrics."""
-
-
-class OwnCodeSection(Section):
-    """A section with a setting that may name code of the user's own, and with `args`, its arguments."""
-
-    OWN: ClassVar[tuple[str, str]]
-    """The section, and the setting."""
-    BUILT_IN: ClassVar[tuple[str, ...]] = ()
-    """Settings that only the built-in code reads, which are refused for the user's own."""
-
-    @model_validator(mode="after")
-    def _args_are_for_own_code(self) -> OwnCodeSection:
-        section, key = self.OWN
-        name, args = getattr(self, key), getattr(self, "args", {})
-        if args and not is_dotted(name):
-            raise ValueError(
-                f"{section}.args is not read by {section}.{key}={name}; it is for your own, as package.module:make. "
-                f"Delete {section}.args."
-            )
-        fields = type(self).model_fields
-        given = [field for field in self.BUILT_IN if getattr(self, field) != fields[field].default]
-        if given and is_dotted(name):
-            raise ValueError(
-                f"{section}.{given[0]} is not read by {section}.{key}={name}. Delete it: {section}.args holds the "
-                f"arguments of your own code."
-            )
-        return self

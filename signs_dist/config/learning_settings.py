@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from signs_dist.config.dotted_names import DottedName, OwnCodeSection, is_dotted
+from signs_dist.config.dotted_names import DottedName, is_dotted
 from signs_dist.config.entries import fault_of_group
 from signs_dist.config.section import Count, NotNegative, Pair, Positive, Probability, Rate, Section
 
@@ -36,20 +36,9 @@ class ModelConfig(Section):
     gradient_checkpointing: bool = False
     """Compute the values within blocks again in the backward pass: less memory, more time, the same result."""
 
-    @model_validator(mode="after")
-    def _thaw_what_is_frozen(self) -> ModelConfig:
-        if self.thaw_after_epochs is not None and self.freeze != "backbone":
-            raise ValueError(
-                f"model.thaw_after_epochs={self.thaw_after_epochs} thaws a frozen backbone. Set model.freeze=backbone, "
-                "or delete model.thaw_after_epochs."
-            )
-        return self
 
-
-class LossConfig(OwnCodeSection):
+class LossConfig(Section):
     """The function that training minimizes."""
-
-    OWN = ("loss", "name")
 
     name: Literal["cross_entropy", "focal", "bce", "mse", "l1"] | DottedName = "cross_entropy"
     """focal: for rare classes. bce compares logits with one-hot targets; mse and l1 softmax probabilities with them. Or
@@ -79,14 +68,6 @@ class LossConfig(OwnCodeSection):
         return {str(name): weight for name, weight in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
-    def _gamma_has_a_meaning(self) -> LossConfig:
-        if self.name != "focal" and self.focal_gamma != LossConfig.model_fields["focal_gamma"].default:
-            raise ValueError(
-                f"loss.focal_gamma is not read by loss.name={self.name}. Delete it, or set loss.name=focal."
-            )
-        return self
-
-    @model_validator(mode="after")
     def _smoothing_has_a_meaning(self) -> LossConfig:
         if self.label_smoothing > 0 and _smooths_no_labels(self.name):
             raise ValueError(f"loss.label_smoothing does nothing for loss.name={self.name}. Set it to 0 or delete it.")
@@ -107,11 +88,8 @@ OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
 """The settings that each optimizer reads in addition to lr and weight_decay."""
 
 
-class OptimConfig(OwnCodeSection):
+class OptimConfig(Section):
     """The optimizer."""
-
-    OWN = ("optim", "name")
-    BUILT_IN = ("momentum", "nesterov", "betas", "eps", "alpha")
 
     name: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] | DottedName = "sgd"
     """The optimizer of torch.optim with this name, or your own, as package.module:make."""
@@ -151,14 +129,7 @@ class OptimConfig(OwnCodeSection):
         return self
 
     @model_validator(mode="after")
-    def _arguments_belong(self) -> OptimConfig:
-        for key in self.BUILT_IN if not is_dotted(self.name) else ():
-            if getattr(self, key) is not None and key not in OPTIMIZER_ARGUMENTS[self.name]:
-                readers = ", ".join(name for name, keys in OPTIMIZER_ARGUMENTS.items() if key in keys)
-                raise ValueError(
-                    f"optim.{key} is not read by optim.name={self.name}; it is read by {readers}. "
-                    f"Set it to null, or choose another optimizer."
-                )
+    def _arguments_are_legal(self) -> OptimConfig:
         if self.nesterov and self.momentum == 0:
             raise ValueError(
                 "optim.nesterov=true needs optim.momentum above 0. Set optim.momentum, or optim.nesterov=false."
@@ -168,11 +139,8 @@ class OptimConfig(OwnCodeSection):
         return self
 
 
-class ScheduleConfig(OwnCodeSection):
+class ScheduleConfig(Section):
     """How the learning rate changes over the run: a factor on optim.lr that depends on the number of images seen."""
-
-    OWN = ("schedule", "name")
-    BUILT_IN = ("warmup_epochs",)
 
     name: Literal["constant", "step", "cosine", "one_cycle"] | DottedName = "one_cycle"
     """step: times step_factor every step_epochs. cosine: falls to final_factor. one_cycle: rises, then falls. Or your

@@ -22,7 +22,7 @@ from signs_dist.config.messages import (
     suggest_key,
 )
 from signs_dist.config.section import Section, flatten, section_of
-from signs_dist.config.settings import Config
+from signs_dist.config.settings import AS_SAVED, Config
 from signs_dist.config.yaml_text import (
     construct,
     format_mapping,
@@ -74,8 +74,20 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     return read_config(path, overrides).config
 
 
-def read_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> LoadedConfig:
-    """Read a config as `load_config` does, with the origin of each setting."""
+def load_saved_config(path: Path) -> Config:
+    """Read the config.yaml of a run, as `load_config` does. Settings that nothing reads are no mistake: an earlier
+    release may have let them pass, and the run is trained.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    return read_config(path, is_saved=True).config
+
+
+def read_config(
+    path: str | Path | None = None, overrides: Sequence[str] = (), *, is_saved: bool = False
+) -> LoadedConfig:
+    """Read a config as `load_config` does, with the origin of each setting; `is_saved`: as `load_saved_config`."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if path is not None:
@@ -86,7 +98,7 @@ def read_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     for override in overrides:
         _apply_override(override, values, origins)
     try:
-        config = Config.model_validate(values)
+        config = Config.model_validate(values, context=AS_SAVED if is_saved else None)
     except ValidationError as error:
         lines = dict.fromkeys(explain_error(dict(item), origins) for item in error.errors())
         raise UserError("\n".join(lines)) from None

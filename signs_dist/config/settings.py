@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from signs_dist.config.augment_settings import AugmentConfig as AugmentConfig
 from signs_dist.config.data_settings import DataConfig as DataConfig
@@ -26,6 +26,10 @@ from signs_dist.config.section import (
     Section,
     WaitSeconds,
 )
+from signs_dist.config.unread import refuse_unread
+
+AS_SAVED = {"is_saved": True}
+"""Context of `Config.model_validate` for what a run has written: a setting that nothing reads is no mistake there."""
 
 BestBy = Literal["accuracy", "loss", "macro_f1"]
 Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
@@ -152,6 +156,12 @@ class Config(Section):
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
+    def _all_is_read(self, info: ValidationInfo) -> Config:
+        if info.context != AS_SAVED:
+            refuse_unread(self)
+        return self
+
+    @model_validator(mode="after")
     def _sections_agree(self) -> Config:
         if self.loss.class_weights == "balanced" and self.data.order == "balanced":
             raise ValueError(
@@ -194,11 +204,6 @@ class Config(Section):
             raise ValueError(
                 f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} is not shorter than "
                 f"train.epochs={self.train.epochs}. Warm up for less, or train longer."
-            )
-        if self.schedule.name == "one_cycle" and self.schedule.warmup_epochs:
-            raise ValueError(
-                "schedule.warmup_epochs is not read by schedule.name=one_cycle, which rises until schedule.peak_at. "
-                "Delete schedule.warmup_epochs, or set schedule.name=cosine."
             )
         return self
 

@@ -176,6 +176,27 @@ def add_max_megapixels(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_looking(parser: argparse.ArgumentParser, source: str, metavar: str | None, quiet: str) -> None:
+    """Add what the commands share that look at photos: where they are, how they are read, and how much is told.
+
+    Args:
+        parser: of the command.
+        source: help of the photos.
+        metavar: their name in the usage; None: source.
+        quiet: help of `--quiet`.
+    """
+    parser.add_argument("source", type=read_path, metavar=metavar, help=source)
+    parser.add_argument(
+        "--processes",
+        type=whole_number(MOST_PROCESSES),
+        metavar="N",
+        help="worker processes (default: all usable cores)",
+    )
+    add_max_megapixels(parser)
+    parser.add_argument("--all", action="store_true", help="name every file, however many have the same fault")
+    parser.add_argument("--quiet", action="store_true", help=quiet)
+
+
 def checked_megapixels(given: float | None) -> float | None:
     """The value of `--max-megapixels`, None if it is not given. Raises `UserError` if it is out of its range."""
     if given is not None and not 0 < given <= MOST_MEGAPIXELS:

@@ -14,14 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signs_dist.console.command import (
-    MOST_PROCESSES,
-    CommandParser,
-    add_max_megapixels,
-    checked_megapixels,
-    run_command,
-    whole_number,
-)
+from signs_dist.console.command import CommandParser, add_looking, checked_megapixels, run_command
 from signs_dist.data.duplicates import duplicate_lines
 from signs_dist.data.images import MAX_MEGAPIXELS
 from signs_dist.data.inspection.findings import has_problems
@@ -110,16 +103,8 @@ def _parser() -> CommandParser:
         epilog="Exit codes: 0: no problems (duplicates within a class are only a warning). 1: problems. 2: not a data "
         "set.",
     )
-    parser.add_argument("source", type=Path, help="a data set, or photos not built yet: a folder, a zip or a table")
-    parser.add_argument(
-        "--processes",
-        type=whole_number(MOST_PROCESSES),
-        metavar="N",
-        help="worker processes (default: all usable cores)",
-    )
-    add_max_megapixels(parser)
-    parser.add_argument("--all", action="store_true", help="name every file, however many have the same problem")
-    parser.add_argument("--quiet", action="store_true", help="print problems only")
+    source = "a data set, or photos not built yet: a folder, a zip, a table or tar shards"
+    add_looking(parser, source, None, "print problems only")
     return parser
 
 

@@ -61,7 +61,7 @@ def open_other_source(
         return None
     (root,) = roots
     refuse_division(config, str(root))
-    splits = index_shards(root, shards, cache=Path(config.cache))
+    splits = index_shards(root, shards, cache=Path(config.cache), label_key=config.columns.label)
     return OtherSource(str(root), root, splits, _notes(splits))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +11,16 @@ from typing import Literal
 
 from torch.utils.data import Dataset
 
-from signs_dist.config.settings import AugmentConfig, DataConfig
+from signs_dist.config.settings import AugmentConfig, DataConfig, SyntheticConfig
+from signs_dist.data.bad_images import inspection_advised
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, Resize, build_transform
 from signs_dist.data.file_crops import FileCrop
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.next_step import find_stored_size
 from signs_dist.data.other_sources import open_other_source
 from signs_dist.data.packed import open_packed
-from signs_dist.data.sources.opening import open_roots
+from signs_dist.data.sources.opening import open_roots, refuse_columns, refuse_division
+from signs_dist.errors import UserError
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
@@ -53,6 +56,10 @@ class DataSet:
         """Class names in the order of their labels."""
         return self.splits["train"].classes
 
+    def inspection_advised(self) -> contextlib.AbstractContextManager[None]:
+        """While it lasts, an error on an image that cannot be read says how to find all, and train without them."""
+        return inspection_advised(self.sources, self.splits["train"].reader)
+
 
 def open_data_set(
     config: DataConfig,
@@ -75,11 +82,20 @@ def open_data_set(
         UserError: `data.root` is missing, empty, or not a data set; or it cannot be divided.
     """
     roots = choose_data_roots(config.root, default_exists=DEFAULT_ROOT.is_dir())
+    if config.root is None and roots and config.reader is None and config.synthetic != SyntheticConfig():
+        raise UserError(
+            f"data.synthetic is read where hands are drawn, and {roots[0]} exists and is used. Delete it, or start the "
+            f"command in another folder."
+        )
     other = open_other_source(config, roots, copy=division, report=report, tell=tell)
     if other is not None:
+        if config.reader is None:
+            _refuse_unread_by_shards(config, other.root)
         size = find_stored_size(other.root)
         return DataSet(other.name, other.root, other.splits, other.notes, size, (other.root,), other.division)
     if not roots:
+        refuse_columns(config, "the drawn set")
+        refuse_division(config, "the drawn set")
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
         splits = index_data_set(root)
         return DataSet("synthetic", root, splits, set_notes(root, splits), find_stored_size(root), (root,))
@@ -88,6 +104,15 @@ def open_data_set(
     is_as_it_is = len(roots) == 1 and roots[0].is_dir() and found.division is None
     sources = (found.root,) if is_as_it_is else roots  # the folder of the splits may lie one folder down
     return DataSet(name, found.root, found.splits, found.notes, find_stored_size(found.root), sources, found.division)
+
+
+def _refuse_unread_by_shards(config: DataConfig, root: Path) -> None:
+    refuse_columns(config, str(root), has_label=True)
+    if config.label_pattern is not None:
+        raise UserError(
+            f"data.label_pattern finds the class in the paths of files, and {root} holds tar shards, whose members "
+            f"tell it. Delete data.label_pattern."
+        )
 
 
 def choose_data_roots(given: str | Sequence[str] | None, *, default_exists: bool) -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ import torch
 
 from signs_dist import __version__
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import load_saved_config
 from signs_dist.config.settings import Config
 from signs_dist.data.sets import Report
 from signs_dist.exporting.card import CardContent, make_card
@@ -141,7 +141,7 @@ def make_record(model: TrainedModel, form: Format, judged: Judged, result: Mappi
         weights=_describe_weights(model, result if is_final else {}),
         weights_sha256=weights_sha256(plain_weights(model.network)),
         results=(judged.result, *(_results_of_run(result, judged.result) if is_final else ())),
-        config=without_paths(load_config(model.folder.config)),
+        config=without_paths(load_saved_config(model.folder.config)),
         versions={"signs_dist": __version__, "torch": torch.__version__},
     )
 

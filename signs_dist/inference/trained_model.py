@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from signs_dist.checkpointing import tensors
 from signs_dist.checkpointing.content import require_whole
 from signs_dist.checkpointing.store import CheckpointStore
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import load_saved_config
 from signs_dist.config.settings import Config, TrainConfig
 from signs_dist.data.batches import Batch
 from signs_dist.distributed.device_choice import choose_device
@@ -169,7 +169,7 @@ def read_trained_model(run_dir: Path, *, weights: str, device: str | torch.devic
     """
     place = device if isinstance(device, torch.device) else choose_device(read_context(), device)
     folder = RunFolder.open(run_dir)
-    config = load_config(folder.config)
+    config = load_saved_config(folder.config)
     manifest = _read_manifest(folder)
     classes = tuple(manifest["data"]["classes"])
     working_folder = manifest.get("working_folder")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.config.preprocessing import is_of_same_weights, undecided, with_preprocessing
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import load_saved_config
 from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
 from signs_dist.models import timm_models, torchvision_models
@@ -74,7 +74,7 @@ def _of_earlier_attempt(config: Config, run_path: Path | None) -> dict[str, Any]
     if run_path is None or not RunFolder(run_path).config.is_file():
         return {}
     try:
-        before = load_config(RunFolder(run_path).config)
+        before = load_saved_config(RunFolder(run_path).config)
     except UserError:
         return {}  # told when the run resumes
     return before.data.model_dump() if is_of_same_weights(config, before) else {}

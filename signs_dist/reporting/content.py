@@ -11,6 +11,7 @@ from typing import Any
 
 from signs_dist.monitoring.failure_card import read_failures, render
 from signs_dist.monitoring.root_cause import find_root_cause
+from signs_dist.results.predicted_pictures import pictures_path, read_pictures
 from signs_dist.results.predictions import Prediction, PredictionsHeader, predictions_path, read_predictions
 from signs_dist.results.summary import RunSummary, summarise_run
 from signs_dist.run_folder.folder import RunFolder
@@ -32,6 +33,7 @@ class RunContent:
         attempts: the lines of attempts.jsonl.
         manifest: manifest.json; empty if it cannot be read.
         predictions: split → the header and the images of its file, where there is one.
+        pictures: split → file → a small picture as a `data:` address, of images that are in no files of their own.
         card: the failure card as text; "" unless the run failed and a process left one.
         classes: their names; empty if no file has them.
         training_images: the picture of the first images as the network sees them; None if there is none.
@@ -45,6 +47,7 @@ class RunContent:
     attempts: list[AttemptLine]
     manifest: Mapping[str, Any]
     predictions: Mapping[str, tuple[PredictionsHeader, list[Prediction]]]
+    pictures: Mapping[str, Mapping[str, str]]
     card: str
     classes: list[str]
     training_images: Path | None
@@ -86,6 +89,7 @@ def read_content(path: Path, *, is_ended: bool = False) -> RunContent:
         attempts=folder.read_attempts(),
         manifest=_read_json(folder.manifest),
         predictions=predictions,
+        pictures={split: read_pictures(pictures_path(path, split)) for split in predictions},
         card=render(card) if card is not None else "",
         classes=classes,
         training_images=picture if picture.is_file() else None,

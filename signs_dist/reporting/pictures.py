@@ -55,8 +55,11 @@ def as_data_uri(path: Path, side: int = SIDE, quality: int = 80) -> str | None:
         quality: of the JPEG, 1..95.
     """
     small = small_picture(path, side)
-    if small is None:
-        return None
+    return None if small is None else as_jpeg_uri(small, quality)
+
+
+def as_jpeg_uri(image: Image.Image, quality: int = 80) -> str:
+    """A picture in RGB as a JPEG within a `data:` address."""
     stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=quality, optimize=True)
+    image.save(stream, "JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

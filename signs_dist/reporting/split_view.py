@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from signs_dist.console.class_tables import most_confused
 from signs_dist.console.screen import percent
@@ -96,8 +96,9 @@ def view_split(content: RunContent, split: str) -> SplitView | None:
     bins = bin_by_confidence(images)
     error = expected_calibration_error(bins)
     worst, uncertain = worst_mistakes(images, NUM_PICTURES), least_certain_right(images, NUM_PICTURES)
-    tiles = [_tile(image, classes, header) for image in worst]
-    other_tiles = [_tile(image, classes, header) for image in uncertain]
+    pictures = content.pictures.get(split, {})
+    tiles = [_tile(image, classes, header, pictures) for image in worst]
+    other_tiles = [_tile(image, classes, header, pictures) for image in uncertain]
     return SplitView(
         name=split,
         classes=classes,
@@ -124,15 +125,19 @@ def _calibration_text(error: float) -> str:
     )
 
 
-def _tile(image: Prediction, classes: Sequence[str], header: PredictionsHeader | None) -> Tile:
+def _tile(
+    image: Prediction, classes: Sequence[str], header: PredictionsHeader | None, pictures: Mapping[str, str]
+) -> Tile:
     true, predicted = classes[image.label], classes[image.predicted]
     held = image.probabilities.get(image.label)
     confidence, of_true = percent(image.confidence), "" if held is None else percent(held)
     said = f"{image.file}: class {true}, predicted {predicted} with {confidence}"
     if not image.is_right and of_true:
         said += f"; {true} with {of_true}"
-    photo = photo_path(header, image.file) if header is not None else None
-    picture = as_data_uri(photo) if photo is not None else None
+    picture = pictures.get(image.file)
+    photo = photo_path(header, image.file) if header is not None and picture is None else None
+    if photo is not None:
+        picture = as_data_uri(photo)
     return Tile(picture, image.file, true, predicted, confidence, of_true, said)
 
 

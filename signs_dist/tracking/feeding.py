@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from signs_dist.config.reading import load_config
+from signs_dist.config.reading import load_saved_config
 from signs_dist.config.section import flatten
 from signs_dist.data.locks import locked
 from signs_dist.errors import UserError
@@ -44,7 +44,7 @@ def feed(run_path: Path, name: str, *, wait_for_more: Callable[[], bool] = lambd
     (run_path / FOLDER).mkdir(exist_ok=True)
     with locked(run_path / FOLDER / f"{name}.lock", f"feeds {name}", seconds=LOCK_SECONDS):
         mark = read_mark(run_path, name)
-        tracker = open_tracker(name, RunFacts(run_path, dict(flatten(load_config(folder.config)))), mark.run_id)
+        tracker = open_tracker(name, RunFacts(run_path, dict(flatten(load_saved_config(folder.config)))), mark.run_id)
         mark = dataclasses.replace(mark, run_id=tracker.run_id, url=tracker.url, error="")
         known = tracker.last_step()
         # Steps may have been sent and not marked, or marked and not sent, when the last feeder was killed.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from signs_dist.data.images import MAX_MEGAPIXELS
 from signs_dist.data.sets import DataSet
 from signs_dist.errors import SaveError, UserError
 from signs_dist.files import written_aside
@@ -25,12 +26,22 @@ class PredictionFiles:
         folder: the run folder.
         data: the images of the run.
         process: where this process runs.
+        max_megapixels: as data.max_megapixels.
         stops_on_error: whether a file that cannot be written ends the run, as `checkpoint.on_error` says; if not, a
             line tells it.
     """
 
-    def __init__(self, folder: RunFolder, data: DataSet, process: Process, *, stops_on_error: bool) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        data: DataSet,
+        process: Process,
+        *,
+        stops_on_error: bool,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> None:
         self._folder, self._data, self._process, self._stops_on_error = folder, data, process, stops_on_error
+        self._max_megapixels = max_megapixels
 
     def write(self, split: str, kept: KeptProbabilities, about: Mapping[str, Any]) -> None:
         """Gather the probabilities of all processes, and write the file of a split, whole or not at all.
@@ -61,6 +72,10 @@ class PredictionFiles:
         path = predictions_path(self._folder.path, split)
         try:
             write_predictions(path, text)
+            if index.source is not None:  # the report could not read these images
+                from signs_dist.training.prediction_pictures import write_pictures
+
+                write_pictures(self._folder, index, table, max_megapixels=self._max_megapixels)
         except (UserError, OSError) as error:
             self._folder.require_held()  # raises if the folder was moved meanwhile
             told = str(error) if isinstance(error, UserError) else f"cannot write {path}: {error.strerror or error}."

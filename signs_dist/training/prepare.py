@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +13,6 @@ from torch.utils.data import Dataset
 
 from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
-from signs_dist.data.images import BadImageError
 from signs_dist.data.loader import LoaderSettings, choose_loader_settings
 from signs_dist.data.mixing import require_partners
 from signs_dist.data.order import BalancedOrder
@@ -134,7 +131,7 @@ def prepare(
             torch.set_num_threads(num_threads)
             choose_exact_kernels()
             require_deterministic_kernels(model, strategy.device.type)
-        with _inspection_advised(data):
+        with data.inspection_advised():
             opened = {
                 name: open_split(
                     index,
@@ -165,19 +162,6 @@ def prepare(
         num_threads=num_threads,
         class_weights=class_weights,
     )
-
-
-@contextlib.contextmanager
-def _inspection_advised(data: DataSet) -> Iterator[None]:
-    """Say of an image that cannot be read how to find all of them, and how to train without them."""
-    try:
-        yield
-    except BadImageError as error:
-        if len(data.sources) != 1 or not data.sources[0].exists() or data.splits["train"].source is not None:
-            raise
-        command = f"python -m signs_dist.inspect {shlex.quote(str(data.sources[0]))} --write config.yaml"
-        advice = f"Replace or remove the file. To find all such files, and train without them, type: {command}"
-        raise BadImageError(error.path, error.reason, advice) from error
 
 
 def _make_plan(config: Config, data: DataSet, micro_batch: int) -> EpochPlan:

@@ -117,7 +117,8 @@ def train(
                 "wait for all to prepare",
             )
             require_same_images(prepared, strategy)
-            prepared = with_features(prepared, process)
+            with prepared.data.inspection_advised():
+                prepared = with_features(prepared, process)
             run = strategy.all_succeed(
                 lambda: _make_run(prepared, process, folder, command, earlier), "wait for all to be ready"
             )
@@ -213,12 +214,13 @@ def _train(
     if supervisor.may_end_process:
         run.stepper.when_loading_is_stuck(end_stuck)
     try:
-        if run.run_state.steps_done == 0:
-            # The other processes wait as long as it takes: in the first step they would give up.
-            run.process.strategy.all_succeed(
-                lambda: write_training_images(run.folder, run.stepper, run.process), "write the training images"
-            )
-        result = trainer.train(started)
+        with run.stepper.prepared.data.inspection_advised():
+            if run.run_state.steps_done == 0:
+                # The other processes wait as long as it takes: in the first step they would give up.
+                run.process.strategy.all_succeed(
+                    lambda: write_training_images(run.folder, run.stepper, run.process), "write the training images"
+                )
+            result = trainer.train(started)
     except BaseException as error:
         is_stopped = isinstance(error, (KeyboardInterrupt, StoppedError))
         if is_stopped:

@@ -88,7 +88,13 @@ class Trainer:
         # On a GPU the host waits for no core: it is seldom busy.
         num_threads, on_cpu = stepper.prepared.num_threads, self._strategy.device.type == "cpu"
         self._core_watch = CoreWatch(num_threads, self._strategy.world_size) if on_cpu else None
-        self._predictions = PredictionFiles(folder, self._data, process, stops_on_error=stops_on_error)
+        self._predictions = PredictionFiles(
+            folder,
+            self._data,
+            process,
+            stops_on_error=stops_on_error,
+            max_megapixels=self._config.data.max_megapixels,
+        )
         if self._config.log.samples:
             log = SampleLog(folder.logs, self._strategy.shard.index)
             stepper.state.observe = functools.partial(_write_samples, log)

@@ -36,7 +36,7 @@ def test_what_is_new_is_off() -> None:
         (["augment.magnitude=31"], "at least 0 and at most 30"),
         (
             [*TORCHVISION, "augment.policy=randaugment"],
-            "augment.policy is read only with augment.backend=batch. Delete",
+            "augment.policy is not read by augment.backend=torchvision. Delete",
         ),
         ([*TORCHVISION, "augment.erase=0.2"], "add RandomErasing to augment.transforms"),
         ([*TORCHVISION, "augment.crop_scale=[0.2, 1]"], "add RandomResizedCrop to augment.transforms"),

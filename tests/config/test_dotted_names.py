@@ -69,7 +69,7 @@ def test_settings_that_name_own_code(override: str) -> None:
         (["evaluate.metrics=[a:f1,b:f1]"], "evaluate.metrics has two metrics called f1"),
         (["evaluate.metrics=accuracy"], "It takes a list, each your own as package.module:make."),
         (["data.reader=a:b", "data.root=photos"], "data.reader=a:b replaces data.root=photos. Delete one of the two"),
-        (["data.reader_args.x=1"], "data.reader_args is read only with data.reader"),
+        (["data.reader_args.x=1"], "data.reader_args is not read with data.reader=null. Delete it, or set data.reader"),
     ],
 )
 def test_what_does_not_belong_is_refused(overrides: list[str], expected: str) -> None:

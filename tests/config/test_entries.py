@@ -38,7 +38,10 @@ def test_groups_are_read_and_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["model.thaw_after_epochs=2"], "Set model.freeze=backbone, or delete model.thaw_after_epochs."),
+        (
+            ["model.thaw_after_epochs=2"],
+            "model.thaw_after_epochs is not read with model.freeze=none. Delete it, or set model.freeze=backbone",
+        ),
         (
             ["model.thaw_after_epochs=3", "model.freeze=backbone", "train.epochs=3"],
             "model.thaw_after_epochs=3 is not before the end of the run, train.epochs=3.",

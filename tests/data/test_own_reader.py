@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import pickle
 from pathlib import Path
@@ -79,6 +80,14 @@ class Listing:
     entries = []
     def __init__(self, entries): self.entries = entries
     def images(self): return iter(self.entries)
+    def read(self, name): raise KeyError(name)
+
+class Kept:
+    def __init__(self, file): self.file = file
+    def images(self):
+        import json
+        with open(self.file) as stream:
+            return json.load(stream)
     def read(self, name): raise KeyError(name)
 
 class Falling(Drawn):
@@ -296,8 +305,11 @@ def test_images_without_splits_are_divided_once(module: str, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     entries = [[f"{name}/person{number % 5}/{number}", name, None] for name in ("red", "blue") for number in range(10)]
 
-    def opened(entries: list[list[Any]], copy: Path | None = None, **settings: Any) -> OtherSource:
-        given = {"reader": f"{module}:Listing", "reader_args": {"entries": entries}} | settings
+    def opened(
+        entries: list[list[Any]], copy: Path | None = None, *, file: str = "list.json", **settings: Any
+    ) -> OtherSource:
+        (tmp_path / file).write_text(json.dumps(entries))
+        given = {"reader": f"{module}:Kept", "reader_args": {"file": file}} | settings
         found = open_other_source(DataConfig.model_validate(given), (), copy=copy)
         assert found is not None
         return found
@@ -311,6 +323,9 @@ def test_images_without_splits_are_divided_once(module: str, tmp_path: Path, mon
     of_run = tmp_path / "division.csv"
     of_run.write_text(to_text(first.division or {}))
     assert opened([["red/new", "red", None], *entries], of_run).division == first.division
+    other = [[name, "blue" if class_name == "red" else "red", split] for name, class_name, split in entries]
+    assert opened(other, file="other.json").division is not None
+    assert len(list(Path("data/splits").glob("*.csv"))) == 2  # other arguments may list other images
     grouped = opened(entries, group_pattern="(person.)", split=[0.6, 0.4])
     sides = {(name.split("/")[1], split) for name, split in (grouped.division or {}).items()}
     assert len(sides) == 5  # each person on one side

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import types
@@ -21,6 +22,7 @@ from signs_dist.data.images import BadImageError
 from signs_dist.data.plan import BatchKey
 from signs_dist.data.sets import DEFAULT_ROOT, choose_data_roots, choose_resize, open_data_set, open_split
 from signs_dist.errors import UserError
+from tests.data.shards.tars import samples, write_tar
 from tests.sets import write_colour_set
 
 
@@ -127,6 +129,32 @@ def test_given_photos_go_before_the_default(tmp_path: Path) -> None:
     write_colour_set(tmp_path / "mine", counts={"train": 3, "val": 1}, num_classes=2)
     data = open_data_set(DataConfig(root="mine"), num_processes=1, report=Reports())
     assert (data.name, len(data.splits["train"])) == ("mine", 6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"synthetic": {"train": 40}}, "data.synthetic is read where hands are drawn, and data/64x64_SIGNS exists"),
+        ({"columns": {"label": "kind"}}, "data.columns.label is a column of a table, and data/64x64_SIGNS has none"),
+        ({"root": "tars", "columns": {"path": "file"}}, "data.columns.path is a column of a table, and tars has none"),
+        (
+            {"root": "tars", "label_pattern": "(.)"},
+            "tars holds tar shards, whose members tell it. Delete data.label_pat",
+        ),
+        ({"root": "tars", "split": [0.8, 0.2]}, "data.split divides images that are not split, and tars has"),
+    ],
+)
+def test_settings_that_these_data_do_not_need_are_refused(settings: dict[str, Any], told: str) -> None:
+    write_colour_set(DEFAULT_ROOT, counts={"train": 2, "val": 1})
+    for split in ("train", "val"):
+        write_tar(Path(f"tars/{split}-0.tar"), samples(("a", 0), ("b", 1)))
+    with pytest.raises(UserError, match=re.escape(told)):
+        open_data_set(DataConfig.model_validate(settings), num_processes=1, report=Reports())
+
+
+def test_settings_of_a_division_are_refused_where_hands_are_drawn() -> None:
+    with pytest.raises(UserError, match=r"data.split divides images that are not split, and the drawn set has"):
+        open_data_set(DataConfig(split=(0.8, 0.2)), num_processes=1, report=Reports())
 
 
 def a_split(name: str) -> ImageIndex:

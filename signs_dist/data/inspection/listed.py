@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +83,7 @@ def list_photos(source: Path, config: DataConfig | None = None) -> Listed:
             photos, which may hold their labels.
     """
     from signs_dist.data.shards.opening import find_shards
-    from signs_dist.data.sources.opening import is_usual_folder
+    from signs_dist.data.sources.opening import is_usual_folder, refuse_columns
     from signs_dist.data.sources.table_file import OTHER_TABLES, TABLE_SUFFIXES
 
     if config is None:
@@ -89,19 +91,21 @@ def list_photos(source: Path, config: DataConfig | None = None) -> Listed:
 
         config = DataConfig()
     if source.is_dir() and (shards := find_shards(source)):
-        return _list_shards(source, shards, Path(config.cache))
+        refuse_columns(config, str(source), has_label=True)
+        return _list_shards(source, shards, Path(config.cache), config.columns.label)
     is_table = source.is_file() and source.suffix.lower() in (*TABLE_SUFFIXES, *OTHER_TABLES)
     has_settings = config.group_pattern is not None or config.label_pattern is not None
     if is_table or (source.is_dir() and (has_settings or not is_usual_folder(source, config))):
         return _list_collection(source, config, is_table=is_table)
+    refuse_columns(config, str(source))
     return _list_usual(source)
 
 
-def _list_shards(source: Path, shards: Mapping[str, Sequence[Path]], cache: Path) -> Listed:
+def _list_shards(source: Path, shards: Mapping[str, Sequence[Path]], cache: Path, label_key: str | None) -> Listed:
     """The photos of tar shards."""
     from signs_dist.data.shards.opening import index_shards
 
-    splits = index_shards(source, shards, cache=cache)
+    splits = index_shards(source, shards, cache=cache, label_key=label_key)
     classes = splits["train"].classes
     alike = class_notes(classes)
     notes = dict.fromkeys(note for index in splits.values() for note in index.remarks() if note not in alike)
@@ -151,9 +155,11 @@ def _list_usual(source: Path) -> Listed:
 def _list_collection(source: Path, config: DataConfig, *, is_table: bool) -> Listed:
     """The photos of a table, of a folder with tables, or of one whose classes a setting tells."""
     from signs_dist.data.sources.collection import Collection
-    from signs_dist.data.sources.opening import read_roots
+    from signs_dist.data.sources.opening import read_roots, refuse_columns
 
     collection = read_roots(config, [source])
+    if not isinstance(collection, Collection) or not collection.is_from_table:
+        refuse_columns(config, str(source))
     if not isinstance(collection, Collection):  # class folders with train and val, which need no table
         return _list_usual(source)
     alike = class_notes({photo.class_name for photo in collection.photos})
@@ -203,7 +209,7 @@ def describe_layout(arrangement: Arrangement) -> str:
 
 
 def tables_beside(source: Path) -> list[str]:
-    """Tables in a folder and in the folders directly in it, by their paths below it, sorted."""
+    """Tables in a folder and in the folders directly in it, by their paths below it: likely ones with classes first."""
     if not source.is_dir():
         return []
     found = []
@@ -215,7 +221,15 @@ def tables_beside(source: Path) -> list[str]:
                 found += [f"{name}/{inner}" for inner in sorted(os.listdir(source / name)) if _is_table(inner)]  # noqa: PTH208
     except OSError:  # the walk that follows says what cannot be read
         return []
-    return found
+    return sorted(found, key=_unlikeliness)
+
+
+def _unlikeliness(table: str) -> int:
+    """How unlikely a table holds the classes of photos, by its name: competitions have train.csv beside others."""
+    words = re.split(r"[^a-z]+", Path(table).stem.lower())
+    if not {"sample", "submission", "samplesubmission", "test", "example"}.isdisjoint(words):
+        return 2
+    return 0 if not {"train", "training", "labels", "label"}.isdisjoint(words) else 1
 
 
 def _is_table(name: str) -> bool:
@@ -224,5 +238,6 @@ def _is_table(name: str) -> bool:
 
 def _about_tables(source: Path, tables: Sequence[str]) -> str:
     return (
-        f"{source} has tables ({listed(tables)}). If one holds the classes, give it: python -m signs_dist.inspect TABLE"
+        f"{source} has tables ({listed(tables)}). If {tables[0]} holds the classes, type: python -m signs_dist.inspect "
+        f"{shlex.quote(str(source / tables[0]))}"
     )

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from signs_dist.data.listing import folders_without_images, list_images
 from signs_dist.data.names import (
@@ -31,6 +31,9 @@ from signs_dist.data.names import (
 from signs_dist.data.photos.archive import SourceFile, SourceListing, list_zip, member_path, open_zip, read_member
 from signs_dist.data.photos.places import Place, PlacedFile, check_not_splits, check_splits, find_place
 from signs_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from signs_dist.data.shards.reading import ShardReader
 
 Layout = Literal["flat", "class_folders"]
 
@@ -100,6 +103,7 @@ class SourceReader:
         self._archive: zipfile.ZipFile | None = open_zip(path) if path.is_file() else None
         members = self._archive.infolist() if self._archive is not None else []
         self._members = {member_path(member): member for member in members}
+        self._shards = _open_shards(path) if self._archive is None else None
 
     def __enter__(self) -> SourceReader:
         return self
@@ -109,8 +113,22 @@ class SourceReader:
             self._archive.close()
 
     def read(self, name: str) -> Path | bytes:
-        """The path of a file in a folder, or the bytes of a file in a zip. Raises BadImageError if it is damaged."""
+        """The path of a file in a folder, or the bytes of one in a zip or a shard. Raises BadImageError."""
+        if self._shards is not None:
+            return self._shards.read(name)
         return self.path / name if self._archive is None else read_member(self._archive, self._members[name])
+
+
+def _open_shards(path: Path) -> ShardReader | None:
+    """Reads the tar shards in a folder; None if it holds none."""
+    from signs_dist.config.data_settings import DataConfig
+    from signs_dist.data.shards.opening import find_shards, index_shards  # NumPy: not for --help
+
+    shards = find_shards(path)
+    if not shards:
+        return None
+    reader = index_shards(path, shards, cache=Path(DataConfig().cache))["train"].reader
+    return cast("ShardReader", reader)
 
 
 def list_source(path: Path) -> SourceListing:

@@ -18,6 +18,7 @@ from signs_dist.data.listed_images import ListedImage, index_listed
 from signs_dist.data.litter import is_litter_file, is_litter_folder
 from signs_dist.data.locks import locked
 from signs_dist.data.names import listed, split_of_folder
+from signs_dist.data.shards.labels import Label
 from signs_dist.data.shards.reading import ShardReader
 from signs_dist.data.shards.tar_index import (
     INDEX_SUFFIX,
@@ -117,6 +118,7 @@ def index_shards(
     shards: Mapping[str, Sequence[Path]],
     *,
     cache: Path,
+    label_key: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, ImageIndex]:
     """The index of each split, in the order of the shards' names and of their members.
@@ -125,6 +127,7 @@ def index_shards(
         root: the folder.
         shards: of each split, from `find_shards`.
         cache: keeps the indexes of shards whose folder cannot be written.
+        label_key: as in `scan`: data.columns.label.
         tell: gets a line when this waits long for another process; None: standard error.
 
     Raises:
@@ -132,10 +135,11 @@ def index_shards(
     """
     paths = [path for split in shards for path in sorted(shards[split])]
     splits = [split for split in shards for _ in shards[split]]
-    indexes = read_or_scan(paths, root, cache, tell)
+    indexes = read_or_scan(paths, root, cache, label_key, tell)
     names = [path.relative_to(root).as_posix() for path in paths]
     reader = ShardReader(root, names, indexes)
-    numbers = {image.label for index in indexes for image in index.images}
+    labels = {image.label for index in indexes for image in index.images}
+    numbers = {label for label in labels if isinstance(label, int)}
     classes = read_classes(root) or next((found for path in paths if (found := read_classes(path.parent))), None)
     if classes is not None and (unknown := sorted(number for number in numbers if number >= len(classes))):
         raise UserError(
@@ -143,18 +147,27 @@ def index_shards(
             f"{len(classes)} names, for the classes 0 to {len(classes) - 1}. Add the missing names."
         )
     images = [
-        ListedImage(f"{name}/{image.name}", classes[image.label] if classes else str(image.label), split)
+        ListedImage(f"{name}/{image.name}", _class_name(image.label, classes), split)
         for name, split, index in zip(names, splits, indexes, strict=True)
         for image in index.images
     ]
-    used = [name for number, name in enumerate(classes) if number in numbers] if classes else None
+    named = {label for label in labels if isinstance(label, str)}
+    used = [name for number, name in enumerate(classes) if number in numbers or name in named] if classes else None
+    if used is not None and not named <= set(used):
+        used = None  # the members name the classes themselves
     splits_found = index_listed(images, root, reader, str(root), classes=used)
-    unused = [name for name in classes or () if name not in (used or ())]
+    unused = [name for name in classes or () if name not in splits_found["train"].classes]
     notes = [f"classes without an image in the shards, and not used: {listed(unused)}"] if unused else []
     notes += _passed_over(indexes)
     return splits_found | {
         "train": dataclasses.replace(splits_found["train"], notes=(*splits_found["train"].notes, *notes))
     }
+
+
+def _class_name(label: Label, classes: Sequence[str] | None) -> str:
+    if isinstance(label, str):
+        return label
+    return classes[label] if classes else str(label)
 
 
 def _passed_over(indexes: Sequence[TarIndex]) -> list[str]:
@@ -209,28 +222,32 @@ def _names_of_json(value: object) -> list[str]:
 
 
 def read_or_scan(
-    shards: Sequence[Path], root: Path, cache: Path, tell: Callable[[str], None] | None = None
+    shards: Sequence[Path],
+    root: Path,
+    cache: Path,
+    label_key: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> list[TarIndex]:
     """The index of each shard: from the file beside it or in the cache, else by reading the shard's headers, once."""
-    known = [_read(shard, cache) for shard in shards]
+    known = [_read(shard, cache, label_key) for shard in shards]
     if all(known):
         return [index for index in known if index is not None]
     with _one_at_a_time(root, cache, tell):
-        return [_read(shard, cache) or _scan_and_keep(shard, cache) for shard in shards]
+        return [_read(shard, cache, label_key) or _scan_and_keep(shard, cache, label_key) for shard in shards]
 
 
-def _read(shard: Path, cache: Path) -> TarIndex | None:
+def _read(shard: Path, cache: Path, label_key: str | None) -> TarIndex | None:
     try:
         for path in _index_paths(shard, cache):
-            if is_index_of(index := read_index(path), shard):
+            if is_index_of(index := read_index(path), shard, label_key):
                 return index
     except OSError as error:
         raise UserError(f"cannot read {shard}: {error.strerror}.") from error
     return None
 
 
-def _scan_and_keep(shard: Path, cache: Path) -> TarIndex:
-    index = scan(shard)
+def _scan_and_keep(shard: Path, cache: Path, label_key: str | None) -> TarIndex:
+    index = scan(shard, label_key)
     for path in _index_paths(shard, cache):
         if write_index(path, index):
             break

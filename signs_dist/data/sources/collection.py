@@ -45,6 +45,8 @@ class Collection:
     """Sorted by path."""
     notes: tuple[str, ...] = ()
     """What a user should know, a line each."""
+    is_from_table: bool = False
+    """Whether a table named photos, so that `data.columns` was read."""
 
     def splits(self) -> tuple[str | None, ...]:
         """The splits that the data have, in the order train, val, test; None stands for photos without one."""
@@ -102,7 +104,8 @@ def join(collections: Sequence[Collection]) -> Collection:
     for before, after in itertools.pairwise(photos):
         if before.path == after.path:
             raise UserError(f"data.root: {Path(common, after.path)} is in two of the roots. Remove it from one.")
-    return Collection(Path(common), photos, tuple(dict.fromkeys(note for each in collections for note in each.notes)))
+    notes = tuple(dict.fromkeys(note for each in collections for note in each.notes))
+    return Collection(Path(common), photos, notes, any(each.is_from_table for each in collections))
 
 
 def to_indexes(collection: Collection, split_of: Sequence[str | None], where: str) -> dict[str, ImageIndex]:

@@ -100,6 +100,8 @@ def divide_collection(
         "seed": config.split_seed,
         "group": [config.group_pattern, config.columns.group],
         "label": [config.label_pattern, config.columns.label],
+        # Without arguments as it ever was: the file of a division keeps its name.
+        **({"reader_args": config.reader_args} if config.reader_args else {}),
     }
     path = file_of(Path(config.split_folder), roots, facts)
     num_known = num_copies = 0
@@ -157,10 +159,15 @@ def division_line(
     if groups is None:
         return f"divided: {real} of the images, each class by itself, by data.split_seed={seed}; written in {place}"
     wanted = "/".join(f"{100 * share:g}" for share in shares.values())
-    num_groups = len(set(groups.values()))
+    num_images = Counter(groups.values())
+    num_single = sum(number == 1 for number in num_images.values())
+    num_groups = len(num_images) - num_single
+    named = "1 group" if num_groups == 1 else f"{num_groups:,} groups"
+    # Where copies are grouped, most images are a group of their own, and nobody counts those.
+    singles = f" of 2 or more images, and {num_single:,} single image{'' if num_single == 1 else 's'}"
     return (
-        f"divided: {num_groups:,} groups, each on one side, by data.split_seed={seed}: {real} of the images ({wanted} "
-        f"wanted); written in {place}"
+        f"divided: {named}{singles if num_single else ''}, each on one side, by data.split_seed={seed}: {real} of the "
+        f"images ({wanted} wanted); written in {place}"
     )
 
 

@@ -26,7 +26,7 @@ def file_of(folder: Path, roots: Sequence[Path], facts: Mapping[str, object]) ->
     Args:
         folder: data.split_folder.
         roots: folders or tables.
-        facts: shares, seed, groups and labels.
+        facts: shares, seed, groups, labels and the arguments of a reader.
     """
     places = sorted(str(root.resolve()) for root in roots)
     key = hashlib.sha256(json.dumps([places, facts], sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def read_tables_of_splits(tables: dict[str, Path], root: Path, config: DataConfi
             raise UserError(f"{path} names images outside its folder. Put one table into {root}, with all of them.")
         photos += [photo._replace(path=f"{folder}/{photo.path}", name="") for photo in found.photos]
         notes += [f"{folder}/{note}" for note in found.notes]
-    return Collection(root, sorted(photos), tuple(notes))
+    return Collection(root, sorted(photos), tuple(notes), is_from_table=True)
 
 
 def _by_layout(root: Path) -> Collection:
@@ -140,4 +141,4 @@ def with_groups(collection: Collection, config: DataConfig) -> Collection:
     groups = [group_of(path, expression) for path in paths]
     require_found(groups, paths, "group_pattern", config.group_pattern, collection.root)
     photos = [photo._replace(group=group) for photo, group in zip(collection.photos, groups, strict=True)]
-    return Collection(collection.root, photos, collection.notes)
+    return dataclasses.replace(collection, photos=photos)

@@ -45,6 +45,8 @@ def open_roots(
     """
     where = " + ".join(map(str, roots))
     found = read_roots(config, roots)
+    if isinstance(found, Opened) or not found.is_from_table:
+        refuse_columns(config, where)
     if isinstance(found, Opened):
         refuse_division(config, where)
         return found
@@ -186,12 +188,26 @@ def _require_apart(roots: Sequence[Path]) -> None:
                     )
 
 
+def refuse_columns(config: DataConfig, where: str, *, has_label: bool = False) -> None:
+    """Refuse columns of a table where there is none. `has_label`: data.columns.label is read all the same."""
+    columns = config.columns
+    given = {"path": columns.path, "label": columns.label, "split": columns.split, "group": columns.group}
+    unused = [use for use, value in given.items() if value is not None and not (has_label and use == "label")]
+    if unused:
+        groups = " data.group_pattern finds groups in paths." if unused[0] == "group" else ""
+        raise UserError(
+            f"data.columns.{unused[0]} is a column of a table, and {where} has none. Delete data.columns.{unused[0]}, "
+            f"or name the table with data.root.{groups}"
+        )
+
+
 def refuse_division(config: DataConfig, where: str) -> None:
     """Refuse settings of a division where there is nothing to divide."""
     given = {
         "data.split": config.split,
         "data.group_pattern": config.group_pattern,
         "data.columns.group": config.columns.group,
+        "data.split_seed": config.split_seed or None,
     }
     unused = [name for name, value in given.items() if value is not None]
     if unused:

@@ -86,7 +86,7 @@ def read_photos(path: Path, config: DataConfig, *, split: str | None = None) -> 
         for name, class_name, in_split, group in zip(names, classes, splits, groups, strict=True)
     ]
     photos.sort(key=itemgetter(0))
-    return Collection(root, photos, (f"{path.name}: {uses}", *notes, *([hint] if hint else [])))
+    return Collection(root, photos, (f"{path.name}: {uses}", *notes, *([hint] if hint else [])), is_from_table=True)
 
 
 def _read(path: Path, config: DataConfig) -> Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.config.settings import DataConfig
-from signs_dist.data.inspection.listed import list_photos
+from signs_dist.data.inspection.listed import list_photos, tables_beside
 from signs_dist.errors import UserError
 from tests.data.photo_files import jpeg, write_files
 from tests.data.shards.tars import samples, write_tar
@@ -111,7 +111,7 @@ def test_photos_without_classes_beside_a_table_say_what_to_type(tmp_path: Path) 
     assert len(found.bad_names) == 3
     assert found.tables == ("train.csv",)
     write_names(tmp_path, "other/d.jpg")
-    with pytest.raises(UserError, match=r"has tables \(train.csv\).* python -m signs_dist.inspect TABLE"):
+    with pytest.raises(UserError, match=r"has tables \(train.csv\).* type: python -m signs_dist.inspect .*train.csv"):
         list_photos(tmp_path)
 
 
@@ -136,3 +136,17 @@ def test_tar_shards(tmp_path: Path) -> None:
     assert found.notes == ("passed over in the shards: 1 .json",)
     with found.open_reader() as reader:
         assert reader.read("val-000000.tar/e.png") == samples(("d", 0), ("e", 1))[2][1]
+
+
+def test_of_several_tables_that_of_the_classes_is_first(tmp_path: Path) -> None:
+    for name in ("sample_submission.csv", "sampleSubmission.csv", "test.csv", "train.csv", "info.csv"):
+        (tmp_path / name).write_text("id,label")
+    found = tables_beside(tmp_path)
+    assert found == ["train.csv", "info.csv", "sampleSubmission.csv", "sample_submission.csv", "test.csv"]
+
+
+def test_columns_are_refused_where_there_is_no_table(tmp_path: Path) -> None:
+    write_names(tmp_path / "photos", "cat/1.jpg", "dog/1.jpg")
+    config = DataConfig.model_validate({"columns": {"label": "kind"}})
+    with pytest.raises(UserError, match=r"data.columns.label is a column of a table, and .*photos has none"):
+        list_photos(tmp_path / "photos", config)

@@ -161,7 +161,7 @@ def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     root = write(tmp_path / "set", "train-0.tar", "val-0.tar")
     scanned: list[str] = []
     scan = opening.scan
-    monkeypatch.setattr(opening, "scan", lambda shard: (scanned.append(shard.name), scan(shard))[1])
+    monkeypatch.setattr(opening, "scan", lambda shard, *_: (scanned.append(shard.name), scan(shard))[1])
     first = index(root)
     assert sorted(scanned) == ["train-0.tar", "val-0.tar"]
     assert (root / "train-0.tar.index.json").is_file()
@@ -183,7 +183,7 @@ def test_the_index_of_a_folder_that_cannot_be_written_is_in_the_cache(
     index(root)
     assert not (root / "train-0.tar.index.json").exists()
     assert len(list((tmp_path / "cache" / "shards").glob("*-train-0.tar.index.json"))) == 1
-    monkeypatch.setattr(opening, "scan", lambda shard: pytest.fail("read again"))
+    monkeypatch.setattr(opening, "scan", lambda shard, *_: pytest.fail("read again"))
     index(root)
 
 

@@ -65,8 +65,8 @@ def link(tar: tarfile.TarFile) -> None:
     [
         ([("1.png", RED)], "s.tar: 1 images have no .cls, such as 1. A sample is KEY.jpg and KEY.cls, whose text is"),
         (
-            [("1.png", RED), ("1.json", b'{"label": 3}')],
-            "Its labels seem to be in 1.json; write the number of the class into a member .cls.",
+            [("1.png", RED), ("2.png", RED), ("1.json", b'{"label": 3}')],
+            "1 images have no .json, such as 2. A sample is KEY.jpg and KEY.json.",
         ),
         ([("1.png", RED), ("1.cls", b"cat")], "s.tar: 1.cls holds 'cat', and must hold the number of a class, from 0."),
         ([("1.png", RED), ("1.cls", b"-1")], "1.cls holds '-1'"),

@@ -53,7 +53,35 @@ def test_a_folder_is_arranged_as_before(tmp_path: Path) -> None:
     assert arrangement.root is None
 
 
-def test_tar_shards_are_told(tmp_path: Path) -> None:
-    write_tar(tmp_path / "train-000000.tar", samples(("a", 0)))
-    with pytest.raises(UserError, match=f"holds tar shards. Training reads them .* data.root={tmp_path}"):
+def test_tar_shards_are_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members of one name in two shards are two images; a broken one is left out; shards are written again."""
+    monkeypatch.chdir(tmp_path)
+    for split, first in (("train", 0), ("train", 1), ("val", 2)):
+        members = samples(("cat/1", 1), ("2", 0), ("v/3", 1), ("4", 0), first=10 * first)
+        if first == 1:
+            members = [(name, b"no image" if name == "2.png" else content) for name, content in members]
+        write_tar(Path(f"tars/{split}-{first}.tar"), members)
+    Path("tars/classes.txt").write_text("dog\ncat\n")
+    files, arrangement = read_source(Path("tars"))
+    assert len(files) == 12
+    val = [image.name for image in arrangement.images if image.split == "val"]
+    assert val == ["cat/1.png", "cat/v/3.png", "dog/2.png", "dog/4.png"]
+    assert arrangement.images[0].name == "cat/train-0/cat/1.png"
+    with pytest.raises(UserError, match=r"1 image of tars cannot be used.*\n.*train-1\.tar/2\.png"):
+        build(BuildRequest(Path("tars"), size=16, processes=1))
+    built = build(BuildRequest(Path("tars"), size=16, processes=1, bad_images="skip"))
+    splits = index_data_set(built)
+    assert {split: index.count_per_class() for split, index in splits.items()} == {
+        "train": {"cat": 4, "dog": 3},
+        "val": {"cat": 2, "dog": 2},
+    }
+    shards = build(BuildRequest(Path("tars"), size=16, processes=1, bad_images="skip", shards=True))
+    assert sorted(path.name for path in shards.glob("*.tar")) == ["train-000000.tar", "val-000000.tar"]
+
+
+def test_a_class_in_shards_that_is_no_folder_is_told(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_tar(tmp_path / f"{split}-0.tar", samples(("a", 0), ("b", 1)))
+    (tmp_path / "classes.txt").write_text("a/b\nc\n")
+    with pytest.raises(UserError, match=r"class a/b is no name of a folder.*train on the shards themselves"):
         read_source(tmp_path)

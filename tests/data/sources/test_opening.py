@@ -302,6 +302,21 @@ def test_settings_of_a_division_are_refused_where_nothing_is_divided(tmp_path: P
         opened(tmp_path / "a", split=(0.8, 0.2))
     with pytest.raises(UserError, match=r"Delete data.group_pattern"):
         opened(tmp_path / "a", group_pattern="(a)")
+    with pytest.raises(UserError, match=r"Delete data.split_seed"):
+        opened(tmp_path / "a", split_seed=3)
+
+
+def test_columns_are_refused_where_there_is_no_table(tmp_path: Path) -> None:
+    root = classes(tmp_path / "photos", cat=5, dog=5)
+    with pytest.raises(
+        UserError, match=r"columns.label is a column of a table, and .*photos has none. Delete data.col"
+    ):
+        opened(root, columns={"label": "kind"})
+    with pytest.raises(UserError, match=r"data.columns.group is a .* data.group_pattern finds groups in paths"):
+        opened(root, columns={"group": "person"})
+    write(tmp_path / "a", *(f"{split}/{name}/1.jpg" for split in ("train", "val") for name in "ab"))
+    with pytest.raises(UserError, match=r"data.columns.path is a column of a table"):
+        opened(tmp_path / "a", columns={"path": "file"})
 
 
 def test_roots_that_are_given_wrong(tmp_path: Path) -> None:
