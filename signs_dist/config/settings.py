@@ -5,6 +5,7 @@ The docstrings below the settings are the manual: `--explain` and docs/settings.
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -31,6 +32,12 @@ BestBy = Literal["accuracy", "loss", "macro_f1"]
 Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
+SideUntil = Annotated[
+    tuple[Annotated[int, Field(ge=8, le=2048)], Annotated[float, Field(gt=0, lt=1)]], Field(strict=False)
+]
+"""A side in pixels, and the share of the epochs until which training images have it."""
+
+
 class TrainConfig(Section):
     """Length of the run, batch, number format and threads."""
 
@@ -48,12 +55,25 @@ class TrainConfig(Section):
     """BatchNorm normalises over the micro-batches of all processes together. Needs several GPUs."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 if the hardware supports it, float16 on older GPUs, else float32."""
+    progressive_sizes: Annotated[tuple[SideUntil, ...], Field(strict=False)] = ()
+    """Smaller training images first: [[32, 0.4], [48, 0.7]] has 32 pixels a side until 0.4 of the epochs, then 48 until
+    0.7, then data.image_size. Small images take less time."""
     epoch_steps: Count | None = None
     """End each epoch after this many steps, for a short trial of a long run. null: all full batches of the images."""
     channels_last: bool = True
     """Memory format of images and weights. true: faster convolutions on CPUs and on GPUs with tensor cores."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """CPU threads per operation. auto: 1 if exact, else OMP_NUM_THREADS, else this process's share of the cores."""
+
+    @model_validator(mode="after")
+    def _sizes_rise(self) -> TrainConfig:
+        for before, after in itertools.pairwise(self.progressive_sizes):
+            if not (before[0] < after[0] and before[1] < after[1]):
+                raise ValueError(
+                    f"train.progressive_sizes has {list(after)} after {list(before)}. Both the side and the share of "
+                    f"the epochs must rise, as in [[32, 0.4], [48, 0.7]]."
+                )
+        return self
 
 
 class EvaluateConfig(Section):
@@ -178,6 +198,12 @@ class Config(Section):
                 f"model.thaw_after_epochs={thaw} is not before the end of the run, train.epochs={self.train.epochs}. "
                 "Thaw earlier, train longer, or delete model.thaw_after_epochs."
             )
+        largest_side = max((side for side, _ in self.train.progressive_sizes), default=0)
+        if largest_side >= self.data.image_size:
+            raise ValueError(
+                f"train.progressive_sizes has images of {largest_side} pixels, and the run ends with data.image_size="
+                f"{self.data.image_size}. Give smaller sides only, or a larger data.image_size."
+            )
         if self.schedule.name != "one_cycle" and self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} is not shorter than "
@@ -199,6 +225,8 @@ class Config(Section):
                 "computes the features of each image once, so augmentation would have no effect. Set "
                 "augment.backend=none"
             )
+        if self.train.progressive_sizes:
+            return "keeps features of images of one size. Set train.progressive_sizes=[]"
         if self.augment.mixup or self.augment.cutmix:
             return "keeps no features of mixed images. Set augment.mixup=0 and augment.cutmix=0"
         if self.evaluate.flip_average or self.evaluate.ten_crop:

@@ -201,17 +201,29 @@ def _make_model(config: Config, num_classes: int, plan: EpochPlan, process: Proc
     model = build_model(config, num_classes, strategy.device)
     require_trainable(model)
     require_own_names(model, config.model.name)
-    require_logits(
-        model,
-        config.model.name,
-        num_classes=num_classes,
-        image_size=config.data.image_size,
-        autocast=precision.autocast(),
-    )
+    _require_logits(model, config, num_classes, precision)
     try_own_code(config, TrialPlace(model, num_classes, plan.num_steps * plan.global_batch))
     if config.train.sync_batchnorm:
         model = convert_sync_batchnorm(model, strategy, plan.micro_batches.counts(strategy.world_size))
     return model
+
+
+def _require_logits(model: nn.Module, config: Config, num_classes: int, precision: Precision) -> None:
+    """Try the network on images of each size that the run has. Raises `UserError` if one does not suit it."""
+
+    def try_at(side: int) -> None:
+        name, autocast = config.model.name, precision.autocast()
+        require_logits(model, name, num_classes=num_classes, image_size=side, autocast=autocast)
+
+    try_at(config.data.image_size)
+    try:
+        for side, _ in config.train.progressive_sizes:
+            try_at(side)
+    except UserError as error:
+        raise UserError(
+            f"{error} train.progressive_sizes needs a network for images of any size, such as signs_fast; else type "
+            f"train.progressive_sizes=[]"
+        ) from error
 
 
 def require_same_images(prepared: Prepared, strategy: SingleProcess) -> None:

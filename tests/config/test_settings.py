@@ -166,6 +166,31 @@ def test_the_numeric_settings_are_found() -> None:
     assert len(numeric_settings()) >= 45
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("32", "It takes a list, each a list of a whole number, at least 8 and at most 2048 and a number, above 0 and"),
+        ("[32, 0.5]", "is not legal"),
+        ("[[32, 1]]", "is not legal"),
+        ("[[4, 0.5]]", "is not legal"),
+        ("[[32.5, 0.5]]", "is not legal"),
+        ("[[32, 0.5, 48]]", "is not legal"),
+        ("[[32, 0.5], [24, 0.7]]", r"has \[24, 0.7\] after \[32, 0.5\]. Both the side and the share"),
+        ("[[32, 0.5], [48, 0.5]]", r"has \[48, 0.5\] after \[32, 0.5\]. Both the side and the share"),
+        ("[[32, 0.5], [64, 0.7]]", "has images of 64 pixels, and the run ends with data.image_size=64. Give smaller"),
+    ],
+)
+def test_progressive_sizes_that_make_no_sense_are_refused(given: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"train.progressive_sizes.*{message}"):
+        load_config(None, [f"train.progressive_sizes={given}"])
+
+
+def test_progressive_sizes_read_back_equal(tmp_path: Path) -> None:
+    config = load_config(None, ["train.progressive_sizes=[[32, 0.4], [48, 0.7]]"])
+    assert config.train.progressive_sizes == ((32, 0.4), (48, 0.7))
+    assert read_back(config, tmp_path) == config
+
+
 @pytest.mark.parametrize("name", numeric_settings())
 @pytest.mark.parametrize(
     "text", ["1e308", "-1e308", ".nan", ".inf", "-.inf", str(10**31), "9" * 5000, "''", "inf", "nan"]
@@ -174,6 +199,8 @@ def test_no_number_is_without_bounds(name: str, text: str) -> None:
     pairs = ("optim.betas", "augment.crop_scale", "augment.crop_ratio", "augment.erase_area")
     count = 3 if name in ("data.mean", "data.std", "data.split") else 2 if name in pairs else 0
     value = f"[{', '.join([text] * count)}]" if count else text
+    if name == "train.progressive_sizes":
+        value, count = f"[[32, {text}]]", 1
     optimizer = ["optim.name=rmsprop"] if name == "optim.alpha" else ["optim.name=adamw"]
     others = optimizer if name in ("optim.alpha", "optim.betas", "optim.eps") else []
     with pytest.raises(UserError) as refused:
