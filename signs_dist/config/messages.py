@@ -184,8 +184,6 @@ def _describe_type(annotation: Any, metadata: list[Any]) -> str:
         arguments = typing.get_args(annotation)
         if Ellipsis in arguments:
             return f"a list, each {_describe_type(arguments[0], [])}"
-        if len(set(arguments)) > 1:
-            return f"a list of {' and '.join(_describe_type(argument, []) for argument in arguments)}"
         return f"a list of {len(arguments)}, each {_describe_type(arguments[0], [])}"
     if is_dict(annotation):
         return "a mapping such as {name: value}"

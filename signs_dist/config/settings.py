@@ -32,10 +32,9 @@ BestBy = Literal["accuracy", "loss", "macro_f1"]
 Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
-SideUntil = Annotated[
-    tuple[Annotated[int, Field(ge=8, le=2048)], Annotated[float, Field(gt=0, lt=1)]], Field(strict=False)
-]
-"""A side in pixels, and the share of the epochs until which training images have it."""
+Part = Annotated[float, Field(gt=0, lt=1)]
+SMALLEST_SIDE = 8
+"""Of an image, in pixels."""
 
 
 class TrainConfig(Section):
@@ -55,9 +54,11 @@ class TrainConfig(Section):
     """BatchNorm normalises over the micro-batches of all processes together. Needs several GPUs."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 if the hardware supports it, float16 on older GPUs, else float32."""
-    progressive_sizes: Annotated[tuple[SideUntil, ...], Field(strict=False)] = ()
-    """Smaller training images first: [[32, 0.4], [48, 0.7]] has 32 pixels a side until 0.4 of the epochs, then 48 until
-    0.7, then data.image_size. Small images take less time."""
+    progressive_sizes: Annotated[
+        tuple[Annotated[tuple[Part, Part], Field(strict=False)], ...], Field(strict=False)
+    ] = ()
+    """Smaller training images first: [[0.5, 0.4], [0.75, 0.7]] has half of data.image_size until 0.4 of the epochs,
+    then three quarters of it until 0.7, then all of it. Small images take less time."""
     epoch_steps: Count | None = None
     """End each epoch after this many steps, for a short trial of a long run. null: all full batches of the images."""
     channels_last: bool = True
@@ -70,8 +71,8 @@ class TrainConfig(Section):
         for before, after in itertools.pairwise(self.progressive_sizes):
             if not (before[0] < after[0] and before[1] < after[1]):
                 raise ValueError(
-                    f"train.progressive_sizes has {list(after)} after {list(before)}. Both the side and the share of "
-                    f"the epochs must rise, as in [[32, 0.4], [48, 0.7]]."
+                    f"train.progressive_sizes has {list(after)} after {list(before)}. Both the size and the part of "
+                    f"the epochs must rise, as in [[0.5, 0.4], [0.75, 0.7]]."
                 )
         return self
 
@@ -198,11 +199,11 @@ class Config(Section):
                 f"model.thaw_after_epochs={thaw} is not before the end of the run, train.epochs={self.train.epochs}. "
                 "Thaw earlier, train longer, or delete model.thaw_after_epochs."
             )
-        largest_side = max((side for side, _ in self.train.progressive_sizes), default=0)
-        if largest_side >= self.data.image_size:
+        sizes, side = self.train.progressive_sizes, self.data.image_size
+        if sizes and round(sizes[0][0] * side) < SMALLEST_SIDE:
             raise ValueError(
-                f"train.progressive_sizes has images of {largest_side} pixels, and the run ends with data.image_size="
-                f"{self.data.image_size}. Give smaller sides only, or a larger data.image_size."
+                f"train.progressive_sizes has images of {sizes[0][0]:g} of data.image_size={side}, which is below "
+                f"{SMALLEST_SIDE} pixels. Give a larger part, or a larger data.image_size."
             )
         if self.schedule.name != "one_cycle" and self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(

@@ -169,15 +169,15 @@ def test_the_numeric_settings_are_found() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("32", "It takes a list, each a list of a whole number, at least 8 and at most 2048 and a number, above 0 and"),
-        ("[32, 0.5]", "is not legal"),
-        ("[[32, 1]]", "is not legal"),
-        ("[[4, 0.5]]", "is not legal"),
-        ("[[32.5, 0.5]]", "is not legal"),
-        ("[[32, 0.5, 48]]", "is not legal"),
-        ("[[32, 0.5], [24, 0.7]]", r"has \[24, 0.7\] after \[32, 0.5\]. Both the side and the share"),
-        ("[[32, 0.5], [48, 0.5]]", r"has \[48, 0.5\] after \[32, 0.5\]. Both the side and the share"),
-        ("[[32, 0.5], [64, 0.7]]", "has images of 64 pixels, and the run ends with data.image_size=64. Give smaller"),
+        ("0.5", "It takes a list, each a list of 2, each a number, above 0 and below 1"),
+        ("[0.5, 0.4]", "is not legal"),
+        ("[[0.5, 1]]", "is not legal"),
+        ("[[1, 0.5]]", "is not legal"),
+        ("[[32, 0.5]]", "is not legal"),
+        ("[[0.5, 0.4, 0.75]]", "is not legal"),
+        ("[[0.5, 0.4], [0.4, 0.7]]", r"has \[0.4, 0.7\] after \[0.5, 0.4\]. Both the size and the part"),
+        ("[[0.5, 0.4], [0.75, 0.4]]", r"has \[0.75, 0.4\] after \[0.5, 0.4\]. Both the size and the part"),
+        ("[[0.1, 0.4]]", "has images of 0.1 of data.image_size=64, which is below 8 pixels. Give a larger part"),
     ],
 )
 def test_progressive_sizes_that_make_no_sense_are_refused(given: str, message: str) -> None:
@@ -186,8 +186,8 @@ def test_progressive_sizes_that_make_no_sense_are_refused(given: str, message: s
 
 
 def test_progressive_sizes_read_back_equal(tmp_path: Path) -> None:
-    config = load_config(None, ["train.progressive_sizes=[[32, 0.4], [48, 0.7]]"])
-    assert config.train.progressive_sizes == ((32, 0.4), (48, 0.7))
+    config = load_config(None, ["train.progressive_sizes=[[0.5, 0.4], [0.75, 0.7]]"])
+    assert config.train.progressive_sizes == ((0.5, 0.4), (0.75, 0.7))
     assert read_back(config, tmp_path) == config
 
 
@@ -200,7 +200,7 @@ def test_no_number_is_without_bounds(name: str, text: str) -> None:
     count = 3 if name in ("data.mean", "data.std", "data.split") else 2 if name in pairs else 0
     value = f"[{', '.join([text] * count)}]" if count else text
     if name == "train.progressive_sizes":
-        value, count = f"[[32, {text}]]", 1
+        value, count = f"[[0.5, {text}]]", 1
     optimizer = ["optim.name=rmsprop"] if name == "optim.alpha" else ["optim.name=adamw"]
     others = optimizer if name in ("optim.alpha", "optim.betas", "optim.eps") else []
     with pytest.raises(UserError) as refused:

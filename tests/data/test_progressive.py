@@ -3,17 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from signs_dist.data.progressive import resized, side_of_epoch
+from signs_dist.data.progressive import resized, side_of_epoch, sides_until
 
-SIZES = ((32, 0.4), (48, 0.7))
+SIZES = ((0.5, 0.4), (0.75, 0.7))
 
 
 @pytest.mark.parametrize(
     ("num_epochs", "sides"),
     [
-        (1, [32]),
-        (2, [32, 48]),
-        (3, [32, 32, 48]),
+        (1, [64]),
+        (2, [32, 64]),
+        (3, [32, 32, 64]),
         (4, [32, 32, 48, 64]),
         (10, [32] * 4 + [48] * 3 + [64] * 3),
         (16, [32] * 7 + [48] * 5 + [64] * 4),
@@ -25,7 +25,13 @@ def test_the_side_of_each_epoch(num_epochs: int, sides: list[int]) -> None:
 
 def test_a_share_that_ends_with_an_epoch_does_not_take_the_next() -> None:
     assert 0.07 * 100 > 7  # by rounding
-    assert [side_of_epoch([(32, 0.07)], epoch, num_epochs=100, image_size=64) for epoch in (6, 7)] == [32, 64]
+    assert [side_of_epoch([(0.5, 0.07)], epoch, num_epochs=100, image_size=64) for epoch in (6, 7)] == [32, 64]
+
+
+def test_the_epochs_until_which_a_side_is_used() -> None:
+    assert sides_until(SIZES, num_epochs=10, image_size=64) == [(32, 4), (48, 7), (64, 10)]
+    assert sides_until(SIZES, num_epochs=2, image_size=64) == [(32, 1), (64, 2)]
+    assert sides_until((), num_epochs=3, image_size=64) == [(64, 3)]
 
 
 def test_without_sizes_every_epoch_has_the_whole_images() -> None:

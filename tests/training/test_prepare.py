@@ -65,7 +65,7 @@ def test_a_broken_image_is_told_with_the_command_that_leaves_it_out(tmp_path: Pa
 
 
 def test_a_network_for_one_size_refuses_progressive_sizes(tmp_path: Path) -> None:
-    sizes = "train.progressive_sizes=[[8, 0.5]]"
+    sizes = "train.progressive_sizes=[[0.5, 0.5]]"
     make_prepared(tmp_path, sizes, "model.name=signs_fast")
     with pytest.raises(
         UserError, match=r"model.name=mlp fails for images \[2, 3, 8, 8\].*type train.progressive_sizes="
