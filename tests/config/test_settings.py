@@ -102,7 +102,7 @@ def test_every_recipe_loads_and_reads_back(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_recipes_are_there() -> None:
-    assert {"cs230.yaml", "signs.yaml"} <= {path.name for path in CONFIGS}
+    assert {"cs230.yaml", "signs.yaml", "signs_thorough.yaml"} <= {path.name for path in CONFIGS}
 
 
 @pytest.mark.parametrize("given", ["balanced", None, (1.0, 2.5), {"fist": 2.0, "0": 1.0}])
