@@ -86,7 +86,7 @@ def test_one_result_on_1_process_and_on_2_and_3_that_are_killed_before_and_at_th
 
 def test_one_result_with_images_that_grow_on_2_processes_that_are_killed_and_on_1(tmp_path: Path) -> None:
     root = write_colour_set(tmp_path / "colours", counts={"train": 12, "val": 4})
-    network = ("model.name=signs_fast", "model.args={width: 4}", "train.progressive_sizes=[[0.5, 0.34], [0.75, 0.67]]")
+    network = ("model.name=signs_fast", "model.args={width: 4}", "train.progressive_sizes=[[0.5, 0.33], [0.75, 0.66]]")
     saved = ("exact=true", "log.every_steps=1", "checkpoint.every_steps=2", "log.report=false")
     given = [*small_run(root, epochs=3, global_batch=12), *network, *saved]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
