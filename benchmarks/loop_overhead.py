@@ -38,8 +38,9 @@ def main() -> None:
     parser.add_argument("--no-augment", action="store_true", help="do not augment the images")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args()
-    # What both sides do alike: no loader workers, no average, no clipping, one small learning rate.
+    # What both sides do alike: images of one size, no loader workers, no average, no clipping, one small learning rate.
     alike = [
+        "train.progressive_sizes=[]",
         "data.num_workers=0",
         "ema.decay=null",
         "optim.clip_norm=null",

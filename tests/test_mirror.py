@@ -24,6 +24,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.jpeg_folder": "tests/benchmarks/test_commands.py",
     "benchmarks.predict_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.cached_features": "tests/benchmarks/test_commands.py",
+    "benchmarks.recipe_curve": "tests/benchmarks/test_commands.py",
     "benchmarks.report_opening": "tests/benchmarks/test_commands.py",
     "benchmarks.save_stall": "tests/benchmarks/test_commands.py",
     "benchmarks.signs_accuracy": "tests/benchmarks/test_commands.py",

@@ -5,6 +5,7 @@ The docstrings below the settings are the manual: `--explain` and docs/settings.
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -35,6 +36,11 @@ BestBy = Literal["accuracy", "loss", "macro_f1"]
 Dashboard = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
+Part = Annotated[float, Field(gt=0, lt=1)]
+SMALLEST_SIDE = 8
+"""Of an image, in pixels."""
+
+
 class TrainConfig(Section):
     """Length of the run, batch, number format and threads."""
 
@@ -52,6 +58,11 @@ class TrainConfig(Section):
     """BatchNorm normalises over the micro-batches of all processes together. Needs several GPUs."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 if the hardware supports it, float16 on older GPUs, else float32."""
+    progressive_sizes: Annotated[
+        tuple[Annotated[tuple[Part, Part], Field(strict=False)], ...], Field(strict=False)
+    ] = ()
+    """Smaller training images first: [[0.5, 0.4], [0.75, 0.7]] has half of data.image_size until 0.4 of the epochs,
+    then three quarters of it until 0.7, then all of it. Small images take less time."""
     epoch_steps: Count | None = None
     """End each epoch after this many steps, for a short trial of a long run. null: all full batches of the images."""
     channels_last: bool = True
@@ -60,6 +71,16 @@ class TrainConfig(Section):
     """CPU threads per operation. auto: 1 if exact, else OMP_NUM_THREADS, else this process's share of the cores."""
     allocator: Literal["auto", "system"] = "auto"
     """auto: on a CPU, glibc's malloc keeps freed memory for the next step, which is faster. system: malloc as it is."""
+
+    @model_validator(mode="after")
+    def _sizes_rise(self) -> TrainConfig:
+        for before, after in itertools.pairwise(self.progressive_sizes):
+            if not (before[0] < after[0] and before[1] < after[1]):
+                raise ValueError(
+                    f"train.progressive_sizes has {list(after)} after {list(before)}. Both the size and the part of "
+                    f"the epochs must rise, as in [[0.5, 0.4], [0.75, 0.7]]."
+                )
+        return self
 
 
 class EvaluateConfig(Section):
@@ -200,6 +221,12 @@ class Config(Section):
                 f"model.thaw_after_epochs={thaw} is not before the end of the run, train.epochs={self.train.epochs}. "
                 "Thaw earlier, train longer, or delete model.thaw_after_epochs."
             )
+        sizes, side = self.train.progressive_sizes, self.data.image_size
+        if sizes and round(sizes[0][0] * side) < SMALLEST_SIDE:
+            raise ValueError(
+                f"train.progressive_sizes has images of {sizes[0][0]:g} of data.image_size={side}, which is below "
+                f"{SMALLEST_SIDE} pixels. Give a larger part, or a larger data.image_size."
+            )
         if self.schedule.name != "one_cycle" and self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs={self.schedule.warmup_epochs:g} is not shorter than "
@@ -216,6 +243,8 @@ class Config(Section):
                 "computes the features of each image once, so augmentation would have no effect. Set "
                 "augment.backend=none"
             )
+        if self.train.progressive_sizes:
+            return "keeps features of images of one size. Set train.progressive_sizes=[]"
         if self.augment.mixup or self.augment.cutmix:
             return "keeps no features of mixed images. Set augment.mixup=0 and augment.cutmix=0"
         if self.evaluate.flip_average or self.evaluate.ten_crop:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from signs_dist.config.settings import Config
 from signs_dist.data.few_photos import as_typed, settings_for_few
 from signs_dist.data.next_step import LARGEST_IMAGE_SIZE
 from signs_dist.models.trainable import count_parameters
-from signs_dist.training.prepare import Prepared
+from signs_dist.training.prepare import Prepared, sides_of
 from signs_dist.training.process import Process
 
 IMBALANCED = 3
@@ -34,6 +35,7 @@ def banner_lines(
     num_steps, batch, num_epochs = plan.num_steps, plan.global_batch, config.train.epochs
     epochs = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
     total_steps = num_epochs * num_steps
+    num_images = total_steps * batch
     threads = "1 thread" if prepared.num_threads == 1 else f"{prepared.num_threads} threads"
     sharing = strategy.describe()
     exact = f"bit for bit the same for 1 to {plan.micro_batches.count} processes"
@@ -48,7 +50,7 @@ def banner_lines(
         *([("by", sharing)] if sharing else []),
         ("batch", f"{plan.micro_batches.describe(strategy.world_size)}; {_about_epoch(prepared)}"),
         *([("exact", exact)] if config.exact else []),
-        ("plan", f"{epochs} = {_steps(total_steps)} = {total_steps * batch:,} images, seed {config.seed}"),
+        ("plan", f"{epochs} = {_steps(total_steps)} = {num_images:,} images, seed {config.seed}{_about_sizes(config)}"),
         (
             "learn",
             f"{config.loss.name}, {config.optim.name} with lr {config.optim.lr:g} (as written, no scaling), "
@@ -64,6 +66,14 @@ def _about_data(prepared: Prepared) -> str:
     plural = "s" if num_workers > 1 else ""
     workers = f"{num_workers} loader worker{plural}" if num_workers else "loaded in this process"
     return f"{data.name}: {counts} images of {side} x {side}, {len(data.classes)} classes; {workers}"
+
+
+def _about_sizes(config: Config) -> str:
+    """The sizes of the training images, such as `; 32 x 32 until epoch 7, then 64 x 64`; "" if there is one."""
+    *smaller, (last, _) = sides_of(config)
+    if not smaller:
+        return ""
+    return "; " + "".join(f"{side} x {side} until epoch {until}, " for side, until in smaller) + f"then {last} x {last}"
 
 
 def _about_classes(prepared: Prepared) -> list[BannerLine]:

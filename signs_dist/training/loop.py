@@ -25,6 +25,7 @@ from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
 from signs_dist.data.mixing import BatchMixer
 from signs_dist.data.own_augment import OwnAugmenter
+from signs_dist.data.progressive import resized
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.data.views import views_of
 from signs_dist.distributed.step_sync import StepSync
@@ -44,7 +45,7 @@ Observer = Callable[[range, Batch, Tensor, Tensor], None]
 
 @dataclasses.dataclass(frozen=True)
 class ImagePreparer:
-    """Makes the model's input from a batch: on the device, augmented, mixed, normalised, in the model's memory order.
+    """Makes the model's input from a batch: resized, augmented, mixed, normalised, on the device, in its memory order.
 
     Attributes:
         device: the model's device.
@@ -52,6 +53,7 @@ class ImagePreparer:
         channels_last: the memory order of the images.
         augment: augments training images; None changes nothing.
         mix: mixes training images within their micro-batches; None mixes nothing.
+        side_of: the side in pixels of an epoch's images; None leaves them as they are.
     """
 
     device: torch.device
@@ -60,6 +62,7 @@ class ImagePreparer:
     channels_last: bool
     augment: BatchAugmenter | OwnAugmenter | None = None
     mix: BatchMixer | None = None
+    side_of: Callable[[int], int] | None = None
 
     @classmethod
     def create(
@@ -70,10 +73,11 @@ class ImagePreparer:
         channels_last: bool,
         augment: BatchAugmenter | OwnAugmenter | None = None,
         mix: BatchMixer | None = None,
+        side_of: Callable[[int], int] | None = None,
     ) -> ImagePreparer:
         """The preparer for a data set's mean and standard deviation."""
         mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (config.mean, config.std))
-        return cls(device, 1 / std, -mean / std, channels_last, augment, mix)
+        return cls(device, 1 / std, -mean / std, channels_last, augment, mix, side_of)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(images float32 [B, 3, H, W], targets) on the device.
@@ -81,6 +85,8 @@ class ImagePreparer:
         Targets are labels int64 [B]; with `mix`, which takes whole micro-batches, shares of the classes float32 [B, C].
         """
         images = to_unit_floats(batch.images.to(self.device, non_blocking=True))
+        if self.side_of is not None:
+            images = resized(images, self.side_of(batch.epoch))
         if self.augment is not None:
             images = self.augment(images, batch.samples.numpy(), batch.epoch)
         targets = batch.labels.to(self.device, non_blocking=True)

@@ -17,6 +17,7 @@ from signs_dist.data.loader import LoaderSettings, choose_loader_settings
 from signs_dist.data.mixing import require_partners
 from signs_dist.data.order import BalancedOrder
 from signs_dist.data.plan import EpochPlan, cut_global_batch, require_full_step
+from signs_dist.data.progressive import sides_until
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.data.sets import DataSet, open_data_set, open_split, will_draw
 from signs_dist.data.synthetic import NUM_CLASSES
@@ -188,17 +189,37 @@ def _make_model(config: Config, num_classes: int, plan: EpochPlan, process: Proc
     model = build_model(config, num_classes, strategy.device)
     require_trainable(model)
     require_own_names(model, config.model.name)
-    require_logits(
-        model,
-        config.model.name,
-        num_classes=num_classes,
-        image_size=config.data.image_size,
-        autocast=precision.autocast(),
-    )
+    _require_logits(model, config, num_classes, precision)
     try_own_code(config, TrialPlace(model, num_classes, plan.num_steps * plan.global_batch))
     if config.train.sync_batchnorm:
         model = convert_sync_batchnorm(model, strategy, plan.micro_batches.counts(strategy.world_size))
     return model
+
+
+def _require_logits(model: nn.Module, config: Config, num_classes: int, precision: Precision) -> None:
+    """Try the network on images of each size that the run has. Raises `UserError` if one does not suit it."""
+
+    def try_at(side: int) -> None:
+        name, autocast = config.model.name, precision.autocast()
+        require_logits(model, name, num_classes=num_classes, image_size=side, autocast=autocast)
+
+    *smaller, (whole, _) = sides_of(config)
+    try_at(whole)
+    try:
+        for side, _ in smaller:
+            try_at(side)
+    except UserError as error:
+        raise UserError(
+            f"{error} train.progressive_sizes needs a network for images of any size, such as signs_fast; else type "
+            f"train.progressive_sizes=[]"
+        ) from error
+
+
+def sides_of(config: Config) -> list[tuple[int, int]]:
+    """Pairs (side of the training images in pixels, number of epochs until which they have it)."""
+    return sides_until(
+        config.train.progressive_sizes, num_epochs=config.train.epochs, image_size=config.data.image_size
+    )
 
 
 def require_same_images(prepared: Prepared, strategy: SingleProcess) -> None:

@@ -21,6 +21,7 @@ from signs_dist.data.loader_wait import BatchWait
 from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
+from signs_dist.data.progressive import side_of_epoch
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
@@ -69,7 +70,9 @@ class Stepper:
             loop.ImagePreparer.create, config.data, strategy.device, channels_last=config.train.channels_last
         )
         augment = build_augmenter(config.augment, config.seed)
-        self.prepare_train, self.prepare_evaluation = prepare(augment=augment, mix=self._make_mixer()), prepare()
+        side_of = make_side_of(config)
+        self.prepare_train = prepare(augment=augment, mix=self._make_mixer(), side_of=side_of)
+        self.prepare_evaluation = prepare()
         self._inputs: tuple[loop.Preparer, loop.Preparer] = (self.prepare_train, self.prepare_evaluation)
         if prepared.features is not None:
             self._inputs = (FeaturePreparer(strategy.device), FeaturePreparer(strategy.device))
@@ -263,6 +266,18 @@ def build_augmenter(config: AugmentConfig, seed: int) -> BatchAugmenter | OwnAug
     if is_dotted(config.backend):
         return OwnAugmenter(config, seed)
     return BatchAugmenter(config, seed) if config.backend == "batch" else None
+
+
+def make_side_of(config: Config) -> Callable[[int], int] | None:
+    """A function from the epoch to the side of its training images; None if all epochs have one side."""
+    if not config.train.progressive_sizes:
+        return None
+    return functools.partial(
+        side_of_epoch,
+        config.train.progressive_sizes,
+        num_epochs=config.train.epochs,
+        image_size=config.data.image_size,
+    )
 
 
 def make_forward(

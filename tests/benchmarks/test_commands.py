@@ -110,6 +110,14 @@ def colours(tmp_path: Path) -> Path:
             [r"beside one busy program", r"OMP_WAIT_POLICY=PASSIVE +[\d,]+ images/s"],
         ),
         (
+            "benchmarks/recipe_curve.py",
+            [
+                *("--data", "data/64x64_SIGNS", "--seeds", "3", "--svg", "curve.svg"),
+                *("--recipe", "short", str(REPOSITORY / "configs/tutorial.yaml"), "train.epochs=1", *SMALL),
+            ],
+            [r"seed 3: short: [\d.]+ %, [\d.]+ s", r"short +[\d.]+ % +[\d.]+ % +[\d.]+ s +1.00"],
+        ),
+        (
             "benchmarks/signs_accuracy.py",
             ["--data", "data/64x64_SIGNS", "--config", str(REPOSITORY / "configs/tutorial.yaml"), *ONE_EPOCH],
             [r"seed 3: val [\d.]+ %, trained in", r"mean [\d.]+ %, slowest"],

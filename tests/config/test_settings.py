@@ -102,7 +102,7 @@ def test_every_recipe_loads_and_reads_back(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_recipes_are_there() -> None:
-    assert {"cs230.yaml", "signs.yaml"} <= {path.name for path in CONFIGS}
+    assert {"cs230.yaml", "signs.yaml", "signs_thorough.yaml"} <= {path.name for path in CONFIGS}
 
 
 @pytest.mark.parametrize("given", ["balanced", None, (1.0, 2.5), {"fist": 2.0, "0": 1.0}])
@@ -166,6 +166,31 @@ def test_the_numeric_settings_are_found() -> None:
     assert len(numeric_settings()) >= 45
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("0.5", "It takes a list, each a list of 2, each a number, above 0 and below 1"),
+        ("[0.5, 0.4]", "is not legal"),
+        ("[[0.5, 1]]", "is not legal"),
+        ("[[1, 0.5]]", "is not legal"),
+        ("[[32, 0.5]]", "is not legal"),
+        ("[[0.5, 0.4, 0.75]]", "is not legal"),
+        ("[[0.5, 0.4], [0.4, 0.7]]", r"has \[0.4, 0.7\] after \[0.5, 0.4\]. Both the size and the part"),
+        ("[[0.5, 0.4], [0.75, 0.4]]", r"has \[0.75, 0.4\] after \[0.5, 0.4\]. Both the size and the part"),
+        ("[[0.1, 0.4]]", "has images of 0.1 of data.image_size=64, which is below 8 pixels. Give a larger part"),
+    ],
+)
+def test_progressive_sizes_that_make_no_sense_are_refused(given: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"train.progressive_sizes.*{message}"):
+        load_config(None, [f"train.progressive_sizes={given}"])
+
+
+def test_progressive_sizes_read_back_equal(tmp_path: Path) -> None:
+    config = load_config(None, ["train.progressive_sizes=[[0.5, 0.4], [0.75, 0.7]]"])
+    assert config.train.progressive_sizes == ((0.5, 0.4), (0.75, 0.7))
+    assert read_back(config, tmp_path) == config
+
+
 @pytest.mark.parametrize("name", numeric_settings())
 @pytest.mark.parametrize(
     "text", ["1e308", "-1e308", ".nan", ".inf", "-.inf", str(10**31), "9" * 5000, "''", "inf", "nan"]
@@ -174,6 +199,8 @@ def test_no_number_is_without_bounds(name: str, text: str) -> None:
     pairs = ("optim.betas", "augment.crop_scale", "augment.crop_ratio", "augment.erase_area")
     count = 3 if name in ("data.mean", "data.std", "data.split") else 2 if name in pairs else 0
     value = f"[{', '.join([text] * count)}]" if count else text
+    if name == "train.progressive_sizes":
+        value, count = f"[[0.5, {text}]]", 1
     optimizer = ["optim.name=rmsprop"] if name == "optim.alpha" else ["optim.name=adamw"]
     others = optimizer if name in ("optim.alpha", "optim.betas", "optim.eps") else []
     with pytest.raises(UserError) as refused:

@@ -82,3 +82,20 @@ def test_one_result_on_1_process_and_on_2_and_3_that_are_killed_before_and_at_th
     for file in ("training-images.png", "training-images.jsonl"):
         assert (parts / file).read_bytes() == (whole / file).read_bytes(), file
     assert "shares" in (whole / "training-images.jsonl").read_text()
+
+
+def test_one_result_with_images_that_grow_on_2_processes_that_are_killed_and_on_1(tmp_path: Path) -> None:
+    root = write_colour_set(tmp_path / "colours", counts={"train": 12, "val": 4})
+    network = ("model.name=signs_fast", "model.args={width: 4}", "train.progressive_sizes=[[0.5, 0.33], [0.75, 0.66]]")
+    saved = ("exact=true", "log.every_steps=1", "checkpoint.every_steps=2", "log.report=false")
+    given = [*small_run(root, epochs=3, global_batch=12), *network, *saved]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    fit(load_config(None, given), whole, quiet=True)
+    command = [sys.executable, "-m", "launch.local", "--nproc", "2", "--", "--run-dir", "parts"]
+    with started([*command, *given], tmp_path) as process:
+        wait_for(parts / "metrics.jsonl", '"step": 5,')  # in the second of 3 epochs of 3 steps, which has 12 pixels
+        for pid in (process.pid, *find_descendants(process.pid)):
+            os.kill(pid, signal.SIGKILL)
+        finish(process)
+    fit(load_config(None, given), parts, quiet=True)
+    assert read_result(parts)["weights_sha256"] == read_result(whole)["weights_sha256"]

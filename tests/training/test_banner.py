@@ -47,6 +47,11 @@ def test_the_whole_banner(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "word", "text"),
     [
+        (
+            ("train.epochs=10", "train.progressive_sizes=[[0.5, 0.4], [0.75, 0.7]]", "model.name=signs_fast"),
+            "plan",
+            "10 epochs = 40 steps = 320 images, seed 0; 8 x 8 until epoch 4, 12 x 12 until epoch 7, then 16 x 16",
+        ),
         (("train.epochs=1",), "plan", "1 epoch = 4 steps = 32 images, seed 0"),
         (("train.epochs=1", "train.global_batch=32"), "plan", "1 epoch = 1 step = 32 images, seed 0"),
         (("train.global_batch=12",), "batch", "12 = 1 micro-batch of 12 on 1 process; 3 steps an epoch"),

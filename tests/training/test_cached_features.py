@@ -168,6 +168,10 @@ def test_the_picture_of_training_images_shows_images(tmp_path: Path) -> None:
         ),
         (("model.freeze=backbone", "augment.backend=none", "evaluate.ten_crop=true"), "keeps the features of one view"),
         (("model.freeze=backbone", "augment.backend=none", "augment.mixup=0.2"), "no features of mixed images"),
+        (
+            ("model.freeze=backbone", "augment.backend=none", "train.progressive_sizes=[[0.5, 0.5]]"),
+            r"images of one size. Set train.progressive_sizes=\[\]",
+        ),
         (("model.freeze=backbone", "model.thaw_after_epochs=2"), "a backbone that does not change"),
     ],
 )

@@ -64,6 +64,15 @@ def test_a_broken_image_is_told_with_the_command_that_leaves_it_out(tmp_path: Pa
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
 
 
+def test_a_network_for_one_size_refuses_progressive_sizes(tmp_path: Path) -> None:
+    sizes = "train.progressive_sizes=[[0.5, 0.5]]"
+    make_prepared(tmp_path, sizes, "model.name=signs_fast")
+    with pytest.raises(
+        UserError, match=r"model.name=mlp fails for images \[2, 3, 8, 8\].*type train.progressive_sizes="
+    ):
+        make_prepared(tmp_path, sizes)
+
+
 def test_a_short_epoch_and_a_balanced_order(tmp_path: Path) -> None:
     prepared = make_prepared(tmp_path, "train.epoch_steps=3", "data.order=balanced")
     assert prepared.plan.num_steps == 3

@@ -270,3 +270,12 @@ def test_the_first_images_are_mixed_as_in_training(tmp_path: Path) -> None:
         assert first.samples.tolist() == batch.samples[:count].tolist()
         assert torch.equal(first_images, images[:count])
         assert torch.equal(first_targets, targets[:count])
+
+
+def test_training_images_grow_with_the_epochs_and_evaluations_see_all_of_them(tmp_path: Path) -> None:
+    grows = ("train.epochs=4", "train.progressive_sizes=[[0.5, 0.25], [0.75, 0.5]]", "model.name=signs_fast")
+    stepper, _ = make_stepper(tmp_path, *grows)
+    batch = next(iter(stepper.evaluation_loaders["val"]))
+    sides = [stepper.prepare_train(batch._replace(epoch=epoch))[0].shape[-1] for epoch in range(4)]
+    assert sides == [8, 12, 16, 16]
+    assert stepper.prepare_evaluation(batch)[0].shape[-1] == 16
