@@ -23,6 +23,7 @@ from signs_dist.config.messages import (
 )
 from signs_dist.config.section import Section, flatten, section_of
 from signs_dist.config.settings import AS_SAVED, Config
+from signs_dist.config.unread import left_by_overrides
 from signs_dist.config.yaml_text import (
     construct,
     format_mapping,
@@ -95,14 +96,34 @@ def read_config(
         node = _read_file(path, "--config")
         if node is not None:
             _read_section(node, Config, "", path, values, origins)
+    of_file = dict(origins)
     for override in overrides:
         _apply_override(override, values, origins)
+    if is_saved:
+        return LoadedConfig(_validated(values, origins, AS_SAVED), origins)
+    if overrides and of_file:
+        typed = {name for name, origin in origins.items() if of_file.get(name) != origin}
+        for name in left_by_overrides(_validated(values, origins, AS_SAVED), typed):
+            _delete(name, values, origins)
+    return LoadedConfig(_validated(values, origins, None), origins)
+
+
+def _validated(values: dict[str, Any], origins: dict[str, str], context: dict[str, bool] | None) -> Config:
     try:
-        config = Config.model_validate(values, context=AS_SAVED if is_saved else None)
+        return Config.model_validate(values, context=context)
     except ValidationError as error:
         lines = dict.fromkeys(explain_error(dict(item), origins) for item in error.errors())
         raise UserError("\n".join(lines)) from None
-    return LoadedConfig(config, origins)
+
+
+def _delete(dotted: str, values: dict[str, Any], origins: dict[str, str]) -> None:
+    """Let a setting have its default."""
+    *parents, key = dotted.split(".")
+    for name in parents:
+        values = values[name]
+    del values[key]
+    for name in [name for name in origins if name == dotted or name.startswith(f"{dotted}.")]:
+        del origins[name]
 
 
 ARITHMETIC = "arithmetic"

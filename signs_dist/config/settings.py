@@ -203,11 +203,6 @@ class Config(Section):
                 "augment.crop_from=file crops the image files, and data.storage=packed keeps small squares of them. "
                 "Set data.storage=files, or augment.crop_from=square."
             )
-        if self.data.resize == "torch" and self.data.storage != "files":
-            raise ValueError(
-                "data.resize=torch is read only with data.storage=files; packed images are resized once, by Pillow. "
-                "Set data.storage=files, or delete data.resize."
-            )
         if self.model.cache_features and (problem := self._what_changes_features()):
             raise ValueError(f"model.cache_features=true {problem}, or model.cache_features=false.")
         if is_dotted(self.loss.name) and self.augment.mix_probability and (self.augment.mixup or self.augment.cutmix):

@@ -6,7 +6,7 @@ these, and neither is a value that asks for nothing, such as a rotation by 0 deg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,17 @@ def find_unread(config: Config) -> Iterator[tuple[str, Reading]]:
             if is_asked and key not in found and not reading.is_read(config):
                 found.add(key)
                 yield key, reading
+
+
+def left_by_overrides(config: Config, typed: Collection[str]) -> list[str]:
+    """Settings of a file that nothing reads because of an override, such as `augment.magnitude` with
+    `augment.policy=none`. They are no mistake: the file is written for another value.
+
+    Args:
+        config: file and overrides together.
+        typed: the settings that were overridden.
+    """
+    return [key for key, reading in find_unread(config) if reading.by in typed and key not in typed]
 
 
 def _value_of(config: Section, dotted: str) -> Any:
@@ -157,6 +168,13 @@ READINGS = (
         "data.num_workers",
         _loads_in_workers,
         "set data.num_workers to 1 or more: auto is 0 where images are packed",
+    ),
+    Reading(
+        ("data.resize",),
+        "data.storage",
+        lambda config: config.data.storage == "files",
+        "set data.storage=files: packed images are resized once, by Pillow",
+        off=("pillow",),
     ),
     Reading(tuple(f"augment.{name}" for name in _CHANGES), "augment.backend", _is_batch, _BATCH, off=(0,)),
     Reading(

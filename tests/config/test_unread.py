@@ -86,10 +86,9 @@ def test_what_is_read_or_asks_for_nothing_is_taken(settings: list[str]) -> None:
 
 
 def test_the_line_of_the_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("augment:\n  policy: randaugment\n  magnitude: 5\n")
-    load_config(tmp_path / "c.yaml")
+    (tmp_path / "c.yaml").write_text("augment:\n  policy: none\n  magnitude: 5\n")
     with pytest.raises(UserError, match=r"c\.yaml:3: augment\.magnitude is not read with augment\.policy=none"):
-        load_config(tmp_path / "c.yaml", ["augment.policy=none"])
+        load_config(tmp_path / "c.yaml", ["optim.lr=0.1"])
     load_config(tmp_path / "c.yaml", ["augment.policy=none", "augment.magnitude=9"])
 
 
@@ -119,3 +118,19 @@ def _docstrings(schema: type[Section], prefix: str = "") -> list[tuple[str, str]
         inner = section_of(field.annotation)
         rows += _docstrings(inner, f"{prefix}{name}.") if inner else [(prefix + name, docstring_of(field))]
     return rows
+
+
+def test_an_override_may_leave_a_setting_of_the_file_unread(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        "augment: {policy: randaugment, magnitude: 5, num_ops: 3}\noptim: {name: adamw, betas: [0.9, 0.95]}\n"
+    )
+    config = load_config(file, ["augment.policy=none", "optim.name=sgd"])
+    assert (config.augment.magnitude, config.augment.num_ops) == (9, 2)  # as if the file did not set them
+    file.with_name("again.yaml").write_text(dump_config(config))
+    assert load_config(file.with_name("again.yaml")) == config
+    with pytest.raises(UserError, match="magnitude is not read with"):
+        load_config(file, ["augment.policy=none", "augment.magnitude=6"])
+    file.write_text("augment: {policy: none, magnitude: 5}\n")
+    with pytest.raises(UserError, match="magnitude is not read with"):
+        load_config(file, ["optim.name=sgd"])
