@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from signs_dist.data.folder import ImageIndex
 from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
 from signs_dist.data.packed import PackedSplit
+from signs_dist.data.paths import Paths
 from signs_dist.data.plan import BatchKey
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.errors import UserError
@@ -86,8 +87,8 @@ class FileBatches(Dataset[Batch]):
     ) -> None:
         self.root = index.root
         self.reader = index.reader
-        # An array, not a list: reading a list writes reference counts, which copies it into every worker.
-        self.paths = np.array(index.paths)
+        # A block, not a list: reading a list writes reference counts, which copies it into every worker.
+        self.paths = Paths.of(index.paths)
         self.labels = index.labels
         self.image_size = image_size
         self.transform = transform
@@ -103,7 +104,7 @@ class FileBatches(Dataset[Batch]):
         return len(self.labels)
 
     def _decode(self, sample: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        path = str(self.paths[sample])
+        path = self.paths[sample]
         name = str(self.root / path)
         image = load_rgb(self.reader.read(path), name=name, size=self.image_size, max_megapixels=self.max_megapixels)
         return np.asarray(image)
