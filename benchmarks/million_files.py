@@ -109,8 +109,8 @@ def make_table(root: Path, num_files: int) -> None:
         writer = csv.writer(stream)
         writer.writerow(["path", "label", "split"])
         for folder in sorted(root.glob("*/*")):
-            for name in sorted(os.listdir(folder)):
-                writer.writerow([f"{root.name}/{folder.parent.name}/{folder.name}/{name}", folder.name, folder.parent.name])
+            for file in sorted(folder.iterdir()):
+                writer.writerow([file.relative_to(root.parent), folder.name, folder.parent.name])
 
 
 def make_shards(root: Path, num_files: int) -> None:

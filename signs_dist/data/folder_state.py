@@ -23,11 +23,11 @@ _KIND_BITS = 0o170000
 _MOST = 2**63 - 1
 
 
-def read_folder(folder: str | bytes, *, with_stamps: bool = True) -> tuple[list[str], array[int]]:
+def read_folder(folder: str | bytes | os.PathLike[str], *, with_stamps: bool = True) -> tuple[list[str], array[int]]:
     """(names of all entries, sorted; for each name its kind and three numbers more).
 
-    The three are size in bytes, time of modification and time of change in nanoseconds, for FILE and LINKED_FILE; device
-    and inode of its folder and 0 for LINKED_FOLDER; else, and without stamps, 0.
+    The three are size in bytes, time of modification and time of change in nanoseconds, for FILE and LINKED_FILE;
+    device and inode of its folder and 0 for LINKED_FOLDER; else, and without stamps, 0.
 
     Raises:
         OSError: the folder cannot be read.
@@ -36,30 +36,37 @@ def read_folder(folder: str | bytes, *, with_stamps: bool = True) -> tuple[list[
     try:
         if not with_stamps:
             return _kinds(descriptor)
-        names = sorted(os.listdir(descriptor))
+        with os.scandir(descriptor) as entries:
+            names = sorted(entry.name for entry in entries)
         numbers = array("q")
         for name in names:
-            numbers.extend(_look_at(name, descriptor))
+            try:
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            except OSError:
+                numbers.extend((OTHER, 0, 0, 0))
+                continue
+            if status.st_mode & _KIND_BITS == stat.S_IFREG:  # nearly all: the time of a start is that of this line
+                numbers.extend((FILE, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+            else:
+                numbers.extend(_look_further(name, descriptor, status.st_mode))
     finally:
         os.close(descriptor)
     return names, numbers
 
 
-def _look_at(name: str, descriptor: int) -> tuple[int, int, int, int]:
-    is_link = False
+def _look_further(name: str, descriptor: int, mode: int) -> tuple[int, int, int, int]:
+    """The kind and the numbers of what is no regular file itself."""
+    if not stat.S_ISLNK(mode):
+        return FOLDER if stat.S_ISDIR(mode) else OTHER, 0, 0, 0
     try:
-        status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-        is_link = stat.S_ISLNK(status.st_mode)
-        if is_link:
-            status = os.stat(name, dir_fd=descriptor)
+        status = os.stat(name, dir_fd=descriptor)
     except OSError:
-        return DEAD_LINK if is_link else OTHER, 0, 0, 0
-    kind = status.st_mode & _KIND_BITS
-    if kind == stat.S_IFREG:
-        return LINKED_FILE if is_link else FILE, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    if kind != stat.S_IFDIR:
-        return OTHER, 0, 0, 0
-    return (LINKED_FOLDER, status.st_dev & _MOST, status.st_ino & _MOST, 0) if is_link else (FOLDER, 0, 0, 0)
+        return DEAD_LINK, 0, 0, 0
+    if stat.S_ISREG(status.st_mode):
+        return LINKED_FILE, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    if stat.S_ISDIR(status.st_mode):
+        return LINKED_FOLDER, status.st_dev & _MOST, status.st_ino & _MOST, 0
+    return OTHER, 0, 0, 0
 
 
 def _kinds(descriptor: int) -> tuple[list[str], array[int]]:

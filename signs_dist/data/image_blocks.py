@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,7 +37,7 @@ class JoinedImages(NamedTuple):
 class _Block(NamedTuple):
     texts: bytes
     """The paths of a folder's images, sorted, each with a zero byte at its end."""
-    count: int
+    num_images: int
     stamps: array[int] | None
 
 
@@ -104,14 +105,14 @@ class ImageBlocks:
         for number, folder in enumerate(folders):
             block = self._blocks[folder]
             if folder not in inner:
-                pieces.append(_Piece(_first_of(block.texts), number, 0, block.count, block.texts, block.stamps))
+                pieces.append(_Piece(_first_of(block.texts), number, 0, block.num_images, block.texts, block.stamps))
                 continue
             before = len(folder) + 1 if folder else 0
             encoded = block.texts.split(b"\0")[:-1]
             names = [text.decode("utf-8", "surrogateescape")[before:] for text in encoded]
             cuts = {bisect.bisect(names, f"{name}/") for name in inner[folder]} | {0, len(names)}
             edges = sorted(cuts)
-            for first, last in zip(edges, edges[1:], strict=False):
+            for first, last in itertools.pairwise(edges):
                 texts = b"".join(text + b"\0" for text in encoded[first:last])
                 pieces.append(_Piece(_first_of(texts), number, first, last, texts, block.stamps))
         return sorted(pieces, key=lambda piece: piece.first_path)

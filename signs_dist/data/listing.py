@@ -262,7 +262,8 @@ class _Walk:
             self._found.identities[path] = identity
             self._found.add_folder(path)
             if self._num_left is not None:
-                self._num_left -= len(os.listdir(self._root / path))
+                with os.scandir(self._root / path) as entries:
+                    self._num_left -= sum(1 for _ in entries)
                 if self._num_left < 0:
                     raise TooManyFilesError
             waiting += self._read_folder(path)

@@ -29,9 +29,7 @@ class Paths(Sequence[str]):
 
     __slots__ = ("_block", "_origin", "_prefix", "_starts")
 
-    def __init__(
-        self, block: Any, starts: Any, prefix: str = "", origin: tuple[Path, str] | None = None
-    ) -> None:
+    def __init__(self, block: Any, starts: Any, prefix: str = "", origin: tuple[Path, str] | None = None) -> None:
         self._block = memoryview(block).cast("B")
         self._starts = memoryview(starts).cast("B").cast("q")
         self._prefix = prefix

@@ -51,7 +51,7 @@ class FoundClasses:
         return int(wanted.sum()), int(wanted.argmax())
 
     def order_of_one_spelling(self, paths: Sequence[str], top: str) -> list[int]:
-        """The images as if all lay in one folder, so that the order is that of a set whose folders have one spelling."""
+        """The numbers of the images in the order of a set whose folders have one spelling."""
 
         def key(number: int) -> str:
             name = self.names[self.name_of[number]]

@@ -78,9 +78,7 @@ def split_collection(
     return divide_collection(found, config, roots, where, report, tell)
 
 
-def read_roots(
-    config: DataConfig, roots: Sequence[Path], keep: KeptListings | None = None
-) -> Collection | Opened:
+def read_roots(config: DataConfig, roots: Sequence[Path], keep: KeptListings | None = None) -> Collection | Opened:
     """The photos of all roots; `Opened` for the usual folder with train and val, which needs nothing more.
 
     Raises:
