@@ -20,6 +20,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -291,6 +292,7 @@ def main() -> None:
     if options.open is not None:
         open_once(options.open, options.since)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the files are removed
     least: dict[tuple[str, int, str], int] = {}
     for kind in options.kinds:
         for num_files in options.files:
