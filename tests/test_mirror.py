@@ -16,6 +16,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.augmentation_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.exact_overhead": "tests/benchmarks/test_commands.py",
     "benchmarks.loop_overhead": "tests/benchmarks/test_commands.py",
+    "benchmarks.million_files": "tests/benchmarks/test_commands.py",
+    "benchmarks.plan_scale": "tests/benchmarks/test_commands.py",
     "benchmarks.predict_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.cached_features": "tests/benchmarks/test_commands.py",
     "benchmarks.report_opening": "tests/benchmarks/test_commands.py",

@@ -110,7 +110,7 @@ class DataConfig(Section):
     storage: Literal["packed", "files"] = "packed"
     """packed: images are decoded once into a memory-mapped file. files: each image is decoded each time it is read."""
     cache: Annotated[str, Field(min_length=1)] = "data/cache"
-    """Folder for packed images."""
+    """Folder for packed images, and for the listings of many files."""
     max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 250.0
     """Largest width times height of an image, in millions; a larger image is refused. Phones reach 200."""
     mean: Triple = (0.5, 0.5, 0.5)
