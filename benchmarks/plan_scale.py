@@ -12,6 +12,7 @@ size is estimated from its largest measured one, in proportion, and marked with 
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
 import resource
@@ -82,10 +83,7 @@ def batches_of_torch(num_samples: int, num_ranks: int) -> Iterator[object]:
 
 def measure(which: str, num_samples: int, num_ranks: int) -> Measured:
     """Measure in this process, which has done nothing else."""
-    import torch.utils.data
-
-    import signs_dist.data.samplers  # imports are not measured
-
+    importlib.import_module("signs_dist.data.samplers")  # and torch: imports are not measured
     before = peak_bytes()
     begun = time.process_time()
     if which == "torch":

@@ -92,7 +92,9 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_change_is_seen(photos: Path, keep: KeptListings, walks: list[Path], change: Callable[[Path], object]) -> None:
+def test_a_change_is_seen(
+    photos: Path, keep: KeptListings, walks: list[Path], change: Callable[[Path], object]
+) -> None:
     before = told(keep.listing(photos))
     change(photos / "dog")
     now = told(keep.listing(photos))

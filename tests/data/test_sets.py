@@ -207,7 +207,7 @@ def test_a_kept_listing_gives_the_same_images(many_files: int, monkeypatch: pyte
         data = open_data_set(config, num_processes=1, report=Reports())
         batches, fingerprint = open_split(data.splits["train"], config, num_threads=1, report=Reports())
         samples = np.array([8, 0, 4])
-        copied = pickle.loads(pickle.dumps(batches))  # as a loader worker that is not forked has it
+        copied = pickle.loads(pickle.dumps(batches))  # noqa: S301  # as a loader worker that is not forked has it
         for batch in (batches[BatchKey(0, 0, samples)], copied[BatchKey(0, 0, samples)]):
             assert batch.labels.tolist() == [2, 0, 1]
         return data.splits["train"], fingerprint, batch.images.sum(dim=(1, 2, 3)).tolist()
