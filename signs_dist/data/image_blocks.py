@@ -67,7 +67,7 @@ class ImageBlocks:
         self._blocks[folder] = _Block(texts, len(names), stamps)
         self.count += len(names)
 
-    def join(self) -> JoinedImages:
+    def joined(self) -> JoinedImages:
         """All images in the order of their paths. Afterwards nothing is kept here."""
         import numpy  # not for --help of the commands that list folders
 

@@ -226,12 +226,12 @@ def read_listing(path: Path) -> Listing | None:
         return None
 
 
-def map_listing(path: Path, digest: str) -> Listing:
-    """The kept listing of another process. Raises `UserError` if it is not there any more."""
+def _map_paths(path: Path, digest: str, prefix: str) -> Paths:
+    """The paths of a kept listing, in another process. Raises `UserError` if it is not there any more."""
     listing = read_listing(path)
     if listing is None or listing.images.origin != (path, digest):
         raise UserError(f"the listing {path} was removed or damaged while a run used it. Repeat the command.")
-    return listing
+    return listing.images.below(prefix)
 
 
 def _digest(content: Sequence[Any]) -> str:
@@ -290,7 +290,7 @@ def _from_content(mapped: memoryview, start: int, head: Mapping[str, Any], path:
         found[name] = mapped[place : place + sizes[name]]
         place += sizes[name]
     return Listing(
-        images=Paths(found["block"], found["starts"], origin=(path, head["digest"])),
+        images=Paths(found["block"], found["starts"], origin=(path, head["digest"]), map_again=_map_paths),
         passed_over=PassedOver(
             **{kind: Tally(of["count"], tuple(of["examples"])) for kind, of in facts["passed_over"].items()}
         ),

@@ -155,7 +155,7 @@ class Collector:
     def listing(self) -> Listing:
         """All that was found."""
         return Listing(
-            **self.images.join()._asdict(),
+            **self.images.joined()._asdict(),
             passed_over=PassedOver(**self._tallies),
             num_others=self._num_others,
             digests=self.digests,

@@ -7,7 +7,7 @@ that processes that are forked share it too.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,17 +23,25 @@ class Paths(Sequence[str]):
         block: the texts in UTF-8 (bytes that are not UTF-8 as the system has them), each with a zero byte at its end.
         starts: int64 [N + 1] as bytes: where each text begins in `block`, and the end of the last.
         prefix: what all texts begin with; it is not in `block`.
-        origin: the file that maps `block` and `starts`, as (file, digest): in another process they are mapped again
-            instead of copied. None: they are in memory.
+        origin: the file that maps `block` and `starts`, as (file, digest). None: they are in memory.
+        map_again: called with file, digest and prefix in another process, instead of copying them to it.
     """
 
-    __slots__ = ("_block", "_origin", "_prefix", "_starts")
+    __slots__ = ("_block", "_map_again", "_origin", "_prefix", "_starts")
 
-    def __init__(self, block: Any, starts: Any, prefix: str = "", origin: tuple[Path, str] | None = None) -> None:
+    def __init__(
+        self,
+        block: Any,
+        starts: Any,
+        prefix: str = "",
+        origin: tuple[Path, str] | None = None,
+        map_again: Callable[[Path, str, str], Paths] | None = None,
+    ) -> None:
         self._block = memoryview(block).cast("B")
         self._starts = memoryview(starts).cast("B").cast("q")
         self._prefix = prefix
         self._origin = origin
+        self._map_again = map_again
 
     @staticmethod
     def of(texts: Iterable[str]) -> Paths:
@@ -68,7 +76,7 @@ class Paths(Sequence[str]):
 
     def below(self, folder: str) -> Paths:
         """The same paths with `folder`, which ends with a slash, before each."""
-        return Paths(self._block, self._starts, folder + self._prefix, self._origin)
+        return Paths(self._block, self._starts, folder + self._prefix, self._origin, self._map_again)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -105,17 +113,10 @@ class Paths(Sequence[str]):
         return f"Paths({shown}{f', … {len(self):,} in all' if len(self) > _NUM_SHOWN else ''})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._origin is not None and self._origin[0].exists():
-            return _mapped, (*self._origin, self._prefix)
+        if self._map_again is not None and self._origin is not None and self._origin[0].exists():
+            return self._map_again, (*self._origin, self._prefix)
         return Paths, (bytes(self._block), bytes(self._starts), self._prefix)
 
 
 def _text(encoded: memoryview) -> str:
     return str(encoded, "utf-8", "surrogateescape")
-
-
-def _mapped(file: Path, digest: str, prefix: str) -> Paths:
-    """The paths of a kept listing, in another process."""
-    from signs_dist.data.kept_listing import map_listing
-
-    return map_listing(file, digest).images.below(prefix)

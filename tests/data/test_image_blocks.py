@@ -30,7 +30,7 @@ def test_the_order_is_that_of_whole_paths(paths: list[str]) -> None:
         before = f"{folder}/" if folder else ""
         stamps = array("q", (part for name in sorted(names) for part in (stamp_of[before + name], 1, 2)))
         blocks.add(folder, sorted(names), stamps)
-    joined = blocks.join()
+    joined = blocks.joined()
     assert joined.images == sorted(paths)
     assert [joined.folders[number] for number in joined.folder_of] == [
         path.rpartition("/")[0] for path in sorted(paths)
@@ -43,5 +43,5 @@ def test_without_stamps() -> None:
     blocks = ImageBlocks()
     blocks.add("a", ["0", "1"])
     blocks.add("b", [])
-    joined = blocks.join()
+    joined = blocks.joined()
     assert (joined.images, joined.folders, joined.stamps) == (("a/0", "a/1"), ("a",), None)
