@@ -22,6 +22,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.peers.lightning_trainer": "tests/benchmarks/test_whole_commands.py",
     "benchmarks.peers.tutorial": "tests/benchmarks/test_whole_commands.py",
     "benchmarks.jpeg_folder": "tests/benchmarks/test_commands.py",
+    "benchmarks.million_files": "tests/benchmarks/test_commands.py",
+    "benchmarks.plan_scale": "tests/benchmarks/test_commands.py",
     "benchmarks.predict_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.cached_features": "tests/benchmarks/test_commands.py",
     "benchmarks.recipe_curve": "tests/benchmarks/test_commands.py",

@@ -22,6 +22,8 @@ ENDS: dict[str, str] = {
     "signs_dist/checkpointing/background_writer.py:submit": "Saver.wait has waited, and tells it",
     "signs_dist/checkpointing/background_writer.py:wait": "Saver.wait tells it; a disk that hangs is left to the user",
     "signs_dist/console/streams.py:_write_texts": "a daemon thread, which ends with the process",
+    "signs_dist/data/kept_listing.py:_digests_by_process": "it looks at files; a disk that hangs is left to the user",
+    "signs_dist/data/kept_listing.py:digests_now": "as `_digests_by_process`, for which the threads wait",
     "signs_dist/data/workers.py:run_batches": "the futures are done",
     "signs_dist/distributed/gradient_tree.py:_gather": "torch's own limit, processes.timeout_seconds",
     "signs_dist/distributed/gradient_tree.py:finish": "torch's own limit, processes.timeout_seconds",

@@ -112,7 +112,7 @@ class DataConfig(Section):
     resize: Literal["auto", "pillow", "torch"] = "auto"
     """For storage files. pillow: the bits of packed images. torch: faster, other rounding. auto: pillow if exact."""
     cache: Annotated[str, Field(min_length=1)] = "data/cache"
-    """Folder for packed images."""
+    """Folder for packed images, and for the listings of many files."""
     max_megapixels: Annotated[float, Field(gt=0, le=10_000)] = 250.0
     """Largest width times height of an image, in millions; a larger image is refused. Phones reach 200."""
     mean: Triple = (0.5, 0.5, 0.5)

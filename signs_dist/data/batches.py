@@ -17,6 +17,7 @@ from signs_dist.data.file_crops import FileCrop, FilePart
 from signs_dist.data.folder import ImageIndex
 from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb, pillow_quiet_and_unlimited
 from signs_dist.data.packed import PackedSplit
+from signs_dist.data.paths import Paths
 from signs_dist.data.plan import BatchKey
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.data.square_pixels import load_square
@@ -104,8 +105,8 @@ class FileBatches(Dataset[Batch]):
     ) -> None:
         self.root = index.root
         self.reader = index.reader
-        # An array, not a list: reading a list writes reference counts, which copies it into every worker.
-        self.paths = np.array(index.paths)
+        # A block, not a list: reading a list writes reference counts, which copies it into every worker.
+        self.paths = Paths.of(index.paths)
         self.labels = index.labels
         self.image_size = image_size
         self.transform = transform
@@ -132,7 +133,7 @@ class FileBatches(Dataset[Batch]):
         return len(self.labels)
 
     def _decode(self, sample: int, part: FilePart | None) -> npt.NDArray[np.uint8]:
-        path = str(self.paths[sample])
+        path = self.paths[sample]
         source, name, size, limit = self.reader.read(path), str(self.root / path), self.image_size, self.max_megapixels
         if part is not None:
             pixels = load_square(source, name=name, size=size, max_megapixels=limit, draw_part=part.draw)

@@ -15,6 +15,7 @@ from signs_dist.config.settings import DataConfig
 from signs_dist.data.folder import ImageIndex, has_split, index_split
 from signs_dist.data.images import MAX_MEGAPIXELS, load_rgb
 from signs_dist.data.names import SPLITS
+from signs_dist.data.paths import Paths
 from signs_dist.data.shards.opening import find_shards, index_shards
 from signs_dist.data.sources.opening import open_roots
 from signs_dist.errors import UserError
@@ -93,8 +94,8 @@ class SignsDataset(Dataset[tuple[Any, int]]):
         self.class_to_idx = {name: label for label, name in enumerate(index.classes)}
         self.labels = index.labels
         self._reader = index.reader
-        # An array, not a list: reading a list writes reference counts, which copies it into every DataLoader worker.
-        self._paths = numpy.array(index.paths)
+        # A block, not a list: reading a list writes reference counts, which copies it into every DataLoader worker.
+        self._paths = Paths.of(index.paths)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,7 +104,7 @@ class SignsDataset(Dataset[tuple[Any, int]]):
         """The file of one image, or its name in a shard. A negative index counts from the end."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")  # ends `for image, label in dataset`
-        return self.root / str(self._paths[index])
+        return self.root / self._paths[index]
 
     @property
     def samples(self) -> list[tuple[str, int]]:
@@ -112,7 +113,7 @@ class SignsDataset(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path = self.path(index)
-        source = self._reader.read(str(self._paths[index]))
+        source = self._reader.read(self._paths[index])
         image = load_rgb(source, name=str(path), size=self.image_size, max_megapixels=self.max_megapixels)
         label = int(self.labels[index])
         if self.transform is not None:

@@ -12,7 +12,7 @@ import re
 import shlex
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,24 +26,32 @@ from signs_dist.data.names import (
     check_class_names,
     class_notes,
     empty_folders_note,
-    is_mere_container,
     is_unlabelled,
-    label_of_name,
     listed,
     named_like_split_message,
     printable,
-    same_class,
     split_of_folder,
     unlabelled_note,
     unreadable_folders_message,
 )
-from signs_dist.data.readers import FolderReader, ImageReader
+from signs_dist.data.paths import Paths
+from signs_dist.data.readers import FolderReader, ImageReader, file_stamp
+from signs_dist.data.split_classes import (
+    FoundClasses,
+    classes_of_folders,
+    classes_of_names,
+    has_class_names,
+    images_outside_folders,
+    inner_folder,
+)
 from signs_dist.errors import UserError
 from signs_dist.files import explained
 
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
+
+    from signs_dist.data.kept_listing import KeptListings
 
 _MAX_ENTRIES_BESIDE = 10_000
 """So many entries of a folder beside the splits are looked at for an image."""
@@ -59,7 +67,7 @@ class ImageIndex:
     """train, val or test."""
     classes: tuple[str, ...]
     """Class names; a label is an index into them. Numbers sort as numbers, folder names as text."""
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     """Paths relative to `root`, with forward slashes, sorted."""
     labels: NDArray[numpy.int64]
     """One label for each path."""
@@ -69,6 +77,8 @@ class ImageIndex:
     """What else a user should know of the split: empty class folders, names of classes that look alike."""
     source: ImageReader | None = None
     """Reads the images. None: they are files below `root`."""
+    stamps: NDArray[numpy.int64] | None = None
+    """[N, 3] as in `Listing`. None: the files were not looked at."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -81,6 +91,16 @@ class ImageIndex:
     def full_name(self, path: str) -> str:
         """The name of an image in messages: `root` and its path."""
         return str(self.root / path)
+
+    def all_stamps(self) -> Iterator[tuple[int, str]]:
+        """`ImageReader.stamp` of each image, in their order; files that were looked at are not looked at again."""
+        if self.stamps is None:
+            yield from map(self.reader.stamp, self.paths)
+            return
+        for path, row in zip(self.paths, self.stamps, strict=True):
+            num_bytes, mtime_ns, ctime_ns = row.tolist()
+            # A file that could not be looked at is looked at again, for the error.
+            yield (num_bytes, file_stamp(mtime_ns, ctime_ns)) if num_bytes >= 0 else self.reader.stamp(path)
 
     def count_per_class(self) -> dict[str, int]:
         """Number of images of each class, in the order of `classes`."""
@@ -117,54 +137,58 @@ def has_split(root: Path, split: str) -> bool:
     return bool(_split_folders(root, split))
 
 
-def index_split(root: Path, split: str, *, classes: Sequence[str] | None = None) -> ImageIndex:
+def index_split(
+    root: Path, split: str, *, classes: Sequence[str] | None = None, keep: KeptListings | None = None
+) -> ImageIndex:
     """List one split of a data set.
 
     Args:
         root: folder that holds the splits' folders.
         split: train, val or test.
         classes: the legal classes in the order of their labels (from train, or from a trained model). None: all found.
+        keep: keeps the listing of many images for other processes and later runs, and looks at sizes and times. None:
+            nothing is kept.
 
     Raises:
         UserError: no such folder, no images in it, an image without a label, or a label outside `classes`.
     """
     folder = split_folder(root, split)
-    listing = list_images(folder)
+    listing = list_images(folder) if keep is None else keep.listing(folder)
     if not listing.images:
         raise UserError(
             f"{folder} holds no images (such as 3_IMG_5942.jpg, or cat/photo.png). "
             f"Put images there, or {_build_hint(root)}.{listing.passed_over.sentence()}"
         )
-    top = _inner_folder(listing.images, split, classes)
-    names = [path[len(top) :] for path in listing.images]
-    found = _class_names(root, folder, names)
+    top = inner_folder(listing, split, classes)
+    found = _class_names(root, folder, listing, top)
     notes: list[str] = []
-    if "/" in names[0]:
+    if has_class_names(listing, top):
         notes = _check_class_folders(folder, listing, top, found)
-    class_of = same_class(set(found))
-    if any(name != spelling for spelling, name in class_of.items()):
-        # As if all lay in one folder, so that the order is that of a set whose folders have one spelling.
-        pairs = sorted(zip(names, found, strict=True), key=lambda pair: class_of[pair[1]] + pair[0][len(pair[1]) :])
-        names, found = [name for name, _ in pairs], [name for _, name in pairs]
-    labels, legal = _numbered(folder, names, [class_of[name] for name in found], classes)
+    labels, legal = _numbered(folder, listing, top, found, classes)
+    paths, stamps = listing.images, listing.stamps
+    if found.has_other_spellings:
+        order = found.order_of_one_spelling(paths, top)
+        paths, labels = Paths.of(paths[number] for number in order), labels[order]
+        stamps = None if stamps is None else stamps[order]
     return ImageIndex(
         root=root,
         split=split,
         classes=legal,
-        paths=tuple(f"{folder.name}/{top}{path}" for path in names),
+        paths=paths.below(f"{folder.name}/"),
         labels=labels,
         passed_over=listing.passed_over.below(f"{folder.name}/"),
         notes=tuple(notes),
+        stamps=stamps,
     )
 
 
-def index_data_set(root: Path) -> dict[str, ImageIndex]:
-    """List train, val and, if it exists and has labels, test. All have the classes of train.
+def index_data_set(root: Path, *, keep: KeptListings | None = None) -> dict[str, ImageIndex]:
+    """List train, val and, if it exists and has labels, test. All have the classes of train. `keep`: as `index_split`.
 
     Raises:
         UserError: as `index_split`; also no train or val split, fewer than two classes, or a class without val images.
     """
-    train = index_split(root, "train")
+    train = index_split(root, "train", keep=keep)
     if len(train.classes) < 2:
         raise UserError(
             f"{root}: train has the single class {train.classes[0]!r}. A classifier needs images of two or more."
@@ -173,7 +197,7 @@ def index_data_set(root: Path) -> dict[str, ImageIndex]:
     for split in ("val", "test"):
         if split == "val" or has_split(root, split):
             try:
-                splits[split] = index_split(root, split, classes=train.classes)
+                splits[split] = index_split(root, split, classes=train.classes, keep=keep)
             except UserError:
                 if split == "val" or not _num_unlabelled(split_folder(root, split)):
                     raise
@@ -319,73 +343,50 @@ def _holds_an_image(folder: Path, *, is_deep: bool = True) -> bool:
     return False
 
 
-def _inner_folder(images: Sequence[str], split: str, classes: Sequence[str] | None) -> str:
-    """The one folder in which all images of a split lie though it is no class, or empty.
-
-    It has the split's name again (seg_train/seg_train/), or a name such as images with the classes below it.
-    """
-    name, slash, _ = images[0].partition("/")
-    if not slash or not all(path.startswith(f"{name}/") for path in images):
-        return ""
-    is_container = is_mere_container(name) and name not in (classes or ()) and all(map(_has_label_below, images))
-    return f"{name}/" if split_of_folder(name) == split or is_container else ""
-
-
-def _has_label_below(path: str) -> bool:
-    """Whether a path has a class below its first folder."""
-    inner = path.partition("/")[2]
-    return "/" in inner or label_of_name(inner) is not None
-
-
-def _check_class_folders(folder: Path, listing: Listing, top: str, found: Sequence[str]) -> list[str]:
+def _check_class_folders(folder: Path, listing: Listing, top: str, found: FoundClasses) -> list[str]:
     """Refuse class folders that cannot be meant so, and return what a user should know of the others."""
-    check_class_names(found, folder)
-    empty, unreadable = folders_without_images(listing.images, listing.num_others, top)
+    check_class_names(found.names, folder)
+    empty, unreadable = folders_without_images([f"{each}/" for each in listing.folders], listing.num_others, top)
     if unreadable:
         raise UserError(unreadable_folders_message(folder, [f"{top}{name}/" for name in unreadable]))
-    notes = class_notes(set(found))
+    notes = class_notes(found.names)
     return [*notes, empty_folders_note([f"{folder.name}/{top}{name}" for name in empty])] if empty else notes
 
 
 def _numbered(
-    folder: Path, names: Sequence[str], found: Sequence[str], classes: Sequence[str] | None
+    folder: Path, listing: Listing, top: str, found: FoundClasses, classes: Sequence[str] | None
 ) -> tuple[NDArray[numpy.int64], tuple[str, ...]]:
-    """(the label of each image, the legal classes). `found`: the class of each image."""
-    legal = tuple(classes) if classes is not None else sorted_classes(set(found))
-    numbers = labels_of_classes(set(found), legal)
-    unknown = [path for path, name in zip(names, found, strict=True) if numbers[name] is None]
+    """(the label of each image, the legal classes)."""
+    legal = tuple(classes) if classes is not None else sorted_classes(set(found.class_of.values()))
+    numbers = labels_of_classes(set(found.class_of.values()), legal)
+    unknown = {name for name, number in numbers.items() if number is None}
     if unknown:
-        unknown_classes = sorted_classes({name for name in found if numbers[name] is None})
+        count, first = found.count_of(unknown)
         raise UserError(
-            f"{folder}: class {listed(unknown_classes)} is not among the classes {listed(legal)} "
-            f"({len(unknown)} images, such as {printable(unknown[0])}). Move these images, or add the class to train."
+            f"{folder}: class {listed(sorted_classes(unknown))} is not among the classes {listed(legal)} "
+            f"({count} images, such as {printable(listing.images[first][len(top) :])}). Move these images, or add the "
+            f"class to train."
         )
-    import numpy
-
-    return numpy.array([numbers[name] for name in found], dtype=numpy.int64), legal
+    return found.labels({name: number for name, number in numbers.items() if number is not None}), legal
 
 
-def _class_names(root: Path, folder: Path, names: Sequence[str]) -> list[str]:
-    nested = [name for name in names if "/" in name]
-    if not nested:
-        return _labels_of_flat(root, folder, names)
-    if len(nested) < len(names):
-        beside = next(name for name in names if "/" not in name)
+def _class_names(root: Path, folder: Path, listing: Listing, top: str) -> FoundClasses:
+    flat = images_outside_folders(listing, top)
+    if not len(flat):
+        return classes_of_folders(listing, top)
+    if len(flat) < len(listing.images):
+        nested = next(path for path in listing.images if "/" in path[len(top) :])
         raise UserError(
-            f"{folder} holds images ({printable(beside)}) and class folders with images ({printable(nested[0])}). "
+            f"{folder} holds images ({printable(listing.images[int(flat[0])][len(top) :])}) and class folders with "
+            f"images ({printable(nested[len(top) :])}). "
             f"Use one layout: all images as LABEL_NAME.jpg, or one folder for each class."
         )
-    return [name.split("/", 1)[0] for name in names]
-
-
-def _labels_of_flat(root: Path, folder: Path, names: Sequence[str]) -> list[str]:
-    labels = [label_of_name(name) for name in names]
-    unlabelled = [name for name, label in zip(names, labels, strict=True) if label is None]
+    found, unlabelled = classes_of_names(listing, top)
     if not unlabelled:
-        return [label for label in labels if label is not None]
+        return found
     is_train = split_of_folder(folder.name) == "train"
     others = [other for other in _subfolders(root) if split_of_folder(other.name) is None and _holds_an_image(other)]
-    if is_train and others and len(unlabelled) == len(names):
+    if is_train and others and len(unlabelled) == len(listing.images):
         raise UserError(named_like_split_message(root, folder.name, [other.name for other in others]))
     raise UserError(
         f"{folder}: no label in the name of {listed(unlabelled)}. A name starts with its label and an underscore, "

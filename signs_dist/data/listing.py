@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from signs_dist.data import folder_state
 from signs_dist.data.content import image_format, read_first_bytes
+from signs_dist.data.image_blocks import ImageBlocks
 from signs_dist.data.images import is_image_name
 from signs_dist.data.litter import is_litter_file, is_litter_folder
 from signs_dist.data.names import printable
+from signs_dist.data.paths import Paths
 from signs_dist.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 NEVER_IMAGES = frozenset(
     (
@@ -101,18 +110,31 @@ class PassedOver:
 class Listing:
     """The photos below a folder."""
 
-    images: tuple[str, ...]
+    images: Paths
     """Paths relative to the folder, with forward slashes, sorted."""
     passed_over: PassedOver
     num_others: Mapping[str, int]
     """Each folder that was read (`""` is the folder itself) → the number of files directly in it that are no image."""
+    folders: tuple[str, ...]
+    """The folders that hold an image themselves, sorted."""
+    folder_of: NDArray[numpy.int32]
+    """[N], the number of each image's folder in `folders`."""
+    stamps: NDArray[numpy.int64] | None = None
+    """[N, 3], size in bytes, time of modification and time of change in nanoseconds; a size of -1 where the file could
+    not be looked at. None: no file was looked at."""
+    digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Each folder that was read → the digest of its names, sizes and times; empty without stamps."""
+    identities: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    """Where links lead to folders: the identity of each folder that was read, which tells what is read twice."""
 
 
 class Collector:
     """Sorts what a walk finds into images and what is passed over."""
 
     def __init__(self) -> None:
-        self.images: list[str] = []
+        self.images = ImageBlocks()
+        self.digests: dict[str, str] = {}
+        self.identities: dict[str, tuple[int, int]] = {}
         self._tallies = {field.name: Tally() for field in dataclasses.fields(PassedOver)}
         self._num_others: dict[str, int] = {}
 
@@ -132,7 +154,13 @@ class Collector:
 
     def listing(self) -> Listing:
         """All that was found."""
-        return Listing(tuple(sorted(self.images)), PassedOver(**self._tallies), self._num_others)
+        return Listing(
+            **self.images.joined()._asdict(),
+            passed_over=PassedOver(**self._tallies),
+            num_others=self._num_others,
+            digests=self.digests,
+            identities=self.identities,
+        )
 
 
 def folders_without_images(
@@ -164,19 +192,32 @@ def is_image(name: str, read_first: Callable[[], bytes]) -> bool:
     return Path(name).suffix.lower() not in NEVER_IMAGES and image_format(read_first()) is not None
 
 
-def list_images(root: Path, *, scope: Callable[[str], str] = lambda path: "") -> Listing:
+class TooManyFilesError(Exception):
+    """A folder holds more files than `list_images` was to list."""
+
+
+def list_images(
+    root: Path,
+    *,
+    scope: Callable[[str], str] = lambda path: "",
+    with_stamps: bool = False,
+    at_most: int | None = None,
+) -> Listing:
     """List the photos below a folder.
 
     Args:
         root: the folder. Its own name may be any.
         scope: of a path below the root. A folder is listed once in each scope: a photo may be in two splits by a link.
+        with_stamps: whether to look at each file for its size and times, which takes twice the time.
+        at_most: number of files. None: no limit.
 
     Raises:
         UserError: the folder, or one below it, cannot be read.
+        TooManyFilesError: there are more than `at_most`; told before many are looked at.
     """
     found = Collector()
     try:
-        _Walk(root, found, scope).read_tree()
+        _Walk(root, found, scope, with_stamps, at_most).read_tree()
     except OSError as error:
         raise UserError(f"cannot read {error.filename or root}: {error.strerror}. Check its permissions.") from error
     return found.listing()
@@ -185,10 +226,14 @@ def list_images(root: Path, *, scope: Callable[[str], str] = lambda path: "") ->
 class _Walk:
     """Reads real folders first and links after them, so that a photo has its real path where it has one."""
 
-    def __init__(self, root: Path, found: Collector, scope: Callable[[str], str]) -> None:
+    def __init__(
+        self, root: Path, found: Collector, scope: Callable[[str], str], with_stamps: bool, at_most: int | None
+    ) -> None:
         self._root = root
         self._found = found
         self._scope = scope
+        self._with_stamps = with_stamps
+        self._num_left = at_most
         above = [root.resolve(), *root.resolve().parents]
         self._above = {folder_identity(folder) for folder in above}
         self._read: set[tuple[str, tuple[int, int]]] = set()
@@ -196,9 +241,12 @@ class _Walk:
 
     def read_tree(self) -> None:
         self._read_below("")
+        follows_links = bool(self._links)
         while self._links:
             self._links.sort(reverse=True)
             self._read_below(self._links.pop(), is_link=True)
+        if not follows_links:
+            self._found.identities.clear()
 
     def _read_below(self, top: str, *, is_link: bool = False) -> None:
         waiting = [top]
@@ -211,35 +259,55 @@ class _Walk:
                 self._found.pass_over("repeated", path)
                 continue
             self._read.add(key)
+            self._found.identities[path] = identity
             self._found.add_folder(path)
+            if self._num_left is not None:
+                with os.scandir(self._root / path) as entries:
+                    self._num_left -= sum(1 for _ in entries)
+                if self._num_left < 0:
+                    raise TooManyFilesError
             waiting += self._read_folder(path)
 
     def _read_folder(self, path: str) -> list[str]:
         """Sort the entries of a folder into the collector, and return its real subfolders."""
-        subfolders = []
-        with os.scandir(self._root / path) as entries:
-            for entry in entries:
-                inner = f"{path}/{entry.name}" if path else entry.name
-                if is_folder(entry):
-                    if is_litter_folder(entry.name):
-                        self._found.pass_over("litter", f"{entry.name}/")
-                    elif entry.is_symlink():
-                        self._links.append(inner)
-                    else:
-                        subfolders.append(inner)
+        names, numbers = folder_state.read_folder(self._root / path, with_stamps=self._with_stamps)
+        if self._with_stamps:
+            self._found.digests[path] = folder_state.digest_of(names, numbers)
+        before = f"{path}/" if path else ""
+        subfolders, images = [], []
+        stamps = array("q")
+        for name, first in zip(names, range(0, len(numbers), folder_state.NUMBERS_PER_NAME), strict=True):
+            kind = numbers[first]
+            if kind in (folder_state.FOLDER, folder_state.LINKED_FOLDER):
+                if is_litter_folder(name):
+                    self._found.pass_over("litter", f"{name}/")
+                elif kind == folder_state.LINKED_FOLDER:
+                    self._links.append(before + name)
                 else:
-                    self._sort_file(entry, inner)
+                    subfolders.append(before + name)
+            elif self._is_image(name, kind, before + name):
+                images.append(name)
+                if kind in (folder_state.FILE, folder_state.LINKED_FILE):
+                    stamps.extend(numbers[first + 1 : first + 4])
+                else:
+                    stamps.extend((-1, 0, 0))
+        self._found.images.add(path, images, stamps if self._with_stamps else None)
         return subfolders
 
-    def _sort_file(self, entry: os.DirEntry[str], path: str) -> None:
-        if is_litter_file(entry.name):
-            self._found.pass_over("litter", entry.name)
-        elif not is_image_name(entry.name) and entry.is_symlink() and not _exists(entry):
+    def _is_image(self, name: str, kind: int, path: str) -> bool:
+        """Whether a file is an image; what is none goes into the collector."""
+        if is_litter_file(name):
+            self._found.pass_over("litter", name)
+            return False
+        if is_image_name(name):
+            return True
+        if kind == folder_state.DEAD_LINK:
             self._found.pass_over("dead_links", path)
-        elif is_image(entry.name, lambda: _first_bytes_of(entry)):
-            self._found.images.append(path)
-        else:
-            self._found.add_other(path)
+            return False
+        if is_image(name, lambda: _first_bytes_of(self._root / path, kind)):
+            return True
+        self._found.add_other(path)
+        return False
 
 
 def folder_identity(folder: Path) -> tuple[int, int]:
@@ -256,17 +324,10 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _exists(link: os.DirEntry[str]) -> bool:
-    try:
-        return Path(link.path).exists()
-    except OSError:  # it leads through a folder that may not be read
-        return False
-
-
-def _first_bytes_of(entry: os.DirEntry[str]) -> bytes:
+def _first_bytes_of(path: Path, kind: int) -> bytes:
     """The first bytes of a regular file; none of another kind (a named pipe would block), or of an unreadable file."""
     try:
-        return read_first_bytes(Path(entry.path)) if entry.is_file() else b""
+        return read_first_bytes(path) if kind in (folder_state.FILE, folder_state.LINKED_FILE) else b""
     except OSError:
         return b""
 

@@ -35,6 +35,7 @@ others make of a file."""
 
 _FOLDERS = frozenset(name.casefold() for name in LITTER_FOLDERS)
 _FILES = frozenset(name.casefold() for name in LITTER_FILES)
+_PARTS = re.compile("|".join(map(re.escape, LITTER_PARTS)))
 _LOST_CLUSTERS = re.compile(r"found\.\d{3}")
 
 
@@ -51,7 +52,7 @@ def is_litter_file(name: str) -> bool:
         folded in _FILES
         or folded.startswith(LITTER_PREFIXES)
         or folded.endswith(LITTER_SUFFIXES)
-        or any(part in folded for part in LITTER_PARTS)
+        or _PARTS.search(folded) is not None
     )
 
 

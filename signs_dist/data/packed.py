@@ -118,8 +118,7 @@ def _pack_locked(
 def cache_key(index: ImageIndex) -> str:
     """SHA-256 (hex) over names, labels, sizes and times of the files of a split; no file is opened."""
     hasher = hashlib.sha256(f"{PACKED_VERSION} {index.split} {index.classes}".encode())
-    for path, label in zip(index.paths, index.labels.tolist(), strict=True):
-        num_bytes, stamp = index.reader.stamp(path)
+    for path, label, (num_bytes, stamp) in zip(index.paths, index.labels.tolist(), index.all_stamps(), strict=True):
         line = f"{path}\0{label}\0{num_bytes}\0{stamp}\n"
         hasher.update(os.fsencode(line))  # a name need not be UTF-8
     return hasher.hexdigest()

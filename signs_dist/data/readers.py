@@ -54,5 +54,10 @@ class FolderReader:
             ) from error
         except OSError as error:
             raise BadImageError(str(file), str(error.strerror).lower()) from error
-        # A program cannot set the change time (ctime): it shows even an edit that restores the modification time.
-        return status.st_size, f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
+        return status.st_size, file_stamp(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def file_stamp(mtime_ns: int, ctime_ns: int) -> str:
+    """A text of a file's times that changes when its content may have changed."""
+    # A program cannot set the change time (ctime): it shows even an edit that restores the modification time.
+    return f"{mtime_ns}\0{ctime_ns}"

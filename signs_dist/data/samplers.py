@@ -80,7 +80,9 @@ class PlanSampler(DistributedSampler[int]):
         # Read here, not at each step: the next epoch may be set while this one is under way.
         epoch, start_step = self.epoch, self.start_step
         # The numbers of several steps at once: hashing a few numbers is mostly overhead.
-        steps_per_block = max(1, NUM_AHEAD // self.plan.global_batch)
+        # A balanced order draws a number for each class at the positions of each step, own or not.
+        per_step = self.plan.num_own(self.shard) if self.plan.order is None else self.plan.global_batch
+        steps_per_block = max(1, NUM_AHEAD // per_step)
         for first in range(start_step, self.plan.num_steps, steps_per_block):
             num_steps = min(steps_per_block, self.plan.num_steps - first)
             block = self.plan.block(epoch, first, num_steps, self.shard)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from signs_dist.data.bad_images import inspection_advised
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, Resize, build_transform
 from signs_dist.data.file_crops import FileCrop
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
+from signs_dist.data.kept_listing import KeptListings, remember
 from signs_dist.data.next_step import find_stored_size
 from signs_dist.data.other_sources import open_other_source
 from signs_dist.data.packed import open_packed
@@ -24,6 +26,9 @@ from signs_dist.errors import UserError
 
 DEFAULT_ROOT = Path("data/64x64_SIGNS")
 """The photos of a run without `data.root`; `python -m signs_dist.data.build` writes them there."""
+
+_NUM_AT_ONCE = 10_000
+"""Names whose text is made at once for a fingerprint: that of a million would take more than the names themselves."""
 
 Report = Callable[[str, int, int], None]
 """Called with (the work in progress, images done, images in all)."""
@@ -68,6 +73,7 @@ def open_data_set(
     report: Report,
     division: Path | None = None,
     tell: Callable[[str], None] | None = None,
+    since: float | None = None,
 ) -> DataSet:
     """Find the data set of `config` and index its splits, drawing the synthetic one if it is needed and missing.
 
@@ -77,6 +83,7 @@ def open_data_set(
         report: called with the progress.
         division: of a run that has begun: the copy of the division in its folder, if it has one.
         tell: gets a line when this waits long for another process; None: standard error.
+        since: as in `KeptListings`.
 
     Raises:
         UserError: `data.root` is missing, empty, or not a data set; or it cannot be divided.
@@ -99,7 +106,8 @@ def open_data_set(
         root = prepare_synthetic(config, num_processes=num_processes, report=report)
         splits = index_data_set(root)
         return DataSet("synthetic", root, splits, set_notes(root, splits), find_stored_size(root), (root,))
-    found = open_roots(config, roots, copy=division, report=report, tell=tell)
+    keep = KeptListings(Path(config.cache), since, tell)
+    found = open_roots(config, roots, copy=division, report=report, tell=tell, keep=keep)
     name = " + ".join(map(str, roots))
     is_as_it_is = len(roots) == 1 and roots[0].is_dir() and found.division is None
     sources = (found.root,) if is_as_it_is else roots  # the folder of the splits may lie one folder down
@@ -193,12 +201,11 @@ def open_split(
     if augment is not None and augment.backend == "torchvision":
         transform = build_transform(augment.transforms, config.image_size)
     if config.storage == "files":
-        sizes = [index.reader.stamp(path)[0] for path in index.paths]
         resize = choose_resize(config.resize, exact=exact)
         crop = FileCrop.of(augment) if augment is not None else None
         limit = config.max_megapixels
         batches = FileBatches(index, config.image_size, transform, seed, limit, resize=resize, crop=crop)
-        return batches, _fingerprint(index, [str(s) for s in sizes])
+        return batches, _fingerprint_of_files(index)
     packed = open_packed(
         index,
         config.image_size,
@@ -218,6 +225,25 @@ def choose_resize(wanted: Literal["auto", "pillow", "torch"], *, exact: bool) ->
     return wanted
 
 
-def _fingerprint(index: ImageIndex, contents: Sequence[str]) -> str:
-    hasher = hashlib.sha256(repr((index.classes, index.labels.tolist(), list(index.paths), list(contents))).encode())
+def _fingerprint_of_files(index: ImageIndex) -> str:
+    """SHA-256 (hex) over names, labels and file sizes. For a kept listing it is kept too."""
+    facts = repr(index.classes).encode("utf-8", "surrogateescape") + hashlib.sha256(index.labels.data).digest()
+    return remember(index.paths, facts, lambda: _fingerprint(index, (str(size) for size, _ in index.all_stamps())))
+
+
+def _fingerprint(index: ImageIndex, contents: Iterable[str]) -> str:
+    hasher = hashlib.sha256(f"({index.classes!r}, ".encode())
+    for values in (index.labels.tolist(), index.paths, contents):
+        hasher.update(b"[")
+        for number, some in enumerate(_batched(values, _NUM_AT_ONCE)):
+            hasher.update(f"{', ' if number else ''}{repr(some)[1:-1]}".encode())
+        hasher.update(b"]" if values is contents else b"], ")
+    hasher.update(b")")
     return hasher.hexdigest()
+
+
+def _batched(values: Iterable[object], size: int) -> Iterator[list[object]]:
+    """Lists of `size` values; the last may be shorter."""
+    rest = iter(values)
+    while some := list(itertools.islice(rest, size)):
+        yield some

@@ -123,6 +123,7 @@ def prepare(
             report=report,
             division=division,
             tell=process.screen.result,
+            since=process.started,
         )
         plan = _make_plan(config, data, micro_batches.size)
         class_weights = find_class_weights(config.loss.class_weights, data.splits["train"].count_per_class())

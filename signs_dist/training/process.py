@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 from signs_dist.console.screen import Screen
 from signs_dist.distributed.strategy import SingleProcess
@@ -20,6 +21,7 @@ class Process:
         strategy: how processes and devices share the work.
         screen: standard output and the log.
         pulse: the phase of training that it is in, for the heartbeat.
+        started: `time.monotonic()` before it was connected to the others.
     """
 
     context: Context
@@ -27,6 +29,7 @@ class Process:
     strategy: SingleProcess
     screen: Screen
     pulse: Pulse
+    started: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def killer(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,9 @@ def run_process(
     result: dict[str, Any] = {}
 
     def connect_and_work() -> None:
+        started = time.monotonic()
         strategy = make_strategy(plan, context, config, supervisor.pulse)
-        result.update(work(Process(context, devices, strategy, screen, supervisor.pulse), supervisor))
+        result.update(work(Process(context, devices, strategy, screen, supervisor.pulse, started), supervisor))
         strategy.close()
 
     run = supervisor.run_for_library if is_library else supervisor.run

@@ -98,6 +98,16 @@ def colours(tmp_path: Path) -> Path:
             ],
         ),
         (
+            "benchmarks/million_files.py",
+            ["--files", "20", "--processes", "2", "--kinds", "unsplit"],
+            [r"20 files, 2 processes +first +[\d.]+ s", r"second, unchanged +[\d.]+ s .* \+0 MB"],
+        ),
+        (
+            "benchmarks/plan_scale.py",
+            ["--samples", "1000", "--ranks", "4"],
+            [r"plan +1,000 samples +4 ranks +first batch +[\d.]+ ms", r"DistributedSampler +1,000 .* ms .* MB"],
+        ),
+        (
             "benchmarks/waiting_threads.py",
             [
                 "--rounds",

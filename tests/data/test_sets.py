@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import functools
+import hashlib
+import pickle
 import re
 import shutil
 import sys
@@ -19,6 +22,8 @@ from signs_dist.data import sets
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches
 from signs_dist.data.folder import ImageIndex, index_split
 from signs_dist.data.images import BadImageError
+from signs_dist.data.kept_listing import KeptListings
+from signs_dist.data.packed import cache_key
 from signs_dist.data.plan import BatchKey
 from signs_dist.data.sets import DEFAULT_ROOT, choose_data_roots, choose_resize, open_data_set, open_split
 from signs_dist.errors import UserError
@@ -230,6 +235,57 @@ def test_fingerprints_are_equal_across_copies(storage: str) -> None:
     index = a_split("photos")
     shutil.copytree("photos", "copy of photos")
     assert opened(index, storage=storage)[1] == opened(a_split("copy of photos"), storage=storage)[1]
+
+
+def test_the_fingerprint_of_files_is_that_of_earlier_versions() -> None:
+    """A run that began with another version resumes."""
+    write_colour_set(Path("photos"), counts={"train": 3, "val": 1})
+    Path("photos/train_signs/0_it's \u00e9.jpg").write_bytes(b"x")
+    index = index_split(Path("photos"), "train")
+    sizes = [str((index.root / path).stat().st_size) for path in index.paths]
+    described = repr((index.classes, index.labels.tolist(), list(index.paths), sizes))
+    assert open_split(index, DataConfig(storage="files"), num_threads=1, report=Reports())[1] == (
+        hashlib.sha256(described.encode()).hexdigest()
+    )
+
+
+@pytest.mark.parametrize("many_files", [1, 10_000])
+def test_a_kept_listing_gives_the_same_images(many_files: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_colour_set(Path("photos"), counts={"train": 3, "val": 1})
+    monkeypatch.setattr(sets, "_NUM_AT_ONCE", 2)
+    monkeypatch.setattr(sets, "KeptListings", functools.partial(KeptListings, many_files=many_files))
+
+    def opened() -> tuple[ImageIndex, str, list[int]]:
+        config = DataConfig(root="photos", image_size=16, storage="files")
+        data = open_data_set(config, num_processes=1, report=Reports())
+        batches, fingerprint = open_split(data.splits["train"], config, num_threads=1, report=Reports())
+        samples = np.array([8, 0, 4])
+        copied = pickle.loads(pickle.dumps(batches))  # noqa: S301  # as a loader worker that is not forked has it
+        for batch in (batches[BatchKey(0, 0, samples)], copied[BatchKey(0, 0, samples)]):
+            assert batch.labels.tolist() == [2, 0, 1]
+        return data.splits["train"], fingerprint, batch.images.sum(dim=(1, 2, 3)).tolist()
+
+    plain = index_split(Path("photos"), "train")
+    first, second = opened(), opened()
+    for index, fingerprint, sums in (first, second):
+        assert (list(index.paths), index.labels.tolist()) == (list(plain.paths), plain.labels.tolist())
+        assert list(index.all_stamps()) == [plain.reader.stamp(path) for path in plain.paths]
+        assert cache_key(index) == cache_key(plain)
+        assert (fingerprint, sums) == first[1:]
+        assert fingerprint == open_split(plain, DataConfig(storage="files"), num_threads=1, report=Reports())[1]
+    assert len(list(Path("data/cache").glob("listings/*.listing"))) == (2 if many_files == 1 else 0)
+    with Path("photos/train_signs/0_IMG_0000.jpg").open("ab") as stream:
+        stream.write(b"\0")
+    assert opened()[1] != first[1]
+
+
+def test_a_link_to_nothing_among_photos_is_named_when_they_are_listed_with_sizes() -> None:
+    write_colour_set(Path("photos"), counts={"train": 3, "val": 1})
+    Path("photos/train_signs/0_IMG_gone.jpg").symlink_to("nowhere")
+    config = DataConfig(root="photos", storage="files")
+    data = open_data_set(config, num_processes=1, report=Reports())
+    with pytest.raises(BadImageError, match="0_IMG_gone"):
+        open_split(data.splits["train"], config, num_threads=1, report=Reports())
 
 
 def test_a_packed_fingerprint_changes_with_one_pixel_a_name_or_a_label() -> None:

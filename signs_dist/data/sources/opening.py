@@ -11,6 +11,7 @@ from pathlib import Path
 from signs_dist.config.settings import DataConfig
 from signs_dist.data.folder import check_root, has_class_folders, has_split, index_data_set, set_notes
 from signs_dist.data.folder import split_folder as folder_of_split
+from signs_dist.data.kept_listing import KeptListings
 from signs_dist.data.names import split_of_folder
 from signs_dist.data.sources.collection import Collection, join, to_indexes
 from signs_dist.data.sources.columns import MissingColumnError
@@ -29,6 +30,7 @@ def open_roots(
     copy: Path | None = None,
     report: Report | None = None,
     tell: Callable[[str], None] | None = None,
+    keep: KeptListings | None = None,
 ) -> Opened:
     """Index the splits of a folder, of a table, or of several.
 
@@ -39,12 +41,13 @@ def open_roots(
             missing: the division is that of data.split_folder, which is made or extended.
         report: called with the progress.
         tell: gets a line when this waits long for another process.
+        keep: as in `index_split`, for the usual folder with train and val.
 
     Raises:
         UserError: a root is missing or holds no images with classes; or the images cannot be divided.
     """
     where = " + ".join(map(str, roots))
-    found = read_roots(config, roots)
+    found = read_roots(config, roots, keep)
     if isinstance(found, Opened) or not found.is_from_table:
         refuse_columns(config, where)
     if isinstance(found, Opened):
@@ -77,22 +80,22 @@ def split_collection(
     return divide_collection(found, config, roots, where, report, tell)
 
 
-def read_roots(config: DataConfig, roots: Sequence[Path]) -> Collection | Opened:
+def read_roots(config: DataConfig, roots: Sequence[Path], keep: KeptListings | None = None) -> Collection | Opened:
     """The photos of all roots; `Opened` for the usual folder with train and val, which needs nothing more.
 
     Raises:
         UserError: as `open_roots`.
     """
     if len(roots) == 1:
-        return _read_one(roots[0], config)
+        return _read_one(roots[0], config, keep)
     _require_apart(roots)
     return join([_read_collection(root, config) for root in roots])
 
 
-def _read_one(root: Path, config: DataConfig) -> Collection | Opened:
+def _read_one(root: Path, config: DataConfig, keep: KeptListings | None) -> Collection | Opened:
     if config.label_pattern is None and root.is_dir() and has_split(root, "train") and has_split(root, "val"):
         try:
-            splits = index_data_set(root)
+            splits = index_data_set(root, keep=keep)
         except UserError:  # flat folders without labels in the names: a table may tell them
             if tables := _tables_of_splits(root):
                 return read_tables_of_splits(tables, root, config)
@@ -106,7 +109,7 @@ def _read_one(root: Path, config: DataConfig) -> Collection | Opened:
     if root.is_dir() and config.label_pattern is None and {"train", "val"} <= set(found.splits()):
         inner = _folder_with_splits(found)
         if inner is not None:  # the usual folder lies one folder down
-            splits = index_data_set(inner)
+            splits = index_data_set(inner, keep=keep)
             return Opened(inner, splits, (f"read: {inner}, which holds the splits", *set_notes(inner, splits)))
     return found
 
