@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -16,6 +17,7 @@ import torch
 
 from slurm.cluster_plan import ClusterPlan
 from slurm.dev_cluster import DevCluster
+from tests import warm_processes
 from tests.processes import environment
 from tests.shared import shared_folder
 from tests.slurm_cluster import Site, short_folder
@@ -89,6 +91,21 @@ def _one_thread_each() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _warm_processes(_one_thread_each: None, _control_c_works: None) -> Iterator[None]:
+    """Commands that tests start are forks of an interpreter that has imported PyTorch: see tests/warm_processes.py."""
+    warm_processes.install()
+    yield
+    warm_processes.uninstall()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Tests with the mark `cold`, and the fixtures that are made for them, start new interpreters."""
+    with warm_processes.cold() if item.get_closest_marker("cold") else contextlib.nullcontext():
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_running() -> Iterator[None]:
     """A test that leaves a process, an environment variable or exact mode's kernels behind fails."""
@@ -112,7 +129,8 @@ def _children() -> set[tuple[int, str]]:
     for thread in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
         for child in _read(thread).split():
             command = _read(Path(f"/proc/{child}/cmdline")).replace("\0", " ")
-            if command and "resource_tracker" not in command and "forkserver" not in command:
+            is_helper = int(child) == warm_processes.server_pid() or "resource_tracker" in command or "forkserver" in command
+            if command and not is_helper:
                 found.add((int(child), command))
     return found
 
