@@ -40,6 +40,8 @@ READ_EARLY = (
     *("TORCH_LOGS", "TORCH_TRACE", "TORCH_DEVICE_BACKEND", "MALLOC_", "GLIBC_", "LD_", "LANG", "LC_", "PYTHON"),
 )
 """What variables begin with that the interpreter, PyTorch and their libraries read while they are loaded."""
+READ_LATE = ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")
+"""Not these: a process gets the search path of its own, and CUDA reads its variable when it is used first."""
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 """How a server's OpenMP waits, as a command chooses where other programs are busy; no bit of a result depends on it."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -80,7 +82,8 @@ def refusal(command: Sequence[str], environment: Mapping[str, str], folder: Path
     if module != TORCHRUN and module.split(".")[0] not in PACKAGES:
         return f"{module} is not of the toolkit"
     for name in sorted({*environment, *loaded}):
-        if name.startswith(READ_EARLY) and name != "PYTHONPATH" and environment.get(name) != loaded.get(name):
+        is_early = name.startswith(READ_EARLY) and name not in READ_LATE
+        if is_early and environment.get(name) != loaded.get(name):
             return f"{name} is read by the interpreter or by PyTorch while they are loaded"
     if not folder.is_dir():
         return "its folder is missing"
