@@ -124,7 +124,11 @@ class Server:
         with theirs, Path(os.devnull).open("r+") as nothing:
             streams = {"stdin": nothing, "stdout": nothing, "stderr": nothing}
             process = subprocess.Popen(
-                command, **streams, env=environment, pass_fds=[theirs.fileno()], cwd=REPOSITORY  # type: ignore[call-overload]
+                command,
+                **streams,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                cwd=REPOSITORY,  # type: ignore[call-overload]
             )
         process.returncode = 0  # nobody waits for it
         return cls(ours, process.pid, loaded)
@@ -280,6 +284,7 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
         "new_session": given["start_new_session"],
         "group": os.getpgid(0) if given.get("process_group", -1) == -1 else given["process_group"],
         "before": before,
+        "packages": PACKAGES,
         "pass_fds": [int(number) for number in given["pass_fds"]],
         **inherited(),
     }

@@ -101,6 +101,7 @@ def own_server(request: dict[str, Any], loaded: dict[str, str]) -> socket.socket
     if pid:
         theirs.close()
         high = fcntl.fcntl(ours.detach(), fcntl.F_DUPFD_CLOEXEC, HIGH)
+        warm_processes.PACKAGES = request["packages"]
         warm_processes.install(warm_processes.Server(socket.socket(fileno=high), pid, loaded))
         return None
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -152,7 +153,7 @@ def become(request: dict[str, Any]) -> None:
     folders = warm_processes.search_path(request["environment"], Path(request["folder"]))
     sys.path[:] = [request["folder"], *folders, *(entry for entry in _base_path if entry not in folders)]
     importlib.invalidate_caches()
-    open_streams(is_unbuffered="-u" in command[1:module])
+    open_streams(is_unbuffered="-u" in command[1:module] or _stdout.write_through)
     tempfile.tempdir = None
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
@@ -164,24 +165,23 @@ def become(request: dict[str, Any]) -> None:
 
 def open_streams(*, is_unbuffered: bool) -> None:
     """The streams of the descriptors 0 to 2, as the interpreter opens them."""
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(  # type: ignore[misc]
-        open(0, "rb", closefd=False), encoding=_stdin.encoding, errors=_stdin.errors, line_buffering=os.isatty(0)
-    )
-    for number, like in ((1, _stdout), (2, _stderr)):
-        binary: Any = open(number, "wb", 0 if is_unbuffered else -1, closefd=False)  # noqa: SIM115
+    for number, like in enumerate((_stdin, _stdout, _stderr)):
+        mode = "w" if number else "r"
+        is_raw = bool(number) and is_unbuffered
+        binary: Any = open(number, f"{mode}b", 0 if is_raw else -1, closefd=False)  # noqa: SIM115, PTH123
+        raw = binary if is_raw else binary.raw
+        raw.name = f"<{('stdin', 'stdout', 'stderr')[number]}>"
         stream = io.TextIOWrapper(
             binary,
             encoding=like.encoding,
             errors=like.errors,
-            newline="\n",
-            line_buffering=number == 2 or os.isatty(number),
+            newline="\n" if number else None,
+            line_buffering=not is_unbuffered and (number == 2 or raw.isatty()),
             write_through=is_unbuffered,
         )
-        stream.mode = "w"
-        if number == 1:
-            sys.stdout = sys.__stdout__ = stream  # type: ignore[misc]
-        else:
-            sys.stderr = sys.__stderr__ = stream  # type: ignore[misc]
+        stream.mode = mode
+        setattr(sys, raw.name[1:-1], stream)
+        setattr(sys, f"__{raw.name[1:-1]}__", stream)
 
 
 def show(command: list[str]) -> None:
@@ -212,6 +212,7 @@ def run(module: str) -> None:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_globals.get("__name__") != "runpy":
             trace = trace.tb_next
+        error.__traceback__ = trace
         sys.excepthook(type(error), error, trace)
         if isinstance(error, KeyboardInterrupt):
             sys.excepthook = lambda *shown: None
