@@ -35,6 +35,8 @@ SERVER = Path(__file__).with_name("warm_server.py")
 PACKAGES = ("signs_dist", "launch")
 """Their modules are started from the server, and so is torchrun."""
 TORCHRUN = "torch.distributed.run"
+BOUND = ["-I", "-S", str(REPOSITORY / "signs_dist" / "searching" / "bound_program.py")]
+"""How a sweep starts its runs: the program becomes the command behind it."""
 READ_EARLY = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ATEN_", "DNNL_", "ONEDNN_", "CUDA", "NVIDIA_", "PYTORCH_"),
     *("TORCH_LOGS", "TORCH_TRACE", "TORCH_DEVICE_BACKEND", "MALLOC_", "GLIBC_", "LD_", "LANG", "LC_", "PYTHON"),
@@ -254,6 +256,7 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
     if _num_cold or isinstance(command, (str, bytes, os.PathLike)) or given["shell"] or given["executable"]:
         return None
     command = [os.fspath(word) for word in command]
+    bound, command = (command[4:6], command[6:]) if command[1:4] == BOUND else ([], command)
     if not all(isinstance(word, str) for word in command) or module_place(command) is None:
         return None
     if not given["close_fds"] or any(given[name] not in (None, -1) for name in ("gid", "gids", "uid", "umask")):
@@ -284,6 +287,7 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
         "new_session": given["start_new_session"],
         "group": os.getpgid(0) if given.get("process_group", -1) == -1 else given["process_group"],
         "before": before,
+        "bound": bound,
         "packages": PACKAGES,
         "pass_fds": [int(number) for number in given["pass_fds"]],
         **inherited(),

@@ -159,8 +159,21 @@ def become(request: dict[str, Any]) -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+    if request["bound"]:
+        bind(request["bound"], command)
     if (preexec := pickle.loads(request["before"])) is not None:  # noqa: S301
         preexec()
+
+
+def bind(bound: list[str], command: list[str]) -> None:
+    """Do what the program of a sweep does before it becomes the command."""
+    from signs_dist.searching import bound_program
+
+    become_it, os.execv = os.execv, lambda *given: None
+    try:
+        bound_program.main([*bound, *command])
+    finally:
+        os.execv = become_it
 
 
 def open_streams(*, is_unbuffered: bool) -> None:
