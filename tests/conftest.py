@@ -28,6 +28,8 @@ LONGEST = (
     "test_drill",
     "test_slurm_requeue",
     "test_slurm_submit",
+    "test_wheel",
+    "test_sweep",
     "test_elastic",
     "test_resume_runs",
     "test_many_processes",
@@ -136,7 +138,7 @@ def _nothing_is_left_running() -> Iterator[None]:
 def _children() -> set[tuple[int, str]]:
     """(process id, command line) of this process's children, without helpers that are to stay: see `_is_helper`."""
     found = set()
-    for thread in os.listdir("/proc/self/task"):  # thousands of times: without the objects of pathlib
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208  (thousands of times: without objects of pathlib)
         for child in _read(f"/proc/self/task/{thread}/children").split():
             command = _read(f"/proc/{child}/cmdline").replace("\0", " ").strip()
             if command and not _is_helper(int(child), command):

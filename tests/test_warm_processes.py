@@ -42,7 +42,8 @@ def look():
         "handlers": {number: str(signal.getsignal(number)) for number in sorted(signal.valid_signals())},
         "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "limits": [resource.getrlimit(number) for number in range(15)],
-        "place": [os.getcwd(), dict(os.environ), os.getppid(), os.getpgid(0) == os.getpid(), os.getsid(0) == os.getpid()],
+        "place": [os.getcwd(), dict(os.environ), os.getppid()],
+        "groups": [os.getpgid(0) == os.getpid(), os.getsid(0) == os.getpid()],
         "threads": [threading.active_count(), threading.current_thread() is threading.main_thread()],
         "cores": sorted(os.sched_getaffinity(0)), "niceness": os.nice(0), "umask": os.umask(0o022),
         "hooks": [sys.excepthook is sys.__excepthook__, sys.stdin.read()],
@@ -84,22 +85,23 @@ def both(program: str, folder: Path, *flags: str, **named: Any) -> list[tuple[in
     return ends
 
 
-def is_warm(program: str, folder: Path, **named: Any) -> bool:
-    process = start("import sys\nprint('torch' in sys.modules)" if not program else program, folder, **named)
+def is_warm(folder: Path, **named: Any) -> bool:
+    """Whether a command finds torch imported."""
+    process = start("import sys\nprint('torch' in sys.modules)", folder, **named)
     return process.communicate(timeout=120)[0] == "True\n"
 
 
 def test_a_command_finds_torch_imported_where_it_may(programs: Path) -> None:
-    assert is_warm("", programs)
+    assert is_warm(programs)
     with warm_processes.cold():
-        assert not is_warm("", programs)
-    assert not is_warm("", programs, env={**os.environ, "OMP_NUM_THREADS": "2"})
-    assert is_warm("", programs, env={**os.environ, "OTHER": "2"})
+        assert not is_warm(programs)
+    assert not is_warm(programs, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    assert is_warm(programs, env={**os.environ, "OTHER": "2"})
 
 
 @pytest.mark.cold
 def test_a_test_with_the_mark_starts_new_interpreters(programs: Path) -> None:
-    assert not is_warm("", programs)
+    assert not is_warm(programs)
 
 
 @pytest.mark.parametrize("named", [{}, {"start_new_session": True}], ids=["same session", "own session"])
@@ -153,12 +155,13 @@ def test_what_it_inherits_from_a_process_that_is_set_up_otherwise(programs: Path
         "import os; os.abort()",
         "import atexit; atexit.register(print, 'later'); print('sooner')",
         "import atexit, sys; atexit.register(print, 'later'); sys.exit(4)",
-        "import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start(); print('m')",
+        "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.1), print('t'))).start()\nprint('m')",
         "import sys; sys.excepthook = lambda *shown: print('hook', shown[0].__name__); raise ValueError",
         "import warnings; warnings.warn('careful')",
         "import sys; print(sys.stdin.read()); print('€ä')",
         "import multiprocessing as m\ndef f(x):\n    print('in', x, flush=True)\nif __name__ == '__main__':\n"
-        "    p = m.get_context('spawn').Process(target=f, args=(3,))\n    p.start()\n    p.join()\n    print(p.exitcode)",
+        "    p = m.get_context('spawn').Process(target=f, args=(3,))\n    p.start()\n    p.join()\n"
+        "    print(p.exitcode)",
     ],
 )
 def test_how_it_ends_and_what_it_prints(programs: Path, program: str) -> None:
@@ -201,9 +204,9 @@ def test_descriptors_that_are_passed_have_their_numbers(programs: Path) -> None:
 
 def test_no_descriptor_is_left_in_this_process(programs: Path) -> None:
     both("", programs)
-    before = os.listdir("/proc/self/fd")
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
     both("", programs)
-    assert os.listdir("/proc/self/fd") == before
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
 
 
 def test_the_modules_that_it_runs_are_new(programs: Path) -> None:

@@ -1,16 +1,16 @@
 """Starting `python -m MODULE` as a fork of an interpreter that has imported PyTorch already, instead of as a new one.
 
-PyTorch takes two seconds of processor time to import, and the tests start a thousand processes. Each pytest worker has one
-server (tests/warm_server.py), which imports what commands use and runs none of them. `install` lets `subprocess.Popen`
-ask it for a process where `refusal` finds nothing against it; all else starts as ever. The process is a child of the one
-that asked: `subprocess.Popen` waits for it, reads from it and kills it as always.
+PyTorch takes two seconds of processor time to import, and the tests start a thousand processes. Each pytest worker has
+one server (tests/warm_server.py), which imports what commands use and runs none of them. `install` lets
+`subprocess.Popen` ask it for a process where `refusal` finds nothing against it; all else starts as ever. The process
+is a child of the one that asked: `subprocess.Popen` waits for it, reads from it and kills it as always.
 
-How the process becomes a child of the one that asked: the server, a child too, forks a child which forks the process and
-ends. The system gives an orphan to its nearest living ancestor that is a "subreaper" (prctl(2)), which the one that asks
-is for that moment.
+How the process becomes a child of the one that asked: the server, a child too, forks a child, which forks the process
+and ends. The system gives an orphan to its nearest living ancestor that is a "subreaper" (prctl(2)), which the one that
+asks is for that moment.
 
-What differs from a new interpreter: all processes of a server share its hash seed, and what it has imported is there.
-Tests of starting itself ask for new interpreters: see `cold`.
+What differs from a new interpreter: all processes of a server share its hash seed, what it has imported is there, and a
+process ends without taking its modules to pieces. Tests of starting itself ask for new interpreters: see `cold`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def refusal(command: Sequence[str], environment: Mapping[str, str], folder: Path
 def search_path(environment: Mapping[str, str], folder: Path) -> list[str]:
     """The folders of PYTHONPATH as `sys.path` has them."""
     given = environment.get("PYTHONPATH", "")
-    return list(dict.fromkeys(os.path.abspath(folder / entry) for entry in given.split(os.pathsep))) if given else []
+    # As Python's site does it, with links as they are.
+    entries = [os.path.abspath(folder / entry) for entry in given.split(os.pathsep)]  # noqa: PTH100
+    return list(dict.fromkeys(entries)) if given else []
 
 
 class Server:

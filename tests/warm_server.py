@@ -113,10 +113,10 @@ def own_server(request: dict[str, Any], loaded: dict[str, str]) -> socket.socket
 
 def keep_only(numbers: list[int]) -> None:
     """Close all other descriptors."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in numbers:
+    for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        if number not in numbers:
             with contextlib.suppress(OSError):  # the folder's own
-                os.close(int(name))
+                os.close(number)
 
 
 def place(descriptors: list[int], targets: list[int]) -> None:
@@ -181,7 +181,7 @@ def open_streams(*, is_unbuffered: bool) -> None:
     for number, like in enumerate((_stdin, _stdout, _stderr)):
         mode = "w" if number else "r"
         is_raw = bool(number) and is_unbuffered
-        binary: Any = open(number, f"{mode}b", 0 if is_raw else -1, closefd=False)  # noqa: SIM115, PTH123
+        binary: Any = open(number, f"{mode}b", 0 if is_raw else -1, closefd=False)  # noqa: SIM115
         raw = binary if is_raw else binary.raw
         raw.name = f"<{('stdin', 'stdout', 'stderr')[number]}>"
         stream = io.TextIOWrapper(

@@ -147,7 +147,7 @@ def test_without_a_network_a_download_fails_at_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(urllib.request, "getproxies", dict)
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    with pytest.raises(UserError, match="failed: .*type model.weights=FILE"):
+    with pytest.raises(UserError, match=r"failed: .*type model.weights=FILE"):
         build("test_vit", weights="DEFAULT")
     assert asked == ["huggingface.co"]  # once, and not for each file again and again
     assert constants.HF_HUB_OFFLINE is False
