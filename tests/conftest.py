@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import torch
 
 from slurm.cluster_plan import ClusterPlan
 from slurm.dev_cluster import DevCluster
+from tests import warm_processes
 from tests.processes import environment
 from tests.shared import shared_folder
 from tests.slurm_cluster import Site, short_folder
@@ -25,6 +28,8 @@ LONGEST = (
     "test_drill",
     "test_slurm_requeue",
     "test_slurm_submit",
+    "test_wheel",
+    "test_sweep",
     "test_elastic",
     "test_resume_runs",
     "test_many_processes",
@@ -38,8 +43,16 @@ def pytest_configure(config: pytest.Config) -> None:
     The tests train hundreds of times: only those of the report let a training write its report.
     """
     os.environ["SIGNS_DIST_REPORT"] = "0"
+    _let_torch_log_to_the_root()
     if "gpu" not in config.option.markexpr.replace("not gpu", "") and torch.cuda.device_count():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def _let_torch_log_to_the_root() -> None:
+    """pytest adds two handlers to each logger that does not propagate, three times a test: torch has dozens of them."""
+    for logger in logging.getLogger().manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and logger.name.startswith("torch"):
+            logger.propagate = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,38 +102,60 @@ def _one_thread_each() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _warm_processes(_one_thread_each: None, _control_c_works: None) -> Iterator[None]:
+    """Commands that tests start are forks of an interpreter that has imported PyTorch: see tests/warm_processes.py."""
+    warm_processes.install()
+    yield
+    warm_processes.uninstall()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Tests with the mark `cold`, and the fixtures that are made for them, start new interpreters."""
+    with warm_processes.cold() if item.get_closest_marker("cold") else contextlib.nullcontext():
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_running() -> Iterator[None]:
     """A test that leaves a process, an environment variable or exact mode's kernels behind fails."""
-    environment, before = dict(os.environ), _children()
+    variables, before = dict(os.environ), _children()
     yield
-    are_deterministic = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(mode=False)  # for the tests after this one
-    assert not are_deterministic, "the test left torch's deterministic kernels on: use exactness.arithmetic_kept"
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(mode=False)  # for the tests after this one
+        raise AssertionError("the test left torch's deterministic kernels on: use exactness.arithmetic_kept")
     deadline = time.monotonic() + 5
     while (left := _children() - before) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not left, f"the test left processes running: {left}"
-    changed = {name for name in {*environment, *os.environ} if environment.get(name) != os.environ.get(name)}
-    # pytest's own, and what torch and the OpenMP library note down for their children.
-    assert not {name for name in changed if not name.startswith(("PYTEST_", "KMP_", "TORCH"))}, changed
+    if (now := dict(os.environ)) != variables:
+        changed = {name for name in {*variables, *now} if variables.get(name) != now.get(name)}
+        # pytest's own, and what torch and the OpenMP library note down for their children.
+        assert not {name for name in changed if not name.startswith(("PYTEST_", "KMP_", "TORCH"))}, changed
 
 
 def _children() -> set[tuple[int, str]]:
-    """(process id, command line) of this process's children, without multiprocessing's helpers, which are to stay."""
+    """(process id, command line) of this process's children, without helpers that are to stay: see `_is_helper`."""
     found = set()
-    for thread in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        for child in _read(thread).split():
-            command = _read(Path(f"/proc/{child}/cmdline")).replace("\0", " ")
-            if command and "resource_tracker" not in command and "forkserver" not in command:
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208  (thousands of times: without objects of pathlib)
+        for child in _read(f"/proc/self/task/{thread}/children").split():
+            command = _read(f"/proc/{child}/cmdline").replace("\0", " ").strip()
+            if command and not _is_helper(int(child), command):
                 found.add((int(child), command))
     return found
 
 
-def _read(path: Path) -> str:
+def _is_helper(pid: int, command: str) -> bool:
+    """Whether a child is one of multiprocessing's helpers, or the server of warm processes."""
+    return pid == warm_processes.server_pid() or "resource_tracker" in command or "forkserver" in command
+
+
+def _read(path: str) -> str:
     """The text of a file in /proc, empty when the thread or process it tells of has ended meanwhile."""
     try:
-        return path.read_text(errors="replace")
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read().decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
 

@@ -64,6 +64,7 @@ def test_processes_of_a_launcher_start_no_comparison(
 
 
 @pytest.mark.slow
+@pytest.mark.cold  # with a hash seed for each process, as a user has them
 def test_exact_mode_gives_equal_bits_on_1_and_2_processes(colours: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "signs_dist.parity", "--world-sizes", "1,2", "--steps", "5", "--json", "out.json"]
     ended = run([*command, *settings(colours, "exact=true")], tmp_path)

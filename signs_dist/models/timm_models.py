@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -92,11 +96,38 @@ def download(name: str, weights: str, *, image_size: int, args: Mapping[str, Any
     tag = members[weights].tag
     sizes: dict[str, Any] = {"img_size": image_size} if takes_image_size(name) else {}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _without_network_if_there_is_none():
             model: nn.Module = timm.create_model(f"{name}.{tag}" if tag else name, pretrained=True, **sizes, **args)
     except Exception as error:  # Hugging Face's client, and the one below it, raise errors of their own
         raise UserError(_how_to_fetch(name, weights, members[weights], describe_refusal(error))) from error
     return model.state_dict()
+
+
+@contextlib.contextmanager
+def _without_network_if_there_is_none() -> Iterator[None]:
+    """Within the block Hugging Face's client reads its cache only, if no name server knows its host.
+
+    The client would ask six times for each of two files, with pauses: 46 s in all.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _is_host_known(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _is_host_known(address: str) -> bool:
+    """Whether the name of an address can be looked up. True behind a proxy, which looks up names itself."""
+    if urllib.request.getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urllib.parse.urlsplit(address).hostname, None)
+    except OSError:
+        return False
+    return True
 
 
 def as_timm_loads_them(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

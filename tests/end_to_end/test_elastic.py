@@ -129,6 +129,7 @@ def test_saved_on_four_processes_goes_on_on_one_two_and_three(colours: Path, who
         assert [line["world_size"] for line in lines(folder / "run" / "attempts.jsonl")[::2]] == [4, world_size]
 
 
+@pytest.mark.cold
 def test_torchrun_and_plain_python_go_on_with_the_same_run(colours: Path, whole: Path, tmp_path: Path) -> None:
     arguments = ["--run-dir", "run", *settings(colours)]
     with started(torchrun_command(3, *arguments), tmp_path) as process:

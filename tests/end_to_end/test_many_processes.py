@@ -245,6 +245,7 @@ def test_ctrl_c_stops_all_at_the_same_step(colours: Path, tmp_path: Path, launch
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize("killed", ["torchrun", "local", "torchrun of local"])
 def test_a_launcher_that_is_killed_takes_all_with_it_and_the_run_can_go_on(
     colours: Path, tmp_path: Path, killed: str

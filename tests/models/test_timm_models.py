@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import nn
 
 from signs_dist.config.settings import ModelConfig
 from signs_dist.errors import UserError
-from signs_dist.models import create_model
+from signs_dist.models import create_model, timm_models
 from signs_dist.models.trainable import head_names
 from tests.models.test_trial import fault_of
 
@@ -130,6 +132,31 @@ def test_a_failed_download_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch, t
     assert message.startswith(f"downloading the weights {weights} of timm:test_vit failed: ")
     assert "Download the file model.safetensors of https://huggingface.co/timm/test_vit.r160_in1k on a" in message
     assert message.endswith("and type model.weights=FILE.")
+
+
+def test_without_a_network_a_download_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    asked = []
+
+    def look_up(host: str, *_: object) -> None:
+        asked.append(host)
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(UserError, match=r"failed: .*type model.weights=FILE"):
+        build("test_vit", weights="DEFAULT")
+    assert asked == ["huggingface.co"]  # once, and not for each file again and again
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_behind_a_proxy_the_download_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": "http://proxy:3128"})
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    assert timm_models._is_host_known("https://huggingface.co")
 
 
 def test_published_weights_fill_all_but_the_head(
