@@ -95,9 +95,9 @@ def test_images_that_do_not_arrive_end_the_run(tmp_path: Path, monkeypatch: pyte
     made.stepper.when_loading_is_stuck(end)
     decode = FileBatches._decode
 
-    def decode_late(self: FileBatches, sample: int) -> Any:
+    def decode_late(self: FileBatches, *arguments: Any) -> Any:
         assert arrived.wait(60)
-        return decode(self, sample)
+        return decode(self, *arguments)
 
     monkeypatch.setattr(FileBatches, "_decode", decode_late)
     write_training_images(made.folder, made.stepper, made.process)
