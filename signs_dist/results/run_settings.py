@@ -52,4 +52,6 @@ def _look_up(raw: Mapping[str, Any], key: str, default: Any) -> Any:
         if not isinstance(value, Mapping) or name not in value:
             return default
         value = value[name]
-    return tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value
+    if not isinstance(default, tuple) or not isinstance(value, list):
+        return value
+    return tuple(tuple(each) if isinstance(each, list) else each for each in value)  # train.progressive_sizes has pairs
