@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-peers dashboards train test test-quick test-gpu chaos check lint types format settings-page clean
+.PHONY: help bench bench-peers dashboards train test test-quick test-gpu chaos check lint types format settings-page clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ types: .venv/installed-dev  ## check types with mypy, strict
 format: .venv/installed-dev  ## format the code as lint wants it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench: .venv-bench/installed  ## measure this machine: the benchmarks that end within three minutes each (ARGS="--data PHOTOS")
+	@.venv-bench/bin/python benchmarks/short_tier.py $(ARGS)
 
 bench-peers: .venv-bench/installed  ## compare whole commands with the tutorial's loop, accelerate, Lightning: ARGS="--data PHOTOS"
 	@.venv-bench/bin/python benchmarks/whole_commands.py $(ARGS)

@@ -43,8 +43,11 @@ def test_all_train_alike() -> None:
 
 
 def test_memory_is_that_of_all_processes() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    code = "print('ready', flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
         found = tree(os.getpid())
         assert found[0] == os.getpid()
         assert child.pid in found
