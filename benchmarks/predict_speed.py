@@ -118,11 +118,14 @@ def enlarged(paths: Sequence[Path], size: tuple[int, int], folder: Path) -> list
 def make_run(config: Path, folder: Path) -> Path:
     """Train one epoch on drawn hands: the weights do not matter to the speed."""
     from signs_dist.config.reading import load_config
+    from signs_dist.config.settings import SyntheticConfig
+    from signs_dist.data.sets import prepare_synthetic
     from signs_dist.training.fit import fit
 
-    few = ["data.synthetic.train=64", "data.synthetic.val=6", "data.synthetic.test=6", "train.epochs=1"]
-    places = [f"data.cache={folder / 'cache'}"]
-    fit(load_config(config, [*few, *places]), folder / "run", quiet=True)
+    drawing = load_config(config).data.model_copy(update={"synthetic": SyntheticConfig(train=64, val=6, test=6)})
+    hands = prepare_synthetic(drawing, num_processes=1, report=lambda *_: None, below=folder)
+    few = [f"data.root={hands}", f"data.cache={folder / 'cache'}", "train.epochs=1"]
+    fit(load_config(config, few), folder / "run", quiet=True)
     return folder / "run"
 
 

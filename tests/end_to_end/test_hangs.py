@@ -72,12 +72,12 @@ from signs_dist.train import main
 reader, writer = os.pipe()
 decode, num_decoded = FileBatches._decode, 0
 
-def decode_or_hang(self, sample):
+def decode_or_hang(self, *arguments):
     global num_decoded
     num_decoded += 1
     if num_decoded > 16 + 40:  # 16 for training-images.png
         os.read(reader, 1)  # as from a file server that does not answer
-    return decode(self, sample)
+    return decode(self, *arguments)
 
 FileBatches._decode = decode_or_hang
 sys.exit(run_command(main))
