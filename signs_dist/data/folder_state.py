@@ -27,7 +27,8 @@ def read_folder(folder: str | bytes | os.PathLike[str], *, with_stamps: bool = T
     """(names of all entries, sorted; for each name its kind and three numbers more).
 
     The three are size in bytes, time of modification and time of change in nanoseconds, for FILE and LINKED_FILE;
-    device and inode of its folder and 0 for LINKED_FOLDER; else, and without stamps, 0.
+    device and inode of its folder and 0 for LINKED_FOLDER; else, and without stamps, 0. Times after the year 2262 are
+    those of that year: 64 bits hold no more.
 
     Raises:
         OSError: the folder cannot be read.
@@ -46,7 +47,10 @@ def read_folder(folder: str | bytes | os.PathLike[str], *, with_stamps: bool = T
                 numbers.extend((OTHER, 0, 0, 0))
                 continue
             if status.st_mode & _KIND_BITS == stat.S_IFREG:  # nearly all: the time of a start is that of this line
-                numbers.extend((FILE, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+                try:
+                    numbers.fromlist([FILE, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+                except OverflowError:  # none of the four was added
+                    numbers.extend((FILE, *_stamp(status)))
             else:
                 numbers.extend(_look_further(name, descriptor, status.st_mode))
     finally:
@@ -63,10 +67,14 @@ def _look_further(name: str, descriptor: int, mode: int) -> tuple[int, int, int,
     except OSError:
         return DEAD_LINK, 0, 0, 0
     if stat.S_ISREG(status.st_mode):
-        return LINKED_FILE, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return LINKED_FILE, *_stamp(status)
     if stat.S_ISDIR(status.st_mode):
         return LINKED_FOLDER, status.st_dev & _MOST, status.st_ino & _MOST, 0
     return OTHER, 0, 0, 0
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, min(status.st_mtime_ns, _MOST), min(status.st_ctime_ns, _MOST)
 
 
 def _kinds(descriptor: int) -> tuple[list[str], array[int]]:
