@@ -7,6 +7,7 @@ zero byte at its end, and writes a line with the digest of each.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -14,7 +15,7 @@ import sys
 from array import array
 
 FOLDER, LINKED_FOLDER, FILE, LINKED_FILE, DEAD_LINK, OTHER = range(6)
-"""What an entry of a folder is; OTHER is a device, a pipe, or what this process may not look at."""
+"""What an entry of a folder is; OTHER is a device, a pipe, or what this process may not look at, but for folders."""
 NUMBERS_PER_NAME = 4
 UNREADABLE = "-"
 """Written in place of the digest of a folder that cannot be read."""
@@ -40,11 +41,13 @@ def read_folder(folder: str | bytes | os.PathLike[str], *, with_stamps: bool = T
         with os.scandir(descriptor) as entries:
             names = sorted(entry.name for entry in entries)
         numbers = array("q")
+        folders = None
         for name in names:
             try:
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            except OSError:
-                numbers.extend((OTHER, 0, 0, 0))
+            except OSError:  # in a folder that may be read and not entered, of each name
+                folders = _names_of_folders(descriptor) if folders is None else folders
+                numbers.extend((FOLDER if name in folders else OTHER, 0, 0, 0))
                 continue
             if status.st_mode & _KIND_BITS == stat.S_IFREG:  # nearly all: the time of a start is that of this line
                 try:
@@ -71,6 +74,17 @@ def _look_further(name: str, descriptor: int, mode: int) -> tuple[int, int, int,
     if stat.S_ISDIR(status.st_mode):
         return LINKED_FOLDER, status.st_dev & _MOST, status.st_ino & _MOST, 0
     return OTHER, 0, 0, 0
+
+
+def _names_of_folders(descriptor: int) -> set[str]:
+    """The folders in a folder, as far as the system tells it with their names. None of them is looked at."""
+    found = set()
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    found.add(entry.name)
+    return found
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:
