@@ -79,9 +79,13 @@ def left_by_overrides(config: Config, typed: Collection[str]) -> list[str]:
 
     Args:
         config: file and overrides together.
-        typed: the settings that were overridden.
+        typed: the settings that were overridden; for arguments, such as `loss.args.gamma`, one by one.
     """
-    return [key for key, reading in find_unread(config) if reading.by in typed and key not in typed]
+    return [
+        key
+        for key, reading in find_unread(config)
+        if reading.by in typed and not any(f"{name}.".startswith(f"{key}.") for name in typed)
+    ]
 
 
 def _value_of(config: Section, dotted: str) -> Any:

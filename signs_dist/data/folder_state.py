@@ -7,6 +7,7 @@ zero byte at its end, and writes a line with the digest of each.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -14,7 +15,7 @@ import sys
 from array import array
 
 FOLDER, LINKED_FOLDER, FILE, LINKED_FILE, DEAD_LINK, OTHER = range(6)
-"""What an entry of a folder is; OTHER is a device, a pipe, or what this process may not look at."""
+"""What an entry of a folder is; OTHER is a device, a pipe, or what this process may not look at, but for folders."""
 NUMBERS_PER_NAME = 4
 UNREADABLE = "-"
 """Written in place of the digest of a folder that cannot be read."""
@@ -27,7 +28,8 @@ def read_folder(folder: str | bytes | os.PathLike[str], *, with_stamps: bool = T
     """(names of all entries, sorted; for each name its kind and three numbers more).
 
     The three are size in bytes, time of modification and time of change in nanoseconds, for FILE and LINKED_FILE;
-    device and inode of its folder and 0 for LINKED_FOLDER; else, and without stamps, 0.
+    device and inode of its folder and 0 for LINKED_FOLDER; else, and without stamps, 0. Times after the year 2262 are
+    those of that year: 64 bits hold no more.
 
     Raises:
         OSError: the folder cannot be read.
@@ -39,14 +41,19 @@ def read_folder(folder: str | bytes | os.PathLike[str], *, with_stamps: bool = T
         with os.scandir(descriptor) as entries:
             names = sorted(entry.name for entry in entries)
         numbers = array("q")
+        folders = None
         for name in names:
             try:
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            except OSError:
-                numbers.extend((OTHER, 0, 0, 0))
+            except OSError:  # in a folder that may be read and not entered, of each name
+                folders = _names_of_folders(descriptor) if folders is None else folders
+                numbers.extend((FOLDER if name in folders else OTHER, 0, 0, 0))
                 continue
             if status.st_mode & _KIND_BITS == stat.S_IFREG:  # nearly all: the time of a start is that of this line
-                numbers.extend((FILE, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+                try:
+                    numbers.fromlist([FILE, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+                except OverflowError:  # none of the four was added
+                    numbers.extend((FILE, *_stamp(status)))
             else:
                 numbers.extend(_look_further(name, descriptor, status.st_mode))
     finally:
@@ -63,10 +70,25 @@ def _look_further(name: str, descriptor: int, mode: int) -> tuple[int, int, int,
     except OSError:
         return DEAD_LINK, 0, 0, 0
     if stat.S_ISREG(status.st_mode):
-        return LINKED_FILE, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return LINKED_FILE, *_stamp(status)
     if stat.S_ISDIR(status.st_mode):
         return LINKED_FOLDER, status.st_dev & _MOST, status.st_ino & _MOST, 0
     return OTHER, 0, 0, 0
+
+
+def _names_of_folders(descriptor: int) -> set[str]:
+    """The folders in a folder, as far as the system tells it with their names. None of them is looked at."""
+    found = set()
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    found.add(entry.name)
+    return found
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, min(status.st_mtime_ns, _MOST), min(status.st_ctime_ns, _MOST)
 
 
 def _kinds(descriptor: int) -> tuple[list[str], array[int]]:

@@ -111,7 +111,9 @@ class _Kept:
         return None
 
     def _keep(self, listing: Listing) -> Listing:
-        """The listing, mapped from a file; without room or permission to write one, as it is."""
+        """The listing, mapped from a file; as it is without room or permission to write one, or without an image."""
+        if not listing.images:  # refused by the caller, and an array without a row cannot be read as bytes
+            return listing
         content = _to_content(listing)
         digest = _digest(content)
         path = self._place / f"{self._key}-{digest[:16]}.listing"

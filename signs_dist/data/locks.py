@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,8 @@ def locked(
             raise UserError(
                 f"{describe_holder(path)} {what}, and held {path} for {seconds:g} s. End it, and repeat the command."
             ) from None
+        except NotImplementedError as error:  # what early releases of filelock make of ENOSYS
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(path)) from error
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ _ArrowArray._fields_ = [
 def pixel_memory(image: Image, box: tuple[int, int, int, int]) -> Iterator[npt.NDArray[np.uint8]]:
     """A box of an RGB image as uint8 [height, width, 4], to read within the block only.
 
-    Pillow before 11.3 gives no address, nor does any for an image of more than 16 MB: then the box is copied.
+    Pillow before 11.2.1 gives no address, nor does any for an image of more than 16 MB: then the box is copied.
     """
     left, top, right, bottom = box
     try:

@@ -91,8 +91,8 @@ def open_data_set(
     roots = choose_data_roots(config.root, default_exists=DEFAULT_ROOT.is_dir())
     if config.root is None and roots and config.reader is None and config.synthetic != SyntheticConfig():
         raise UserError(
-            f"data.synthetic is read where hands are drawn, and {roots[0]} exists and is used. Delete it, or start the "
-            f"command in another folder."
+            f"data.synthetic is read where hands are drawn, and {roots[0]} exists and is used. Delete data.synthetic, "
+            f"or start the command in another folder."
         )
     other = open_other_source(config, roots, copy=division, report=report, tell=tell)
     if other is not None:

@@ -82,18 +82,18 @@ def load_square(
         BadImageError: as `load_rgb`. Data that is missing below the part is not noticed in each file.
     """
     with opened_image(source, name=name, max_megapixels=max_megapixels) as (image, stream):
-        stored, orientation = read_stored_pixels(image), read_orientation(image)
-        turn = _TURNS[orientation]
+        stored = read_stored_pixels(image)
+        if not is_jpeg(image):
+            image.load()  # of a TIFF this turns the pixels upright, and changes width, height and orientation
+        turn = _TURNS[read_orientation(image)]
         width, height = image.size
         box = (0, 0, width, height)
         if draw_part is not None:
             box = _as_stored(draw_part(*((height, width) if turn[0] else (width, height))), (width, height), turn)
+        decoded, reduction = image, 1
         if is_jpeg(image):
             gap = REDUCING_GAP if draw_part is None else 1.0
             decoded, reduction = _decode_jpeg(image, stream, box, size * gap, name)
-        else:
-            image.load()
-            decoded, reduction = image, 1
         box_decoded = tuple(round(edge / reduction) for edge in box)
         square = _square(decoded, stored, box_decoded, size, "bicubic" if draw_part is None else "bilinear")
     return _turned(square, turn)

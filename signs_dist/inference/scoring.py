@@ -135,7 +135,7 @@ def open_scored_split(
     is_known = places in ({*trained_on}, {Path(model.data["root"])})
     copy = model.folder.path / COPY if places == {*trained_on} else None
     config = config if data is None else config.model_copy(update={"reader": None})
-    other = open_other_source(config, roots, copy=copy, report=report)
+    other = open_other_source(config if data is None else _without_division(config), roots, copy=copy, report=report)
     if other is not None:
         index = _listed_index(model, other, split)
     else:
@@ -175,7 +175,7 @@ def _index(
     is_table = root.is_file() and is_table_name(root)
     if len(roots) == 1 and not is_table and (not root.is_dir() or is_usual_folder(root, config)):
         return _index_folder(model, root, split)
-    found = read_roots(_without_groups(config), roots)
+    found = read_roots(_without_division(config), roots)
     if isinstance(found, Opened):
         return _chosen(found.splits, model, root, split)
     if None in found.splits():
@@ -200,10 +200,10 @@ def _chosen(splits: Mapping[str, ImageIndex], model: TrainedModel, root: Path, s
     return splits[wanted]
 
 
-def _without_groups(config: DataConfig) -> DataConfig:
+def _without_division(config: DataConfig) -> DataConfig:
     """The settings that find classes, without those of a division, which other data need not fit."""
     columns = config.columns.model_copy(update={"group": None})
-    return config.model_copy(update={"group_pattern": None, "split": None, "columns": columns})
+    return config.model_copy(update={"group_pattern": None, "split": None, "split_seed": 0, "columns": columns})
 
 
 def _index_folder(model: TrainedModel, root: Path, split: str | None) -> ImageIndex:

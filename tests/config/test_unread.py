@@ -134,3 +134,7 @@ def test_an_override_may_leave_a_setting_of_the_file_unread(tmp_path: Path) -> N
     file.write_text("augment: {policy: none, magnitude: 5}\n")
     with pytest.raises(UserError, match="magnitude is not read with"):
         load_config(file, ["optim.name=sgd"])
+    file.write_text("loss: {name: my.loss, args: {power: 2}}\n")
+    assert load_config(file, ["loss.name=mse"]).loss.args == {}
+    with pytest.raises(UserError, match=r"loss\.args is not read by loss\.name=mse"):
+        load_config(file, ["loss.name=mse", "loss.args.power=3"])

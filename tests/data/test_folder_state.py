@@ -46,6 +46,29 @@ def test_the_kinds_of_entries(folder: Path, with_stamps: bool) -> None:
     assert list(numbers[1:4]) == (stamps if with_stamps else [0, 0, 0])
 
 
+def test_what_may_not_be_looked_at_is_a_folder_where_its_name_tells(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a folder that may be read and not entered is refused, instead of being passed over as a file."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(os, "stat", refuse)
+        names, numbers = folder_state.read_folder(folder)
+    kinds = {name: FOLDER if kind == FOLDER else OTHER for name, kind in KINDS.items()}
+    assert dict(zip(names, numbers[::4], strict=True)) == kinds
+
+
+def test_a_file_of_a_far_future_has_the_last_time_that_64_bits_hold(folder: Path) -> None:
+    os.utime(folder / "0.jpg", ns=(0, 2**63))  # in the year 2262; some file systems have an earlier last time
+    names, numbers = folder_state.read_folder(folder)
+    last = min((folder / "0.jpg").stat().st_mtime_ns, 2**63 - 1)
+    assert [numbers[4 * names.index(name) + 2] for name in ("0.jpg", "file")] == [last, last]
+    assert len(numbers) == 4 * len(names)
+
+
 def grow(folder: Path) -> None:
     (folder / "0.jpg").write_bytes(b"123456")
 

@@ -80,6 +80,13 @@ def test_few_files_leave_nothing_behind(photos: Path, keep: KeptListings) -> Non
     assert not keep.cache.exists()
 
 
+def test_many_files_without_an_image_leave_no_listing_behind(keep: KeptListings, tmp_path: Path) -> None:
+    texts = write_files(tmp_path / "texts", {f"{number:03}.txt": b"" for number in range(101)})
+    listing = keep.listing(texts)
+    assert (len(listing.images), listing.num_others) == (0, {"": 101})
+    assert not list(keep.cache.glob("listings/*.listing"))
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "added": lambda folder: (folder / "new.jpg").write_bytes(b""),
     "added in a new folder": lambda folder: write_files(folder, {"more/new.jpg": b""}),

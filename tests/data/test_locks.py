@@ -48,6 +48,15 @@ def test_a_lock_that_never_comes_ends_the_wait(tmp_path: Path) -> None:
             lock.__enter__()
 
 
+def test_a_file_system_without_locks_is_an_error_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(self: FileLock, timeout: float) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(OSError, match=r"a\.lock"):
+        locked(tmp_path / "a.lock", "packs").__enter__()
+
+
 def test_the_holder_is_named_with_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.lock"
     path.touch()

@@ -52,10 +52,11 @@ def test_a_part_is_what_torchvision_makes_of_it(box: Box, options: dict[str, obj
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_part_is_one_of_the_upright_photo(orientation: int) -> None:
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF"])
+def test_a_part_is_one_of_the_upright_photo(image_format: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(detailed(150, 100), "JPEG", exif=exif)
+    data = encoded(detailed(150, 100), image_format, exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     box = (10, 30, 70, 90)
     expected = part_of(encoded(upright, "PNG"), box, 32)
@@ -68,6 +69,8 @@ def test_a_part_is_one_of_the_upright_photo(orientation: int) -> None:
     found = load_square(data, name="x", size=32, draw_part=draw)
     assert seen == [upright.size]
     assert abs(found - expected).max() <= 1
+    whole = np.asarray(load_rgb(data, name="x", size=32)).astype(int)
+    assert abs(load_square(data, name="x", size=32) - whole).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from signs_dist.console.command import run_command
+from signs_dist.data.shards.writing import pack_into_shards
 from signs_dist.errors import UserError
 from signs_dist.evaluate import main as evaluate
 from signs_dist.inference.scoring import open_scored_split, score
@@ -49,6 +50,15 @@ def test_another_data_set(run: Path, tmp_path: Path) -> None:
     write_colour_set(tmp_path / "other", counts={"val": 7})
     assert score(load_model(run), tmp_path / "other").num_images == 21
     assert score(load_model(run), str(tmp_path / "other"), split="val").num_images == 21
+
+
+def test_shards_are_scored_by_a_model_whose_own_images_were_divided(run: Path, tmp_path: Path) -> None:
+    write_colour_set(tmp_path / "other", counts={"train": 1, "val": 4})
+    pack_into_shards(tmp_path / "other", shard_megabytes=1, report=lambda *_: None)
+    model = load_model(run)
+    data = model.config.data.model_copy(update={"split": (0.8, 0.2), "split_seed": 3})
+    divided = dataclasses.replace(model, config=model.config.model_copy(update={"data": data}))
+    assert score(divided, tmp_path / "other").num_images == 12
 
 
 def test_other_classes_are_refused(run: Path, tmp_path: Path) -> None:

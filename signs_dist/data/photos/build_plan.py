@@ -39,7 +39,7 @@ class BuildRequest:
     """What to build, and how."""
 
     source: Path
-    """A zip, a folder or a table."""
+    """A zip, a folder of photos or of tar shards, or a table."""
     out: Path | None = None
     """Folder to make. None: see `default_out`."""
     size: int = 64

@@ -103,7 +103,7 @@ class SourceReader:
         self._archive: zipfile.ZipFile | None = open_zip(path) if path.is_file() else None
         members = self._archive.infolist() if self._archive is not None else []
         self._members = {member_path(member): member for member in members}
-        self._shards = _open_shards(path) if self._archive is None else None
+        self._shards: ShardReader | None = None
 
     def __enter__(self) -> SourceReader:
         return self
@@ -114,20 +114,27 @@ class SourceReader:
 
     def read(self, name: str) -> Path | bytes:
         """The path of a file in a folder, or the bytes of one in a zip or a shard. Raises BadImageError."""
-        if self._shards is not None:
-            return self._shards.read(name)
-        return self.path / name if self._archive is None else read_member(self._archive, self._members[name])
+        if self._archive is not None:
+            return read_member(self._archive, self._members[name])
+        if not _is_in_shard(self.path, name):
+            return self.path / name
+        if self._shards is None:
+            self._shards = _open_shards(self.path)
+        return self._shards.read(name)
 
 
-def _open_shards(path: Path) -> ShardReader | None:
-    """Reads the tar shards in a folder; None if it holds none."""
+def _is_in_shard(folder: Path, name: str) -> bool:
+    """Whether a name is that of a member of a tar. Beside images there may be tars that nobody asked for."""
+    shard, inside, _ = name.partition(".tar/")
+    return bool(inside) and (folder / f"{shard}.tar").is_file()
+
+
+def _open_shards(path: Path) -> ShardReader:
+    """Reads the tar shards in a folder."""
     from signs_dist.config.data_settings import DataConfig
     from signs_dist.data.shards.opening import find_shards, index_shards  # NumPy: not for --help
 
-    shards = find_shards(path)
-    if not shards:
-        return None
-    reader = index_shards(path, shards, cache=Path(DataConfig().cache))["train"].reader
+    reader = index_shards(path, find_shards(path), cache=Path(DataConfig().cache))["train"].reader
     return cast("ShardReader", reader)
 
 

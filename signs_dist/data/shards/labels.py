@@ -15,7 +15,7 @@ from signs_dist.errors import UserError
 Label = int | str
 """The number of a class, or its name."""
 LABEL_SUFFIXES = (".cls", ".json", ".txt")
-"""Members that may tell the class of the image of their key. The first that all images have is read."""
+"""Members that may tell the class of the image of their key. The first that any image has is read, and all need it."""
 MAX_LABEL_BYTES = 64
 """A .cls member holds a short number."""
 MAX_NAME_BYTES = 256
@@ -32,7 +32,7 @@ def choose_suffix(
         shard: for messages.
         images: key → image.
         members: suffix → key → member, for LABEL_SUFFIXES.
-        label_key: `data.columns.label`, a key within .json; None: .cls if there is one.
+        label_key: `data.columns.label`, a key within .json; None: the first of LABEL_SUFFIXES that any image has.
 
     Raises:
         UserError: some images have none.

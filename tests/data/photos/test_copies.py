@@ -53,3 +53,9 @@ def test_a_link_to_a_photo_is_its_copy(tmp_path: Path) -> None:
     source = write_files(tmp_path / "photos", {"cat/1.jpg": b"photo"})
     (source / "cat/2.jpg").symlink_to("1.jpg")
     assert find_copies(source, list_source(source)) == (("cat/1.jpg", "cat/2.jpg"),)
+
+
+def test_a_tar_beside_photos_is_not_looked_into(tmp_path: Path) -> None:
+    """As the images of a table have it beside them, from which they were unpacked."""
+    source = write_files(tmp_path / "photos", FILES | {"train.tar": b"", "test.tar.gz": b""})
+    assert find_copies(source, list_source(source)) == COPIES
