@@ -18,10 +18,12 @@ class Saving:
     Attributes:
         seconds: by which a save makes the steps around it longer, its writing included.
         steps_between: steps from one save to the next, as the config asks.
+        setting: the setting that asks for it; "" for the save at the end of each epoch.
     """
 
     seconds: float
     steps_between: int
+    setting: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

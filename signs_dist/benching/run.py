@@ -173,8 +173,8 @@ def _cost_of_saves(data: Timing, saving: Timing, prepared: Prepared) -> Saving:
     plan, wanted = prepared.plan, prepared.config.train.global_batch
     per_epoch = max(1, min(len(prepared.data.splits["train"]) // wanted, plan.max_steps or plan.num_samples))
     step_seconds = data.seconds * wanted / plan.global_batch
-    between = steps_between_saves(prepared.config.checkpoint, per_epoch, step_seconds)
-    return Saving(added, max(1, round(between * wanted / plan.global_batch)))
+    between, setting = steps_between_saves(prepared.config.checkpoint, per_epoch, step_seconds)
+    return Saving(added, max(1, round(between * wanted / plan.global_batch)), setting)
 
 
 def _core_wait_share(earlier: CoreWait | None) -> float | None:
