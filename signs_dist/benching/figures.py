@@ -77,6 +77,7 @@ class Setup:
         automatic: names of the settings that are `auto`.
         storage: data.storage.
         is_cached: model.cache_features.
+        has_sizes: whether the config has train.progressive_sizes, which are not measured.
         num_workers: of the run's loader.
     """
 
@@ -90,6 +91,7 @@ class Setup:
     automatic: Sequence[str]
     storage: str
     is_cached: bool
+    has_sizes: bool
     num_workers: int
 
 
