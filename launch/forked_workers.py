@@ -41,8 +41,19 @@ def forking_workers(parent: WorkerParent | None) -> Iterator[None]:
         yield
         return
 
-    from torch.distributed.elastic.multiprocessing import api
-    from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
+    before: Any = None
+    try:
+        from torch.distributed.elastic.multiprocessing import api
+        from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
+
+        replaced: Any = api  # torch has no setting for it
+        before = replaced.get_subprocess_handler
+    except (ImportError, AttributeError) as error:  # these names are torch's own, and may change
+        _note(f"this release of torch starts workers in another way: {error}")
+    if before is None:
+        parent.close()
+        yield
+        return
 
     class Handler(SubprocessHandler):
         """As torch's, which opens the worker's files and completes its environment; the process itself is forked."""
@@ -60,8 +71,6 @@ def forking_workers(parent: WorkerParent | None) -> Iterator[None]:
             _note(reason)
             return super()._popen(args, env)
 
-    replaced: Any = api  # torch has no setting for it
-    before = replaced.get_subprocess_handler
     replaced.get_subprocess_handler = Handler
     try:
         yield

@@ -107,7 +107,7 @@ def describe_shared_cores(num_processes: int, num_cores: int) -> str:
     cores = "core" if num_cores == 1 else "cores"
     return (
         f"note: {num_processes} processes on {num_cores} usable {cores} take turns; more than {num_cores} are slower, "
-        f"and each holds its own copy of PyTorch and the model in memory"
+        f"and each holds its own copy of the model in memory"
     )
 
 

@@ -167,6 +167,7 @@ class WorkerParent:
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"]))
         pid = int(answer["pid"])
+        self._exit_codes.pop(pid, None)  # of an earlier worker: after restarts the system gives its number again
         self._births[pid] = read_birth(pid)
         return ForkedWorker(pid, self)
 
@@ -289,6 +290,7 @@ def _serve(connection: socket.socket) -> dict[str, Any]:
                     connection.close()
                     return request
                 running.add(pid)
+                codes.pop(pid, None)
                 answer["pid"] = pid
         with contextlib.suppress(ConnectionError):
             connection.sendall(json.dumps(answer).encode())

@@ -32,7 +32,7 @@ def build_parser() -> CommandParser:
         "format, precision; the loader; under torchrun the sums over processes. Say what would make training faster, "
         "and by how much. It trains nothing that is kept, and makes no run folder.",
         epilog="Exit codes: 0 measured, 1 the loss is not a finite number, 2 wrong input, 3 another process was lost, "
-        "75 or 130 stopped by a signal, 141 nobody reads the output.",
+        "74 a checkpoint could not be written, 75 or 130 stopped by a signal, 141 nobody reads the output.",
     )
     add_config_arguments(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")

@@ -18,10 +18,12 @@ class Saving:
     Attributes:
         seconds: by which a save makes the steps around it longer, its writing included.
         steps_between: steps from one save to the next, as the config asks.
+        setting: the setting that asks for it; "" for the save at the end of each epoch.
     """
 
     seconds: float
     steps_between: int
+    setting: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Setup:
         automatic: names of the settings that are `auto`.
         storage: data.storage.
         is_cached: model.cache_features.
+        has_sizes: whether the config has train.progressive_sizes, which are not measured.
         num_workers: of the run's loader.
     """
 
@@ -88,6 +91,7 @@ class Setup:
     automatic: Sequence[str]
     storage: str
     is_cached: bool
+    has_sizes: bool
     num_workers: int
 
 

@@ -113,10 +113,16 @@ def epochs_alike(config: Config) -> int:
     return config.model.thaw_after_epochs or config.train.epochs
 
 
-def steps_between_saves(config: CheckpointConfig, steps_per_epoch: int, step_seconds: float) -> int:
-    """Steps from one save to the next: each epoch ends with one, and the config may ask for more."""
+def steps_between_saves(config: CheckpointConfig, steps_per_epoch: int, step_seconds: float) -> tuple[int, str]:
+    """Steps from one save to the next, and the setting that asks for it; "" for the save at the end of each epoch."""
     by_time = math.inf if config.every_seconds is None else max(1.0, config.every_seconds / step_seconds)
-    return int(min(steps_per_epoch, config.every_steps or math.inf, by_time))
+    asked: dict[str, float] = {
+        "": steps_per_epoch,
+        "checkpoint.every_steps": config.every_steps or math.inf,
+        "checkpoint.every_seconds": by_time,
+    }
+    setting = min(asked, key=lambda name: asked[name])
+    return int(asked[setting]), setting
 
 
 class SavingLoop:

@@ -47,7 +47,8 @@ def bench(config: Config, process: Process, *, seconds: float) -> Figures:
     """
     strategy, context = process.strategy, process.context
     share = functools.partial(strategy.share_value, phase="agree on the steps to measure")
-    prepared = strategy.all_succeed(lambda: prepare(config, process), "wait for all to prepare")
+    whole = with_whole_images(config)
+    prepared = strategy.all_succeed(lambda: prepare(whole, process), "wait for all to prepare")
     require_same_images(prepared, strategy)
     chosen = Variant(prepared.num_threads, config.train.channels_last, prepared.precision.name)
     prepared = _with_fitting_batch(prepared, process, chosen, seconds)
@@ -78,7 +79,7 @@ def bench(config: Config, process: Process, *, seconds: float) -> Figures:
         process.pulse.enter("trace steps")
         trace = loop.trace(TRACED_STEPS)
     return Figures(
-        setup=_describe(prepared, process, chosen),
+        setup=_describe(prepared, process, chosen, has_sizes=bool(config.train.progressive_sizes)),
         variants={one: timings[one.name] for one in variants},
         bare=loops["bare"],
         data=loops["data"],
@@ -92,7 +93,12 @@ def bench(config: Config, process: Process, *, seconds: float) -> Figures:
     )
 
 
-def _describe(prepared: Prepared, process: Process, chosen: Variant) -> Setup:
+def with_whole_images(config: Config) -> Config:
+    """The same without `train.progressive_sizes`: the network alone is measured on images of `data.image_size` too."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"progressive_sizes": ()})})
+
+
+def _describe(prepared: Prepared, process: Process, chosen: Variant, *, has_sizes: bool) -> Setup:
     config = prepared.config
     decided = {"train.num_threads": config.train.num_threads, "train.precision": config.train.precision}
     return Setup(
@@ -106,6 +112,7 @@ def _describe(prepared: Prepared, process: Process, chosen: Variant) -> Setup:
         automatic=[name for name, value in decided.items() if value == "auto"],
         storage=config.data.storage,
         is_cached=config.model.cache_features,
+        has_sizes=has_sizes,
         num_workers=prepared.loading.num_workers,
     )
 
@@ -173,8 +180,8 @@ def _cost_of_saves(data: Timing, saving: Timing, prepared: Prepared) -> Saving:
     plan, wanted = prepared.plan, prepared.config.train.global_batch
     per_epoch = max(1, min(len(prepared.data.splits["train"]) // wanted, plan.max_steps or plan.num_samples))
     step_seconds = data.seconds * wanted / plan.global_batch
-    between = steps_between_saves(prepared.config.checkpoint, per_epoch, step_seconds)
-    return Saving(added, max(1, round(between * wanted / plan.global_batch)))
+    between, setting = steps_between_saves(prepared.config.checkpoint, per_epoch, step_seconds)
+    return Saving(added, max(1, round(between * wanted / plan.global_batch)), setting)
 
 
 def _core_wait_share(earlier: CoreWait | None) -> float | None:

@@ -26,6 +26,8 @@ def show_figures(screen: Screen, figures: Figures, choices: Sequence[str], advic
         screen.say(f"  {line}")
     if figures.setup.is_cached:
         screen.say("with model.cache_features, later epochs train the head alone: they are not measured")
+    if figures.setup.has_sizes:
+        screen.say("with train.progressive_sizes, the first epochs have smaller images: they are not measured")
     screen.say("what to change:")
     for line in advice:
         screen.result(f"  {line}")

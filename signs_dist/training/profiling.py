@@ -84,9 +84,14 @@ def operation_lines(operations: Sequence[Operation], num_steps: int, seconds: fl
 
 
 def read_operations(profiler: profile, *, on_gpu: bool) -> list[Operation]:
-    """The operations that a stopped profiler has seen, each once."""
+    """The operations that a stopped profiler has seen, each once.
+
+    On a GPU the profiler also lists each kernel by itself, with the time that its operation has already.
+    """
     found = []
     for average in profiler.key_averages():
+        if average.device_type.name != "CPU":
+            continue
         microseconds = average.self_device_time_total if on_gpu else average.self_cpu_time_total
         found.append(Operation(str(average.key), microseconds / 1e6, int(average.count)))
     return found
@@ -103,9 +108,10 @@ def start_profiler(*, on_gpu: bool) -> profile:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Within the block, torch's tracing library reads that it shall write nothing to standard error.
+    """Within the block, an environment variable tells torch's tracing library to write nothing to standard error.
 
-    It reads that once. Without it, it reports each start and each stop, and on a machine without a GPU an error.
+    The library reads the variable once. Without it, the library writes a line at each start and each stop, and on a
+    machine without a GPU an error.
     """
     if _LOG_LEVEL in os.environ:
         yield
@@ -176,7 +182,8 @@ class StepProfiler:
             self._end()
             return
         self._is_done = True
-        if self._profiler is not None:
+        # On a GPU a stop waits for all kernels: after an error it may fail as well, or wait for a lost process.
+        if self._profiler is not None and not (is_failed and self._on_gpu):
             self._stop()
         if not is_failed:
             self._process.screen.result(

@@ -119,7 +119,8 @@ class WaitAdvice:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{1000 * seconds:.0f} ms"
+    value = 1000 * seconds
+    return f"{value:.2g} ms" if value < 10 else f"{value:.0f} ms"
 
 
 def _gigabytes(reading: Reading) -> str:

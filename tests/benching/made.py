@@ -36,6 +36,7 @@ def make_figures(**changes: Any) -> Figures:
         "saving": Saving(0.02, 27),
         "storage": "packed",
         "is_cached": False,
+        "has_sizes": False,
         "num_workers": 0,
         "loading": {0: timing(0.001), 1: timing(0.002)},
         "sums": None,

@@ -66,12 +66,21 @@ def test_epochs_in_which_the_same_parameters_train(tmp_path: Path, settings: tup
 
 
 @pytest.mark.parametrize(
-    ("every_steps", "every_seconds", "between"),
-    [(None, None, 100), (30, None, 30), (None, 5.0, 50), (30, 2.0, 20), (500, 300.0, 100), (None, 0.001, 1)],
+    ("every_steps", "every_seconds", "between", "setting"),
+    [
+        (None, None, 100, ""),
+        (30, None, 30, "checkpoint.every_steps"),
+        (None, 5.0, 50, "checkpoint.every_seconds"),
+        (30, 2.0, 20, "checkpoint.every_seconds"),
+        (500, 300.0, 100, ""),
+        (None, 0.001, 1, "checkpoint.every_seconds"),
+    ],
 )
-def test_steps_from_one_save_to_the_next(every_steps: int | None, every_seconds: float | None, between: int) -> None:
+def test_steps_from_one_save_to_the_next(
+    every_steps: int | None, every_seconds: float | None, between: int, setting: str
+) -> None:
     config = CheckpointConfig(every_steps=every_steps, every_seconds=every_seconds)
-    assert steps_between_saves(config, steps_per_epoch=100, step_seconds=0.1) == between
+    assert steps_between_saves(config, steps_per_epoch=100, step_seconds=0.1) == (between, setting)
 
 
 def test_each_round_saves_once(tmp_path: Path) -> None:

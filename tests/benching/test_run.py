@@ -12,7 +12,7 @@ import pytest
 
 from signs_dist.benching import run
 from signs_dist.benching.rounds import Timing
-from signs_dist.benching.run import bench
+from signs_dist.benching.run import bench, with_whole_images
 from signs_dist.environment.core_wait import CoreWait
 from signs_dist.errors import UserError
 from tests.training.parts import make_config, make_prepared, make_process
@@ -30,9 +30,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_all_is_measured_and_nothing_is_left(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = make_config(tmp_path, "train.precision=float32", "train.num_threads=1")
+    # The network of this config takes whole images only.
+    settings = ("train.precision=float32", "train.num_threads=1", "train.progressive_sizes=[[0.5, 0.5]]")
+    config = make_config(tmp_path, *settings)
     figures = bench(config, make_process(usable_cores=1), seconds=0.01)
     assert (figures.setup.batch, figures.setup.wanted_batch, figures.setup.automatic) == (8, 8, [])
+    assert figures.setup.has_sizes
     assert figures.setup.chosen in figures.variants
     assert {variant.channels_last for variant in figures.variants} == {True, False}
     assert {variant.num_threads for variant in figures.variants} == {1}
@@ -43,6 +46,13 @@ def test_all_is_measured_and_nothing_is_left(tmp_path: Path, temporary: Path, mo
     assert figures.trace.num_steps == 3
     assert list(temporary.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "colours", "temporary"]
+
+
+def test_images_have_one_size_for_the_network_alone_and_in_training(tmp_path: Path) -> None:
+    config = make_config(tmp_path, "train.progressive_sizes=[[0.5, 0.5]]", "data.image_size=16")
+    whole = with_whole_images(config)
+    assert (whole.train.progressive_sizes, whole.data) == ((), config.data)
+    assert whole.train.epochs == config.train.epochs
 
 
 def test_an_error_leaves_nothing(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:

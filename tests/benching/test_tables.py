@@ -57,6 +57,10 @@ def test_the_sums_of_several_processes() -> None:
         ({"saving": Saving(0.1, 1)}, "training, with saves 157 204 ms 0.510 of that; a save each step, 100 ms each"),
         ({"batch": 2}, "network alone, random images 20 100 ms"),
         ({"batch": 1, "num_workers": 1}, "1 worker 500 2.0 ms this run"),
+        (
+            {"has_sizes": True},
+            "with train.progressive_sizes, the first epochs have smaller images: they are not measured",
+        ),
         ({"is_cached": True}, "with model.cache_features, later epochs train the head alone: they are not measured"),
     ],
 )

@@ -86,6 +86,17 @@ def test_another_program_is_started_by_torch(tmp_path: Path, capfd: pytest.Captu
     assert capfd.readouterr().err == "note: a worker is a new interpreter: torch starts /bin/true\n"
 
 
+def test_a_release_of_torch_without_these_names_starts_workers_itself(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(api, "get_subprocess_handler")
+    parent: Any = Parent()
+    with forking_workers(parent):
+        assert parent.is_closed
+    told = capfd.readouterr().err
+    assert told.startswith("note: a worker is a new interpreter: this release of torch starts workers in another way: ")
+
+
 @pytest.mark.parametrize("reason", ["after the imports there are 3 threads", "the imports have opened a GPU"])
 def test_a_process_that_must_not_be_forked_forks_no_parent(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], reason: str

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.worker_parent import reason_after_imports, reason_before_imports
+from launch.worker_parent import WorkerParent, reason_after_imports, reason_before_imports
 from signs_dist.environment.process_table import process_state
 from tests.processes import Ended, run
 
@@ -336,6 +339,18 @@ except OSError as error:
 print(start("-c", "pass").wait(30))
 """
     assert run_agent(tmp_path, code).out == "4\nTrue\n0\n"
+
+
+def test_a_worker_does_not_end_as_an_earlier_one_with_its_process_id() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.getpid()
+    with ours, theirs:
+        parent = WorkerParent(pid, ours)
+        answers = ({"codes": {str(pid): 1}}, {"pid": pid}, {"codes": {}})
+        for number, answer in enumerate(answers, 1):
+            theirs.sendall(json.dumps({"number": number, **answer}).encode())
+        assert parent.exit_code(pid) == 1
+        assert parent.fork_worker(["-c", "pass"], os.environ, os.devnull).poll() is None
 
 
 def test_what_the_system_refuses_is_told(tmp_path: Path) -> None:

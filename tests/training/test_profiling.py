@@ -7,9 +7,11 @@ import json
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch.autograd import DeviceType
 from torch.profiler import profile
 
 from signs_dist.console.command import run_command
@@ -24,6 +26,7 @@ from signs_dist.training.profiling import (
     describe_trace,
     most_expensive,
     operation_lines,
+    read_operations,
 )
 from signs_dist.training.trainer import Trainer
 from tests.training.parts import Made, make_config, make_process, make_trainer, shown
@@ -51,6 +54,29 @@ def test_the_five_most_expensive_are_listed_with_their_share() -> None:
 
 def test_without_an_operation_there_is_no_line() -> None:
     assert operation_lines([Operation("none", 0.0, 3)], num_steps=5, seconds=1.0) == []
+
+
+def test_on_a_gpu_the_time_of_a_kernel_counts_once_for_its_operation() -> None:
+    rows = [("aten::mm", DeviceType.CPU), ("ampere_sgemm_128x64", DeviceType.CUDA)]
+    averages = [
+        SimpleNamespace(key=name, device_type=place, self_cpu_time_total=7.0, self_device_time_total=5e5, count=2)
+        for name, place in rows
+    ]
+    profiler: Any = SimpleNamespace(key_averages=lambda: averages)
+    assert read_operations(profiler, on_gpu=True) == [Operation("aten::mm", 0.5, 2)]
+
+
+@pytest.mark.parametrize("is_failed", [True, False])
+def test_after_an_error_on_a_gpu_nothing_waits_for_its_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_failed: bool
+) -> None:
+    stopped: list[bool] = []
+    profiler = StepProfiler(3, tmp_path, make_process())
+    monkeypatch.setattr(profiler, "_on_gpu", True)
+    monkeypatch.setattr(profiler, "_profiler", profile())
+    monkeypatch.setattr(profiler, "_stop", lambda: stopped.append(True))
+    profiler.close(is_failed=is_failed)
+    assert stopped == [True] * (not is_failed)
 
 
 @pytest.mark.parametrize(

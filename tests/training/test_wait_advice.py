@@ -95,6 +95,12 @@ def test_the_advice_has_a_number(share: float, images_per_second: float, reading
     assert advise(share, images_per_second, reading) == advice
 
 
+def test_just_below_100_ms_is_written_without_an_exponent() -> None:
+    advice = advise(0.5, 20.06, FILES)
+    assert advice is not None
+    assert "decoding takes 100 ms an image on 2 workers, training 25 ms" in advice
+
+
 def test_the_advice_comes_once() -> None:
     told = WaitAdvice(FILES)
     lines = [told.after_epoch(LINE, 10_000, 1) for _ in range(3)]
