@@ -38,8 +38,9 @@ class Measured:
     def __init__(self, command: list[str], folder: Path) -> None:
         before = os.times()
         begun = time.perf_counter()
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}  # launch/ is not installed from a checkout
         with (folder / "output.txt").open("w") as output:
-            process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
             looking = threading.Thread(target=self._look, args=(process,), daemon=True)
             self.megabytes = 0.0
             looking.start()
