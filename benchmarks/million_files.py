@@ -32,6 +32,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from signs_dist.environment.process_table import read_held_bytes
+
 KINDS = ("folders", "unsplit", "table", "shards")
 LINKS_PER_PHOTO = 60_000
 """Links to one file: ext4 allows 65,000."""
@@ -183,7 +185,7 @@ def peak_memory(pids: Sequence[int]) -> Iterator[list[int]]:
 
     def sample() -> None:
         while not is_over.wait(SAMPLE_SECONDS):
-            peak[0] = max(peak[0], sum(map(read_pss, with_children(pids))))
+            peak[0] = max(peak[0], sum(map(read_held_bytes, pids)))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -192,26 +194,6 @@ def peak_memory(pids: Sequence[int]) -> Iterator[list[int]]:
     finally:
         is_over.set()
         thread.join()
-
-
-def with_children(pids: Sequence[int]) -> list[int]:
-    """Processes, and all that they started."""
-    found, waiting = [], list(pids)
-    while waiting:
-        pid = waiting.pop()
-        found.append(pid)
-        with contextlib.suppress(OSError):
-            waiting += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return found
-
-
-def read_pss(pid: int) -> int:
-    """The proportional set size of a process in bytes; 0 if it has ended."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def open_once(root: Path, since: float) -> None:

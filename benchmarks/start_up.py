@@ -5,13 +5,12 @@ python benchmarks/start_up.py --processes 2 --rounds 3
 
 The run is of a small network on 64 drawn hands, so that little is left but the start. For each way: seconds until the
 first step is in metrics.jsonl, seconds of the whole command, seconds on cores of all its processes, and the memory that
-they held at most, each shared page divided among those who share it (PSS).
+they held at most (proportional set size: of a page that N processes share, each holds an Nth).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import statistics
@@ -50,19 +49,9 @@ def command(num_processes: int, run_path: Path, settings: Sequence[str]) -> list
     return [sys.executable, "-m", "launch.local", "--nproc", str(num_processes), "--", *arguments]
 
 
-def read_held_bytes(pids: Sequence[int]) -> int:
-    """Proportional set size of these processes together (proc_pid_smaps_rollup(5))."""
-    found = 0
-    for pid in pids:
-        with contextlib.suppress(OSError, ValueError):  # it has ended
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-            found += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return found
-
-
 def measure(num_processes: int, way: str, folder: Path, settings: Sequence[str]) -> Cost:
     """Run the command once in `folder`, which keeps the drawn hands."""
-    from signs_dist.environment.process_table import find_descendants
+    from signs_dist.environment.process_table import read_held_bytes
 
     environment = {**os.environ, "SIGNS_DIST_REPORT": "0", "SIGNS_DIST_FORK": "0" if way == NEW else "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
@@ -80,7 +69,7 @@ def measure(num_processes: int, way: str, folder: Path, settings: Sequence[str])
         if not first_step and metrics.exists() and metrics.stat().st_size:
             first_step = time.perf_counter() - started
         if time.perf_counter() > next_look:  # not always: a look stops the process that it looks at
-            held = max(held, read_held_bytes([process.pid, *find_descendants(process.pid)]))
+            held = max(held, read_held_bytes(process.pid))
             next_look = time.perf_counter() + LOOK_SECONDS
         time.sleep(POLL_SECONDS)
     whole = time.perf_counter() - started

@@ -16,7 +16,6 @@ The peers need an environment of their own: `make .venv-bench/installed`. Leave 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import platform
 import statistics
@@ -26,6 +25,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+from signs_dist.environment.process_table import read_held_bytes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOOK_SECONDS = 0.25
@@ -54,27 +55,8 @@ class Measured:
 
     def _look(self, process: subprocess.Popen[bytes]) -> None:
         while process.poll() is None:
-            self.megabytes = max(self.megabytes, sum(map(proportional_kilobytes, tree(process.pid))) / 1024)
+            self.megabytes = max(self.megabytes, read_held_bytes(process.pid) / 2**20)
             time.sleep(LOOK_SECONDS)
-
-
-def tree(pid: int) -> list[int]:
-    """The process and all its descendants."""
-    found = [pid]
-    for parent in found:
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{parent}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def proportional_kilobytes(pid: int) -> int:
-    """The memory of a process: pages that several share count in parts. 0 for a process that has ended."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    return 0
 
 
 def commands(options: argparse.Namespace, folder: Path) -> dict[str, list[str]]:

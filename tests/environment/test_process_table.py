@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +16,7 @@ from signs_dist.environment.process_table import (
     kill_tree,
     process_state,
     read_birth,
+    read_held_bytes,
 )
 from tests.processes import wait_until
 
@@ -61,6 +63,18 @@ def test_a_tree_is_killed_to_its_leaves() -> None:
     process.stdout.close()
     wait_until(lambda: all(process_state(pid) == "gone" for pid in descendants))
     kill_tree(process.pid)  # nothing is left to kill
+
+
+def test_memory_is_that_of_a_process_and_all_its_descendants() -> None:
+    child = "import sys; held = bytearray(b'x' * 60_000_000); print('ready', flush=True); sys.stdin.read()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    (descendant,) = find_descendants(process.pid)
+    assert 60_000_000 < read_held_bytes(descendant) < read_held_bytes(process.pid) < 200_000_000
+    process.communicate()
+    assert read_held_bytes(process.pid) == 0
 
 
 def test_a_process_whose_birth_is_hidden_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
