@@ -131,7 +131,7 @@ def _advise_loading(figures: Figures) -> Iterable[Advice]:
     """More or fewer loader workers, or pixels that are decoded once, where training waits for images."""
     if figures.wait_share < LONG_WAIT:
         return
-    why = f"training waits for images {figures.wait_share:.0%} of the time"
+    why = f"training waits for images {100 * figures.wait_share:.0f} % of the time"
     computing = figures.data.seconds * (1 - figures.wait_share)
     own = figures.loading.get(figures.setup.num_workers)  # None where there was no room for so many beside the loop's
     best = min(figures.loading, key=lambda number: figures.loading[number].seconds)
@@ -169,5 +169,7 @@ def _advise_cores(figures: Figures) -> Iterable[Advice]:
     if share is None or figures.setup.device != "cpu":
         return
     share = min(share, 0.99)
-    why = f"a thread of this process waited {share:.0%} of the time for a core, and all figures are lower for it"
+    why = (
+        f"a thread of this process waited {100 * share:.0f} % of the time for a core, and all figures are lower for it"
+    )
     yield Advice("end other programs, or use a machine with free cores", 1 / (1 - share), is_bound=True, why=why)

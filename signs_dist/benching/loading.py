@@ -42,7 +42,7 @@ def measure_loading(
     found = {}
     for count in counts:
         settings = dataclasses.replace(prepared.loading, num_workers=count)
-        if not has_room(settings):
+        if not share(has_room(settings)):  # `measure` asks rank 0 again: all processes load, or none
             continue
         loader = TrainLoader(prepared.sources["train"], prepared.plan, shard, settings)
         batches = _endless(loader)

@@ -81,8 +81,8 @@ def describe_wait(waited: float, elapsed: float, num_threads: int, num_processes
     ]
     way = helps[0] if len(helps) == 1 else f"{', '.join(helps[:-1])} or {helps[-1]}"
     return (
-        f"too few cores are free: in the last {elapsed:.0f} s a thread of this process waited {share:.0%} of the "
-        f"time for a core, so a step takes about {1 / (1 - share):.1f} times its processor time. What helps: {way}"
+        f"too few cores are free: in the last {elapsed:.0f} s a thread of this process waited {100 * share:.0f} % of "
+        f"the time for a core, so a step takes about {1 / (1 - share):.1f} times its processor time. What helps: {way}"
     )
 
 

@@ -211,14 +211,16 @@ def _end_with_the_first_process() -> None:
 def _compute(file: IO[bytes]) -> TrialDigest:
     import torch
 
-    from signs_dist.config.settings import Config
+    from signs_dist.config.settings import AS_SAVED, Config
     from signs_dist.distributed.exactness import choose_cublas_workspace, choose_exact_kernels
     from signs_dist.learning.precision import Precision
     from signs_dist.training.prepare import build_model
     from signs_dist.training.stepper import make_evaluation_forward, make_forward, make_trial
 
     request = torch.load(file, map_location="cpu", weights_only=True)
-    config, device = Config.model_validate_json(request["config"]), torch.device(request["device"])
+    # The first process has checked it; a setting that nothing reads is no mistake in the config of a run.
+    config = Config.model_validate_json(request["config"], context=AS_SAVED)
+    device = torch.device(request["device"])
     torch.set_num_threads(request["num_threads"])
     choose_cublas_workspace()
     choose_exact_kernels()

@@ -48,20 +48,20 @@ def with_variants(**more: Any) -> dict[str, Any]:
         ({"wait_share": 0.09, "storage": "files", "loading": {0: timing(0.01), 1: timing(0.005)}}, [NOTHING]),
         (
             {"wait_share": 0.5, "loading": {0: timing(0.05), 1: timing(0.06), 2: timing(0.03)}},
-            ["data.num_workers=2: up to 2.0 times as fast (training waits for images 50% of the time)"],
+            ["data.num_workers=2: up to 2.0 times as fast (training waits for images 50 % of the time)"],
         ),
         (
             {"wait_share": 0.5, "loading": {0: timing(0.09), 2: timing(0.08)}},  # still slower than the network
-            ["data.num_workers=2: up to 1.3 times as fast (training waits for images 50% of the time)"],
+            ["data.num_workers=2: up to 1.3 times as fast (training waits for images 50 % of the time)"],
         ),
         (
             {"wait_share": 0.75, "storage": "files", "loading": {0: timing(0.05)}},
-            ["data.storage=packed: up to 4.0 times as fast (training waits for images 75% of the time)"],
+            ["data.storage=packed: up to 4.0 times as fast (training waits for images 75 % of the time)"],
         ),
         # There was no room to measure the workers of the run.
         (
             {"wait_share": 0.75, "storage": "files", "num_workers": 8, "loading": {0: timing(0.05)}},
-            ["data.storage=packed: up to 4.0 times as fast (training waits for images 75% of the time)"],
+            ["data.storage=packed: up to 4.0 times as fast (training waits for images 75 % of the time)"],
         ),
         # Saving.
         ({"saving": Saving(0.05, 27)}, [NOTHING]),
@@ -96,7 +96,7 @@ def with_variants(**more: Any) -> dict[str, Any]:
             {"core_wait_share": 0.75},
             [
                 "end other programs, or use a machine with free cores: up to 4.0 times as fast (a thread of this "
-                "process waited 75% of the time for a core, and all figures are lower for it)"
+                "process waited 75 % of the time for a core, and all figures are lower for it)"
             ],
         ),
         ({"core_wait_share": 1.2}, [advise(make_figures(core_wait_share=0.99))[0]]),

@@ -29,6 +29,17 @@ def test_workers_for_which_there_is_no_room_are_omitted(tmp_path: Path, monkeypa
     assert list(found) == [0]
 
 
+def test_where_rank_0_has_no_room_no_process_loads(tmp_path: Path) -> None:
+    asked: list[object] = []
+
+    def of_rank_0(value: object) -> object:
+        asked.append(value)
+        return False
+
+    assert measure_loading(make_prepared(tmp_path), Shard(), [0, 1], seconds=0.001, share=of_rank_0) == {}
+    assert asked == [True, True]
+
+
 def test_images_come_from_each_number_of_workers(tmp_path: Path) -> None:
     prepared = make_prepared(tmp_path)
     found = measure_loading(prepared, Shard(), [0, 1], seconds=0.01, share=lambda value: value)

@@ -31,20 +31,20 @@ def test_another_form_is_refused(text: str) -> None:
         (9.0, 9.9, 2, 1, None),  # too short a look
         (
             *(30.0, 60.0, 2, 1),
-            "waited 50% of the time for a core, so a step takes about 2.0 times its processor time. What helps: fewer "
+            "waited 50 % of the time for a core, so a step takes about 2.0 times its processor time. What helps: fewer "
             "threads (OMP_NUM_THREADS=1), OMP_WAIT_POLICY=PASSIVE or a machine with free cores",
         ),
         (
             *(45.0, 60.0, 1, 1),
-            "waited 75% of the time for a core, so a step takes about 4.0 times its processor time. What helps: a "
+            "waited 75 % of the time for a core, so a step takes about 4.0 times its processor time. What helps: a "
             "machine with free cores",
         ),
         (
             *(54.0, 60.0, 1, 2),
-            "waited 90% of the time for a core, so a step takes about 10.0 times its processor time. What helps: fewer "
-            "processes or a machine with free cores",
+            "waited 90 % of the time for a core, so a step takes about 10.0 times its processor time. What helps: "
+            "fewer processes or a machine with free cores",
         ),
-        (61.0, 60.0, 1, 1, "waited 99% of the time"),  # the two are not read at the same moment
+        (61.0, 60.0, 1, 1, "waited 99 % of the time"),  # the two are not read at the same moment
     ],
 )
 def test_what_is_told(waited: float, elapsed: float, num_threads: int, num_processes: int, told: str | None) -> None:
@@ -92,7 +92,7 @@ def reading(*waits: tuple[float, float]) -> Callable[[], CoreWait | None]:
 def test_a_long_wait_is_told_once() -> None:
     watch = CoreWatch(1, 1, reading((120.0, 0.0), (90.0, 1.0), (60.0, 25.0), (30.0, 50.0)))
     assert watch.look() == ""  # 1 of 30 s
-    assert "in the last 30 s a thread of this process waited 80% of the time" in watch.look()
+    assert "in the last 30 s a thread of this process waited 80 % of the time" in watch.look()
     assert watch.look() == ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import subprocess
@@ -117,6 +118,21 @@ def test_its_last_line_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "python").chmod(0o755)
     told = try_in_two_processes(tmp_path, f"model.name={HERE}:Plain")
     assert "was not tried in a second process: ImportError: no torch." in told
+
+
+@pytest.mark.slow
+def test_a_setting_that_nothing_reads_is_no_mistake_in_the_config_of_a_run(tmp_path: Path) -> None:
+    settings = (*EXACT, f"model.name={HERE}:Net", "model.args={what: nothing}")
+    config = make_config(tmp_path, *settings)
+    augment = config.augment.model_copy(update={"magnitude": 5})  # as an earlier release let it pass
+    process = make_process(quiet=False)
+    config = config.model_copy(update={"augment": augment})
+    with second_process(config, process) as second:
+        assert second is not None
+        stepper, _ = make_stepper(tmp_path, *settings, process=process)
+        stepper.prepared = dataclasses.replace(stepper.prepared, config=config)
+        require_exact(stepper, process, second)
+    assert "second process" not in shown(process)  # where it was not tried, a line says so
 
 
 def test_a_network_that_a_user_has_registered_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
