@@ -3,7 +3,7 @@
     python benchmarks/shard_optimizer.py
     python benchmarks/shard_optimizer.py --nproc 4 --width 1024
 
-Processes train large linear layers on random numbers in exact mode, with AdamW and a moving average: whole and in pieces.
+Processes train linear layers on random numbers in exact mode, with AdamW and a moving average: whole, and in pieces.
 State is what optimizer and average keep, counted from their tensors. Memory is what the process has grown by, at its
 largest, since before its optimizer was made: during the steps, and while a checkpoint is written (Linux).
 """
