@@ -46,8 +46,8 @@ def test_the_network_has_the_whole_average_within_the_block_and_its_own_weights_
 
 def test_an_average_of_another_network_is_an_error() -> None:
     def work(group: ThreadGroup) -> None:
-        average = Learner(SGD, group).average
+        learner = Learner(SGD, group)
         with pytest.raises(KeyError, match="other"):
-            average.load_state_dict({"num_updates": 1, "weights": {"other": torch.zeros(1)}})
+            learner.average.load_state_dict({"num_updates": 1, "weights": learner.weights() | {"other": torch.ones(1)}})
 
     in_threads(2, work)
