@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from signs_dist.distributed.sharded_state import ShardedState
 from signs_dist.errors import UserError
 from signs_dist.models.weights import read_plain
 from tests.distributed.sharded_learner import Learner, train_in_threads
@@ -99,7 +100,7 @@ def test_the_whole_state_is_the_same_on_every_process() -> None:
     def work(group: ThreadGroup) -> Any:
         learner = Learner(OPTIMIZERS["adam"], group)
         learner.train(range(2))
-        assert learner.sharding is not None
+        assert isinstance(learner.sharding, ShardedState)
         return values(learner.sharding.collect(learner.optimizer))
 
     for found in in_threads(3, work):
