@@ -70,7 +70,7 @@ class TrainConfig(Section):
     approximation of rank powersgd_rank, for slow networks. It changes the result beyond rounding."""
     powersgd_rank: Annotated[int, Field(ge=1, le=1024)] = 1
     """Rank of the approximation: a higher rank is closer, and sends more."""
-    powersgd_start_step: Annotated[int, Field(ge=2)] = 1000
+    powersgd_start_step: Annotated[int, Field(ge=2, le=2**31 - 1)] = 1000
     """Steps in which gradients are sent whole before PowerSGD begins, at the start and after each resume."""
     channels_last: bool = True
     """Memory format of images and weights. true: faster convolutions on CPUs and on GPUs with tensor cores."""
