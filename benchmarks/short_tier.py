@@ -37,6 +37,21 @@ def commands(photos: Path) -> dict[str, list[str]]:
         "jpeg_folder": [],
         "plan_scale": [],
         "waiting_threads": ["--rounds", "2"],
+        "growth": [
+            "--processes",
+            "1",
+            "2",
+            "4",
+            "--networks",
+            "loopback",
+            "100mbit",
+            "--rounds",
+            "2",
+            "--steps",
+            "4",
+            root,
+        ],
+        "shares": ["--processes", "1", "2", "4", "--rounds", "1", "--epochs", "3", root],
         "report_opening": [],
     }
 
