@@ -1,7 +1,8 @@
 """A model on paper of a training step on many processes: step = max(compute, data) + exposed communication.
 
     python benchmarks/growth_model.py                     # ResNet-50 on 8 to 1,024 GPUs, three networks
-    python benchmarks/growth_model.py --parameters 86.6e6 --compute-ms 200 --batch 128
+    python benchmarks/growth_model.py --bytes-of-value 2   # gradients sent as bfloat16
+    python benchmarks/growth_model.py --accumulate 4       # steps of four times the images
 
 Nothing is measured here. benchmarks/growth.py prints what the model says of small groups beside what it measures.
 
@@ -102,10 +103,10 @@ def last_bucket_share(gradients: Sequence[int]) -> float:
 
 def to_lines(options: argparse.Namespace) -> list[str]:
     """The table: a row for each number of GPUs, and for each network the step and the share of perfect growth."""
-    num_bytes = options.parameters * BYTES_OF_FLOAT
-    share = min(1.0, BUCKET_BYTES / num_bytes)
-    compute = options.compute_ms / 1e3
-    data = options.batch / options.data_rate
+    num_bytes = options.parameters * options.bytes_of_value
+    share = min(1.0, BUCKET_BYTES / (options.parameters * BYTES_OF_FLOAT))
+    passes = options.accumulate
+    compute, data = passes * options.compute_ms / 1e3, passes * options.batch / options.data_rate
     inside = Link(options.inside_gbytes * 1e9, options.inside_us / 1e6)
     lines = ["GPUs   " + "".join(f"{rate:>9g} Gbit/s a node" for rate in options.between_gbits)]
     num_gpus = GPUS_PER_NODE
@@ -113,7 +114,7 @@ def to_lines(options: argparse.Namespace) -> list[str]:
         cells = []
         for rate in options.between_gbits:
             between = Link(rate * 1e9 / 8, options.between_us / 1e6)
-            total = step_seconds(compute, data, node_seconds(num_bytes, num_gpus, inside, between), share)
+            total = step_seconds(compute, data, node_seconds(num_bytes, num_gpus, inside, between), share, passes)
             cells.append(f"{total * 1e3:12.1f} ms {max(compute, data) / total:5.0%}    ")
         lines.append(f"{num_gpus:>5,}  " + "".join(cells).rstrip())
         num_gpus *= 2
@@ -127,6 +128,8 @@ def main() -> None:
     of_network.add_argument("--batch", type=int, default=128, help="images of a GPU in a step (default: 128)")
     of_network.add_argument("--compute-ms", type=float, default=50.0, help="of a step on one GPU (default: 50)")
     of_network.add_argument("--data-rate", type=float, default=6000, help="images/s of a GPU's loader (default: 6000)")
+    of_network.add_argument("--bytes-of-value", type=float, default=4, help="of a gradient as it is sent (default: 4)")
+    of_network.add_argument("--accumulate", type=int, default=1, help="micro-batches of a GPU in a step (default: 1)")
     of_links = parser.add_argument_group("what joins the GPUs")
     of_links.add_argument("--inside-gbytes", type=float, default=200, help="GB/s of a GPU in its node (default: 200)")
     of_links.add_argument("--inside-us", type=float, default=5, help="of a message there (default: 5)")
