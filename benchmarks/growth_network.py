@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -72,12 +73,13 @@ def connected(network: str, num_ranks: int, *, isolated: bool = True) -> Iterato
     with contextlib.ExitStack() as stack:
         if network == LOOPBACK:
             prefix: tuple[str, ...] = ()
+            port = _free_port()
             if isolated:
-                name = f"growth-{os.getpid()}"
+                name, port = f"growth-{os.getpid()}", PORT
                 stack.enter_context(_namespace(name))
                 prefix = ("ip", "netns", "exec", name)
             yield [
-                Place(prefix, _variables(rank, num_ranks, rank, num_ranks, "127.0.0.1"), "lo", num_ranks)
+                Place(prefix, _variables(rank, num_ranks, rank, num_ranks, "127.0.0.1", port), "lo", num_ranks)
                 for rank in range(num_ranks)
             ]
             return
@@ -98,7 +100,7 @@ def _machine(switch: str, rank: int, num_ranks: int, bits_per_second: float) -> 
         _run(["ip", "-n", switch, "link", "set", port, "master", "bridge", "up"])
         _limit(name, "eth0", bits_per_second)
         _limit(switch, port, bits_per_second)
-        variables = _variables(rank, num_ranks, 0, 1, "192.0.2.1") | {"GLOO_SOCKET_IFNAME": "eth0"}
+        variables = _variables(rank, num_ranks, 0, 1, "192.0.2.1", PORT) | {"GLOO_SOCKET_IFNAME": "eth0"}
         yield Place(("ip", "netns", "exec", name), variables, "eth0", 1)
 
 
@@ -118,15 +120,22 @@ def _limit(namespace: str, interface: str, bits_per_second: float) -> None:
     _run(["tc", "-n", namespace, "qdisc", "add", "dev", interface, "root", "tbf", *filter_])
 
 
-def _variables(rank: int, num_ranks: int, local_rank: int, num_local: int, address: str) -> dict[str, str]:
+def _variables(rank: int, num_ranks: int, local_rank: int, num_local: int, address: str, port: int) -> dict[str, str]:
     return {
         "RANK": str(rank),
         "WORLD_SIZE": str(num_ranks),
         "LOCAL_RANK": str(local_rank),
         "LOCAL_WORLD_SIZE": str(num_local),
         "MASTER_ADDR": address,
-        "MASTER_PORT": str(PORT),
+        "MASTER_PORT": str(port),
     }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def read_sent_bytes(interface: str, table: Path = Path("/proc/self/net/dev")) -> int:

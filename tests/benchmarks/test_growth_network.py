@@ -55,8 +55,9 @@ def test_without_namespaces_there_is_the_loopback_of_the_machine() -> None:
 
 @pytest.mark.slow
 @pytest.mark.cold
-@pytest.mark.skipif(bool(why_not()), reason="no network namespaces here")
 def test_a_slow_network_carries_what_it_says_and_is_gone_afterwards() -> None:
+    if reason := why_not():
+        pytest.skip(f"no network namespaces here: {reason}")
     with connected("100mbit", 2) as places:
         assert [place.variables["LOCAL_WORLD_SIZE"] for place in places] == ["1", "1"]
         names = [place.prefix[-1] for place in places]
