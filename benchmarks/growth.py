@@ -25,7 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,10 @@ def measure(network: str, num_ranks: int, options: argparse.Namespace, folder: P
     for setting in [f"data.cache={folder / 'cache'}", *options.settings]:
         arguments += ["--setting", setting]
     with connected(network, num_ranks, isolated=isolated) as places, contextlib.ExitStack() as stack:
-        ranks = [stack.enter_context(_started(place, arguments, out, folder)) for place in places]
+        ranks = [
+            stack.enter_context(_started(place, arguments, out / f"{number}.txt", folder))
+            for number, place in enumerate(places)
+        ]
         for number, rank in enumerate(ranks):
             if rank.wait(LIMIT_SECONDS):
                 text = (out / f"{number}.txt").read_text()
@@ -113,12 +116,12 @@ def measure(network: str, num_ranks: int, options: argparse.Namespace, folder: P
 
 
 @contextlib.contextmanager
-def _started(place: Place, arguments: Sequence[str], out: Path, folder: Path) -> Any:
-    """A rank at its place; it is ended after the block if it still runs."""
+def _started(place: Place, arguments: Sequence[str], log: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A rank at its place, with its output in `log`; it is ended after the block if it still runs."""
     command = [*place.prefix, sys.executable, str(REPOSITORY / "benchmarks/growth_rank.py")]
     command += ["--interface", place.interface, *arguments]
     variables = {**os.environ, **place.variables, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    with (out / f"{place.variables['RANK']}.txt").open("w") as output:
+    with log.open("w") as output:
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT)
         try:
             yield process
