@@ -22,6 +22,7 @@ from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.data.progressive import side_of_epoch
+from signs_dist.distributed.compression import Compression
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
@@ -151,7 +152,8 @@ class Stepper:
         prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
         num_classes = len(prepared.data.classes)
         forward = make_forward(prepared.trained_part, config, num_classes, prepared.precision, prepared.class_weights)
-        wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
+        compression = Compression.from_config(config.train)
+        wrapped = strategy.wrap(forward, for_training=True, exact=config.exact, compression=compression)
         micro_batches = prepared.plan.micro_batches
         return wrapped, strategy.sync(prepared.model, wrapped, micro_batches, self._wishes, exact=config.exact)
 
