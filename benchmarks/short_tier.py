@@ -5,7 +5,8 @@
 
 PHOTOS has folders train_signs and val_signs; without `--data` they are drawn hands. Leave the machine idle. The long
 tier compares whole commands and recipes: `make bench-peers ARGS="--data PHOTOS"`, `python benchmarks/recipe_curve.py
---data PHOTOS`, `python benchmarks/million_files.py --files 10 1000000`.
+--data PHOTOS`, `python benchmarks/million_files.py --files 10 1000000`, `python benchmarks/growth.py data.root=PHOTOS`,
+`python benchmarks/shares.py data.root=PHOTOS`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def commands(photos: Path) -> dict[str, list[str]]:
     """The arguments of each benchmark, by its name."""
     root, val = f"data.root={photos}", str(photos / "val_signs")
     cs230, signs = (["--config", str(REPOSITORY / "configs" / name)] for name in ("cs230.yaml", "signs.yaml"))
+    few = ["--processes", "1", "2", "4"]
     return {
         "allocator": ["--repeats", "3"],
         "loop_overhead": [*signs, "--epochs", "5", root],
@@ -37,6 +39,8 @@ def commands(photos: Path) -> dict[str, list[str]]:
         "jpeg_folder": [],
         "plan_scale": [],
         "waiting_threads": ["--rounds", "2"],
+        "growth": [*few, "--networks", "loopback", "100mbit", "--rounds", "2", "--steps", "4", root],
+        "shares": [*few, "--rounds", "1", "--epochs", "3", root],
         "report_opening": [],
     }
 

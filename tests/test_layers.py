@@ -61,6 +61,7 @@ BELOW_SIGNS_DIST = ("launch", "slurm")
 """Packages of a checkout that a wheel holds below signs_dist."""
 IMPORTED_ONLY_BY = {
     "torch.distributed": (
+        "signs_dist.distributed.compression",
         "signs_dist.distributed.group",
         "signs_dist.distributed.rendezvous",
         "signs_dist.distributed.error_file",

@@ -21,6 +21,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.peers.common": "tests/benchmarks/test_whole_commands.py",
     "benchmarks.peers.lightning_trainer": "tests/benchmarks/test_whole_commands.py",
     "benchmarks.peers.tutorial": "tests/benchmarks/test_whole_commands.py",
+    "benchmarks.growth_rank": "tests/benchmarks/test_growth.py",
+    "benchmarks.shares_rank": "tests/benchmarks/test_shares.py",
     "benchmarks.jpeg_folder": "tests/benchmarks/test_commands.py",
     "benchmarks.million_files": "tests/benchmarks/test_commands.py",
     "benchmarks.plan_scale": "tests/benchmarks/test_commands.py",

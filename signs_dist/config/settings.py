@@ -65,6 +65,13 @@ class TrainConfig(Section):
     then three quarters of it until 0.7, then all of it. Small images take less time."""
     epoch_steps: Count | None = None
     """End each epoch after this many steps, for a short trial of a long run. null: all full batches of the images."""
+    gradient_compression: Literal["none", "bfloat16", "powersgd"] = "none"
+    """What several processes send of their gradients, in fast mode. bfloat16: half of the bytes. powersgd: an
+    approximation of rank powersgd_rank, for slow networks. It changes the result beyond rounding."""
+    powersgd_rank: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Rank of the approximation: a higher rank is closer, and sends more."""
+    powersgd_start_step: Annotated[int, Field(ge=2, le=2**31 - 1)] = 1000
+    """Steps in which gradients are sent whole before PowerSGD begins, at the start and after each resume."""
     channels_last: bool = True
     """Memory format of images and weights. true: faster convolutions on CPUs and on GPUs with tensor cores."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
@@ -207,6 +214,11 @@ class Config(Section):
             raise ValueError(
                 "train.shard_optimizer=true with exact=true needs gradients that are not scaled. Set "
                 "train.precision=bfloat16 or float32, or train.shard_optimizer=false."
+            )
+        if self.exact and self.train.gradient_compression != "none":
+            raise ValueError(
+                f"exact=true does not work with train.gradient_compression={self.train.gradient_compression}, which "
+                "changes the sums of gradients. Set train.gradient_compression=none, or exact=false."
             )
         if self.exact and self.train.sync_batchnorm:
             raise ValueError("exact=true needs BatchNorm over each micro-batch. Set train.sync_batchnorm=false.")

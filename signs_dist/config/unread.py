@@ -278,6 +278,12 @@ READINGS = (
     ),
     *_of_own_code(),
     Reading(
+        ("train.powersgd_rank", "train.powersgd_start_step"),
+        "train.gradient_compression",
+        lambda config: config.train.gradient_compression == "powersgd",
+        "set train.gradient_compression=powersgd",
+    ),
+    Reading(
         ("evaluate.crop",), "evaluate.ten_crop", lambda config: config.evaluate.ten_crop, "set evaluate.ten_crop=true"
     ),
 )

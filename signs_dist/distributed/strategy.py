@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from signs_dist.config.settings import ProcessesConfig
 from signs_dist.data.plan import MicroBatches, Shard
+from signs_dist.distributed.compression import Compression, compress
 from signs_dist.distributed.device_choice import torch_devices
 from signs_dist.distributed.group import Group, total
 from signs_dist.distributed.rendezvous import join
@@ -33,6 +34,9 @@ from signs_dist.monitoring.pulse import Pulse
 Result = TypeVar("Result")
 Wishes = tuple[Callable[[], bool], Callable[[], bool]]
 """Both are called once a step: whether this process wants to stop, and whether it wants to save."""
+
+WHOLE = Compression()
+"""Gradients are sent whole, as float32."""
 
 # Newer releases of PyTorch warn about `broadcast_buffers`; older releases have no `forward_sync_buffers`.
 _BUFFERS_ARGUMENT = (
@@ -63,7 +67,14 @@ class SingleProcess:
         self.device = device
         self.shard = Shard(0, 1)
 
-    def wrap(self, forward: nn.Module, *, for_training: bool, exact: bool = False) -> nn.Module:
+    def wrap(
+        self,
+        forward: nn.Module,
+        *,
+        for_training: bool,
+        exact: bool = False,
+        compression: Compression = WHOLE,
+    ) -> nn.Module:
         """The module that the loop calls with (images, labels, keys), one key per micro-batch."""
         return forward
 
@@ -118,7 +129,14 @@ class DataParallel(SingleProcess):
         self.devices = list(devices)
         self.num_replicas = len(devices)
 
-    def wrap(self, forward: nn.Module, *, for_training: bool, exact: bool = False) -> nn.Module:
+    def wrap(
+        self,
+        forward: nn.Module,
+        *,
+        for_training: bool,
+        exact: bool = False,
+        compression: Compression = WHOLE,
+    ) -> nn.Module:
         """As in SingleProcess; each call copies the module to all GPUs."""
         return Replicas(forward, self.devices) if for_training else EvaluationReplicas(forward, self.devices)
 
@@ -158,17 +176,32 @@ class DistributedProcesses(SingleProcess):
         self.world_size = group.world_size
         self.is_main = group.rank == 0
 
-    def wrap(self, forward: nn.Module, *, for_training: bool, exact: bool = False) -> nn.Module:
+    def wrap(
+        self,
+        forward: nn.Module,
+        *,
+        for_training: bool,
+        exact: bool = False,
+        compression: Compression = WHOLE,
+    ) -> nn.Module:
         """As in SingleProcess. Exact mode sums the gradients itself and needs no wrapper."""
         if not for_training or exact:
             return forward
         buffers: dict[str, Any] = {_BUFFERS_ARGUMENT: False}
-        return distributed_without_compiler()(
+        num_bytes = sum(
+            parameter.numel() * parameter.element_size()
+            for parameter in forward.parameters()
+            if parameter.requires_grad
+        )
+        wrapper = distributed_without_compiler()(
             forward,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
+            bucket_cap_mb=compression.bucket_megabytes(self.device.type, num_bytes),
             **buffers,  # `StepSync` moves the buffers
         )
+        compress(wrapper, compression)
+        return wrapper
 
     def sync(
         self,

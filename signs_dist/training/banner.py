@@ -8,6 +8,7 @@ from pathlib import Path
 from signs_dist.config.settings import Config
 from signs_dist.data.few_photos import as_typed, settings_for_few
 from signs_dist.data.next_step import LARGEST_IMAGE_SIZE
+from signs_dist.distributed.compression import Compression
 from signs_dist.models.trainable import count_parameters
 from signs_dist.training.prepare import Prepared, sides_of
 from signs_dist.training.process import Process
@@ -38,6 +39,7 @@ def banner_lines(
     num_images = total_steps * batch
     threads = "1 thread" if prepared.num_threads == 1 else f"{prepared.num_threads} threads"
     sharing = strategy.describe()
+    sent = Compression.from_config(config.train).describe() if strategy.world_size > 1 else ""
     exact = f"bit for bit the same for 1 to {plan.micro_batches.count} processes"
     return [
         ("run", str(run_path)),
@@ -47,7 +49,7 @@ def banner_lines(
         *(("note", note) for note in (*prepared.data.notes, *_notes(prepared))),
         ("model", _about_model(prepared)),
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}{'; ' + busy if busy else ''}"),
-        *([("by", sharing)] if sharing else []),
+        *([("by", sharing + sent)] if sharing else []),
         ("batch", f"{plan.micro_batches.describe(strategy.world_size)}; {_about_epoch(prepared)}"),
         *([("exact", exact)] if config.exact else []),
         ("plan", f"{epochs} = {_steps(total_steps)} = {num_images:,} images, seed {config.seed}{_about_sizes(config)}"),

@@ -21,6 +21,7 @@ from signs_dist.data.progressive import sides_until
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.data.sets import DataSet, open_data_set, open_split, will_draw
 from signs_dist.data.synthetic import NUM_CLASSES
+from signs_dist.distributed.compression import Compression
 from signs_dist.distributed.exactness import EXACT_NUM_THREADS, choose_exact_kernels, require_deterministic_kernels
 from signs_dist.distributed.strategy import SingleProcess, convert_sync_batchnorm
 from signs_dist.environment.allocator import keep_freed_memory
@@ -114,6 +115,7 @@ def prepare(
     )
     require_partners(config.augment, micro_batches.size)
     precision = choose_precision(config.train.precision, find_capability(strategy.device))
+    Compression.from_config(config.train).require_precision(precision.name)
     if will_draw(config.data):
         _require_usable(config)
     with process.screen.preparing() as report:

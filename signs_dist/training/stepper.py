@@ -26,6 +26,7 @@ from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.data.progressive import side_of_epoch
+from signs_dist.distributed.compression import Compression
 from signs_dist.distributed.sharded_average import ShardedAverage
 from signs_dist.distributed.sharded_state import ShardedState
 from signs_dist.distributed.step_sync import ExactSync, StepSync
@@ -185,7 +186,8 @@ class Stepper:
         prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
         num_classes = len(prepared.data.classes)
         forward = make_forward(prepared.trained_part, config, num_classes, prepared.precision, prepared.class_weights)
-        wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
+        compression = Compression.from_config(config.train)
+        wrapped = strategy.wrap(forward, for_training=True, exact=config.exact, compression=compression)
         micro_batches = prepared.plan.micro_batches
         shards = config.train.shard_optimizer
         return wrapped, strategy.sync(
