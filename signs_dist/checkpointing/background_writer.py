@@ -29,16 +29,21 @@ class BackgroundWriter:
         self.last_write_seconds = 0.0
 
     def submit(
-        self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None, before: Callable[[], None]
+        self,
+        cursor: Cursor,
+        content: Mapping[str, Any],
+        best: Cursor | None,
+        before: Callable[[], None],
+        after: Callable[[], None] | None = None,
     ) -> None:
-        """Start to write, after the previous save has ended. The thread calls `before` first.
+        """Start to write, after the previous save has ended. The thread calls `before` first, and `after` at its end.
 
         Raises:
             SaveError: the previous save failed.
         """
         self.wait()
         self._thread = threading.Thread(
-            target=self._run, args=(cursor, content, best, before), name="checkpoint", daemon=True
+            target=self._run, args=(cursor, content, best, before, after), name="checkpoint", daemon=True
         )
         self._thread.start()
 
@@ -67,11 +72,22 @@ class BackgroundWriter:
         finally:
             del error  # the error's traceback refers to this frame, and the frame must not refer to the error
 
-    def _run(self, cursor: Cursor, content: Mapping[str, Any], best: Cursor | None, before: Callable[[], None]) -> None:
+    def _run(
+        self,
+        cursor: Cursor,
+        content: Mapping[str, Any],
+        best: Cursor | None,
+        before: Callable[[], None],
+        after: Callable[[], None] | None,
+    ) -> None:
         started = time.perf_counter()
         try:
-            before()
-            self._store.write(cursor, content, best)
+            try:
+                before()
+                self._store.write(cursor, content, best)
+            finally:
+                if after is not None:
+                    after()
         except BaseException as error:  # noqa: BLE001 - raised in the main thread by `check`
             self._error = error
         self.last_write_seconds = time.perf_counter() - started

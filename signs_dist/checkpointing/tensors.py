@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from signs_dist.checkpointing.streamed import StreamedTensor, holds_streamed, save_streamed
 from signs_dist.errors import UserError, require_kind
 from signs_dist.files import written_aside
 from signs_dist.models.weights import differences, named_weights
@@ -33,14 +34,17 @@ def write_to(file: RawIOBase, value: Mapping[str, Any], at_quarter: Callable[[in
 
     Args:
         file: unbuffered; written from its current position.
-        value: tensors on the CPU and plain values.
+        value: tensors on the CPU, `StreamedTensor`s and plain values.
         at_quarter: called with 1 to 4 as each quarter of the bytes has been written.
 
     Raises:
         OSError: the file cannot be written. Its attribute `num_bytes` is the size that the file would have had.
     """
     stream = _DigestingStream(file, max(1, num_tensor_bytes(value)), at_quarter or (lambda number: None))
-    torch.save(dict(value), stream)  # type: ignore[arg-type]
+    if holds_streamed(value):
+        save_streamed(value, stream)
+    else:
+        torch.save(dict(value), stream)  # type: ignore[arg-type]
     return stream.finish()
 
 
@@ -102,7 +106,7 @@ class _DigestingStream:
 
 def num_tensor_bytes(value: Any) -> int:
     """Bytes of all tensors in nested dicts, lists and tuples."""
-    if isinstance(value, Tensor):
+    if isinstance(value, (Tensor, StreamedTensor)):
         return value.nbytes
     if isinstance(value, Mapping):
         return sum(map(num_tensor_bytes, value.values()))
@@ -179,15 +183,28 @@ def put_optimizer(
     Raises:
         UserError: the state belongs to an optimizer of other parameters.
     """
-    own = optimizer.state_dict()
-    groups, saved_groups = own["param_groups"], saved["param_groups"]
-    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in saved_groups]:
+    groups = loaded_groups(optimizer.state_dict()["param_groups"], saved["param_groups"], source, kept)
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+    restore_layout(optimizer)
+
+
+def loaded_groups(
+    own: Sequence[Mapping[str, Any]],
+    saved: Sequence[Mapping[str, Any]],
+    source: Path,
+    kept: Collection[str] | None = None,
+) -> list[dict[str, Any]]:
+    """The groups of an optimizer with what is loaded of saved ones; arguments and errors as for `put_optimizer`."""
+    if [len(group["params"]) for group in own] != [len(group["params"]) for group in saved]:
         raise UserError(f"{source} holds an optimizer of other parameters. Use the config that it was made with.")
-    rates = [
+    return [
         {**group, **{name: value for name, value in saved_group.items() if _is_loaded(name, kept)}}
-        for group, saved_group in zip(groups, saved_groups, strict=True)
+        for group, saved_group in zip(own, saved, strict=True)
     ]
-    optimizer.load_state_dict({"state": saved["state"], "param_groups": rates})
+
+
+def restore_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give each loaded state memory of its own, in the layout of its parameter."""
     # Entries of a file may share memory, which a step would change several times. And files hold contiguous tensors:
     # fused kernels need a parameter's state in the memory layout of the parameter.
     for group in optimizer.param_groups:

@@ -76,6 +76,8 @@ class TrainConfig(Section):
     """Memory format of images and weights. true: faster convolutions on CPUs and on GPUs with tensor cores."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """CPU threads per operation. auto: 1 if exact, else OMP_NUM_THREADS, else this process's share of the cores."""
+    shard_optimizer: bool = False
+    """Each process keeps and steps a part of the optimizer and of the moving average: less memory, the same result."""
     allocator: Literal["auto", "system"] = "auto"
     """auto: on a CPU, glibc's malloc keeps freed memory for the next step, which is faster. system: malloc as it is."""
 
@@ -202,6 +204,16 @@ class Config(Section):
             raise ValueError(
                 "exact=true needs train.micro_batch, because BatchNorm and dropout work on micro-batches. "
                 f"Type train.micro_batch={size}, for 1 to {self.train.global_batch // size} processes."
+            )
+        if self.train.shard_optimizer and is_dotted(self.optim.name):
+            raise ValueError(
+                f"train.shard_optimizer=true cuts tensors into pieces, which optim.name={self.optim.name} may not step "
+                f"as it steps whole tensors. Choose a built-in optimizer, or train.shard_optimizer=false."
+            )
+        if self.exact and self.train.shard_optimizer and self.train.precision == "float16":
+            raise ValueError(
+                "train.shard_optimizer=true with exact=true needs gradients that are not scaled. Set "
+                "train.precision=bfloat16 or float32, or train.shard_optimizer=false."
             )
         if self.exact and self.train.gradient_compression != "none":
             raise ValueError(

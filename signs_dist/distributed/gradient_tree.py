@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.group import Group, Pending
+from signs_dist.distributed.ordered_norm import BLOCK, clip_factor, norm_of_blocks, sum_squares_of_blocks
 
 BUCKET_BYTES = 4 * 2**20
 """Size of a bucket of gradients: the first buckets are sent while the backward pass computes the last."""
@@ -70,19 +71,20 @@ def local_nodes(leaves: Iterable[int], num_leaves: int) -> list[Node]:
     return [node for node, _ in tree.take()]
 
 
-@dataclasses.dataclass
-class _Bucket:
+@dataclasses.dataclass(eq=False)
+class Bucket:
     """Some parameters whose gradients are sent together, as one vector.
 
     Attributes:
         parameters: in the order in which the backward pass computes their gradients.
-        starts: where the gradient of each parameter starts in the vector.
-        length: of the vector, a multiple of the number of processes.
+        starts: where the gradient of each parameter starts in the vector, a multiple of BLOCK; zeros fill the gaps.
+        length: of the vector, a multiple of BLOCK · number of processes.
         is_ready: for each parameter, whether its gradient of the current micro-batch is in `leaf`.
         tree: the sums so far.
         free: vectors that can be used again.
         leaf: the vector of the current micro-batch.
         exchange: the exchange with the other processes.
+        total: the sum of the step, after it; of a `ShardedTree` this process's chunk of it.
     """
 
     parameters: list[nn.Parameter]
@@ -93,6 +95,12 @@ class _Bucket:
     free: list[Tensor]
     leaf: Tensor | None = None
     exchange: Pending | None = None
+    total: Tensor | None = None
+
+    @property
+    def num_blocks(self) -> int:
+        """The blocks up to the end of the last gradient. How many zeros follow depends on the number of processes."""
+        return -(-(self.starts[-1] + self.parameters[-1].numel()) // BLOCK)
 
     def view(self, vector: Tensor, number: int) -> Tensor:
         """The part of `vector` for parameter `number`, with the shape and the memory layout of the parameter."""
@@ -137,6 +145,7 @@ class GradientTree:
         self._buckets = [self._make_bucket([self._extras])] if num_extras else []
         # The backward pass computes the last layers' gradients first.
         self._buckets += [self._make_bucket(group) for group in _split(list(reversed(parameters)), BUCKET_BYTES)]
+        self._gradients = self._buckets[1 if num_extras else 0 :]
         self._num_sent = 0
         self._may_send = False
         self._leaf_number = 0
@@ -168,17 +177,46 @@ class GradientTree:
 
     def finish(self) -> Tensor:
         """Set the gradient of every parameter to the sum over all micro-batches; returns the sum of the extras."""
-        sums = [self._gather(bucket) for bucket in self._buckets]
-        for bucket, pending in zip(self._buckets, sums, strict=True):
-            vector = pending.wait() if isinstance(pending, Pending) else pending
+        self._complete_sums()
+        extras = self._take_extras()
+        for bucket in self._gradients:
+            assert bucket.total is not None
             for number, parameter in enumerate(bucket.parameters):
-                view = bucket.view(vector, number)
-                if parameter is self._extras:
-                    extras = view.clone()
-                else:
-                    parameter.grad = view
-            bucket.free.append(vector)
-        return extras if self._extras.numel() else self._extras.data
+                parameter.grad = bucket.view(bucket.total, number)
+            # The next step writes to it, when the gradients of this one are no longer needed.
+            bucket.free.append(bucket.total)
+        return extras
+
+    def clip(self, max_norm: float) -> Tensor:
+        """Scale all gradients down so that their total 2-norm is at most `max_norm`. Call it after `finish`.
+
+        Returns:
+            The norm before, float64 []: the same bits on any number of processes.
+        """
+        vectors = [bucket.total for bucket in self._gradients if bucket.total is not None]
+        norm = norm_of_blocks(self._sums_of_blocks(vectors))
+        factor = clip_factor(norm, max_norm)
+        for vector in vectors:
+            vector.mul_(factor)
+        return norm
+
+    def _complete_sums(self) -> None:
+        """Set `total` of each bucket."""
+        for bucket, pending in [(bucket, self._gather(bucket)) for bucket in self._buckets]:
+            bucket.total = pending.wait() if isinstance(pending, Pending) else pending
+
+    def _take_extras(self) -> Tensor:
+        if not self._extras.numel():
+            return self._extras.data
+        bucket = self._buckets[0]
+        assert bucket.total is not None
+        bucket.free.append(bucket.total)
+        return bucket.total[: self._extras.numel()].clone()
+
+    def _sums_of_blocks(self, vectors: Sequence[Tensor]) -> Tensor:
+        """The sums of squares of all blocks, from the totals of all buckets."""
+        sums = [sum_squares_of_blocks(vector) for vector in vectors]
+        return torch.cat([own[: bucket.num_blocks] for own, bucket in zip(sums, self._gradients, strict=True)])
 
     def _collector(self, place: int, number: int) -> Callable[[Tensor], None]:
         # Python's garbage collector does not see the hooks of a parameter. A hook that referred to the tree would keep
@@ -192,7 +230,7 @@ class GradientTree:
 
         return collect
 
-    def _collect(self, bucket: _Bucket, number: int, parameter: Tensor) -> None:
+    def _collect(self, bucket: Bucket, number: int, parameter: Tensor) -> None:
         if bucket.leaf is None:
             return  # a backward pass outside of a step
         assert parameter.grad is not None
@@ -212,7 +250,7 @@ class GradientTree:
             self._send(bucket)
             self._num_sent += 1
 
-    def _complete(self, bucket: _Bucket) -> None:
+    def _complete(self, bucket: Bucket) -> None:
         leaf = bucket.leaf
         assert leaf is not None
         for number, is_ready in enumerate(bucket.is_ready):
@@ -221,7 +259,7 @@ class GradientTree:
         bucket.tree.push((0, self._leaf_number), leaf)
         bucket.leaf = None
 
-    def _send(self, bucket: _Bucket) -> None:
+    def _send(self, bucket: Bucket) -> None:
         assert self._group is not None
         vectors = [vector for _, vector in bucket.tree.take()]
         pieces = [vector.view(self._group.world_size, -1) for vector in vectors]
@@ -229,30 +267,37 @@ class GradientTree:
         bucket.exchange = self._group.start_exchange(stacked, self._num_pieces)
         bucket.free += vectors  # nothing writes to them before `_gather` has waited for the exchange
 
-    def _gather(self, bucket: _Bucket) -> Pending | Tensor:
-        if self._group is None:
-            ((_, vector),) = bucket.tree.take()
-            return vector
-        assert bucket.exchange is not None
-        tree = TreeSum(self._num_leaves)
-        for node, chunk in zip(self._nodes, bucket.exchange.wait(), strict=True):
-            tree.push(node, chunk)
-        bucket.exchange = None
-        ((_, chunk),) = tree.take()
-        return self._group.start_gather(chunk, bucket.free.pop())
+    def _gather(self, bucket: Bucket) -> Pending | Tensor:
+        chunk = self._sum_chunk(bucket)
+        return chunk if self._group is None else self._group.start_gather(chunk, bucket.free.pop())
 
-    def _make_bucket(self, parameters: list[nn.Parameter]) -> _Bucket:
+    def _sum_chunk(self, bucket: Bucket) -> Tensor:
+        """This process's chunk of the sum over all processes, once the exchange is complete; one process has it all."""
+        if self._group is None:
+            tree = bucket.tree
+        else:
+            assert bucket.exchange is not None
+            tree = TreeSum(self._num_leaves)
+            for node, chunk in zip(self._nodes, bucket.exchange.wait(), strict=True):
+                tree.push(node, chunk)
+            bucket.exchange = None
+        ((_, total),) = tree.take()
+        return total
+
+    def _make_bucket(self, parameters: list[nn.Parameter]) -> Bucket:
         starts, length = [], 0
         for parameter in parameters:
             starts.append(length)
-            length += parameter.numel()
-        size = self._group.world_size if self._group is not None else 1
+            # A fused kernel computes the end of a tensor without vectors, with other bits. A cut between blocks leaves
+            # the end of each tensor where it is.
+            length += -(-parameter.numel() // BLOCK) * BLOCK
+        size = BLOCK * (self._group.world_size if self._group is not None else 1)
         length = -(-length // size) * size
         free: list[Tensor] = []
-        return _Bucket(parameters, starts, length, [], TreeSum(self._num_leaves, free.append), free)
+        return Bucket(parameters, starts, length, [], TreeSum(self._num_leaves, free.append), free)
 
-    def _new_vector(self, bucket: _Bucket) -> Tensor:
-        # Zeros: the few numbers after the last gradient are sent too.
+    def _new_vector(self, bucket: Bucket) -> Tensor:
+        # Zeros: the few numbers behind each gradient are sent too, and count in the norm.
         return torch.zeros(bucket.length, dtype=bucket.parameters[0].dtype, device=bucket.parameters[0].device)
 
 

@@ -50,6 +50,26 @@ class Pending:
         return self.result
 
 
+class Channel:
+    """Sends tensors on the CPU from process to process, beside the collectives of other threads."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+
+    def send(self, tensor: Tensor, rank: int) -> None:
+        """Send a contiguous tensor to a process, and wait until it has been taken.
+
+        Raises:
+            RuntimeError: the other process has ended.
+        """
+        dist.send(tensor, rank, group=self._group)
+
+    def receive(self, tensor: Tensor, rank: int) -> Tensor:
+        """Fill `tensor` with the next one that a process sends to this process. Raises RuntimeError, as `send`."""
+        dist.recv(tensor, rank, group=self._group)
+        return tensor
+
+
 class Group:
     """All processes of a run, connected. `rendezvous.join` makes it.
 
@@ -103,6 +123,10 @@ class Group:
     def start_gather(self, chunk: Tensor, out: Tensor) -> Pending:
         """Begin to fill `out` [world_size · N] with the `chunk` [N] of every process."""
         return Pending(_all_gather(out, chunk, async_op=True), out)
+
+    def open_channel(self) -> Channel:
+        """A way of its own from each process to each other, for threads. All processes call this."""
+        return Channel(dist.new_group(backend="gloo", timeout=_LONG_TIMEOUT))
 
     def gather_values(self, value: Any, phase: str) -> list[Any]:
         """The plain values of all processes, by rank, on all processes. Waits for them up to a day."""

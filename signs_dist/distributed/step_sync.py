@@ -19,8 +19,10 @@ from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.gradient_tree import GradientTree
 from signs_dist.distributed.group import Group, Pending
 from signs_dist.distributed.moving_buffers import Buffers
+from signs_dist.distributed.sharded_tree import ShardedTree
 from signs_dist.distributed.step_flags import BAD, NUM_FLAGS, SAVE, STOP, make_flags
 from signs_dist.errors import NonFiniteLossError
+from signs_dist.learning.optim import clip_gradients
 
 
 class Described(Protocol):
@@ -129,10 +131,17 @@ class StepSync:
         if bad > 0:
             self._raise_bad()
 
+    def clip(self, max_norm: float) -> None:
+        """Scale the gradients of the step down so that their total 2-norm is at most `max_norm`."""
+        clip_gradients(self._share.model.parameters(), max_norm)
+
+    def share_weights(self) -> None:
+        """After the optimizer's step: if each process has stepped a part of the weights, take those of the others."""
+
     def guard(self, optimizer: torch.optim.Optimizer) -> None:
         """On a GPU, let the optimizer's fused kernel skip a step whose loss is not finite: the host learns it late."""
         if self._device.type == "cuda" and optimizer.defaults.get("fused"):
-            holder: Any = optimizer
+            holder: Any = getattr(optimizer, "optim", optimizer)  # of a ZeroRedundancyOptimizer the one that steps
             holder.grad_scale, holder.found_inf = None, (self._flag_sums[BAD] > 0).float()
 
     def settle(self) -> None:
@@ -237,13 +246,19 @@ class ExactSync(StepSync):
     Args:
         share: what this process contributes.
         group: all processes; None for one process.
+        shards_optimizer: whether each process steps a part of the weights; see `ShardedTree`. One process steps all.
+
+    Attributes:
+        sharded: the tree that says who steps which part; None if each process steps all.
     """
 
-    def __init__(self, share: StepShare, *, group: Group | None) -> None:
+    def __init__(self, share: StepShare, *, group: Group | None, shards_optimizer: bool = False) -> None:
         super().__init__(share)
         parameters = [parameter for parameter in share.model.parameters() if parameter.requires_grad]
         self.waits = group is not None
-        self._tree = GradientTree(parameters, self.num_extras, share.micro_batches, share.shard, group)
+        common = (parameters, self.num_extras, share.micro_batches, share.shard)
+        self.sharded = ShardedTree(*common, group) if shards_optimizer and group is not None else None
+        self._tree = self.sharded or GradientTree(*common, group)
 
     @contextlib.contextmanager
     def backward(self, numbers: range, batch: Described, loss: Tensor) -> Iterator[None]:
@@ -255,6 +270,15 @@ class ExactSync(StepSync):
             self._buffers.moved.zero_()
         yield
         self._tree.end()
+
+    def clip(self, max_norm: float) -> None:
+        """As in StepSync, with the same bits on any number of processes."""
+        self._tree.clip(max_norm)
+
+    def share_weights(self) -> None:
+        """As in StepSync."""
+        if self.sharded is not None:
+            self.sharded.share_weights()
 
     def _end_sum(self) -> Tensor:
         extras = self._tree.finish()

@@ -79,9 +79,19 @@ class SingleProcess:
         return forward
 
     def sync(
-        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, *, exact: bool
+        self,
+        model: nn.Module,
+        wrapped: nn.Module,
+        micro_batches: MicroBatches,
+        wishes: Wishes,
+        *,
+        exact: bool,
+        shards_optimizer: bool = False,
     ) -> StepSync:
-        """The object that combines the micro-batches of a step; `wrapped` is what `wrap` returned for `model`."""
+        """The object that combines the micro-batches of a step; `wrapped` is what `wrap` returned for `model`.
+
+        With `shards_optimizer`, in exact mode, each of several processes gets the gradients of a part of the weights.
+        """
         share = StepShare(model, micro_batches, self.shard, *wishes)
         return ExactSync(share, group=None) if exact else StepSync(share)
 
@@ -131,7 +141,14 @@ class DataParallel(SingleProcess):
         return Replicas(forward, self.devices) if for_training else EvaluationReplicas(forward, self.devices)
 
     def sync(
-        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, *, exact: bool
+        self,
+        model: nn.Module,
+        wrapped: nn.Module,
+        micro_batches: MicroBatches,
+        wishes: Wishes,
+        *,
+        exact: bool,
+        shards_optimizer: bool = False,
     ) -> StepSync:
         """As in SingleProcess."""
         assert isinstance(wrapped, Replicas)
@@ -187,12 +204,19 @@ class DistributedProcesses(SingleProcess):
         return wrapper
 
     def sync(
-        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, *, exact: bool
+        self,
+        model: nn.Module,
+        wrapped: nn.Module,
+        micro_batches: MicroBatches,
+        wishes: Wishes,
+        *,
+        exact: bool,
+        shards_optimizer: bool = False,
     ) -> StepSync:
         """As in SingleProcess."""
         share = StepShare(model, micro_batches, self.shard, *wishes)
         if exact:
-            return ExactSync(share, group=self.group)
+            return ExactSync(share, group=self.group, shards_optimizer=shards_optimizer)
         assert isinstance(wrapped, DistributedDataParallel)
         return DistributedSync(share, group=self.group, wrapper=wrapped)
 

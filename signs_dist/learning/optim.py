@@ -18,13 +18,26 @@ from signs_dist.learning.quick_start import without_compiler
 def build_optimizer(model: nn.Module, config: OptimConfig, *, thaws: bool = False) -> torch.optim.Optimizer:
     """The optimizer that `config` names over the trainable parameters of `model`, at the learning rate `config.lr`.
 
-    Build it after the model is on its device: the fused form (one kernel per step) is used if the device has it.
     `parameter_groups` says which parameter has which rate and decay; with `thaws`, the frozen ones are there as well.
     """
-    groups = parameter_groups(model, config, thaws=thaws)
+    return optimizer_of_groups(parameter_groups(model, config, thaws=thaws), config)
+
+
+def optimizer_of_groups(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer that `config` names, over `groups` as `parameter_groups` returns them.
+
+    Build it when the parameters are on their device: if it has a fused form, one kernel per step, that is used.
+    """
     if is_dotted(config.name):
         return build_own_optimizer(groups, config)
-    parameters = [parameter for group in groups for parameter in group["params"]]
+    kind, arguments = kind_of_optimizer([parameter for group in groups for parameter in group["params"]], config)
+    return without_compiler(kind)(groups, **arguments)
+
+
+def kind_of_optimizer(
+    parameters: list[nn.Parameter], config: OptimConfig
+) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    """The class of a built-in optimizer, and the arguments that it gets beside its groups of `parameters`."""
     common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.eps is not None:
         common["eps"] = config.eps
@@ -34,15 +47,15 @@ def build_optimizer(model: nn.Module, config: OptimConfig, *, thaws: bool = Fals
         momentum = 0.9 if config.momentum is None else config.momentum
         nesterov = momentum > 0 if config.nesterov is None else config.nesterov
         fused = _has_fused(parameters, "cpu", "cuda")
-        return without_compiler(torch.optim.SGD)(groups, momentum=momentum, nesterov=nesterov, fused=fused, **common)
+        return torch.optim.SGD, {"momentum": momentum, "nesterov": nesterov, "fused": fused, **common}
     if config.name == "adam":
-        return without_compiler(torch.optim.Adam)(groups, fused=_has_fused(parameters, "cpu", "cuda"), **common)
+        return torch.optim.Adam, {"fused": _has_fused(parameters, "cpu", "cuda"), **common}
     if config.name == "adamw":
-        return without_compiler(torch.optim.AdamW)(groups, fused=_has_fused(parameters, "cpu", "cuda"), **common)
+        return torch.optim.AdamW, {"fused": _has_fused(parameters, "cpu", "cuda"), **common}
     if config.name == "adagrad":
-        return without_compiler(torch.optim.Adagrad)(groups, fused=_has_fused(parameters, "cpu"), **common)
+        return torch.optim.Adagrad, {"fused": _has_fused(parameters, "cpu"), **common}
     alpha = 0.99 if config.alpha is None else config.alpha
-    return without_compiler(torch.optim.RMSprop)(groups, alpha=alpha, momentum=config.momentum or 0.0, **common)
+    return torch.optim.RMSprop, {"alpha": alpha, "momentum": config.momentum or 0.0, **common}
 
 
 def state_names(name: Any, momentum: Any) -> frozenset[str]:

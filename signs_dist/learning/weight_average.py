@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.num_updates = 0
-        currents = named_weights(model)
+        currents = self._currents(model)
         self._average = {name: tensor.detach().clone() for name, tensor in currents.items()}
         pairs = [(self._average[name], current) for name, current in currents.items()]
         self._averaged = [(average, current) for average, current in pairs if average.is_floating_point()]
@@ -54,12 +54,12 @@ class WeightAverage:
 
         The model's own tensors are written in place, so wrappers around it see the average as well.
         """
-        own = {name: tensor.detach().clone() for name, tensor in named_weights(model).items()}
-        _copy_into(model, self._average)
+        own = {name: tensor.detach().clone() for name, tensor in self._currents(model).items()}
+        self._put_into(model, self._average)
         try:
             yield
         finally:
-            _copy_into(model, own)
+            self._put_into(model, own)
 
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights under plain names, to save or to load into a model. Not copies."""
@@ -82,8 +82,11 @@ class WeightAverage:
         for name, tensor in state["weights"].items():
             self._average[name].copy_(tensor)
 
+    def _currents(self, model: nn.Module) -> dict[str, Tensor]:
+        """What is averaged of a model, by plain name. Writing to it changes the model."""
+        return named_weights(model)
 
-@torch.no_grad()
-def _copy_into(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    for name, tensor in named_weights(model).items():
-        tensor.copy_(weights[name])
+    @torch.no_grad()
+    def _put_into(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        for name, tensor in self._currents(model).items():
+            tensor.copy_(weights[name])

@@ -86,4 +86,5 @@ def final_weights(stepper: Stepper) -> dict[str, Tensor]:
     average = stepper.state.average
     if average is None:
         return tensors.plain_weights(stepper.state.model)
-    return {name: tensor.cpu().contiguous() for name, tensor in average.weights().items()}
+    with average.swapped_into(stepper.state.model):
+        return tensors.plain_weights(stepper.state.model)

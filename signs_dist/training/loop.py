@@ -32,7 +32,7 @@ from signs_dist.distributed.step_sync import StepSync
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import LossFunction
 from signs_dist.learning.metrics import RunningSums
-from signs_dist.learning.optim import clip_gradients, set_learning_rate
+from signs_dist.learning.optim import set_learning_rate
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.weight_average import WeightAverage
@@ -306,11 +306,12 @@ def train_step(
     pulse.enter("optimizer")
     if state.clip_norm is not None:
         state.scaler.unscale_(optimizer)
-        clip_gradients(state.model.parameters(), state.clip_norm)
+        sync.clip(state.clip_norm)
     if not state.scaler.is_enabled():  # an enabled scaler skips a step whose loss is not finite
         sync.guard(optimizer)
     state.scaler.step(optimizer)
     state.scaler.update()
+    sync.share_weights()
     if state.average is not None:
         state.average.update()
 

@@ -201,6 +201,7 @@ class RunState:
         copier: tensors.Copier,
         totals: Mapping[str, npt.NDArray[np.int64]] | None,
         about: Mapping[str, Any],
+        spread: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What a checkpoint holds: copies of tensors, and plain values. All processes resume from the same content.
 
@@ -212,17 +213,18 @@ class RunState:
             copier: copies tensors to the CPU.
             totals: the sums of the epoch so far over all processes; None at the end of an epoch.
             about: plain values about the run, for people.
+            spread: from `ShardedState.ship`, in place of the optimizer and the average; None if this process has them.
         """
         prepared, state = stepper.prepared, stepper.state
-        parts = {
-            "model": named_weights(state.model),
-            "ema": state.average.state_dict() if state.average is not None else None,
-            "optimizer": state.optimizer.state_dict(),
-            "scaler": state.scaler.state_dict(),
-        }
+        parts = {"model": named_weights(state.model), "ema": None, "optimizer": None}
+        if spread is None:
+            average = state.average.state_dict() if state.average is not None else None
+            parts |= {"ema": average, "optimizer": state.optimizer.state_dict()}
         return {
             "format": FORMAT,
             **copier.copy(parts),
+            **(spread or {}),
+            "scaler": state.scaler.state_dict(),
             "cursor": dataclasses.asdict(self.cursor),
             "images": self.images,
             "learning_rate": state.learning_rate(self.images),
@@ -257,7 +259,10 @@ class RunState:
             state.average.load_state_dict(content["ema"])
         if resumes_optimizer(content["config"], stepper.prepared.config):
             kept = entries_of_config(stepper.prepared.config.optim)
-            tensors.put_optimizer(state.optimizer, content["optimizer"], source, kept)
+            if stepper.sharding is not None:
+                stepper.sharding.load(state.optimizer, content["optimizer"], source)
+            else:
+                tensors.put_optimizer(state.optimizer, content["optimizer"], source, kept)
         if content["scaler"]:
             state.scaler.load_state_dict(content["scaler"])
         self.cursor = Cursor(**content["cursor"])
@@ -296,12 +301,17 @@ def read_best(content: Mapping[str, Any]) -> Best | None:
 def expected_of(stepper: Stepper) -> Expected:
     """What a checkpoint must fit, so that `RunState.restore` can load it into the stepper."""
     prepared, state = stepper.prepared, stepper.state
-    parameters = state.model.named_parameters()
+    named, sharding = state.model.named_parameters(), stepper.sharding
+    if sharding is not None:
+        parameters, groups = sharding.parameters, sharding.param_groups(state.optimizer)
+    else:
+        parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+        groups = state.optimizer.state_dict()["param_groups"]
     return Expected(
         weights=named_weights(state.model),
-        trainable={plain_name(name) for name, parameter in parameters if parameter.requires_grad},
-        parameters=[parameter for group in state.optimizer.param_groups for parameter in group["params"]],
-        groups=state.optimizer.state_dict()["param_groups"],
+        trainable={plain_name(name) for name, parameter in named if parameter.requires_grad},
+        parameters=parameters,
+        groups=groups,
         config=prepared.config,
         num_steps=prepared.plan.num_steps,
         num_classes=len(prepared.data.classes),

@@ -17,6 +17,7 @@ from signs_dist.checkpointing.store import CheckpointStore, Cursor
 from signs_dist.checkpointing.tensors import Copier
 from signs_dist.config.settings import CheckpointConfig
 from signs_dist.console.screen import Screen
+from signs_dist.distributed.shipment import Sender, Shipment
 from signs_dist.monitoring.waiting import telling
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine
@@ -77,7 +78,7 @@ class Saver:
         self._writer = BackgroundWriter(self.store, _warner(process.screen) if config.on_error == "warn" else None)
         # At a SIGTERM before the first save, the trainer needs to know how long a save takes.
         self._writer.last_write_seconds = last_write_seconds
-        self._copier = Copier()
+        self._copier, self._piece_copier, self._sender = Copier(), Copier(), Sender()
         self._has_warned = False
 
     @property
@@ -110,13 +111,23 @@ class Saver:
             SaveError: the previous save has failed.
         """
         self.timer.restart()
-        if not self._folder.is_writer:
+        sharding = stepper.sharding
+        if sharding is None and not self._folder.is_writer:
             return
         started = time.perf_counter()
         self.wait()
+        shipment: Shipment | None = None
+        spread: Mapping[str, Any] | None = None
+        if sharding is not None:
+            state = stepper.state
+            shipment, spread = sharding.ship(state.optimizer, state.average, self._piece_copier)
+        if not self._folder.is_writer:
+            if shipment is not None:
+                self._sender.submit(shipment)
+            return
         self._tell_notes()
         self._warn_of_slow_saves()
-        content = run_state.to_content(stepper, self._copier, totals, self._about)
+        content = run_state.to_content(stepper, self._copier, totals, self._about, spread)
         self._folder.add(
             SaveLine(
                 epoch=run_state.epoch,
@@ -127,10 +138,12 @@ class Saver:
         )
         best = Cursor(run_state.best.epoch, 0) if run_state.best is not None else None
         flush = functools.partial(self._folder.flush, self._folder.metrics)
-        self._writer.submit(run_state.cursor, content, best, flush)
+        after = shipment.drain if shipment is not None else None
+        self._writer.submit(run_state.cursor, content, best, flush, after)
 
     def wait(self) -> None:
-        """Wait until the save in progress is written. Raises SaveError if it fails."""
+        """Wait until the save in progress is written, or this process's part is sent. Raises SaveError if it fails."""
+        self._sender.wait()
         if self._writer.is_writing:
             with telling(lambda: f"waits until a checkpoint is written to {self._folder.checkpoints}"):
                 self._writer.wait()

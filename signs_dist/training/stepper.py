@@ -7,10 +7,14 @@ import dataclasses
 import functools
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from signs_dist.checkpointing.store import Cursor
+from signs_dist.checkpointing.tensors import plain_weights
 from signs_dist.config.dotted_names import is_dotted
 from signs_dist.config.settings import AugmentConfig, Config, ScheduleConfig
 from signs_dist.data.augment import BatchAugmenter
@@ -23,13 +27,16 @@ from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.data.progressive import side_of_epoch
 from signs_dist.distributed.compression import Compression
-from signs_dist.distributed.step_sync import StepSync
-from signs_dist.distributed.strategy import Wishes
+from signs_dist.distributed.sharded_average import ShardedAverage
+from signs_dist.distributed.sharded_state import ShardedState
+from signs_dist.distributed.step_sync import ExactSync, StepSync
+from signs_dist.distributed.strategy import DistributedProcesses, Wishes
 from signs_dist.environment.worker_limits import read_limits
 from signs_dist.learning.losses import build_evaluation_loss, build_loss
 from signs_dist.learning.metrics import RunningSums
-from signs_dist.learning.optim import build_optimizer
+from signs_dist.learning.optim import kind_of_optimizer, optimizer_of_groups
 from signs_dist.learning.own_parts import build_own_schedule
+from signs_dist.learning.parameter_groups import parameter_groups
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.schedule import learning_rate_factor
@@ -40,6 +47,9 @@ from signs_dist.training import loop
 from signs_dist.training.cached_features import FeaturePreparer
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
+
+if TYPE_CHECKING:
+    from signs_dist.distributed.zero_state import ZeroState
 
 
 def _no_wish() -> bool:
@@ -60,6 +70,7 @@ class Stepper:
         prepare_train, prepare_evaluation: make the model's input from a batch.
         train_loader: the training batches of this process.
         evaluation_loaders: split to batches. Each image is in the batches of one process.
+        sharding: the state of an optimizer that is spread over the processes; None if each process has all of it.
         trial: in exact mode, what the model computes from its initial weights; None before it is tried.
     """
 
@@ -82,6 +93,7 @@ class Stepper:
         self.train_loader = TrainLoader(source, prepared.plan, strategy.shard, self._loading)
         self.evaluation_loaders = self._make_evaluation_loaders()
         self._wishes, self._pulse = wishes, process.pulse
+        self.sharding: ShardedState | ZeroState | None = None
         self.state = self._make_state()
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
@@ -128,12 +140,13 @@ class Stepper:
         prepared, config = self.prepared, self.prepared.config
         model, num_classes = prepared.model, len(prepared.data.classes)
         forward, sync = self._wrap()
+        optimizer, average = self._make_learner(sync)
         return loop.TrainingState(
             model=model,
             forward=forward,
             sync=sync,
             num_classes=num_classes,
-            optimizer=build_optimizer(model, config.optim, thaws=config.model.thaw_after_epochs is not None),
+            optimizer=optimizer,
             scaler=prepared.precision.scaler(),
             learning_rate=make_learning_rate(
                 config.schedule,
@@ -142,10 +155,31 @@ class Stepper:
                 num_epochs=config.train.epochs,
             ),
             clip_norm=config.optim.clip_norm,
-            average=WeightAverage(model, config.ema.decay) if config.ema.decay is not None else None,
+            average=average,
             seed=config.seed,
             pulse=self._pulse,
         )
+
+    def _make_learner(self, sync: StepSync) -> tuple[torch.optim.Optimizer, WeightAverage | None]:
+        """The optimizer and the moving average, each of the whole network or of this process's pieces of it."""
+        model, config, strategy = self.prepared.model, self.prepared.config, self._strategy
+        decay = config.ema.decay
+        groups = parameter_groups(model, config.optim, thaws=config.model.thaw_after_epochs is not None)
+        if isinstance(sync, ExactSync) and sync.sharded is not None:
+            assert isinstance(strategy, DistributedProcesses)
+            channel = self.sharding.channel if isinstance(self.sharding, ShardedState) else None
+            self.sharding = ShardedState(sync.sharded, groups, strategy.group, channel)
+            optimizer = optimizer_of_groups(self.sharding.own_groups(groups), config.optim)
+            return optimizer, ShardedAverage(model, decay, sync.sharded) if decay is not None else None
+        average = WeightAverage(model, decay) if decay is not None else None
+        if config.train.shard_optimizer and isinstance(strategy, DistributedProcesses):
+            # Importing torch's takes 0.5 s.
+            from signs_dist.distributed.zero_state import ZeroState
+
+            parameters = [parameter for group in groups for parameter in group["params"]]
+            self.sharding = ZeroState(groups, *kind_of_optimizer(parameters, config.optim), strategy.group)
+            return self.sharding.optimizer, average
+        return optimizer_of_groups(groups, config.optim), average
 
     def _wrap(self) -> tuple[nn.Module, StepSync]:
         """Forward and loss in the strategy's wrapper, and what sums the gradients of the parameters that train now."""
@@ -155,7 +189,10 @@ class Stepper:
         compression = Compression.from_config(config.train)
         wrapped = strategy.wrap(forward, for_training=True, exact=config.exact, compression=compression)
         micro_batches = prepared.plan.micro_batches
-        return wrapped, strategy.sync(prepared.model, wrapped, micro_batches, self._wishes, exact=config.exact)
+        shards = config.train.shard_optimizer
+        return wrapped, strategy.sync(
+            prepared.model, wrapped, micro_batches, self._wishes, exact=config.exact, shards_optimizer=shards
+        )
 
     def _thaw_if_due(self, epochs_done: int) -> None:
         """Let the whole network train from the epoch of the config on.
@@ -167,11 +204,30 @@ class Stepper:
             return
         self._pulse.enter("thaw the backbone", collective=self._strategy.world_size > 1)
         self.state.sync.settle()
+        before = self._collect(self.sharding) if isinstance(self.sharding, ShardedState) else None
         # The old wrapper sums gradients for as long as it lives.
         del self.state.forward, self.state.sync
         gc.collect()
         thaw(self.prepared.model)
         self.state.forward, self.state.sync = self._wrap()
+        if before is not None:
+            self._spread_again(*before)
+
+    def _collect(self, sharding: ShardedState) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The states of the whole optimizer and of the whole average, on every process."""
+        average, state = self.state.average, sharding.collect(self.state.optimizer)
+        if average is None:
+            return state, None
+        with average.swapped_into(self.state.model):
+            return state, {"num_updates": average.num_updates, "weights": plain_weights(self.state.model)}
+
+    def _spread_again(self, optimizer: dict[str, Any], average: dict[str, Any] | None) -> None:
+        """Spread the optimizer and the average over the processes by the parameters that train now."""
+        self.state.optimizer, self.state.average = self._make_learner(self.state.sync)
+        assert self.sharding is not None
+        self.sharding.load(self.state.optimizer, optimizer, Path("the run before its thaw"))
+        if self.state.average is not None and average is not None:
+            self.state.average.load_state_dict(average)
 
     def _make_evaluation_forward(self) -> loop.EvaluationForward:
         prepared, num_classes = self.prepared, len(self.prepared.data.classes)

@@ -57,6 +57,15 @@ def colours(tmp_path: Path) -> Path:
             [r" fast: +[\d,]+ images/s", r"exact: +[\d,]+ images/s", r"exact mode takes [+-][\d.]+ % time"],
         ),
         (
+            "benchmarks/shard_optimizer.py",
+            ["--width", "512"],
+            [
+                r"whole, rank 1: state +12\.0 MiB",
+                r"pieces, rank 0: state +6\.0 MiB",
+                r"pieces, rank 1: state +6\.0 MiB",
+            ],
+        ),
+        (
             "benchmarks/jpeg_folder.py",
             ["--sizes", "80x60", "--num-photos", "4", "--batch", "2", "--repeats", "1"],
             [

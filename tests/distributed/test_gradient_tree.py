@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.gradient_tree import GradientTree, TreeSum, local_nodes
-from signs_dist.distributed.group import Pending
+from tests.distributed.thread_group import Meeting, ThreadGroup
 
 
 @pytest.fixture(autouse=True)
@@ -88,42 +88,6 @@ def test_vectors_that_were_added_are_free_again() -> None:
     for leaf in range(4):
         tree.push((0, leaf), torch.ones(1))
     assert len(freed) == 3
-
-
-class Meeting:
-    """In place of the network: threads of this process leave their tensors here and wait for each other."""
-
-    def __init__(self, world_size: int) -> None:
-        self.barrier = threading.Barrier(world_size, timeout=120)
-        self.left: dict[int, Any] = {}
-
-
-class ThreadGroup:
-    """The part of Group that GradientTree uses, between threads."""
-
-    def __init__(self, meeting: Meeting, rank: int, world_size: int) -> None:
-        self.meeting, self.rank, self.world_size = meeting, rank, world_size
-
-    def _swap(self, value: Any) -> list[Any]:
-        self.meeting.left[self.rank] = value
-        self.meeting.barrier.wait()
-        found = [self.meeting.left[rank] for rank in range(self.world_size)]
-        self.meeting.barrier.wait()
-        return found
-
-    def start_exchange(self, pieces: Tensor, num_pieces: Sequence[int]) -> Pending:
-        parts = [theirs[self.rank] for theirs in self._swap(pieces.clone())]
-        assert [len(part) for part in parts] == list(num_pieces)
-        return Pending(Done(), torch.cat(parts))
-
-    def start_gather(self, chunk: Tensor, out: Tensor) -> Pending:
-        out.copy_(torch.cat(self._swap(chunk.clone())))
-        return Pending(Done(), out)
-
-
-class Done:
-    def wait(self) -> None:
-        return
 
 
 def network() -> nn.Module:

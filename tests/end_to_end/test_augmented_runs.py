@@ -1,4 +1,7 @@
-"""Exact runs with all that changes images, rates and what trains, an average and early stopping, killed and resumed."""
+"""Exact runs with all that changes images, rates and what trains, an average and early stopping, killed and resumed.
+
+The optimizer and the average are in pieces while several processes train, and whole at the start and at the end.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,13 @@ def settings(root: Path) -> list[str]:
         *("model.freeze=backbone", "model.thaw_after_epochs=2"),
         *("optim.layer_decay=0.8", "optim.groups=[{match: head.*, lr: 0.4}]"),
     )
-    others = ("exact=true", "loss.class_weights=balanced", "train.micro_batch=4")
+    others = (
+        "exact=true",
+        "ema.decay=0.9",
+        "optim.clip_norm=0.5",
+        "loss.class_weights=balanced",
+        "train.micro_batch=4",
+    )
     return [*small_run(root, epochs=9, global_batch=12), *augmentation, *layers, *ending, *saved, *others]
 
 
@@ -67,7 +76,7 @@ def test_one_result_on_1_process_and_on_2_and_3_that_are_killed_before_and_at_th
     fit(config, whole, quiet=True)
     for world_size, step in ((2, 5), (3, 8)):  # the backbone thaws after step 8
         command = [sys.executable, "-m", "launch.local", "--nproc", str(world_size), "--", "--run-dir", "parts"]
-        with started([*command, *settings(root)], tmp_path) as process:
+        with started([*command, *settings(root), "train.shard_optimizer=true"], tmp_path) as process:
             wait_for(parts / "metrics.jsonl", f'"step": {step},')
             for pid in (process.pid, *find_descendants(process.pid)):
                 os.kill(pid, signal.SIGKILL)

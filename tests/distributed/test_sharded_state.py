@@ -1,0 +1,116 @@
+"""Checkpoints of an optimizer in pieces: those of a whole one, taken up by any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from signs_dist.distributed.sharded_state import ShardedState
+from signs_dist.errors import UserError
+from signs_dist.models.weights import read_plain
+from tests.distributed.sharded_learner import Learner, train_in_threads
+from tests.distributed.test_sharded_tree import OPTIMIZERS, assert_equal
+from tests.distributed.thread_group import ThreadGroup, in_threads
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_an_operation() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def values(content: Any) -> Any:
+    """Tensors as lists, so that two contents can be compared."""
+    if isinstance(content, torch.Tensor):
+        return [str(content.dtype), list(content.shape), content.tolist()]
+    if isinstance(content, dict):
+        return {name: values(value) for name, value in content.items()}
+    return [values(value) for value in content] if isinstance(content, (list, tuple)) else content
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_checkpoint_does_not_know_that_the_optimizer_was_in_pieces(name: str, tmp_path: Path) -> None:
+    whole = Learner(OPTIMIZERS[name])
+    whole.train(range(2))
+    whole.save(tmp_path / "whole.pt")
+
+    def work(group: ThreadGroup) -> None:
+        learner = Learner(OPTIMIZERS[name], group)
+        learner.train(range(2))
+        learner.save(tmp_path / "pieces.pt")
+
+    in_threads(3, work)
+    assert values(read_plain(tmp_path / "pieces.pt")) == values(read_plain(tmp_path / "whole.pt"))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (1, 4), (4, 1), (2, 0)], ids=str)
+def test_training_goes_on_at_another_size_and_with_the_switch_flipped(
+    name: str, before: int, after: int, tmp_path: Path
+) -> None:
+    """A size of 1 is one process; 0 stands for two processes with whole optimizers."""
+
+    def go(world_size: int, work: Any) -> list[Any]:
+        if world_size == 1:
+            return [work(None, True)]
+        return in_threads(world_size or 2, lambda group: work(group, world_size > 0))
+
+    def first(group: Any, shards: bool) -> None:
+        learner = Learner(OPTIMIZERS[name], group, shards=shards, clip_norm=0.5)
+        learner.train(range(2))
+        if group is None or group.rank == 0 or shards:
+            learner.save(tmp_path / "checkpoint.pt")
+
+    def second(group: Any, shards: bool) -> Learner:
+        learner = Learner(OPTIMIZERS[name], group, shards=shards, clip_norm=0.5)
+        learner.load(tmp_path / "checkpoint.pt")
+        learner.train(range(2, 4))
+        return learner
+
+    whole = Learner(OPTIMIZERS[name], clip_norm=0.5)
+    whole.train(range(4))
+    go(before, first)
+    for learner in go(after, second):
+        assert_equal(learner.weights(), whole.weights())
+        assert_equal(learner.seen_average, whole.average.weights())
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    one_group = {"name": "adam", "weight_decay": 0.0}
+    Learner(one_group).save(tmp_path / "checkpoint.pt")
+
+    def work(group: ThreadGroup) -> str:
+        with pytest.raises(UserError, match="holds an optimizer of other parameters") as caught:
+            Learner(OPTIMIZERS["adamw, two groups"], group).load(tmp_path / "checkpoint.pt")
+        return str(caught.value)
+
+    assert len(set(in_threads(2, work))) == 1
+
+
+def test_the_whole_state_is_the_same_on_every_process() -> None:
+    whole = Learner(OPTIMIZERS["adam"])
+    whole.train(range(2))
+
+    def work(group: ThreadGroup) -> Any:
+        learner = Learner(OPTIMIZERS["adam"], group)
+        learner.train(range(2))
+        assert isinstance(learner.sharding, ShardedState)
+        return values(learner.sharding.collect(learner.optimizer))
+
+    for found in in_threads(3, work):
+        assert found == values(whole.optimizer.state_dict())
+
+
+def test_a_process_without_a_piece_trains_too() -> None:
+    """Four processes and a network of few blocks: in some buckets a process has nothing to step."""
+    whole = Learner(OPTIMIZERS["sgd"])
+    whole.train(range(2))
+    learners = train_in_threads(4, OPTIMIZERS["sgd"], range(2))
+    for learner in learners:
+        assert_equal(learner.weights(), whole.weights())
