@@ -120,13 +120,14 @@ def run_measured(arguments: Sequence[str], begun: float, outcome: Path) -> int:
     with account.stage("flags and config"):
         from signs_dist import train
         from signs_dist.console.command import run_command
+        from signs_dist.environment.collector import importing
 
     def read_then_import(*args: Any, **kwargs: Any) -> Any:
         with account.stage("flags and config"):
             loaded = read(*args, **kwargs)
-        with account.stage("import torch"):
+        with importing(), account.stage("import torch"):
             import torch  # noqa: F401
-        with account.stage("import signs_dist and its libraries"):
+        with importing(), account.stage("import signs_dist and its libraries"):
             import signs_dist.training.start  # noqa: F401
         for place, name, stage in STAGES:
             module, _, of_class = place.partition(":")

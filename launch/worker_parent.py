@@ -131,7 +131,6 @@ class WorkerParent:
         """Fork it from this process, which has one thread. In a worker this does not return: it runs its program."""
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         agent = os.getpid()
-        gc.collect()
         gc.freeze()  # the collector does not write to, and so copy, what is shared from here on
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         pid = os.fork()
@@ -144,7 +143,6 @@ class WorkerParent:
             run_program(request["arguments"])
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         other.close()
-        gc.unfreeze()
         return cls(pid, own)
 
     def fork_worker(
