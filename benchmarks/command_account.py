@@ -43,7 +43,7 @@ STAGES: tuple[tuple[str, str, str], ...] = (
     ("signs_dist.training.run", "banner_lines", "banner"),
     ("signs_dist.training.run", "write_training_images", "picture of the training images"),
     ("signs_dist.training.run", "end_attempt", "end of the attempt"),
-    ("signs_dist.training.run", "report_after_training", "report"),
+    ("signs_dist.training.run", "_write_report", "report"),
     ("signs_dist.training.trainer:Trainer", "_train_steps", "steps"),
     ("signs_dist.training.trainer:Trainer", "_evaluate", "evaluation"),
     ("signs_dist.training.trainer:Trainer", "_finish", "model.pt, predictions, result"),

@@ -99,11 +99,12 @@ class Trainer:
             log = SampleLog(folder.logs, self._strategy.shard.index)
             stepper.state.observe = functools.partial(_write_samples, log)
 
-    def train(self, run_started: float) -> dict[str, Any]:
+    def train(self, run_started: float, before_results: Callable[[], None] | None = None) -> dict[str, Any]:
         """Train the epochs that are left, evaluate the final weights, and write model.pt and result.json.
 
         Args:
             run_started: `time.perf_counter()` at the start of this attempt.
+            before_results: called after the last epoch, before the results are written; None to call nothing.
 
         Returns:
             The contents of result.json.
@@ -121,6 +122,8 @@ class Trainer:
             while run_state.cursor.epoch < num_epochs and not run_state.has_ended_early:
                 val = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
+        if before_results is not None:
+            before_results()
         if run_state.has_ended_early:
             self._process.screen.result(early_end_text(run_state, self._config))
         self._saver.wait()
