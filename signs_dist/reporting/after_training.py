@@ -99,9 +99,7 @@ class ReportProcess:
             cleanup.callback(self._process.kill)  # no effect on one that has ended
 
     def _no_report(self, reason: str) -> str:
-        return (
-            f"no report was written: {reason.rstrip('.')}. To try again: python -m signs_dist.report {self._path}"
-        )
+        return f"no report was written: {reason.rstrip('.')}. To try again: python -m signs_dist.report {self._path}"
 
 
 def why(code: int, errors: str) -> str:

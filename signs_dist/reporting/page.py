@@ -27,14 +27,18 @@ def render(template: str, page: Any, *, is_plural: bool = False, has_charts: boo
         is_plural: whether the page is about several runs.
         has_charts: whether the page needs what draws charts, which is 0.4 MB.
     """
-    return make_environment().get_template(template).render(
-        page=page,
-        style=_text("style.css"),
-        script=_text("script.js"),
-        runtime=runtime() if has_charts else "",
-        version=__version__,
-        thinning=RULE,
-        is_plural=is_plural,
+    return (
+        make_environment()
+        .get_template(template)
+        .render(
+            page=page,
+            style=_text("style.css"),
+            script=_text("script.js"),
+            runtime=runtime() if has_charts else "",
+            version=__version__,
+            thinning=RULE,
+            is_plural=is_plural,
+        )
     )
 
 

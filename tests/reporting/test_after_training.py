@@ -69,7 +69,8 @@ def test_a_process_that_is_not_needed_ends_without_a_report(tmp_path: Path) -> N
     early.close()
     early.start()
     early.close()
-    assert early._process is not None and early._process.returncode == -signal.SIGKILL
+    assert early._process is not None
+    assert early._process.returncode == -signal.SIGKILL
     assert not (folder / "report.html").exists()
 
 
@@ -77,7 +78,8 @@ def test_without_its_training_the_process_ends(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", epochs=2)
     early = ReportProcess(folder)
     early.start()
-    assert early._process is not None and early._process.stdin is not None
+    assert early._process is not None
+    assert early._process.stdin is not None
     early._process.stdin.close()  # as the system does when the training is killed
     assert early._process.wait(60) == 0
     early.close()
