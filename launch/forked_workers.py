@@ -10,8 +10,9 @@ from typing import Any
 
 from signs_dist.environment.core_use import set_waiting
 
+from .fork_safety import SWITCH, reason_before_imports, reason_now
 from .preloading import preload
-from .worker_parent import SWITCH, ParentLostError, WorkerParent, reason_before_imports, reason_now
+from .worker_parent import ParentLostError, WorkerParent
 
 
 def fork_parent(

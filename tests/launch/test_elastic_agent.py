@@ -173,3 +173,12 @@ def test_the_agent_starts_workers_when_its_launcher_says_so(given: bytes, code: 
     program = "import sys; from launch.elastic_agent import await_go; await_go(); print(repr(sys.stdin.read()))"
     ended = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout.decode().strip()) == (code, left)
+
+
+def test_the_agent_ends_with_what_is_registered_for_its_exit() -> None:
+    program = (
+        "import atexit; from launch.elastic_agent import end\n"
+        "atexit.register(lambda: print('registered')); print('before', end=' '); end(3)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "before registered\n", "")
