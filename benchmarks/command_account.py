@@ -125,10 +125,11 @@ def run_measured(arguments: Sequence[str], begun: float, outcome: Path) -> int:
     def read_then_import(*args: Any, **kwargs: Any) -> Any:
         with account.stage("flags and config"):
             loaded = read(*args, **kwargs)
-        with importing(), account.stage("import torch"):
-            import torch  # noqa: F401
-        with importing(), account.stage("import signs_dist and its libraries"):
-            import signs_dist.training.start  # noqa: F401
+        with importing():  # as the command does
+            with account.stage("import torch"):
+                import torch  # noqa: F401
+            with account.stage("import signs_dist and its libraries"):
+                import signs_dist.training.start  # noqa: F401
         for place, name, stage in STAGES:
             module, _, of_class = place.partition(":")
             owner = __import__(module, fromlist=["_"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Iterator
 
 
@@ -16,8 +17,11 @@ from collections.abc import Iterator
 def importing() -> Iterator[None]:
     """Within the block nothing is collected; what exists after it is never visited again (`gc.freeze`).
 
-    For a process that is a command: in a user's own program the collector is the user's.
+    For a process that is a command. Where PyTorch is loaded already, as in a user's own program, nothing changes.
     """
+    if "torch" in sys.modules:
+        yield
+        return
     was_enabled = gc.isenabled()
     gc.disable()
     try:

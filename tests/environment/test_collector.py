@@ -13,6 +13,11 @@ import pytest
 from signs_dist.environment.collector import importing
 
 
+@pytest.fixture(autouse=True)
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+
+
 class Node:
     """An object that refers to itself."""
 
@@ -44,6 +49,14 @@ def test_the_collector_works_after_imports_on_what_comes_later() -> None:
     gc.collect()
     assert before() is not None
     assert later() is None
+
+
+def test_where_torch_is_loaded_the_collector_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    before = gc.get_freeze_count()
+    with importing():
+        assert gc.isenabled()
+    assert gc.get_freeze_count() == before
 
 
 def test_a_failed_import_turns_the_collector_on_again() -> None:
