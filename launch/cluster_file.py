@@ -18,9 +18,8 @@ from signs_dist.config.yaml_text import format_value
 from signs_dist.errors import UserError
 
 from .cluster import ClusterConfig
+from .request import CLUSTERS
 from .schedulers import SCHEDULERS
-
-FOLDER = Path("configs") / "cluster"
 
 
 def load_cluster(name: str, flags: Mapping[str, Any]) -> ClusterConfig:
@@ -63,9 +62,9 @@ def _read_file(name: str) -> tuple[dict[str, Any], dict[str, str]]:
     if name in SCHEDULERS:
         return {"kind": name}, {}
     is_path = name.endswith((".yaml", ".yml")) or "/" in name
-    path = Path(name) if is_path else FOLDER / f"{name}.yaml"
+    path = Path(name) if is_path else CLUSTERS / f"{name}.yaml"
     if not path.exists():
-        known = [*SCHEDULERS, *sorted(file.stem for file in FOLDER.glob("*.yaml"))]
+        known = [*SCHEDULERS, *sorted(file.stem for file in CLUSTERS.glob("*.yaml"))]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         place = path if is_path else f"{path} in {Path.cwd()}"

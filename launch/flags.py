@@ -6,15 +6,16 @@ import argparse
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from signs_dist import train
 from signs_dist.errors import UserError
 
-from .cluster import ClusterConfig
-from .cluster_file import load_cluster
 from .request import Request
 from .schedulers import SCHEDULERS
+
+if TYPE_CHECKING:
+    from .cluster import ClusterConfig
 
 FLAGS = {
     "partition": (str, "NAME", "which queue"),
@@ -62,6 +63,8 @@ def read_request(options: argparse.Namespace, arguments: Sequence[str]) -> Reque
     from signs_dist.config.file_text import refuse_pipe
     from signs_dist.config.reading import accepted_names
     from signs_dist.run_folder.folder import default_run_path
+
+    from .cluster_file import load_cluster
 
     cluster = load_cluster(options.cluster, read_flags(options))
     if options.max_restarts is not None and cluster.agent != "torchrun":

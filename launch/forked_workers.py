@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from signs_dist.environment.core_use import set_waiting
 
+from .fork_safety import SWITCH, reason_before_imports, reason_now
 from .preloading import preload
-from .worker_parent import SWITCH, ParentLostError, WorkerParent, reason_before_imports, reason_now
+from .worker_parent import ParentLostError, WorkerParent
 
 
-def fork_parent(arguments: Sequence[str], num_workers: int) -> WorkerParent | None:
+def fork_parent(
+    arguments: Sequence[str], num_workers: int, before_fork: Callable[[], None] = lambda: None
+) -> WorkerParent | None:
     """Import what workers import, and fork the parent that forks them; None if they are started as new interpreters.
 
     In a worker this does not return.
@@ -22,12 +25,14 @@ def fork_parent(arguments: Sequence[str], num_workers: int) -> WorkerParent | No
     Args:
         arguments: of Python, for each worker.
         num_workers: of this node.
+        before_fork: called after the imports, also where nothing is forked.
     """
     reason = reason_before_imports(os.environ.get(SWITCH), sys.platform, arguments)
     if not reason:
         set_waiting(os.environ, num_siblings=num_workers - 1)  # OpenMP, which comes with torch, reads it when loaded
         preload(arguments)
         reason = reason_now()
+    before_fork()
     if not reason:
         return WorkerParent.fork()
     _note(reason)

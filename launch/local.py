@@ -70,13 +70,16 @@ def main(arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(describe_launch(plan))
         return EXIT_OK
-    check_arguments(rest, plan.num_processes)
-    if options.gpus is None and plan.num_processes > context.usable_cores:
-        from signs_dist.console.screen import Screen
 
-        screen = Screen(is_terminal=context.is_terminal, quiet="--quiet" in rest)
-        screen.say(describe_shared_cores(plan.num_processes, context.usable_cores))
-    return start(plan)
+    def check() -> None:
+        check_arguments(rest, plan.num_processes)
+        if options.gpus is None and plan.num_processes > context.usable_cores:
+            from signs_dist.console.screen import Screen
+
+            screen = Screen(is_terminal=context.is_terminal, quiet="--quiet" in rest)
+            screen.say(describe_shared_cores(plan.num_processes, context.usable_cores))
+
+    return start(plan, check=check)  # while the processes' parent imports torch
 
 
 def check_arguments(arguments: Sequence[str], num_processes: int) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signs_dist.environment.collector import importing
+
 from .program import program
 
 if TYPE_CHECKING:
@@ -19,13 +21,16 @@ def preload(arguments: Sequence[str]) -> None:
     """Import what workers import that run `python ARGUMENTS`. What fails is left to the workers, which say why."""
     given = find_training(arguments)
     if given is None:
-        import torch  # noqa: F401
+        with importing():
+            import torch  # noqa: F401
 
         return
     try:
-        from signs_dist.training.preloading import import_for
+        config = read_given_config(*given)
+        with importing():
+            from signs_dist.training.preloading import import_for
 
-        import_for(read_given_config(*given))
+            import_for(config)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - each worker meets it again, and tells the user
         print(f"note: imported by each worker for itself: {error!r}", file=sys.stderr, flush=True)
 

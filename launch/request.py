@@ -6,10 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cluster import ClusterConfig
-
 if TYPE_CHECKING:
     from signs_dist.config.settings import Config
+
+    from .cluster import ClusterConfig
+
+
+CLUSTERS = Path("configs") / "cluster"
+"""Where a site's settings are, each cluster's in a file."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,9 +23,9 @@ from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.installation import spell
 from signs_dist.errors import UserError
 
-from .cluster_file import FOLDER
 from .flags import FLAGS
 from .local import read_sides
+from .request import CLUSTERS
 from .schedulers import SCHEDULERS
 
 COMMANDS = ("status", "logs", "cancel", "wait")
@@ -45,7 +45,7 @@ def build_parser() -> CommandParser:
         "--cluster",
         default="slurm",
         metavar="NAME",
-        help=f"settings of a site: a file in {FOLDER}/ of this folder, a path, or one of {', '.join(SCHEDULERS)} "
+        help=f"settings of a site: a file in {CLUSTERS}/ of this folder, a path, or one of {', '.join(SCHEDULERS)} "
         "(default: slurm)",
     )
     for name, (kind, metavar, text) in FLAGS.items():

@@ -28,7 +28,7 @@ from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from signs_dist.monitoring.heartbeat import ORPHAN_SECONDS
 from signs_dist.monitoring.waiting import telling
 
-from .elastic_agent import WORKERS, AgentSettings, WorkerFailure
+from .elastic_agent import GO, WORKERS, AgentSettings, WorkerFailure
 from .launch_folder import launch_folder, note_owner
 from .passing_signals import passing_signals
 from .program import program
@@ -147,12 +147,17 @@ def choose_exit_code(
     return EXIT_FAILED if failure is None else failure.exit_code
 
 
-def start(plan: LaunchPlan, on_signal: Callable[[int], None] = lambda number: None) -> int:
+def start(
+    plan: LaunchPlan,
+    on_signal: Callable[[int], None] = lambda number: None,
+    check: Callable[[], None] = lambda: None,
+) -> int:
     """Start the agent and its workers, copy what workers write to standard error, pass on signals, wait for the end.
 
     Args:
         plan: what to start.
         on_signal: is called with the number of the first signal that asks to stop.
+        check: is called while the agent imports torch. If it raises, no worker is started.
 
     Returns:
         The exit code of the worker that failed first, or the code for a signal (`choose_exit_code`).
@@ -163,7 +168,7 @@ def start(plan: LaunchPlan, on_signal: Callable[[int], None] = lambda number: No
         process = _start_agent(plan, folder)
         note_owner(folder, process.pid)
         with passing_signals(process, on_signal) as signals, copying_standard_error(workers):
-            agent_code = _wait(process, plan, folder)
+            agent_code = _wait(process, plan, folder, check)
         failure = None if agent_code < 0 else WorkerFailure.read(folder)
         if agent_code < 0 and not signals:
             print(
@@ -203,7 +208,7 @@ def _start_agent(plan: LaunchPlan, folder: Path) -> subprocess.Popen[bytes]:
             [sys.executable, "-u", *program("elastic_agent"), str(folder), *plan.settings.arguments],
             env={**os.environ, **choose_log_level(os.environ), **plan.variables},
             cwd=plan.folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # for the word that it may start the workers
             stderr=log,
             start_new_session=True,  # a terminal's Ctrl-C reaches this process alone, which passes it on once
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
@@ -215,19 +220,31 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _wait(process: subprocess.Popen[bytes], plan: LaunchPlan, folder: Path) -> int:
-    """Wait for the agent and return its exit code. No process that it started outlives this call."""
+def _let_begin(process: subprocess.Popen[bytes]) -> None:
+    """Tell the agent that it may start the workers."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as stream:  # it may have ended
+        stream.write(GO)
+
+
+def _wait(process: subprocess.Popen[bytes], plan: LaunchPlan, folder: Path, check: Callable[[], None]) -> int:
+    """Check, wait for the agent, and return its exit code. No process that it started outlives this call."""
     workers: list[tuple[int, str]] = []
     try:
         with telling(lambda: "" if has_begun(folder / WORKERS) else describe_start(plan, process.pid)):
+            check()
+            _let_begin(process)
             while process.poll() is None:
                 # Listed while the agent lives: afterwards the system does not know whose children they were.
                 workers = [(pid, read_birth(pid)) for pid in find_descendants(process.pid)] or workers
-                time.sleep(POLL_SECONDS)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
         return process.returncode
     finally:
         kill_tree(process.pid)
         process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
         _end_orphans(workers)
 
 

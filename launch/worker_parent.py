@@ -19,20 +19,14 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from signs_dist.environment.process_table import is_alive, read_birth
 from signs_dist.monitoring.signals import STOP_SIGNALS
 
-from .forked_interpreter import can_run, enter_environment, enter_session, run_program
+from .forked_interpreter import enter_environment, enter_session, run_program
 
-SWITCH = "SIGNS_DIST_FORK"
-"""An environment variable: with the value 0 each worker is a new interpreter."""
-DEVICE_FILES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
-"""How the names of files begin that a process has open once it has a context on a GPU, which no fork survives."""
 BLOCKED = (signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, *STOP_SIGNALS)
 """Signals that the parent does not take: SLURM sends them to every process of a step."""
 ANSWER_SECONDS = 60.0
@@ -44,64 +38,6 @@ PR_SET_PDEATHSIG = 1
 """The option of prctl(2) that sends a process a signal when its parent ends."""
 _LARGEST_MESSAGE = 1 << 20
 _GO = b"\0"
-
-
-def reason_before_imports(switch: str | None, platform: str, arguments: Sequence[str]) -> str:
-    """Why workers are not forked, as far as it is known before the imports; "" if nothing speaks against it.
-
-    Args:
-        switch: SIGNS_DIST_FORK, or None.
-        platform: sys.platform.
-        arguments: of Python, for each worker.
-    """
-    if switch == "0":
-        return f"{SWITCH}=0"
-    if platform != "linux":
-        return f"a fork after imports is not safe on {platform}"
-    if not can_run(arguments):
-        return f"python {' '.join(arguments[:1])} is not a program that begins with -m or -c"
-    return ""
-
-
-def reason_after_imports(num_threads: int, open_files: Sequence[str], has_cuda: bool) -> str:
-    """Why this process must not be forked; "" if it may be.
-
-    Args:
-        num_threads: of this process. A fork copies the locks of threads, but not the threads that release them.
-        open_files: of this process.
-        has_cuda: whether torch has initialised CUDA.
-    """
-    if has_cuda or any(name.startswith(DEVICE_FILES) for name in open_files):
-        return "the imports have opened a GPU"
-    if num_threads != 1:
-        return f"after the imports there are {num_threads} threads"
-    return ""
-
-
-def reason_now() -> str:
-    """`reason_after_imports` for this process as it is now."""
-    if _count_threads() > 1:
-        # OpenBLAS, which numpy loads, ends its threads at a fork, and starts them again when they are needed.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of a fork beside threads
-            pid = os.fork()
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
-    torch: Any = sys.modules.get("torch")
-    return reason_after_imports(_count_threads(), _open_files(), torch is not None and torch.cuda.is_initialized())
-
-
-def _count_threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
-
-
-def _open_files() -> list[str]:
-    found = []
-    for path in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # the folder itself, which was open while it was listed
-            found.append(str(path.readlink()))
-    return found
 
 
 class ParentLostError(Exception):
@@ -131,7 +67,6 @@ class WorkerParent:
         """Fork it from this process, which has one thread. In a worker this does not return: it runs its program."""
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         agent = os.getpid()
-        gc.collect()
         gc.freeze()  # the collector does not write to, and so copy, what is shared from here on
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         pid = os.fork()
@@ -144,7 +79,6 @@ class WorkerParent:
             run_program(request["arguments"])
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         other.close()
-        gc.unfreeze()
         return cls(pid, own)
 
     def fork_worker(

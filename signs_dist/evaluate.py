@@ -18,6 +18,7 @@ from signs_dist.console.command import (
     filled_text,
     run_command,
 )
+from signs_dist.environment.collector import importing
 from signs_dist.errors import EXIT_OK, NotFiniteError
 
 
@@ -62,10 +63,11 @@ def main(arguments: Sequence[str]) -> int:
     from signs_dist.files import require_writable, write_json
 
     require_writable(options.json)
-    from signs_dist.inference.scoring import open_scored_split, score_split
-    from signs_dist.inference.trained_model import read_trained_model, use_threads
-    from signs_dist.inference.unsplit import ALL
-    from signs_dist.training.score_table import score_fields, show_score
+    with importing():
+        from signs_dist.inference.scoring import open_scored_split, score_split
+        from signs_dist.inference.trained_model import read_trained_model, use_threads
+        from signs_dist.inference.unsplit import ALL
+        from signs_dist.training.score_table import score_fields, show_score
 
     model = read_trained_model(options.run_dir, weights=options.weights, device=options.device)
     use_threads(model, context)

@@ -22,6 +22,7 @@ from signs_dist.console.command import (
     run_command,
     whole_number,
 )
+from signs_dist.environment.collector import importing
 from signs_dist.environment.core_use import let_threads_sleep
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 from signs_dist.files import require_writable
@@ -119,9 +120,10 @@ def main(arguments: Sequence[str]) -> int:
     _check_outputs(_outputs(options), inputs)
     let_threads_sleep(os.environ)  # threads that wait would keep cores from those that decode
 
-    import torch
+    with importing():
+        import torch
 
-    from signs_dist.inference.trained_model import read_model, use_threads
+        from signs_dist.inference.trained_model import read_model, use_threads
 
     torch.set_num_threads(context.num_threads)
     model = read_model(options.model, weights=options.weights, device=options.device)

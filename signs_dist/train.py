@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from signs_dist.console.command import CommandParser, add_config_arguments, run_command, whole_number
 from signs_dist.console.streams import unblocked
+from signs_dist.environment.collector import importing
 from signs_dist.errors import EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def train(arguments: Sequence[str], output: TextIO) -> int:
     if not is_new_folder:
         refuse_used_folder(run_path, context, config.checkpoint.takeover_seconds)
 
-    from signs_dist.training.start import start_run
+    with importing():
+        from signs_dist.training.start import start_run
 
     start_run(
         config,

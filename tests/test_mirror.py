@@ -15,6 +15,7 @@ PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
 TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.allocator": "tests/benchmarks/test_commands.py",
     "benchmarks.augmentation_speed": "tests/benchmarks/test_commands.py",
+    "benchmarks.command_account": "tests/benchmarks/test_commands.py",
     "benchmarks.exact_overhead": "tests/benchmarks/test_commands.py",
     "benchmarks.loop_overhead": "tests/benchmarks/test_commands.py",
     "benchmarks.peers.accelerate_loop": "tests/benchmarks/test_whole_commands.py",

@@ -8,14 +8,16 @@ import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from signs_dist.errors import UserError
 
-from ..cluster import ClusterConfig
 from ..job import Job
 from ..jobs import SUBMIT
 from ..request import Request
+
+if TYPE_CHECKING:
+    from ..cluster import ClusterConfig
 
 DEFAULT_PARALLEL = 8
 """How many jobs of an array run at once."""

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from signs_dist.environment.context import read_context
 from signs_dist.environment.devices import parse_visible
@@ -18,7 +18,6 @@ from signs_dist.environment.port_exchange import find_free_port
 from signs_dist.environment.process_table import find_descendants, process_state
 from signs_dist.errors import UserError
 
-from ..cluster import ClusterConfig
 from ..request import Request
 from .base import (
     DEFAULT_PARALLEL,
@@ -29,6 +28,9 @@ from .base import (
     refuse_characters,
     submission_folders,
 )
+
+if TYPE_CHECKING:
+    from ..cluster import ClusterConfig
 
 CONTROLLER = "submitit.local._local"
 """What submitit's local executor starts as `python -m`: it starts the tasks and ends them."""

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from signs_dist.environment.slurm_job import find_default_partition, job_variables
 from signs_dist.environment.slurm_variables import (
@@ -18,7 +18,6 @@ from signs_dist.environment.slurm_variables import (
 from signs_dist.errors import UserError
 
 from ..check import check_signal
-from ..cluster import ClusterConfig, describe_memory
 from ..durations import describe_minutes
 from ..jobs import SUBMIT
 from ..request import Request
@@ -28,6 +27,9 @@ from .slurm_nodes import choose_fitting, choose_partitions, describe_unavailable
 from .slurm_promises import compare
 from .slurm_sbatch import estimate_start, hand_over
 from .slurm_script import batch_script, cluster_parameters
+
+if TYPE_CHECKING:
+    from ..cluster import ClusterConfig
 
 
 # Many members: one for each method of `Scheduler`.
@@ -61,6 +63,8 @@ class Slurm(Scheduler):
         kill = config.get("KillWait", "").split(" ")[0]
         lines = {"devices": [describe_nodes(cluster)], "time": [describe_minutes(cluster.time)]}
         if cluster.memory is not None:
+            from ..cluster import describe_memory  # pydantic: not for --help
+
             lines["memory"] = [describe_memory(cluster.memory)]
         lines["waits"] = describe_unavailable(cluster, partition, nodes)
         lines["env"] = describe_variables(cluster, os.environ)

@@ -6,11 +6,14 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from signs_dist.errors import UserError
 
-from ..cluster import ClusterConfig
 from ..durations import parse_duration
+
+if TYPE_CHECKING:
+    from ..cluster import ClusterConfig
 
 OUT_OF_SERVICE = frozenset(
     {

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from ..cluster import ClusterConfig
 from ..durations import describe_minutes, parse_duration
 from .base import Difference, Submission
 from .slurm_script import task_shape
+
+if TYPE_CHECKING:
+    from ..cluster import ClusterConfig
 
 _BYTES_PER_UNIT = {"": 2**20, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _EMPTY = ("", "(null)", "N/A")

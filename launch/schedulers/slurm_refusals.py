@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from signs_dist.errors import UserError
 
-from ..cluster import ClusterConfig
+if TYPE_CHECKING:
+    from ..cluster import ClusterConfig
 
-_Advice = Callable[[ClusterConfig], str]
+
+_Advice = Callable[["ClusterConfig"], str]
 
 
 def _of_account(cluster: ClusterConfig) -> str:

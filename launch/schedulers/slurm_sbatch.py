@@ -8,17 +8,20 @@ import shutil
 import subprocess
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from signs_dist.environment.slurm_variables import sbatch_environment
 from signs_dist.errors import UserError
 from signs_dist.monitoring.waiting import telling
 
-from ..cluster import ClusterConfig
 from ..job import Job
 from .base import Submission, UncertainError
 from .slurm_questions import find_number
 from .slurm_refusals import refusal
 from .slurm_script import batch_script, sbatch_options
+
+if TYPE_CHECKING:
+    from ..cluster import ClusterConfig
 
 SUBMIT_SECONDS = 300.0
 """How long sbatch may take to submit: it asks a busy controller again and again by itself."""

@@ -6,12 +6,15 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from signs_dist.environment.launchers import LAUNCHER_VARIABLES
 
-from ..cluster import ClusterConfig
 from ..program import program
 from .base import Submission, refuse_characters
+
+if TYPE_CHECKING:
+    from ..cluster import ClusterConfig
 
 UNSAFE = frozenset("%\\\"'`$\n\r\t" + os.pathsep)
 """Characters of a folder's name that SLURM would expand in the name of a log file, or Python split its path at."""

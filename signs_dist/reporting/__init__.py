@@ -2,3 +2,6 @@
 
 Reads run folders through `signs_dist.results` and `signs_dist.run_folder`, and imports no torch.
 """
+
+REPORT = "report.html"
+"""The report of a run, in its run folder."""

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from signs_dist.environment.collector import importing
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, CommandError
 from signs_dist.monitoring.plain_text import one_line
 from signs_dist.monitoring.signals import handled_signals
-from signs_dist.reporting.writing import NAME, write_run_report
+from signs_dist.reporting import REPORT
 
 SWITCH = "SIGNS_DIST_REPORT"
 """An environment variable: with the value 0 no training writes its report, whatever `log.report` says: for tests."""
@@ -25,6 +26,7 @@ _PROGRAM = (
     "from signs_dist.reporting.after_training import main; sys.exit(main(sys.argv[2]))"
 )
 """What the process runs. This package's folder comes last: nothing in it replaces a module of Python."""
+_GO = b"\n"
 
 
 def is_wanted(setting: bool, environment: Mapping[str, str]) -> bool:
@@ -37,33 +39,67 @@ def seconds_for(*, is_finished: bool, timeout_seconds: float) -> float:
     return min(FINISHED_SECONDS if is_finished else ENDING_SECONDS, timeout_seconds / 2)
 
 
-def report_after_training(path: Path, limit: float) -> str:
-    """Write report.html of a run whose attempt has just ended, and return one line that says so, or why not.
+class ReportProcess:
+    """The process that writes report.html of one run.
 
-    Signals that ask to stop do not reach the process that writes: it ends by itself, or after its time.
+    Started before the run's last files are written, it imports meanwhile what it needs.
 
     Args:
         path: the run folder.
-        limit: seconds after which the process is killed.
     """
-    command = [sys.executable, "-c", _PROGRAM, str(Path(__file__).resolve().parents[2]), str(path)]
-    try:
-        with contextlib.ExitStack() as cleanup:
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure = ""
+
+    def start(self) -> None:
+        """Start it, unless it is started. Signals that ask to stop do not reach it: it ends by itself, or is ended."""
+        if self._process is not None or self._failure:
+            return
+        command = [sys.executable, "-c", _PROGRAM, str(Path(__file__).resolve().parents[2]), str(self._path)]
+        try:
             with _stop_signals_blocked():
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
                 )
-                cleanup.enter_context(process)
-                cleanup.callback(process.wait)
-                cleanup.callback(process.kill)  # out of time, or a second Ctrl-C; no effect on one that has ended
-            _, errors = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        return _no_report(path, f"it took longer than {limit:g} s")
-    except (OSError, ValueError) as error:
-        return _no_report(path, str(error))
-    if process.returncode == 0:
-        return f"report: {path / NAME}"
-    return _no_report(path, why(process.returncode, errors.decode("utf-8", "replace")))
+        except (OSError, ValueError) as error:
+            self._failure = str(error)
+
+    def write(self, limit: float) -> str:
+        """Let it write the report of a run whose attempt has just ended. Returns a line that says so, or why not.
+
+        Args:
+            limit: seconds after which the process is killed.
+        """
+        self.start()
+        if self._process is None:
+            return self._no_report(self._failure)
+        try:
+            _, errors = self._process.communicate(_GO, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return self._no_report(f"it took longer than {limit:g} s")
+        except (OSError, ValueError) as error:
+            return self._no_report(str(error))
+        finally:
+            self.close()
+        if self._process.returncode == 0:
+            return f"report: {self._path / REPORT}"
+        return self._no_report(why(self._process.returncode, errors.decode("utf-8", "replace")))
+
+    def close(self) -> None:
+        """End it: the report is written, out of time, or not wanted; or a second Ctrl-C has come."""
+        if self._process is None:
+            return
+        with contextlib.ExitStack() as cleanup:
+            for stream in (self._process.stdin, self._process.stderr):
+                if stream is not None:
+                    cleanup.callback(stream.close)
+            cleanup.callback(self._process.wait)
+            cleanup.callback(self._process.kill)  # no effect on one that has ended
+
+    def _no_report(self, reason: str) -> str:
+        return f"no report was written: {reason.rstrip('.')}. To try again: python -m signs_dist.report {self._path}"
 
 
 def why(code: int, errors: str) -> str:
@@ -73,10 +109,6 @@ def why(code: int, errors: str) -> str:
             return f"its process was ended by {signal.Signals(-code).name}"
     lines = [line for line in errors.splitlines() if line.strip()]
     return one_line(lines[-1].removeprefix("error: "))[:300] if lines else f"its process ended with exit code {code}"
-
-
-def _no_report(path: Path, reason: str) -> str:
-    return f"no report was written: {reason.rstrip('.')}. To try again: python -m signs_dist.report {path}"
 
 
 @contextlib.contextmanager
@@ -90,10 +122,22 @@ def _stop_signals_blocked() -> Iterator[None]:
 
 
 def main(path: str) -> int:
-    """Write the report of a run whose process still holds its folder. Returns the exit code."""
-    signal.alarm(int(FINISHED_SECONDS))  # ends this process if the training was killed meanwhile
+    """Prepare, wait for the word of the training, and write the report of its run. Returns the exit code.
+
+    The training's process still holds the run folder. If it ends without the word, so does this process.
+    """
+    with importing():
+        from signs_dist.reporting.drawing import start_engine
+        from signs_dist.reporting.page import make_environment
+        from signs_dist.reporting.writing import write_run_report
+
+        make_environment().get_template("run.html")
+        start_engine()
+    if not sys.stdin.buffer.read(1):
+        return EXIT_OK
+    signal.alarm(int(FINISHED_SECONDS))  # ends this process if the training is killed meanwhile
     try:
-        write_run_report(Path(path), Path(path) / NAME, is_ended=True)
+        write_run_report(Path(path), Path(path) / REPORT, is_ended=True)
     except CommandError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -56,6 +56,11 @@ def draw(spec: Mapping[str, Any], name: str) -> Drawing:
     return Drawing(vega, _with_own_ids(picture, name))
 
 
+def start_engine() -> None:
+    """Start the JavaScript engine, and let it read Vega and the fonts, which the first chart would wait for."""
+    draw({"data": {"values": []}, "layer": [{"mark": "line", "encoding": {}}]}, "none")
+
+
 def _tell_names(mark: dict[str, Any]) -> None:
     """Let the cell around a point tell all fields of the point.
 

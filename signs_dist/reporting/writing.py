@@ -7,6 +7,7 @@ from pathlib import Path
 
 from signs_dist.errors import UserError
 from signs_dist.files import find_other_kind, write_text
+from signs_dist.reporting import REPORT
 from signs_dist.reporting.comparison_page import view_runs
 from signs_dist.reporting.content import read_content
 from signs_dist.reporting.page import render
@@ -14,9 +15,6 @@ from signs_dist.reporting.run_page import view_run
 from signs_dist.reporting.sweep_view import run_folders
 from signs_dist.results.finding import find_runs as search
 from signs_dist.results.sweeps import summarise_sweep
-
-NAME = "report.html"
-"""The report of a run, in its run folder."""
 
 
 def choose_output(given: Sequence[Path], output: Path | None) -> Path:
@@ -27,7 +25,7 @@ def choose_output(given: Sequence[Path], output: Path | None) -> Path:
     """
     if output is not None:
         return output
-    chosen = given[0] / NAME if len(given) == 1 else Path(NAME)
+    chosen = given[0] / REPORT if len(given) == 1 else Path(REPORT)
     if kind := find_other_kind(chosen):
         raise UserError(f"{chosen} is {kind}, where the report is to be. Remove it, or name another file with --out.")
     return chosen

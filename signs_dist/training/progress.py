@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from signs_dist.config.settings import BestBy, Config
 from signs_dist.console.screen import percent
 from signs_dist.learning.metrics import Score
@@ -49,7 +51,32 @@ def early_end_text(run_state: RunState, config: Config) -> str:
     )
 
 
-def seconds_left(run_state: RunState) -> float:
-    """The seconds until the last step, at the speed of this attempt."""
-    per_step = run_state.clock.seconds_here / max(1, run_state.steps_done_here)
-    return per_step * (run_state.num_steps - run_state.steps_done)
+def seconds_left(run_state: RunState, sides: Sequence[tuple[int, int]]) -> float:
+    """The seconds until the last step, if each step takes as long for a pixel as the steps of this attempt did.
+
+    Args:
+        run_state: how far the run is.
+        sides: pairs (side of the training images in pixels, number of epochs until which they have it).
+    """
+    epoch_steps = run_state.num_steps // sides[-1][1]
+    first, done, whole = (
+        pixels_until(steps, sides, epoch_steps)
+        for steps in (run_state.first_step, run_state.steps_done, run_state.num_steps)
+    )
+    return run_state.clock.seconds_here / max(1, done - first) * (whole - done)
+
+
+def pixels_until(num_steps: int, sides: Sequence[tuple[int, int]], epoch_steps: int) -> int:
+    """The pixels of all images of a run's first steps, if each step has one image.
+
+    Args:
+        num_steps: how many steps.
+        sides: as of `seconds_left`.
+        epoch_steps: steps of an epoch.
+    """
+    pixels = begin = 0
+    for side, epochs in sides:
+        end = min(num_steps, epochs * epoch_steps)
+        pixels += side * side * max(0, end - begin)
+        begin = max(begin, end)
+    return pixels

@@ -20,7 +20,7 @@ from signs_dist.environment.core_use import CoreUse, told_busy_cores
 from signs_dist.errors import CommandError, LoadingError, StoppedError
 from signs_dist.files import write_text
 from signs_dist.monitoring.signals import StopRequest
-from signs_dist.reporting.after_training import is_wanted, report_after_training, seconds_for
+from signs_dist.reporting.after_training import ReportProcess, is_wanted, seconds_for
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
@@ -200,12 +200,17 @@ def _train(
     run: Run, trainer: Trainer, attempt: int, started: float, supervisor: Supervisor, cleanup: contextlib.ExitStack
 ) -> dict[str, Any]:
     """Train to the end. attempts.jsonl gets a last line for the attempt, also after an error, and then `cleanup`."""
+    report: ReportProcess | None = None
+    if run.folder.is_writer and is_wanted(run.stepper.prepared.config.log.report, os.environ):
+        report = ReportProcess(run.folder.path)
+        cleanup.callback(report.close)
 
     def write_end(reason: str, *, is_saved: bool = False) -> None:
         seconds = run.saver.timer.seconds
         with contextlib.suppress(CommandError, OSError):  # a full disk or a lost folder must not hide the error
             end_attempt(run.folder, attempt, run.run_state, reason, seconds_since_save=seconds, is_saved=is_saved)
-            _write_report(run, is_finished=reason == "finished")
+            if report is not None:
+                _write_report(run, report, is_finished=reason == "finished")
 
     def end_stuck(error: LoadingError) -> None:
         write_end(f"{type(error).__name__}: {error}")
@@ -220,7 +225,7 @@ def _train(
                 run.process.strategy.all_succeed(
                     lambda: write_training_images(run.folder, run.stepper, run.process), "write the training images"
                 )
-            result = trainer.train(started)
+            result = trainer.train(started, before_results=report.start if report is not None else None)
     except BaseException as error:
         is_stopped = isinstance(error, (KeyboardInterrupt, StoppedError))
         if is_stopped:
@@ -241,15 +246,13 @@ def _train(
     return result
 
 
-def _write_report(run: Run, *, is_finished: bool) -> None:
-    """Write report.html, on one process of the run. Only a finished run says where: others end with their error."""
+def _write_report(run: Run, report: ReportProcess, *, is_finished: bool) -> None:
+    """Write report.html. Only a finished run says where: others end with their error."""
     config = run.stepper.prepared.config
-    if not run.folder.is_writer or not is_wanted(config.log.report, os.environ):
-        return
     run.folder.require_held()
     run.process.pulse.enter("write the report")
     limit = seconds_for(is_finished=is_finished, timeout_seconds=config.processes.timeout_seconds)
-    told = report_after_training(run.folder.path, limit)
+    told = report.write(limit)
     (run.process.screen.say if is_finished else run.process.screen.log_only)(told)
 
 

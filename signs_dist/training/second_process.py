@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from signs_dist.environment.collector import importing
 from signs_dist.environment.subprocesses import with_own_modules
 
 if TYPE_CHECKING:
@@ -192,7 +193,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run as the second process: wait until asked, then write the digest to standard output."""
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)  # what the user's modules print is no answer
-        from signs_dist.training import stepper as _  # noqa: F401  imported while the first process reads images
+        with importing():
+            from signs_dist.training import stepper as _  # noqa: F401  imported while the first process reads images
 
         if not sys.stdin.readline():
             return 1  # the first process has ended

@@ -27,6 +27,7 @@ from signs_dist.run_folder.sample_log import SampleLog
 from signs_dist.training.final_weights import FinalWeights, final_weights, load_best_weights
 from signs_dist.training.own_metrics import compute_on_main
 from signs_dist.training.prediction_files import PredictionFiles
+from signs_dist.training.prepare import sides_of
 from signs_dist.training.process import Process
 from signs_dist.training.profiling import StepProfiler
 from signs_dist.training.progress import early_end_text, epoch_text, seconds_left, step_text
@@ -80,6 +81,7 @@ class Trainer:
         self._config, self._plan, self._data = stepper.prepared.config, stepper.prepared.plan, stepper.prepared.data
         self._strategy, self._pulse = process.strategy, process.pulse
         self._step_seconds = 0.0
+        self._sides = sides_of(self._config)
         on_gpu = self._strategy.device.type == "cuda"
         reading = Reading.of(stepper.prepared, num_cores=process.context.cores_per_process, on_gpu=on_gpu)
         self._wait_advice = WaitAdvice(reading)
@@ -99,11 +101,12 @@ class Trainer:
             log = SampleLog(folder.logs, self._strategy.shard.index)
             stepper.state.observe = functools.partial(_write_samples, log)
 
-    def train(self, run_started: float) -> dict[str, Any]:
+    def train(self, run_started: float, before_results: Callable[[], None] | None = None) -> dict[str, Any]:
         """Train the epochs that are left, evaluate the final weights, and write model.pt and result.json.
 
         Args:
             run_started: `time.perf_counter()` at the start of this attempt.
+            before_results: called after the last epoch, before the results are written; None to call nothing.
 
         Returns:
             The contents of result.json.
@@ -121,6 +124,8 @@ class Trainer:
             while run_state.cursor.epoch < num_epochs and not run_state.has_ended_early:
                 val = self._train_epoch(show)
         trained_seconds = run_state.clock.seconds
+        if before_results is not None:
+            before_results()
         if run_state.has_ended_early:
             self._process.screen.result(early_end_text(run_state, self._config))
         self._saver.wait()
@@ -163,7 +168,7 @@ class Trainer:
         fields = epoch_fields(score) if score is not None else {}
         self._folder.add(EpochLine(**dataclasses.asdict(line), **fields))
         self._save(None)
-        best_by, left = self._config.evaluate.best_by, seconds_left(run_state)
+        best_by, left = self._config.evaluate.best_by, seconds_left(run_state, self._sides)
         self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, left, best_by))
         if self._core_watch is not None and (told := self._core_watch.look()):
             self._process.screen.say(told)
@@ -192,7 +197,7 @@ class Trainer:
                     seconds = time.perf_counter() - started
                     line = self._make_line(sums, step.step - first_step, step.wait_seconds, seconds)
                     # The line about the epoch follows its last step, after the evaluation.
-                    left = duration(seconds_left(run_state)) if not at_end else None
+                    left = duration(seconds_left(run_state, self._sides)) if not at_end else None
                     show(run_state.steps_done, step_text(line, self._config.train.epochs), left)
                     if not at_end:
                         self._folder.add(line)

@@ -107,6 +107,17 @@ def colours(tmp_path: Path) -> Path:
             ],
         ),
         (
+            "benchmarks/command_account.py",
+            [
+                *("--rounds", "1", "--", "--config", str(REPOSITORY / "configs/tutorial.yaml")),
+                *("data.root=data/64x64_SIGNS", "train.epochs=1", *SMALL),
+            ],
+            [
+                rf"(?m)^{stage} +[\d.]+ s +[\d.]+ s +[\d]+%$"
+                for stage in ("import torch", "list the images", "first step", "evaluation", "Python's exit")
+            ],
+        ),
+        (
             "benchmarks/million_files.py",
             ["--files", "20", "--processes", "2", "--kinds", "unsplit"],
             [r"20 files, 2 processes +first +[\d.]+ s", r"second, unchanged +[\d.]+ s .* \+0 MB"],

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +166,19 @@ def test_an_agent_below_nohup_leaves_sighup_ignored(tmp_path: Path, handler: sig
     finally:
         signal.signal(signal.SIGHUP, before)
     assert config.signals_to_handle == names
+
+
+@pytest.mark.parametrize(("given", "code", "left"), [(b"\n", 0, "''"), (b"", 1, "")])
+def test_the_agent_starts_workers_when_its_launcher_says_so(given: bytes, code: int, left: str) -> None:
+    program = "import sys; from launch.elastic_agent import await_go; await_go(); print(repr(sys.stdin.read()))"
+    ended = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout.decode().strip()) == (code, left)
+
+
+def test_the_agent_ends_with_what_is_registered_for_its_exit() -> None:
+    program = (
+        "import atexit; from launch.elastic_agent import end\n"
+        "atexit.register(lambda: print('registered')); print('before', end=' '); end(3)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "before registered\n", "")

@@ -69,7 +69,7 @@ def test_after_the_imports_of_a_training_a_process_may_be_forked() -> None:
     code = (
         "import os, sys\n"
         "from launch.preloading import preload\n"
-        "from launch.worker_parent import reason_now\n"
+        "from launch.fork_safety import reason_now\n"
         "def look():\n"
         "    import torch\n"
         "    print(repr(reason_now()), len(os.listdir('/proc/self/task')), torch.cuda.is_initialized())\n"

@@ -31,6 +31,7 @@ from launch.torchrun import (
     last_lines,
 )
 from signs_dist.environment.process_table import read_birth
+from signs_dist.errors import UserError
 from tests.processes import Ended, finish, run, started, wait_for
 
 KILLED = WorkerFailure(137, "rank 1 of 2 was killed")
@@ -272,6 +273,17 @@ def test_a_signal_before_a_worker_runs_is_told_once(
     monkeypatch.setattr(torchrun, "passing_signals", received)
     assert torchrun.start(LaunchPlan(2, {}, ())) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM before training began: repeat the command\n"
+
+
+def test_a_launch_that_is_refused_starts_no_worker(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise UserError("refused")
+
+    code = "from pathlib import Path; Path('begun').touch()"
+    plan = LaunchPlan(2, {"OMP_NUM_THREADS": "1"}, (), program=("-c", code), folder=str(tmp_path))
+    with pytest.raises(UserError, match="refused"):
+        torchrun.start(plan, check=refuse)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_line_about_an_early_signal() -> None:

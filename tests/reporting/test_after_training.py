@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from signs_dist.reporting import after_training
-from signs_dist.reporting.after_training import SWITCH, is_wanted, report_after_training, seconds_for, why
+from signs_dist.reporting.after_training import SWITCH, ReportProcess, is_wanted, seconds_for, why
 from signs_dist.training.fit import fit
 from tests.processes import finish, run, started, train_command, wait_for
 from tests.reporting.pages import without_what_varies
 from tests.reporting.run_folders import write_run
 from tests.sets import small_run, write_colour_set
 from tests.training.parts import make_config
+
+
+def report_after_training(path: Path, limit: float) -> str:
+    return ReportProcess(path).write(limit)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,36 @@ def test_the_report_is_written_by_another_process(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a b", epochs=2)
     assert report_after_training(folder, 100) == f"report: {folder}/report.html"
     assert "<h1>a b</h1>" in (folder / "report.html").read_text()
+
+
+def test_a_process_that_is_started_early_writes_what_the_folder_holds_later(tmp_path: Path) -> None:
+    early = ReportProcess(tmp_path / "a")
+    early.start()
+    folder = write_run(tmp_path / "a", epochs=2)
+    assert early.write(100) == f"report: {folder}/report.html"
+
+
+def test_a_process_that_is_not_needed_ends_without_a_report(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", epochs=2)
+    early = ReportProcess(folder)
+    early.close()
+    early.start()
+    early.close()
+    assert early._process is not None
+    assert early._process.returncode == -signal.SIGKILL
+    assert not (folder / "report.html").exists()
+
+
+def test_without_its_training_the_process_ends(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", epochs=2)
+    early = ReportProcess(folder)
+    early.start()
+    assert early._process is not None
+    assert early._process.stdin is not None
+    early._process.stdin.close()  # as the system does when the training is killed
+    assert early._process.wait(60) == 0
+    early.close()
+    assert not (folder / "report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +124,8 @@ def test_a_second_control_c_ends_the_report_too(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_training_writes_its_report_unless_it_shall_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("signs_dist.training.run.report_after_training", lambda path, limit: asked.append(path) or "")
+    monkeypatch.setattr(ReportProcess, "start", lambda self: None)
+    monkeypatch.setattr(ReportProcess, "write", lambda self, limit: asked.append(self._path) or "")
     fit(make_config(tmp_path, "train.epochs=1"), tmp_path / "off", quiet=True)
     monkeypatch.delenv(SWITCH)
     fit(make_config(tmp_path, "train.epochs=1", "log.report=false"), tmp_path / "not", quiet=True)
@@ -101,7 +136,7 @@ def test_a_training_writes_its_report_unless_it_shall_not(tmp_path: Path, monkey
 
 def test_a_training_that_fails_writes_its_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("signs_dist.training.run.report_after_training", lambda path, limit: asked.append(limit) or "")
+    monkeypatch.setattr(ReportProcess, "write", lambda self, limit: asked.append(limit) or "")
     monkeypatch.delenv(SWITCH)
 
     def fail(*_: object, **__: object) -> None:

@@ -13,7 +13,7 @@ from signs_dist.config.reading import load_config
 from signs_dist.data.plan import EpochPlan
 from signs_dist.learning.metrics import Score
 from signs_dist.run_folder.records import StepLine
-from signs_dist.training.progress import early_end_text, epoch_text, seconds_left, step_text
+from signs_dist.training.progress import early_end_text, epoch_text, pixels_until, seconds_left, step_text
 from signs_dist.training.run_state import Best, RunState
 
 LINE = StepLine(
@@ -79,7 +79,7 @@ def test_the_time_left_is_by_the_speed_of_this_attempt(monkeypatch: pytest.Monke
     now = [100.0]
     monkeypatch.setattr("signs_dist.training.run_state.time", SimpleNamespace(perf_counter=lambda: now[0]))
     state = RunState(EpochPlan(80, 8, 0), 3)  # 30 steps
-    assert seconds_left(state) == 0
+    assert seconds_left(state, [(64, 3)]) == 0
     for _ in range(10):
         state.advance()
     state.first_step = state.steps_done  # an earlier attempt did these
@@ -88,7 +88,17 @@ def test_the_time_left_is_by_the_speed_of_this_attempt(monkeypatch: pytest.Monke
     now[0] += 10
     for _ in range(5):
         state.advance()
-    assert seconds_left(state) == pytest.approx(2.0 * 15)
+    assert seconds_left(state, [(64, 3)]) == pytest.approx(2.0 * 15)
+    # 5 steps were at 32 pixels, 5 of the epoch are left there, and 10 at 64 take four times as long.
+    assert seconds_left(state, [(32, 2), (64, 3)]) == pytest.approx(2.0 * 5 + 8.0 * 10)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "pixels"),
+    [(0, 0), (3, 3 * 4), (10, 10 * 4), (11, 10 * 4 + 9), (20, 10 * 4 + 10 * 9), (40, 10 * 4 + 10 * 9 + 20 * 16)],
+)
+def test_the_pixels_of_steps_whose_images_grow(num_steps: int, pixels: int) -> None:
+    assert pixels_until(num_steps, [(2, 1), (3, 2), (4, 4)], 10) == pixels
 
 
 def test_an_epoch_without_a_step_here_has_no_speed() -> None:
