@@ -120,6 +120,7 @@ class RunState:
         first_step: the steps done before this attempt.
         best: the best epoch; None before the first evaluation.
         clock: seconds of training.
+        arithmetic_changes: where an exact run went on with other bits: `step`, from 1, and `what` had changed.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class RunState:
         self.best: Best | None = None
         self._sums: Mapping[str, Tensor] | None = None
         self.clock = TrainingClock()
+        self.arithmetic_changes: list[dict[str, Any]] = []
 
     @property
     def steps_done(self) -> int:
@@ -230,6 +232,8 @@ class RunState:
             **_save_best(self.best),
             **arithmetic(prepared),
             "trial": dataclasses.asdict(stepper.trial) if stepper.trial is not None else None,
+            "arithmetic": stepper.arithmetic.as_dict() if stepper.arithmetic is not None else None,
+            "arithmetic_changes": [dict(each) for each in self.arithmetic_changes],
             "train_seconds": self.clock.seconds,
             "saved_at": time.time(),
             "run": dict(about),

@@ -22,6 +22,7 @@ from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.data.progressive import side_of_epoch
+from signs_dist.distributed.arithmetic import Fingerprint
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
@@ -60,6 +61,7 @@ class Stepper:
         train_loader: the training batches of this process.
         evaluation_loaders: split to batches. Each image is in the batches of one process.
         trial: in exact mode, what the model computes from its initial weights; None before it is tried.
+        arithmetic: the arithmetic of this process; None before it is looked at.
     """
 
     def __init__(self, prepared: Prepared, process: Process, wishes: Wishes = (_no_wish, _no_wish)) -> None:
@@ -84,6 +86,7 @@ class Stepper:
         self.state = self._make_state()
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
+        self.arithmetic: Fingerprint | None = None
 
     def _make_mixer(self) -> BatchMixer | None:
         config, plan = self.prepared.config, self.prepared.plan
