@@ -137,7 +137,7 @@ def _name_gpu(device: torch.device) -> dict[str, str]:
         "compute capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": str(properties.multi_processor_count),
         "CUDA": str(torch.version.cuda or torch.version.hip or ""),
-        "cuDNN": str(cudnn.version() or ""),
+        "cuDNN": str(cudnn.version() or ""),  # type: ignore[no-untyped-call]
         "cuDNN deterministic": f"{cudnn.deterministic}, benchmark {cudnn.benchmark}",
         "NCCL": _nccl_version(),
         "TF32": f"matmul {torch.backends.cuda.matmul.allow_tf32}, cuDNN {cudnn.allow_tf32}",
@@ -147,7 +147,7 @@ def _name_gpu(device: torch.device) -> dict[str, str]:
 def _nccl_version() -> str:
     nccl = getattr(torch.cuda, "nccl", None)
     try:
-        return ".".join(map(str, nccl.version())) if nccl is not None else ""  # type: ignore[no-untyped-call]
+        return ".".join(map(str, nccl.version())) if nccl is not None else ""
     except (RuntimeError, AttributeError):  # a build without NCCL
         return ""
 
