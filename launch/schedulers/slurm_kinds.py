@@ -36,10 +36,8 @@ def describe_kinds(cluster: ClusterConfig, partitions: Sequence[str], nodes: Seq
         pin = _find_pin(kind, list(kinds), cluster)
         shown.append(f"{count} with {_show(kind)}{f' (type {pin})' if pin else ''}")
     more = f"; and {len(kinds) - MOST_KINDS} more kinds" if len(kinds) > MOST_KINDS else ""
-    where = f"partition{'s' if len(partitions) > 1 else ''} {','.join(partitions)}"
-    lines = [
-        f"exact=true: {where} has {len(kinds)} kinds of nodes, which may compute other bits: {'; '.join(shown)}{more}"
-    ]
+    where = f"partitions {','.join(partitions)} have" if len(partitions) > 1 else f"partition {partitions[0]} has"
+    lines = [f"exact=true: {where} {len(kinds)} kinds of nodes, which may compute other bits: {'; '.join(shown)}{more}"]
     if not any(_find_pin(kind, list(kinds), cluster) for kind in kinds):
         lines.append(
             "no feature tells them apart: name nodes with --extra nodelist=NODES, or ask the site for a feature"
