@@ -27,7 +27,7 @@ from pathlib import Path
 
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.installation import spell
-from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
+from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt, read_node_list
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_OTHER_ARITHMETIC, EXIT_STOPPED
 from signs_dist.monitoring.failure_card import FailureCard, read_failures
 from signs_dist.monitoring.root_cause import find_root_cause
@@ -237,7 +237,6 @@ def read_ending(
     if exit_code in NOT_ITS_OWN - {EXIT_OK} and signals <= {signal.SIGTERM.name} and not is_preempted:
         exit_code = find_own_code(notices, [] if signals else cards) or exit_code
     other = read_other_machine(folder, attempt.mark)
-    everywhere = environment.get("SLURM_JOB_NODELIST", "")
     excluded = shown.get("ExcNodeList", "(null)")
     limit, ran = parse_duration(shown.get("TimeLimit", "")), parse_duration(shown.get("RunTime", ""))
     return Ending(
@@ -250,7 +249,7 @@ def read_ending(
         idle_attempts=count_idle(lines, attempt),
         is_preempted=is_preempted,
         job_state=shown.get("JobState", ""),
-        other_machines="" if other is None else ",".join(other) or everywhere,
+        other_machines="" if other is None else ",".join(other) or read_node_list(environment),
         elsewhere=sum(line.job == attempt.job and bool(line.excluded) for line in of_kind(lines, RequeueLine)),
         excluded="" if excluded == "(null)" else excluded,
     )

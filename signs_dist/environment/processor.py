@@ -107,11 +107,6 @@ def describe_caches(folder: Path) -> str:
     return ", ".join(found)
 
 
-def node_name(environment: Mapping[str, str], host: str) -> str:
-    """What SLURM calls this machine; outside of SLURM its `host` name."""
-    return environment.get("SLURMD_NODENAME") or host
-
-
 def read_own_processor() -> dict[str, str]:
     """`read_processor` for the environment of this process."""
     return read_processor(os.environ)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from signs_dist.distributed.arithmetic import MOST_NAMED, VERSION, Fingerprint, RankArithmetic, name_arithmetic
-from signs_dist.environment.processor import node_name
+from signs_dist.environment.slurm_job import node_name
 from signs_dist.models.trial import Trial, find_digest
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process

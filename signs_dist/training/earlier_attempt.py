@@ -26,7 +26,7 @@ from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpo
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import percent
 from signs_dist.distributed.strategy import SingleProcess
-from signs_dist.errors import CheckpointError, UserError, with_message
+from signs_dist.errors import CheckpointError, OtherArithmeticError, UserError, with_message
 from signs_dist.monitoring.signals import call_at_end, no_call_at_end
 from signs_dist.monitoring.waiting import telling
 from signs_dist.run_folder.file_kinds import require_run_files
@@ -302,6 +302,7 @@ def resume_from(
     """Load the checkpoint of an earlier attempt, if there is one. Returns `earlier` with more notes, without tensors.
 
     Raises:
+        OtherArithmeticError: in exact mode, this machine computes other bits, or chooses another precision.
         UserError: the images, the precision or the model differ.
     """
     content, prepared = earlier.content, stepper.prepared
@@ -314,7 +315,8 @@ def resume_from(
     if software := changed_software(content["run"], describe_software()):
         notes.append(f"changed since: {', '.join(software)}")
     if content["precision"] != prepared.precision.name and "train.precision" not in accepted:
-        raise UserError(
+        kind = OtherArithmeticError if prepared.config.exact else UserError
+        raise kind(
             f"this run computed in {content['precision']} so far, and this machine chooses {prepared.precision.name}. "
             f"Type train.precision={content['precision']} --accept-change train.precision, or choose another --run-dir."
         )

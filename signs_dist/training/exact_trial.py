@@ -13,7 +13,7 @@ from signs_dist.config.dotted_names import is_dotted
 from signs_dist.config.settings import Config
 from signs_dist.distributed.arithmetic import Fingerprint, RankArithmetic
 from signs_dist.distributed.exactness import require_repeatable, require_same_in_new_process, require_same_on_ranks
-from signs_dist.environment.processor import node_name
+from signs_dist.environment.slurm_job import node_name
 from signs_dist.models.create import is_shipped
 from signs_dist.models.trainable import thawed
 from signs_dist.models.trial import TrialDigest

@@ -103,6 +103,7 @@ class TrainingClock:
         return self._seconds_before + self.seconds_here
 
 
+# Many members: one for each part of a run's progress that a checkpoint holds.
 class RunState:
     """How far a run is: its place, its best epoch, the sums of the epoch so far, the seconds of training.
 

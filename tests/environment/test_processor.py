@@ -11,7 +11,6 @@ from signs_dist.environment.processor import (
     find_flags,
     find_model,
     find_onednn_level,
-    node_name,
     read_processor,
 )
 
@@ -70,8 +69,3 @@ def test_caches_without_those_of_instructions(tmp_path: Path) -> None:
 def test_a_cap_is_a_name_of_its_own() -> None:
     assert read_processor({"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": ""})["ATEN_CPU_CAPABILITY"] == "avx2"
     assert "MKL_CBWR" not in read_processor({"MKL_CBWR": ""})
-
-
-def test_slurm_names_the_machine() -> None:
-    assert node_name({"SLURMD_NODENAME": "n7"}, "host") == "n7"
-    assert node_name({}, "host") == "host"
