@@ -7,9 +7,10 @@
     SIGTERM at a preemption without grace time                   SLURM
     a node that fails                                            SLURM
     scontrol requeue                                             SLURM
+    an exact run is on machines that compute other bits          this toolkit, without these machines
 
-python -m launch.requeue RUN_DIR --exit-code CODE …          (internal: prints `requeue` or `end` and why; its own exit
-                                                              code is the exit code for the job)
+python -m launch.requeue RUN_DIR --exit-code CODE …          (internal: prints `requeue`, `requeue-without NODES` or
+                                                              `end` and why; its own exit code is that for the job)
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from pathlib import Path
 
 from signs_dist.console.command import CommandParser, run_command
 from signs_dist.environment.installation import spell
-from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
-from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
+from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt, read_node_list
+from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_OTHER_ARITHMETIC, EXIT_STOPPED
 from signs_dist.monitoring.failure_card import FailureCard, read_failures
 from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder, timestamp
+from signs_dist.run_folder.other_machine import read_other_machine
 from signs_dist.run_folder.records import AttemptLine, EndLine, RequeueLine, StartLine, of_kind
 
 from .durations import parse_duration
@@ -38,6 +40,8 @@ from .notices import CODE, EXIT_TERMINATED, NOT_ITS_OWN, last_attempt, own_failu
 
 NEAR_SECONDS = 90.0
 """A job that ends within this time after its signal was due was signalled because of its time limit."""
+MAX_ELSEWHERE = 3
+"""How often a job is requeued because it was on machines that compute other bits than its run did."""
 EXIT_KILLED = 128 + signal.SIGKILL
 """Exit code of a task that was killed, by the kernel when memory runs out, or by a person."""
 EXIT_SIGNALLED = 128 + signal.SIGUSR2
@@ -59,6 +63,9 @@ class Ending:
         restart_count: how often the job was requeued before.
         timeouts: how often this toolkit has requeued it because its time limit was near.
         idle_attempts: how many attempts in a row, up to this one, have made no step.
+        other_machines: the nodes that compute other bits than the run did, as SLURM names them; "" for none.
+        elsewhere: how often this toolkit has requeued the job for that.
+        excluded: the nodes that SLURM does not give to the job already.
     """
 
     exit_code: int
@@ -70,6 +77,9 @@ class Ending:
     idle_attempts: int
     is_preempted: bool = False
     job_state: str = "RUNNING"
+    other_machines: str = ""
+    elsewhere: int = 0
+    excluded: str = ""
 
     @property
     def is_timeout(self) -> bool:
@@ -87,11 +97,23 @@ class Ending:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """Whether to requeue, and why, in one line; `exit_code` is the job's, None for that of its tasks."""
+    """Whether to requeue, and why, in one line.
+
+    Attributes:
+        exit_code: the job's; None for that of its tasks.
+        excluded: all nodes that the requeued job must not come back to; "" to leave them as they are.
+    """
 
     is_requeue: bool
     why: str
     exit_code: int | None = None
+    excluded: str = ""
+
+    @property
+    def line(self) -> str:
+        """What the batch script reads."""
+        verb = f"requeue-without {self.excluded}" if self.excluded else "requeue"
+        return f"{verb if self.is_requeue else 'end'} {self.why}"
 
 
 def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
@@ -104,6 +126,8 @@ def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
     """
     if ending.exit_code == EXIT_OK:
         return Decision(False, "finished")
+    if ending.exit_code == EXIT_OTHER_ARITHMETIC and ending.other_machines:
+        return _decide_elsewhere(ending, max_requeues=max_requeues)
     if ending.exit_code not in (EXIT_STOPPED, EXIT_TERMINATED, EXIT_SIGNALLED):
         return Decision(False, f"the attempt failed by itself (exit code {ending.exit_code})")
     if signal.SIGTERM.name in ending.signals and not ending.is_preempted:
@@ -122,6 +146,22 @@ def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
     if ending.idle_attempts >= 2:
         return Decision(False, f"{cause}, but two attempts in a row made no step")
     return Decision(True, cause)
+
+
+def _decide_elsewhere(ending: Ending, *, max_requeues: int) -> Decision:
+    """Whether the job may come back on other nodes than those that compute other bits."""
+    cause = f"{ending.other_machines} computes other bits than the run did"
+    remedy = (
+        "submit it with --constraint for the kind of node that the run began on, or with --accept-change arithmetic"
+    )
+    if ending.job_state not in ("RUNNING", ""):
+        return Decision(False, f"SLURM ends or requeues it already: the job is {ending.job_state.lower()}")
+    if ending.restart_count >= max_requeues:
+        return Decision(False, f"{cause}, and it was requeued {_times(max_requeues)}: max_requeues; {remedy}")
+    if ending.elsewhere >= MAX_ELSEWHERE:
+        return Decision(False, f"{cause}, and it was requeued for that {_times(MAX_ELSEWHERE)}; {remedy}")
+    known = [ending.excluded] if ending.excluded else []
+    return Decision(True, cause, excluded=",".join([*known, ending.other_machines]))
 
 
 def _times(count: int) -> str:
@@ -188,7 +228,7 @@ def read_ending(
     # Notices come first: torchrun sends SIGTERM to its processes whatever signal it got, and srun sends it to the tasks
     # that still run when one has ended.
     signals = frozenset((met | noticed) or stop_signals(lines, attempt))
-    shown = dict(re.findall(r" (JobState|RunTime|TimeLimit|PreemptTime)=(\S*)", job))
+    shown = dict(re.findall(r" (JobState|RunTime|TimeLimit|PreemptTime|ExcNodeList)=(\S*)", job))
     is_preempted = shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") not in ("None", "")
     # The cards of an earlier attempt stay until the next one trains.
     has_trained = any(line.job == attempt.mark for line in of_kind(lines, StartLine))
@@ -196,6 +236,8 @@ def read_ending(
     # A SIGTERM may come from srun, which ends the other tasks when one has failed.
     if exit_code in NOT_ITS_OWN - {EXIT_OK} and signals <= {signal.SIGTERM.name} and not is_preempted:
         exit_code = find_own_code(notices, [] if signals else cards) or exit_code
+    other = read_other_machine(folder, attempt.mark)
+    excluded = shown.get("ExcNodeList", "(null)")
     limit, ran = parse_duration(shown.get("TimeLimit", "")), parse_duration(shown.get("RunTime", ""))
     return Ending(
         exit_code=exit_code,
@@ -207,6 +249,9 @@ def read_ending(
         idle_attempts=count_idle(lines, attempt),
         is_preempted=is_preempted,
         job_state=shown.get("JobState", ""),
+        other_machines="" if other is None else ",".join(other) or read_node_list(environment),
+        elsewhere=sum(line.job == attempt.job and bool(line.excluded) for line in of_kind(lines, RequeueLine)),
+        excluded="" if excluded == "(null)" else excluded,
     )
 
 
@@ -260,10 +305,15 @@ def main(arguments: Sequence[str]) -> int:
         job = read_job_attempt(os.environ).job
         folder.add(
             RequeueLine(
-                time=timestamp(), why=decision.why, is_timeout=ending.is_timeout, job=job, before=ending.restart_count
+                time=timestamp(),
+                why=decision.why,
+                is_timeout=ending.is_timeout and not decision.excluded,
+                job=job,
+                before=ending.restart_count,
+                excluded=decision.excluded or None,
             )
         )
-    print("requeue" if decision.is_requeue else "end", decision.why)
+    print(decision.line)
     return ending.exit_code if decision.exit_code is None else decision.exit_code
 
 

@@ -15,6 +15,8 @@ EXIT_USAGE = 2
 """Wrong input: config, data, flags, a full disk. No file is half-written."""
 EXIT_PEER_LOST = 3
 """Another process of the run never arrived or was lost: read that process's log."""
+EXIT_OTHER_ARITHMETIC = 4
+"""An exact run would go on with other bits: this machine computes something else than the run did, or its processes."""
 EXIT_CANNOT_SAVE = 74
 """A checkpoint could not be written (a full disk); earlier checkpoints are whole. sysexits.h calls it EX_IOERR."""
 EXIT_STOPPED = 75
@@ -39,6 +41,21 @@ class UserError(CommandError, ValueError):
     """Wrong input. The message says what was given, what is legal and what to type."""
 
     exit_code = EXIT_USAGE
+
+
+class OtherArithmeticError(UserError):
+    """In exact mode: the machines compute other bits than each other, or than the run did before.
+
+    Args:
+        message: what differs, and what to type.
+        nodes: the machines that compute something else; empty: all of the run.
+    """
+
+    exit_code = EXIT_OTHER_ARITHMETIC
+
+    def __init__(self, message: str, nodes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.nodes = nodes
 
 
 class TrainingFailedError(CommandError, RuntimeError):
@@ -118,7 +135,14 @@ def in_python_words() -> Iterator[None]:
             message = flag.sub(words, message)
         if message == str(error):
             raise
-        raise UserError(message) from error
+        raise with_message(error, message) from error
+
+
+def with_message(error: UserError, message: str) -> UserError:
+    """The error with another message and the same exit code."""
+    if isinstance(error, OtherArithmeticError):
+        return OtherArithmeticError(message, error.nodes)
+    return UserError(message)
 
 
 class CheckpointError(ValueError):

@@ -36,9 +36,9 @@ def build_parser() -> CommandParser:
         prog="python -m signs_dist.train",
         description="Train an image classifier as one config says. All files of the run are written to its run folder.",
         epilog="`--explain` prints every setting. Exit codes: 0 done, 1 failed, 2 wrong input, 3 another process of "
-        "the run was lost or never arrived, 74 a checkpoint could not be written, 75 stopped by SIGTERM, SIGUSR2 or "
-        "SIGHUP with everything saved, 130 interrupted. After any code but 0, the same command with the same --run-dir "
-        "resumes the run.",
+        "the run was lost or never arrived, 4 in exact mode the machines compute other bits than each other or than "
+        "the run did, 74 a checkpoint could not be written, 75 stopped by SIGTERM, SIGUSR2 or SIGHUP with everything "
+        "saved, 130 interrupted. After any code but 0, the same command with the same --run-dir resumes the run.",
     )
     add_config_arguments(parser)
     parser.add_argument(

@@ -23,6 +23,7 @@ from ..jobs import SUBMIT
 from ..request import Request
 from . import slurm_questions as questions
 from .base import Difference, Findings, JobState, Scheduler, Submission, submission_folders
+from .slurm_kinds import describe_kinds
 from .slurm_nodes import choose_fitting, choose_partitions, describe_unavailable, find_too_many
 from .slurm_promises import compare
 from .slurm_sbatch import estimate_start, hand_over
@@ -67,6 +68,9 @@ class Slurm(Scheduler):
 
             lines["memory"] = [describe_memory(cluster.memory)]
         lines["waits"] = describe_unavailable(cluster, partition, nodes)
+        if request.config.exact:
+            names = (cluster.partition or partition.get("PartitionName", "")).split(",")
+            lines["exact"] = describe_kinds(cluster, names, nodes)
         lines["env"] = describe_variables(cluster, os.environ)
         lines["signal"] = check_signal(request, float(kill) if kill.isdigit() else None)
         lines["requeue"] = describe_requeue(config, partition, cluster)

@@ -94,23 +94,48 @@ def check_partition(cluster: ClusterConfig, partition: Mapping[str, str]) -> Non
 
 
 @dataclasses.dataclass(frozen=True)
-class _Node:
-    """What a node has: cores, memory in MiB, GPUs by their kind ("" where SLURM does not tell it), and its state."""
+class Node:
+    """What a node has.
+
+    Attributes:
+        name, state: as SLURM names them.
+        cores: number of cores.
+        megabytes: memory in MiB.
+        gpus: number by kind; the kind is "" where SLURM does not tell it.
+        features: those that are active, or else all.
+        architecture: such as x86_64; "" where SLURM does not tell it.
+        shape: `2x32x2`: sockets, cores of each, threads of each; "" where SLURM does not tell it.
+    """
 
     name: str
     state: str
     cores: int
     megabytes: int
     gpus: Mapping[str, int]
+    features: frozenset[str] = frozenset()
+    architecture: str = ""
+    shape: str = ""
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, str]) -> _Node:
+    def from_fields(cls, fields: Mapping[str, str]) -> Node:
         """From the fields of `scontrol show nodes`."""
         gpus: dict[str, int] = {}
         for kind, count in re.findall(r"(?:^|,)gpu:(?:([^:,(]+):)?(\d+)", fields.get("Gres", "")):
             gpus[kind] = gpus.get(kind, 0) + int(count)
         name, state = fields.get("NodeName", ""), fields.get("State", "")
-        return cls(name, state, int(fields.get("CPUTot", 0)), int(fields.get("RealMemory", 0)), gpus)
+        told = (fields.get(each, "(null)") for each in ("ActiveFeatures", "AvailableFeatures"))
+        features = next((text for text in told if text != "(null)"), "")
+        shape = [fields.get(each, "") for each in ("Sockets", "CoresPerSocket", "ThreadsPerCore")]
+        return cls(
+            name,
+            state,
+            int(fields.get("CPUTot", 0)),
+            int(fields.get("RealMemory", 0)),
+            gpus,
+            frozenset(filter(None, features.split(","))),
+            fields.get("Arch", ""),
+            "x".join(shape) if all(shape) else "",
+        )
 
     @property
     def is_in_service(self) -> bool:
@@ -142,7 +167,7 @@ def check_nodes(cluster: ClusterConfig, partition: Mapping[str, str], nodes: Seq
         UserError: no node has so many cores, so much memory or such GPUs, or too few nodes have all of it.
     """
     name = partition.get("PartitionName", "")
-    own = _nodes_of(name, nodes)
+    own = nodes_of(name, nodes)
     if not own:
         return
     where, kind = f"the nodes of partition {name}", cluster.gpu_type
@@ -181,7 +206,7 @@ def find_too_many(
     SLURM takes a range such as 1-9 where there are 3 nodes, and gives up to 3.
     """
     name = partition.get("PartitionName", "")
-    own = _nodes_of(name, nodes)
+    own = nodes_of(name, nodes)
     most = _most_nodes(cluster, partition, own)
     least, wanted = cluster.num_nodes
     if not own or wanted <= most:
@@ -191,7 +216,7 @@ def find_too_many(
     return UserError(f"--nodes {cluster.nodes}: partition {name} gives at most {most} {such}. Type --nodes {legal}.")
 
 
-def _most_nodes(cluster: ClusterConfig, partition: Mapping[str, str], own: Sequence[_Node]) -> int:
+def _most_nodes(cluster: ClusterConfig, partition: Mapping[str, str], own: Sequence[Node]) -> int:
     """How many of the partition's nodes a job may get, of those that have what it asks for."""
     limit, fitting = partition.get("MaxNodes", ""), sum(node.fits(cluster) for node in own)
     return min(fitting, int(limit)) if limit.isdigit() else fitting
@@ -203,7 +228,7 @@ def describe_unavailable(
     """What a job waits for, beside other jobs: nodes out of service without which it cannot start, or its partition."""
     name = partition.get("PartitionName", "")
     lines = [f"partition {name} is down: the job waits until it is up"] if partition.get("State") == "DOWN" else []
-    fitting = [node for node in _nodes_of(name, nodes) if node.fits(cluster)]
+    fitting = [node for node in nodes_of(name, nodes) if node.fits(cluster)]
     out = [f"{node.name} is {node.state.lower()}" for node in fitting if not node.is_in_service]
     least = cluster.num_nodes[0]
     if out and len(fitting) - len(out) < least:
@@ -215,5 +240,6 @@ def describe_unavailable(
     return lines
 
 
-def _nodes_of(partition: str, nodes: Sequence[Mapping[str, str]]) -> list[_Node]:
-    return [_Node.from_fields(node) for node in nodes if partition in node.get("Partitions", "").split(",")]
+def nodes_of(partition: str, nodes: Sequence[Mapping[str, str]]) -> list[Node]:
+    """The nodes of a partition; `nodes` are of `scontrol show nodes`."""
+    return [Node.from_fields(node) for node in nodes if partition in node.get("Partitions", "").split(",")]

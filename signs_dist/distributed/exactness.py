@@ -7,7 +7,8 @@
 5. `require_repeatable`             passes over the first micro-batch repeat, and leave nothing behind but buffers
 6. `require_same_on_ranks`          all processes start with the same weights, and compute the same from them
 7. `require_same_in_new_process`    a process that only builds the network computes the same
-8. `require_same_as_before`         a resumed run computes what its earlier attempts did
+8. `differs_from_before`            a resumed run computes what its earlier attempts did, or
+   `refuse_other_arithmetic`        is refused with the names of what has changed
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from signs_dist.errors import UserError
+from signs_dist.distributed.arithmetic import Fingerprint, RankArithmetic, find_odd_ranks, refusal_of_ranks
+from signs_dist.errors import OtherArithmeticError, UserError
 from signs_dist.models.determinism import unstable_on_cuda
 from signs_dist.models.trial import Trial, TrialDigest, find_fault
 
@@ -81,19 +83,35 @@ def require_repeatable(trial: Trial, *, thorough: bool = True) -> TrialDigest:
     return digest
 
 
-def require_same_on_ranks(digest: TrialDigest, gather: Callable[[Any], list[Any]]) -> None:
+def require_same_on_ranks(
+    digest: TrialDigest,
+    own: RankArithmetic,
+    gather: Callable[[Any], list[Any]],
+    before: Fingerprint | None = None,
+) -> None:
     """Refuse processes that start with other weights, or compute other bits from them for the same images.
 
     In fast mode DistributedDataParallel copies the weights of rank 0.
 
     Args:
         digest: of this process, whose trial had the same images on all processes.
+        own: the arithmetic of this process.
         gather: from the value of this process to the values of all processes, by rank.
+        before: the arithmetic of an earlier attempt; None without one.
 
     Raises:
-        UserError: on all processes; the message names the ranks.
+        OtherArithmeticError: on all processes: their machines or their software differ. The message names rank, host
+            and device of those that compute something else, and what differs there.
+        UserError: on all processes: the network reads something that differs. The message names the ranks.
     """
-    digests = gather(dataclasses.astuple(digest))
+    gathered = gather((*dataclasses.astuple(digest), own.as_plain()))
+    digests = [tuple(values) for *values, _ in gathered]
+    ranks = [RankArithmetic.from_plain(plain) for *_, plain in gathered]
+    keys = [(*values, each.fingerprint.digest) for values, each in zip(digests, ranks, strict=True)]
+    odd = find_odd_ranks(keys, ranks, before)
+    are_named = any(each.fingerprint.names != ranks[0].fingerprint.names for each in ranks)
+    if odd and (are_named or not differing_ranks(digests)):
+        raise refusal_of_ranks(ranks, odd)
     others = differing_ranks([weights for weights, *_ in digests])
     if others:
         raise UserError(
@@ -129,22 +147,37 @@ def require_same_in_new_process(digest: TrialDigest, other: TrialDigest) -> None
     )
 
 
-def require_same_as_before(digest: TrialDigest, before: Mapping[str, str], accept: str) -> None:
-    """Refuse to resume a run whose network computes other bits now.
+def differs_from_before(digest: TrialDigest, before: Mapping[str, str]) -> str:
+    """What the network does otherwise than in an earlier attempt; "" if its bits are equal.
 
     Args:
         digest: of this process.
         before: `dataclasses.asdict` of the digest of an earlier attempt, from its checkpoint.
-        accept: what to type to resume nevertheless.
-
-    Raises:
-        UserError: they differ.
     """
     now = dataclasses.asdict(digest)
     if all(now[name] == value for name, value in before.items() if name in now):
-        return
-    what = "starts from other initial weights" if before.get("weights") != digest.weights else "computes other bits"
-    raise UserError(
+        return ""
+    return "starts from other initial weights" if before.get("weights") != digest.weights else "computes other bits"
+
+
+def refuse_other_arithmetic(what: str, changed: Sequence[str], accept: str) -> None:
+    """Refuse to resume a run whose network computes other bits now.
+
+    Args:
+        what: the network does otherwise.
+        changed: names of what has changed in the arithmetic, from `Fingerprint.differences`.
+        accept: what to type to resume nevertheless.
+
+    Raises:
+        OtherArithmeticError: always.
+    """
+    if changed:
+        raise OtherArithmeticError(
+            f"exact=true: from the same config and images, the model {what} than when this run was saved. Changed "
+            f"since: {'; '.join(changed)}. Resume on the kind of machine, and with the software, that the run began "
+            f"on; or choose another --run-dir; or, to go on with other bits, type {accept}"
+        )
+    raise OtherArithmeticError(
         f"exact=true: from the same config and images, the model {what} than when this run was saved. Either the "
         f"machine has another processor or other versions of the software, or the code or the weights file of the "
         f"model has changed, or it reads something that differs between processes ({_READ}). Resume with the same code "

@@ -23,7 +23,7 @@ import torch.distributed.nn.functional
 from torch import Tensor
 from torch._C._distributed_c10d import Store
 
-from signs_dist.errors import UserError
+from signs_dist.errors import EXIT_OK, EXIT_OTHER_ARITHMETIC, OtherArithmeticError, UserError
 from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.waiting import WaitWatcher
 
@@ -146,16 +146,18 @@ class Group:
         """Call `action` on every process. If it raises `UserError` on one process, all processes raise `UserError`.
 
         Raises:
+            OtherArithmeticError: the first process that raised, by rank, raised that.
             UserError: the messages of the action, each with the ranks that raised it.
         """
-        result, message = None, None
+        result, own = None, None
         try:
             result = action()
         except UserError as error:
-            message = str(error)
-        messages = self.gather_values(message, phase)
-        if told := describe_messages(messages):
-            raise UserError(told)
+            own = error
+        gathered = self.gather_values((str(own), own.exit_code) if own is not None else (None, EXIT_OK), phase)
+        if told := describe_messages([message for message, _ in gathered]):
+            code = next(code for _, code in gathered if code != EXIT_OK)
+            raise OtherArithmeticError(told) if code == EXIT_OTHER_ARITHMETIC else UserError(told)
         return result  # type: ignore[return-value]
 
     @contextlib.contextmanager

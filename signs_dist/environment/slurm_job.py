@@ -64,6 +64,16 @@ def read_job_attempt(environment: Mapping[str, str]) -> JobAttempt:
     )
 
 
+def read_node_list(environment: Mapping[str, str]) -> str:
+    """The machines of the job that this environment belongs to, in SLURM's short form; "" outside of a job."""
+    return environment.get("SLURM_JOB_NODELIST", "")
+
+
+def node_name(environment: Mapping[str, str], host: str) -> str:
+    """What SLURM calls this machine; outside of a job its `host` name."""
+    return environment.get("SLURMD_NODENAME") or host
+
+
 def job_variables(environment: Mapping[str, str]) -> list[str]:
     """Names of the variables that a SLURM job sets for its processes; empty outside of a job.
 

@@ -213,7 +213,7 @@ def _facts(content: RunContent) -> list[Fact]:
         Fact("epochs, steps", _progress_in_words(content)),
         Fact("stopped early", _early_stop_in_words(content)),
         Fact("seed", str(summary.settings.get("seed", ""))),
-        Fact("exact mode", "yes" if summary.is_exact else "no"),
+        Fact("exact mode", _exact_in_words(content)),
         Fact("precision", str(result.get("precision", ""))),
         Fact("model.pt holds", _weights_in_words(content)),
         Fact("SHA-256 of the weights", str(result.get("weights_sha256", ""))),
@@ -226,6 +226,23 @@ def _facts(content: RunContent) -> list[Fact]:
         Fact("folder", str(summary.path.absolute()), varies=True),
     ]
     return [fact for fact in facts if fact.text]
+
+
+def _exact_in_words(content: RunContent) -> str:
+    """Whether the run is in exact mode, and from which step on it has other bits."""
+    if not content.summary.is_exact:
+        return "no"
+    changed = content.summary.result.get("arithmetic_changes")
+    if changed is None:  # the run is not finished
+        starts = of_kind(content.attempts, StartLine)
+        changed = [
+            {"step": line.first_step + 1, "what": line.other_bits}
+            for number, line in enumerate(starts)
+            # A later attempt from the same step or an earlier one has repeated it.
+            if line.other_bits and all(later.first_step > line.first_step for later in starts[number + 1 :])
+        ]
+    told = ". ".join(f"Other bits from step {each['step']:,} on: {each['what']}" for each in changed)
+    return f"yes. {told}" if told else "yes"
 
 
 def _weights_in_words(content: RunContent) -> str:

@@ -64,6 +64,13 @@ def _are_sizes(value: Any) -> bool:
     return isinstance(value, dict) and all(map(is_count, value.values()))
 
 
+def _are_changes(value: Any) -> bool:
+    """Whether a value tells from which steps on a run has other bits."""
+    return isinstance(value, list) and all(
+        isinstance(each, dict) and is_count(each.get("step")) and _is_text(each.get("what")) for each in value
+    )
+
+
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("finished", "stopped_early", "exact"), _is_flag),
     **dict.fromkeys(("data", "strategy", "device", "precision", "model", "weights_sha256", "best_by"), _is_text),
@@ -73,6 +80,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "classes": _are_names,
     "split_sizes": _are_sizes,
     "weights": _is_mapping,
+    "arithmetic_changes": _are_changes,
 }
 _CHECKS_BY_END: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("_accuracy", "_macro_f1"), _is_share),

@@ -94,6 +94,8 @@ class StartLine:
         host: machine of rank 0.
         restart: how many times torchrun had restarted the processes, or SLURM had requeued the job.
         job: `JobAttempt.mark` of the SLURM job's attempt; None outside of SLURM.
+        other_bits: what has changed in the arithmetic of an exact run that goes on with other bits from here; None
+            where its bits are those of the attempts before.
     """
 
     KEY: ClassVar = ("event", "start")
@@ -105,6 +107,7 @@ class StartLine:
     host: str = ""
     restart: int = 0
     job: str | None = None
+    other_bits: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,7 @@ class RequeueLine:
         is_timeout: whether the job's time limit was the cause.
         job: id of the job.
         before: how many times the job had been requeued before.
+        excluded: the nodes that the job does not come back to; None for none.
     """
 
     KEY: ClassVar = ("event", "requeue")
@@ -147,6 +151,7 @@ class RequeueLine:
     is_timeout: bool
     job: str
     before: int = 0
+    excluded: str | None = None
 
 
 MetricsLine = StepLine | EpochLine | SaveLine
@@ -157,7 +162,16 @@ METRICS_KINDS: tuple[type[MetricsLine], ...] = (StepLine, EpochLine, SaveLine)
 """The kinds of line in metrics.jsonl."""
 ATTEMPT_KINDS: tuple[type[AttemptLine], ...] = (StartLine, EndLine, RequeueLine)
 """The kinds of line in attempts.jsonl."""
-OMITTED_IF_NONE = ("val_loss", "val_accuracy", "val_macro_f1", "val_metrics", "last_write_seconds", "job")
+OMITTED_IF_NONE = (
+    "val_loss",
+    "val_accuracy",
+    "val_macro_f1",
+    "val_metrics",
+    "last_write_seconds",
+    "job",
+    "other_bits",
+    "excluded",
+)
 """Fields that a line omits if they are None."""
 
 

@@ -41,6 +41,7 @@ def next_attempt(file: Path) -> int:
 
 def begin_attempt(folder: RunFolder, context: Context, run_state: RunState) -> StartLine:
     """Write the first line of an attempt."""
+    changed = [each["what"] for each in run_state.arithmetic_changes if each["step"] == run_state.steps_done + 1]
     line = StartLine(
         attempt=next_attempt(folder.attempts),
         time=timestamp(),
@@ -49,6 +50,7 @@ def begin_attempt(folder: RunFolder, context: Context, run_state: RunState) -> S
         host=context.host,
         restart=context.restart_count,
         job=context.job or None,  # the decision on a requeue finds the attempt by it
+        other_bits="; ".join(changed) or None,
     )
     folder.add(line)
     return line

@@ -18,18 +18,15 @@ from signs_dist.checkpointing.resume_rules import (
     describe_changes,
     find_checkpoint,
     is_result_of,
-    is_same_trial,
     refuse_changes,
     refuse_fewer_epochs,
     refuse_other_batch,
 )
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
-from signs_dist.config.reading import ARITHMETIC
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import percent
-from signs_dist.distributed.exactness import require_same_as_before
 from signs_dist.distributed.strategy import SingleProcess
-from signs_dist.errors import CheckpointError, UserError
+from signs_dist.errors import CheckpointError, OtherArithmeticError, UserError, with_message
 from signs_dist.monitoring.signals import call_at_end, no_call_at_end
 from signs_dist.monitoring.waiting import telling
 from signs_dist.run_folder.file_kinds import require_run_files
@@ -39,9 +36,10 @@ from signs_dist.run_folder.lease import TRIES, Lease
 from signs_dist.run_folder.lines import describe_damage
 from signs_dist.run_folder.manifest import changed_files, changed_software, describe_software, imported_files
 from signs_dist.run_folder.records import SaveLine, of_kind
+from signs_dist.training.arithmetic_changes import compare_arithmetic, describe_changes_of_bits, read_changes
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
-from signs_dist.training.run_state import RunState, arithmetic
+from signs_dist.training.run_state import RunState
 from signs_dist.training.stepper import Stepper
 
 
@@ -181,7 +179,8 @@ class EarlierAttempt:
             what = f"attempt {attempt}: all {run_state.num_steps:,} steps are done, the result was not written{best}"
         elif run_state.has_ended_early:
             what = f"attempt {attempt}: the run ended early after {run_state.cursor}, the result was not written{best}"
-        return [("again", what), ("from", str(self.path))]
+        bits = describe_changes_of_bits(run_state.arithmetic_changes)
+        return [("again", what), ("from", str(self.path)), *([("bits", bits)] if bits else [])]
 
 
 def find_earlier_attempt(
@@ -286,7 +285,8 @@ def naming(notes: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError("\n".join([*(note for note in notes if note not in str(error)), str(error)])) from error
+        message = "\n".join([*(note for note in notes if note not in str(error)), str(error)])
+        raise with_message(error, message) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -302,6 +302,7 @@ def resume_from(
     """Load the checkpoint of an earlier attempt, if there is one. Returns `earlier` with more notes, without tensors.
 
     Raises:
+        OtherArithmeticError: in exact mode, this machine computes other bits, or chooses another precision.
         UserError: the images, the precision or the model differ.
     """
     content, prepared = earlier.content, stepper.prepared
@@ -309,13 +310,13 @@ def resume_from(
         return earlier
     assert earlier.path is not None
     notes = _compare_images(content["run"].get("data", {}).get("fingerprints", {}), prepared, accepted)
-    has_same_images = not notes
     if changed := changed_files(content["run"].get("code", {}), {"files": imported_files(sys.modules)}):
         notes.append(f"changed since: the code in {', '.join(changed)}")
     if software := changed_software(content["run"], describe_software()):
         notes.append(f"changed since: {', '.join(software)}")
     if content["precision"] != prepared.precision.name and "train.precision" not in accepted:
-        raise UserError(
+        kind = OtherArithmeticError if prepared.config.exact else UserError
+        raise kind(
             f"this run computed in {content['precision']} so far, and this machine chooses {prepared.precision.name}. "
             f"Type train.precision={content['precision']} --accept-change train.precision, or choose another --run-dir."
         )
@@ -325,9 +326,9 @@ def resume_from(
             f"changed since: micro-batches of {content['micro_batch']} → {micro_batch}, so that each process gets one; "
             f"to choose the size, set train.micro_batch"
         )
-    if has_same_images and ARITHMETIC not in accepted:
-        with naming(notes):
-            _compare_trial(content, stepper)
+    with naming(notes):
+        other_bits, note = compare_arithmetic(content, stepper, accepted)
+    notes += [note] if note else []
     cursor, num_steps = Cursor(**content["cursor"]), prepared.plan.num_steps
     refuse_other_batch(cursor, content["global_batch"], prepared.plan.global_batch)
     if cursor.step > num_steps:
@@ -338,17 +339,10 @@ def resume_from(
     if not resumes_optimizer(content["config"], prepared.config):
         notes.append("changed since: the optimizer, which begins without the state of the optimizer before")
     run_state.restore(content, stepper, earlier.path)
+    run_state.arithmetic_changes = read_changes(content)
+    if other_bits:
+        run_state.arithmetic_changes.append({"step": run_state.steps_done + 1, "what": other_bits})
     return earlier.without_tensors(notes)
-
-
-def _compare_trial(content: dict[str, Any], stepper: Stepper) -> None:
-    """In exact mode, refuse a model that computes other bits than in the earlier attempt from the same settings."""
-    before = content.get("trial")  # checkpoints of fast mode and of older releases have none
-    if stepper.trial is None or not isinstance(before, dict):
-        return
-    differences = changed_settings(content["config"], stepper.prepared.config)
-    if is_same_trial(content, arithmetic(stepper.prepared), differences):
-        require_same_as_before(stepper.trial, before, f"--accept-change {ARITHMETIC}")
 
 
 def _compare_images(before: dict[str, str], prepared: Prepared, accepted: Collection[str]) -> list[str]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 from collections.abc import Iterator
 
 import torch
 
 from signs_dist.config.dotted_names import is_dotted
 from signs_dist.config.settings import Config
+from signs_dist.distributed.arithmetic import Fingerprint, RankArithmetic
 from signs_dist.distributed.exactness import require_repeatable, require_same_in_new_process, require_same_on_ranks
+from signs_dist.environment.slurm_job import node_name
 from signs_dist.models.create import is_shipped
 from signs_dist.models.trainable import thawed
 from signs_dist.models.trial import TrialDigest
+from signs_dist.training.arithmetic_probe import probe_arithmetic
 from signs_dist.training.process import Process
 from signs_dist.training.second_process import NoAnswerError, SecondProcess
 from signs_dist.training.stepper import Stepper
@@ -40,23 +45,27 @@ def second_process(config: Config, process: Process) -> Iterator[SecondProcess |
         second.close()
 
 
-def require_exact(stepper: Stepper, process: Process, second: SecondProcess | None) -> TrialDigest:
+def require_exact(
+    stepper: Stepper, process: Process, second: SecondProcess | None, before: Fingerprint | None = None
+) -> TrialDigest:
     """Try the network of a run in exact mode. Call it on all processes, before a checkpoint is loaded.
 
     Args:
-        stepper: of the run, with its initial weights.
+        stepper: of the run, with its initial weights. Its `arithmetic` is set.
         process: where this process runs.
         second: from `second_process`.
+        before: the arithmetic of an earlier attempt; None without one.
 
     Returns:
         What the network computes, the same on all processes.
 
     Raises:
+        OtherArithmeticError: on all processes, if some compute other bits because of their machine or software.
         UserError: on all processes, if the network breaks exact mode. The message says how.
     """
     strategy, config = process.strategy, stepper.prepared.config
 
-    def try_here() -> TrialDigest:
+    def try_here() -> tuple[TrialDigest, Fingerprint]:
         trial = stepper.make_trial()
         on_gpu = trial.images.is_cuda
         if second is not None and not on_gpu:
@@ -68,7 +77,7 @@ def require_exact(stepper: Stepper, process: Process, second: SecondProcess | No
         if second is not None and on_gpu:  # one after the other: both at once may not fit into its memory
             torch.cuda.empty_cache()
             second.ask(trial, stepper.prepared)
-        return digest
+        return digest, probe_arithmetic(trial, stepper.prepared)
 
     def compare() -> None:
         if second is None:
@@ -84,7 +93,10 @@ def require_exact(stepper: Stepper, process: Process, second: SecondProcess | No
         finally:
             second.close()
 
-    digest = strategy.all_succeed(try_here, "try the model")
-    require_same_on_ranks(digest, lambda value: strategy.gather_values(value, "compare first micro-batches"))
+    digest, fingerprint = strategy.all_succeed(try_here, "try the model")
+    own = RankArithmetic(fingerprint, node_name(os.environ, process.context.host), process.devices)
+    gather = functools.partial(strategy.gather_values, phase="compare first micro-batches")
+    require_same_on_ranks(digest, own, gather, before)
+    stepper.arithmetic = fingerprint
     strategy.all_succeed(compare, "compare with a second process")
     return digest

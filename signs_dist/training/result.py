@@ -72,6 +72,7 @@ def make_result(
         "strategy": process.strategy.name,
         "device": process.devices,
         "exact": config.exact,
+        "arithmetic_changes": [dict(each) for each in run_state.arithmetic_changes],
         "micro_batch": prepared.plan.micro_batches.size,
         "precision": prepared.precision.name,
         "model": config.model.name,

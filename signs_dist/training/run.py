@@ -25,6 +25,8 @@ from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.tracking.beside import fed_dashboards
+from signs_dist.training.arithmetic_changes import noted, read_fingerprint
+from signs_dist.training.arithmetic_probe import name_only, tell_of_ranks
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
 from signs_dist.training.banner import banner_lines
 from signs_dist.training.cached_features import with_features
@@ -125,13 +127,17 @@ def train(
             if strategy.world_size == 1:
                 # A program that calls `fit` may keep an error, whose traceback keeps the loaders: end their workers.
                 cleanup.callback(run.stepper.close)
-            if config.exact:
-                run.stepper.trial = require_exact(run.stepper, process, second)
-            earlier = fall_back(earlier, config, folder, run.stepper, accepted, process)
-            earlier = strategy.all_succeed(
-                lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
-                "load the checkpoint",
-            )
+            with noted(folder, process):
+                if config.exact:
+                    before = read_fingerprint(earlier.content)
+                    run.stepper.trial = require_exact(run.stepper, process, second, before)
+                else:
+                    run.stepper.arithmetic = name_only(prepared, strategy.device)
+                earlier = fall_back(earlier, config, folder, run.stepper, accepted, process)
+                earlier = strategy.all_succeed(
+                    lambda: resume_from(earlier, run.run_state, run.stepper, accepted),
+                    "load the checkpoint",
+                )
         earlier = strategy.all_succeed(lambda: set_broken_aside(earlier, config, folder), "set broken files aside")
         # To the end: until the attempt has its last line in attempts.jsonl, a signal sets a flag and nothing else.
         cleanup.enter_context(run.stop.handling())
@@ -167,6 +173,9 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
     """Write the manifest, the config, and a line in attempts.jsonl. Returns the number of the attempt."""
     folder, prepared, strategy, context = run.folder, run.stepper.prepared, run.process.strategy, run.process.context
     where = {"host": context.host, "device": run.process.devices}
+    arithmetic = run.stepper.arithmetic
+    if arithmetic is not None and not prepared.config.exact:
+        tell_of_ranks(arithmetic, run.process)
     about = {
         **describe_invocation(run.command),
         "data": prepared.about_data(),
@@ -179,7 +188,7 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
     kept = folder.set_result_aside()  # before the config, whose result it is not
     if kept:
         run.process.screen.result(f"trained further; the earlier result is kept: {', '.join(map(str, kept))}")
-    folder.write_manifest(about)
+    folder.write_manifest({**about, "arithmetic": arithmetic.as_dict() if arithmetic is not None else None})
     if folder.is_writer and prepared.data.division is not None:
         folder.require_held()
         write_text(folder.path / COPY, to_text(prepared.data.division))

@@ -103,6 +103,7 @@ class TrainingClock:
         return self._seconds_before + self.seconds_here
 
 
+# Many members: one for each part of a run's progress that a checkpoint holds.
 class RunState:
     """How far a run is: its place, its best epoch, the sums of the epoch so far, the seconds of training.
 
@@ -120,6 +121,7 @@ class RunState:
         first_step: the steps done before this attempt.
         best: the best epoch; None before the first evaluation.
         clock: seconds of training.
+        arithmetic_changes: where an exact run went on with other bits: `step`, from 1, and `what` had changed.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class RunState:
         self.best: Best | None = None
         self._sums: Mapping[str, Tensor] | None = None
         self.clock = TrainingClock()
+        self.arithmetic_changes: list[dict[str, Any]] = []
 
     @property
     def steps_done(self) -> int:
@@ -232,6 +235,8 @@ class RunState:
             **_save_best(self.best),
             **arithmetic(prepared),
             "trial": dataclasses.asdict(stepper.trial) if stepper.trial is not None else None,
+            "arithmetic": stepper.arithmetic.as_dict() if stepper.arithmetic is not None else None,
+            "arithmetic_changes": [dict(each) for each in self.arithmetic_changes],
             "train_seconds": self.clock.seconds,
             "saved_at": time.time(),
             "run": dict(about),

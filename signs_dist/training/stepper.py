@@ -26,6 +26,7 @@ from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.data.progressive import side_of_epoch
+from signs_dist.distributed.arithmetic import Fingerprint
 from signs_dist.distributed.compression import Compression
 from signs_dist.distributed.sharded_average import ShardedAverage
 from signs_dist.distributed.sharded_state import ShardedState
@@ -72,6 +73,7 @@ class Stepper:
         evaluation_loaders: split to batches. Each image is in the batches of one process.
         sharding: the state of an optimizer that is spread over the processes; None if each process has all of it.
         trial: in exact mode, what the model computes from its initial weights; None before it is tried.
+        arithmetic: the arithmetic of this process; None before it is looked at.
     """
 
     def __init__(self, prepared: Prepared, process: Process, wishes: Wishes = (_no_wish, _no_wish)) -> None:
@@ -97,6 +99,7 @@ class Stepper:
         self.state = self._make_state()
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
+        self.arithmetic: Fingerprint | None = None
 
     def _make_mixer(self) -> BatchMixer | None:
         config, plan = self.prepared.config, self.prepared.plan

@@ -43,13 +43,7 @@ def settings(root: Path) -> list[str]:
         *("model.freeze=backbone", "model.thaw_after_epochs=2"),
         *("optim.layer_decay=0.8", "optim.groups=[{match: head.*, lr: 0.4}]"),
     )
-    others = (
-        "exact=true",
-        "ema.decay=0.9",
-        "optim.clip_norm=0.5",
-        "loss.class_weights=balanced",
-        "train.micro_batch=4",
-    )
+    others = ("exact=true", "loss.class_weights=balanced", "train.micro_batch=4")
     return [*small_run(root, epochs=9, global_batch=12), *augmentation, *layers, *ending, *saved, *others]
 
 

@@ -9,8 +9,10 @@ from signs_dist.environment.slurm_job import (
     find_default_partition,
     first_node,
     job_variables,
+    node_name,
     parse_tasks_per_node,
     read_job_attempt,
+    read_node_list,
 )
 
 
@@ -88,3 +90,9 @@ def test_the_variables_of_a_job_but_not_of_the_cluster_or_user() -> None:
 def test_the_partition_of_sbatch() -> None:
     assert find_default_partition({"SBATCH_PARTITION": "gpu"}) == "gpu"
     assert find_default_partition({}) is None
+
+
+def test_the_machine_and_the_machines_of_a_job() -> None:
+    environment = {"SLURMD_NODENAME": "n7", "SLURM_JOB_NODELIST": "n[7-8]"}
+    assert (node_name(environment, "host"), read_node_list(environment)) == ("n7", "n[7-8]")
+    assert (node_name({}, "host"), read_node_list({})) == ("host", "")

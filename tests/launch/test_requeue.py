@@ -23,6 +23,7 @@ from signs_dist.console.command import run_command
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 from signs_dist.monitoring.failure_card import FailureCard
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.other_machine import note_other_machine
 from signs_dist.run_folder.records import AttemptLine, EndLine, RequeueLine, StartLine
 from tests.lines import NOON, end_line, start_line
 
@@ -78,6 +79,51 @@ def test_who_requeues(changes: dict[str, Any], is_requeue: bool, why: str) -> No
     decision = decide(dataclasses.replace(STOPPED, **changes), max_requeues=50, max_timeouts=3)
     assert decision.is_requeue == is_requeue
     assert why in decision.why
+
+
+ELSEWHERE = {"exit_code": 4, "signals": frozenset(), "other_machines": "n2", "idle_attempts": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "requeue-without n2 n2 computes other bits than the run did"),
+        ({"excluded": "n1,n[7-9]"}, "requeue-without n1,n[7-9],n2 n2 computes other bits than the run did"),
+        ({"elsewhere": 2}, "requeue-without n2 "),
+        (
+            {"elsewhere": 3},
+            "end n2 computes other bits than the run did, and it was requeued for that 3 times; submit ",
+        ),
+        (
+            {"restart_count": 50},
+            "end n2 computes other bits than the run did, and it was requeued 50 times: max_requeues",
+        ),
+        ({"job_state": "COMPLETING"}, "end SLURM ends or requeues it already"),
+        ({"other_machines": ""}, "end the attempt failed by itself (exit code 4)"),  # the run had not begun
+    ],
+)
+def test_who_comes_back_elsewhere(changes: dict[str, Any], line: str) -> None:
+    ending = dataclasses.replace(STOPPED, **{**ELSEWHERE, **changes})
+    assert decide(ending, max_requeues=50, max_timeouts=3).line.startswith(line)
+
+
+def test_a_job_on_other_machines_is_read_from_its_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("JOB_ID", "7"), ("RESTART_COUNT", "1"), ("JOB_NODELIST", "n[2-3]")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    folder = RunFolder(tmp_path).create()
+    folder.write_config("seed: 0\n")
+    note_other_machine(folder, "7.1", ())
+    shown = "JobId=7 JobState=RUNNING ExcNodeList=n1 RunTime=00:00:05 TimeLimit=01:00:00"
+    assert run_command(main, [str(tmp_path), "--exit-code", "4", "--job", shown]) == 4
+    assert capsys.readouterr().out == "requeue-without n1,n[2-3] n[2-3] computes other bits than the run did\n"
+    assert json.loads(folder.attempts.read_text())["excluded"] == "n1,n[2-3]"
+    environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
+    ending = read_ending(folder, 4, environment, job=shown.replace("=n1 ", "=(null) "), signal_seconds=0)
+    assert (ending.elsewhere, ending.excluded) == (1, "")
+    environment["SLURM_RESTART_COUNT"] = "2"  # the note is about the attempt before
+    assert read_ending(folder, 4, environment, job=shown, signal_seconds=0).other_machines == ""
 
 
 def write_lines(path: Path, lines: Sequence[AttemptLine]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 from pathlib import Path
 
 from signs_dist.reporting.content import read_content
@@ -34,6 +35,29 @@ def test_the_headline_is_that_of_result_json(one_run: Path) -> None:
 def test_drawn_images_and_exact_mode_are_marked(tmp_path: Path) -> None:
     page = view_run(read_content(write_run(tmp_path / "a", "exact=true", "train.micro_batch=8", data="synthetic")))
     assert (page.is_synthetic, page.is_exact) == (True, True)
+
+
+def test_other_bits_are_told_with_their_first_step(tmp_path: Path) -> None:
+    def start(attempt: int, step: int, other_bits: str | None = None) -> StartLine:
+        return StartLine(attempt=attempt, time=f"{attempt}", first_step=step, world_size=1, other_bits=other_bits)
+
+    def exactness(run: Path) -> str:
+        return next(fact.text for fact in view_run(read_content(run)).facts if fact.name == "exact mode")
+
+    settings = ("exact=true", "train.micro_batch=8")
+    finished = write_run(tmp_path / "a", *settings)
+    assert exactness(finished) == "yes"
+    result = json.loads((finished / "result.json").read_text())
+    changes = [{"step": 4001, "what": "GPU A100 → H100"}]
+    (finished / "result.json").write_text(json.dumps({**result, "arithmetic_changes": changes}))
+    assert exactness(finished) == "yes. Other bits from step 4,001 on: GPU A100 → H100"
+    (finished / "result.json").write_text(json.dumps({**result, "arithmetic_changes": [{"step": "x"}]}))
+    assert exactness(finished) == "yes"  # an editor changed it
+    # Of a run that is under way by its attempts; the third repeats what the second did on the other machine.
+    lines = [start(1, 0), start(2, 10, "GPU A100 → V100"), start(3, 10), start(4, 20, "GPU A100 → H100"), start(5, 30)]
+    assert exactness(write_run(tmp_path / "b", *settings, is_finished=False, attempts=lines)) == (
+        "yes. Other bits from step 21 on: GPU A100 → H100"
+    )
 
 
 def test_a_run_that_stopped_says_why_and_shows_the_best_so_far(tmp_path: Path) -> None:

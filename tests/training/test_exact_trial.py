@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.config.reading import load_config
 from signs_dist.distributed.strategy import SingleProcess
-from signs_dist.errors import UserError
+from signs_dist.errors import OtherArithmeticError, UserError
 from signs_dist.models.trial import TrialDigest
 from signs_dist.training.exact_trial import is_pass_shipped, require_exact, second_process
 from signs_dist.training.second_process import NoAnswerError, SecondProcess
@@ -125,6 +125,39 @@ def test_a_rank_that_computes_something_else_is_named(tmp_path: Path, place: int
     if place:
         assert "other processors or versions of the software" in str(refused.value)
     require_exact(stepper, ranks_of(lambda value: value), None)
+
+
+def elsewhere(names: dict[str, str], **changes: Any) -> Callable[[Any], Any]:
+    """What a neighbour on another machine gathers: other names, and other bits in the fixed micro-batch."""
+
+    def compute(value: Any) -> Any:
+        *digests, plain = value
+        return (*digests, {**plain, "host": "n2", "fingerprint": {**plain["fingerprint"], "names": names, **changes}})
+
+    return compute
+
+
+def test_another_machine_is_named_with_what_differs_there(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, *EXACT)
+    process = ranks_of(elsewhere({"torch": "2.11.0"}, digest="other"))
+    with pytest.raises(
+        OtherArithmeticError, match=r"1 of 2 processes compute other bits.*rank 1 on n2 \(cpu\): "
+    ) as told:
+        require_exact(stepper, process, None)
+    assert f"torch {torch.__version__} → 2.11.0" in str(told.value)
+    assert told.value.nodes == ("n2",)
+    # The earlier attempt computed what rank 1 computes.
+    require_exact(stepper, ranks_of(), None)
+    assert stepper.arithmetic is not None
+    before = dataclasses.replace(stepper.arithmetic, digest="other")
+    with pytest.raises(OtherArithmeticError) as told:
+        require_exact(stepper, process, None, before)
+    assert told.value.nodes == (process.context.host,)
+
+
+def test_other_names_with_the_same_bits_are_accepted(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, *EXACT)
+    require_exact(stepper, ranks_of(elsewhere({"torch": "2.11.0"})), None)
 
 
 @pytest.mark.parametrize(

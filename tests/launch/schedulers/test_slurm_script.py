@@ -75,11 +75,19 @@ decision=$(apptainer exec --nv image.sif /opt/python -m launch.requeue "$run" --
 own=$?
 [ -n "$decision" ] && code=$own
 echo "$(date +%FT%T) exit code $code: $decision"
+# The nodes of `requeue-without NODES …`. Found before the requeue: SLURM then ends this script's children.
+excluded=${decision#requeue-without }
+[ "$excluded" = "$decision" ] && excluded=
+excluded=${excluded%% *}
 case "$decision" in
   requeue*) for pause in 5 15 45 0; do
       # Incomplete: a job that was cancelled meanwhile stays cancelled.
       scontrol requeue Incomplete "$job_id" && break
       echo "not requeued: SLURM has requeued it already, or does not answer"; sleep $pause
+    done
+    # SLURM takes this from a job that it has requeued, and starts the job when this script has ended.
+    [ -n "$excluded" ] && for pause in 1 1 1 1 1; do
+      scontrol update JobId="$job_id" ExcNodeList="$excluded" && break; sleep $pause
     done ;;
 esac
 exit "$code\""""
