@@ -75,9 +75,7 @@ def told_busy_cores(earlier: CoreUse | None, num_threads: int) -> str:
     return describe_busy_cores(now.others_since(earlier), read_affinity(), num_threads)
 
 
-def should_sleep(
-    *, num_processes: int, num_threads: int, num_busy: int, usable_cores: int, machine_cores: int
-) -> bool:
+def should_sleep(*, num_processes: int, num_threads: int, num_busy: int, usable_cores: int, machine_cores: int) -> bool:
     """Whether OpenMP's threads should sleep at once while they wait for each other.
 
     By default they keep their cores busy for a while. Where fewer cores are free than threads compute, they then wait

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 LEAST_SECONDS = 10.0
@@ -62,24 +62,42 @@ def parse_waited(schedstat: str) -> float:
     return int(words[1]) / 1e9
 
 
-def describe_wait(waited: float, elapsed: float, num_threads: int, num_processes: int) -> str:
+def list_remedies(
+    num_threads: int, num_processes: int, *, threads_setting: int | str, is_exact: bool, policy: str | None
+) -> list[str]:
+    """What helps a process whose threads wait for cores, the cheapest first.
+
+    Args:
+        num_threads: of one operation.
+        num_processes: of the run.
+        threads_setting: train.num_threads, which outranks OMP_NUM_THREADS unless it is `auto`.
+        is_exact: another number of threads would then give another result.
+        policy: OMP_WAIT_POLICY; None if it is not set.
+    """
+    remedies = []
+    if num_threads > 1 and not is_exact:
+        fewer = "OMP_NUM_THREADS=1" if threads_setting == "auto" else "train.num_threads=1"
+        remedies.append(f"fewer threads ({fewer})")
+    if num_threads > 1 and (policy or "").upper() != "PASSIVE":
+        remedies.append("OMP_WAIT_POLICY=PASSIVE")
+    if num_processes > 1:
+        remedies.append("fewer processes")
+    return [*remedies, "a machine with free cores"]
+
+
+def describe_wait(waited: float, elapsed: float, remedies: Sequence[str]) -> str:
     """What to tell about the wait for cores, with what helps; "" where it is short.
 
     Args:
         waited: seconds that a thread waited for a core.
         elapsed: seconds in which it did.
-        num_threads: threads of one operation.
-        num_processes: of the run.
+        remedies: from `list_remedies`.
     """
     if elapsed < LEAST_SECONDS or waited < LARGE_SHARE * elapsed:
         return ""
     share = min(waited / elapsed, 0.99)
-    helps = [
-        *(["fewer threads (OMP_NUM_THREADS=1)", "OMP_WAIT_POLICY=PASSIVE"] if num_threads > 1 else []),
-        *(["fewer processes"] if num_processes > 1 else []),
-        "a machine with free cores",
-    ]
-    way = helps[0] if len(helps) == 1 else f"{', '.join(helps[:-1])} or {helps[-1]}"
+    *others, last = remedies
+    way = f"{', '.join(others)} or {last}" if others else last
     return (
         f"too few cores are free: in the last {elapsed:.0f} s a thread of this process waited {100 * share:.0f} % of "
         f"the time for a core, so a step takes about {1 / (1 - share):.1f} times its processor time. What helps: {way}"
@@ -90,15 +108,12 @@ class CoreWatch:
     """Looks now and then how long threads wait for cores, and tells a long wait once.
 
     Args:
-        num_threads: threads of one operation.
-        num_processes: of the run.
+        remedies: from `list_remedies`.
         read: reads the waits until now.
     """
 
-    def __init__(
-        self, num_threads: int, num_processes: int, read: Callable[[], CoreWait | None] = CoreWait.read
-    ) -> None:
-        self._num_threads, self._num_processes, self._read = num_threads, num_processes, read
+    def __init__(self, remedies: Sequence[str], read: Callable[[], CoreWait | None] = CoreWait.read) -> None:
+        self._remedies, self._read = remedies, read
         self._earlier = read()
         self._is_done = self._earlier is None
 
@@ -114,6 +129,6 @@ class CoreWatch:
             return ""
         elapsed, waited = now.time - self._earlier.time, now.longest_since(self._earlier)
         self._earlier = now
-        told = describe_wait(waited, elapsed, self._num_threads, self._num_processes)
+        told = describe_wait(waited, elapsed, self._remedies)
         self._is_done = bool(told)
         return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from signs_dist.checkpointing import tensors
 from signs_dist.data.batches import Batch
-from signs_dist.environment.core_wait import CoreWatch
+from signs_dist.environment.core_wait import CoreWatch, list_remedies
 from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
 from signs_dist.learning.metrics import RunningSums, Score
 from signs_dist.learning.own_parts import build_metrics
@@ -86,8 +87,7 @@ class Trainer:
         self._metrics = build_metrics(self._config.evaluate.metrics, stepper.state.num_classes)
         stops_on_error = self._config.checkpoint.on_error == "stop"
         # On a GPU the host waits for no core: it is seldom busy.
-        num_threads, on_cpu = stepper.prepared.num_threads, self._strategy.device.type == "cpu"
-        self._core_watch = CoreWatch(num_threads, self._strategy.world_size) if on_cpu else None
+        self._core_watch = self._watch_cores() if self._strategy.device.type == "cpu" else None
         self._predictions = PredictionFiles(
             folder,
             self._data,
@@ -98,6 +98,16 @@ class Trainer:
         if self._config.log.samples:
             log = SampleLog(folder.logs, self._strategy.shard.index)
             stepper.state.observe = functools.partial(_write_samples, log)
+
+    def _watch_cores(self) -> CoreWatch:
+        remedies = list_remedies(
+            self._stepper.prepared.num_threads,
+            self._strategy.world_size,
+            threads_setting=self._config.train.num_threads,
+            is_exact=self._config.exact,
+            policy=os.environ.get("OMP_WAIT_POLICY"),
+        )
+        return CoreWatch(remedies)
 
     def train(self, run_started: float) -> dict[str, Any]:
         """Train the epochs that are left, evaluate the final weights, and write model.pt and result.json.
