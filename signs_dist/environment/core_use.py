@@ -16,7 +16,7 @@ from signs_dist.errors import UserError
 _SHORTEST_SECONDS = 0.05
 """The system counts time on cores in ticks of 0.01 s: a shorter time between two readings says nothing."""
 _LOOK_SECONDS = 0.004
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Variables by which a person chooses how the threads of OpenMP wait."""
 
 
@@ -145,7 +145,7 @@ def let_threads_sleep(environment: MutableMapping[str, str], modules: Mapping[st
 
 def _may_choose(environment: Mapping[str, str], modules: Mapping[str, object]) -> bool:
     """Whether the variable has an effect, and nobody has set one."""
-    return "torch" not in modules and not any(name in environment for name in _WAITING)
+    return "torch" not in modules and not any(name in environment for name in WAITING)
 
 
 def count_running() -> int:

@@ -26,6 +26,7 @@ from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.tracking.beside import fed_dashboards
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
+from signs_dist.training.autotune import with_fastest_way
 from signs_dist.training.banner import banner_lines
 from signs_dist.training.cached_features import with_features
 from signs_dist.training.earlier_attempt import (
@@ -119,6 +120,7 @@ def train(
             require_same_images(prepared, strategy)
             with prepared.data.inspection_advised():
                 prepared = with_features(prepared, process)
+            prepared = with_fastest_way(prepared, process)
             run = strategy.all_succeed(
                 lambda: _make_run(prepared, process, folder, command, earlier), "wait for all to be ready"
             )

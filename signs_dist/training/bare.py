@@ -8,8 +8,6 @@ import time
 import torch
 from torch import Tensor
 
-from signs_dist.benching.rounds import Work
-from signs_dist.benching.variants import Variant
 from signs_dist.config.settings import Config
 from signs_dist.distributed.exactness import threads_kept
 from signs_dist.learning.losses import build_loss
@@ -17,6 +15,8 @@ from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models.trainable import set_training_mode
 from signs_dist.training.prepare import build_model
+from signs_dist.tuning.rounds import Work
+from signs_dist.tuning.variants import Variant
 
 SMALL_STEP = 1e-6
 """The learning rate, a factor on that of the config: weights that grow to infinity would change the speed."""
