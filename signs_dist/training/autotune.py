@@ -97,7 +97,7 @@ def describe(way: Variant, before: Variant, choice: Choice) -> str:
     """The banner's words: the way, and how it compares with the one that the config sets."""
     words = way.name.rpartition(", ")[0]
     if way == before:
-        return f"{words} as set: none of {choice.num_ways} ways is 5 % faster"
+        return f"{words}, as set: none of {choice.num_ways} ways is 5 % faster"
     return f"{words}: {choice.factor:.2f} times as fast as {before.name.rpartition(', ')[0]}"
 
 

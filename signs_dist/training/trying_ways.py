@@ -13,14 +13,14 @@ from signs_dist.config.settings import Config
 from signs_dist.data.generators import all_generators_kept, device_generator_kept
 from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.training.bare import BareNetwork, seconds_per_image
-from signs_dist.tuning.choice import NEAR, Choice, choose, slowest_of
-from signs_dist.tuning.rounds import measure
+from signs_dist.tuning.choice import FAR, NEAR, Choice, choose, slowest_of
+from signs_dist.tuning.rounds import Timing, measure
 from signs_dist.tuning.variants import Variant, fitting_batch
 
 ROUNDS_SECONDS = 3.0
 """For the rounds of all ways together."""
-LOOKS_SECONDS = 2.0
-"""No further way is looked at after this time."""
+LOOKS_SECONDS = 3.0
+"""No further way is looked at after this time, but for one other number of threads."""
 STEP_SECONDS = 0.15
 """A step that takes longer is tried with fewer images."""
 LOOK_SECONDS = 0.1
@@ -70,7 +70,9 @@ class WaysTrial:
         shortest = min(self._looked.values())
         if math.isinf(self._looked[self._as_set]):
             return None
-        near = [way for way, seconds in self._looked.items() if seconds <= NEAR * shortest or way == self._as_set]
+        near = [way for way, seconds in self._looked.items() if seconds <= NEAR * shortest]
+        if self._as_set not in near and self._looked[self._as_set] <= FAR * shortest:
+            near.append(self._as_set)
         timings = measure(
             {way.name: self._work(way) for way in near},
             seconds=ROUNDS_SECONDS / len(near),
@@ -78,14 +80,19 @@ class WaysTrial:
         )
         by_rank = self._strategy.gather_values([timings[way.name] for way in near], "compare the ways")
         slowest = [slowest_of(timings) for timings in zip(*by_rank, strict=True)]
-        return choose(dict(zip(near, slowest, strict=True)), self._as_set, len(self._looked))
+        looked = self._looked[self._as_set]
+        found = {self._as_set: Timing(looked, looked, looked, 1, 1), **dict(zip(near, slowest, strict=True))}
+        return choose(found, self._as_set, len(self._looked))
 
     def _look_at_all(self, counts: Sequence[int]) -> None:
         """Look at the way that is set, at fewer threads as long as they are not slower, and at the other format."""
         self._look(self._as_set)
         for count in counts:
+            # Beside other programs the threads that are set may take very long: one other number is always tried.
+            if len(self._looked) > 1 and self._is_late():
+                break
             shortest = min(self._looked.values())
-            if self._look(self._with(count, self._as_set.channels_last)) > NEAR * shortest or self._is_late():
+            if self._look(self._with(count, self._as_set.channels_last)) > NEAR * shortest:
                 break
         near = sorted(self._looked, key=lambda way: self._looked[way])[:2]
         for way in near:
