@@ -5,7 +5,7 @@
 
 PHOTOS has folders train_signs and val_signs; without `--data` they are drawn hands. Leave the machine idle. The long
 tier compares whole commands and recipes: `make bench-peers ARGS="--data PHOTOS"`, `python benchmarks/recipe_curve.py
---data PHOTOS`, `python benchmarks/million_files.py --files 10 1000000`.
+--data PHOTOS`, `python benchmarks/million_files.py --files 10 1000000`, `python benchmarks/choices.py`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def commands(photos: Path) -> dict[str, list[str]]:
         "jpeg_folder": [],
         "plan_scale": [],
         "waiting_threads": ["--rounds", "2"],
+        "choices": ["--short"],
         "report_opening": [],
     }
 

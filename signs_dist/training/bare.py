@@ -37,6 +37,10 @@ class BareNetwork:
         batch: images of a step, which go through the network at once.
         device: of the network.
         channels_last: the memory format of images and weights.
+
+    Attributes:
+        model: the network.
+        optimizer: that of the config, with a learning rate that leaves the weights nearly as they are.
     """
 
     def __init__(
@@ -53,8 +57,8 @@ class BareNetwork:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self._images = images.contiguous(memory_format=layout)
         self._loss_function = build_loss(config.loss, num_classes)
-        self._optimizer = build_optimizer(self.model, config.optim)
-        for group in self._optimizer.param_groups:
+        self.optimizer = build_optimizer(self.model, config.optim)
+        for group in self.optimizer.param_groups:
             group["lr"] *= SMALL_STEP
         set_training_mode(self.model)
 
@@ -108,11 +112,11 @@ class BareNetwork:
         return self._loss_function(logits, self._labels).mean()
 
     def _backward(self, loss: Tensor, scaler: torch.amp.GradScaler) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def _step(self, scaler: torch.amp.GradScaler) -> None:
-        scaler.step(self._optimizer)
+        scaler.step(self.optimizer)
         scaler.update()
 
 
