@@ -1,4 +1,4 @@
-"""How long the threads of this process wait for a core while they could compute; told once in a run if it is long."""
+"""How long the threads of this process wait for a core while they could compute, and how many threads fit then."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from signs_dist.environment.core_use import CoreUse
+from signs_dist.environment.cores import read_affinity
+
 LEAST_SECONDS = 10.0
 """A shorter time between two looks says nothing: another program may have been busy for a moment."""
 LARGE_SHARE = 0.5
 """From this share of the time on it is told: a step then takes at least twice its processor time."""
+SMALL_SHARE = 0.1
+"""Below this share threads hardly wait: more of them may fit."""
 _TASKS = Path("/proc/self/task")
 
 
@@ -62,10 +67,15 @@ def parse_waited(schedstat: str) -> float:
     return int(words[1]) / 1e9
 
 
+def is_passive(policy: str | None) -> bool:
+    """Whether OpenMP's threads sleep while they wait, from the value of OMP_WAIT_POLICY; None if it is not set."""
+    return (policy or "").upper() == "PASSIVE"
+
+
 def list_remedies(
     num_threads: int, num_processes: int, *, threads_setting: int | str, is_exact: bool, policy: str | None
 ) -> list[str]:
-    """What helps a process whose threads wait for cores, the cheapest first.
+    """What helps a process whose threads wait for cores, what helps most first.
 
     Args:
         num_threads: of one operation.
@@ -75,11 +85,10 @@ def list_remedies(
         policy: OMP_WAIT_POLICY; None if it is not set.
     """
     remedies = []
-    if num_threads > 1 and not is_exact:
+    if num_threads > 1 and not is_passive(policy):
+        # Threads that sleep while they wait lose little, and get a larger share of the cores than one.
         fewer = "OMP_NUM_THREADS=1" if threads_setting == "auto" else "train.num_threads=1"
-        remedies.append(f"fewer threads ({fewer})")
-    if num_threads > 1 and (policy or "").upper() != "PASSIVE":
-        remedies.append("OMP_WAIT_POLICY=PASSIVE")
+        remedies += ["OMP_WAIT_POLICY=PASSIVE", *([] if is_exact else [f"fewer threads ({fewer})"])]
     if num_processes > 1:
         remedies.append("fewer processes")
     return [*remedies, "a machine with free cores"]
@@ -104,31 +113,84 @@ def describe_wait(waited: float, elapsed: float, remedies: Sequence[str]) -> str
     )
 
 
-class CoreWatch:
-    """Looks now and then how long threads wait for cores, and tells a long wait once.
+def fitting_threads(num_threads: int, most: int, *, wait_share: float, others: float, num_cores: int) -> int:
+    """How many threads to continue with, so that each has a core: fewer after long waits, and more when cores are free.
 
     Args:
-        remedies: from `list_remedies`.
+        num_threads: of one operation now.
+        most: as many as there were at the start.
+        wait_share: which share of the time a thread has waited for a core.
+        others: cores that other programs kept busy meanwhile.
+        num_cores: cores that this process may use.
+    """
+    num_free = max(1, int(num_cores - others + 0.5))
+    if wait_share >= LARGE_SHARE:
+        return min(num_threads, num_free)
+    if wait_share < SMALL_SHARE:
+        return max(num_threads, min(most, num_free))
+    return num_threads
+
+
+class CoreWatch:
+    """Looks now and then how long threads wait for cores, tells a long wait once, and says how many threads fit.
+
+    Args:
+        num_threads: of one operation.
+        list_remedies: from a number of threads to what helps then.
+        may_change: whether the number of threads may change.
         read: reads the waits until now.
+        read_use: reads how busy the cores were until now.
+        num_cores: cores that this process may use.
+
+    Attributes:
+        num_threads: how many fit, as the last look found.
     """
 
-    def __init__(self, remedies: Sequence[str], read: Callable[[], CoreWait | None] = CoreWait.read) -> None:
-        self._remedies, self._read = remedies, read
-        self._earlier = read()
-        self._is_done = self._earlier is None
+    def __init__(
+        self,
+        num_threads: int,
+        list_remedies: Callable[[int], Sequence[str]],
+        *,
+        may_change: bool,
+        read: Callable[[], CoreWait | None] = CoreWait.read,
+        read_use: Callable[[], CoreUse | None] = CoreUse.read,
+        num_cores: int | None = None,
+    ) -> None:
+        self.num_threads = self._most = num_threads
+        self._list_remedies, self._may_change = list_remedies, may_change and num_threads > 1
+        self._read, self._read_use = read, read_use
+        self._num_cores = read_affinity() if num_cores is None else num_cores
+        self._earlier, self._earlier_use = read(), read_use()
+        self._has_told_wait = self._has_told_end = False
 
     def look(self) -> str:
         """What to tell now; "" for nothing: the wait is short, was told before, or the last look was a moment ago."""
-        if self._is_done:
+        if self._earlier is None or (self._has_told_wait and not self._may_change):
             return ""
-        assert self._earlier is not None
         if time.monotonic() - self._earlier.time < LEAST_SECONDS:
             return ""
-        now = self._read()
+        now, use = self._read(), self._read_use()
         if now is None:
             return ""
         elapsed, waited = now.time - self._earlier.time, now.longest_since(self._earlier)
-        self._earlier = now
-        told = describe_wait(waited, elapsed, self._remedies)
-        self._is_done = bool(told)
-        return told
+        others = None if use is None or self._earlier_use is None else use.others_since(self._earlier_use)
+        self._earlier, self._earlier_use = now, use
+        before = self.num_threads
+        if self._may_change and others is not None:
+            self.num_threads = fitting_threads(
+                before, self._most, wait_share=waited / elapsed, others=others, num_cores=self._num_cores
+            )
+        return self._tell(waited, elapsed, before)
+
+    def _tell(self, waited: float, elapsed: float, before: int) -> str:
+        count = "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
+        if self.num_threads > before and not self._has_told_end:
+            self._has_told_end = True
+            return f"cores are free again: training continues with {count}"
+        told = describe_wait(waited, elapsed, self._list_remedies(self.num_threads))
+        if not told or self._has_told_wait:
+            return ""
+        self._has_told_wait = True
+        return (
+            f"{told}. Training continues with {count} until more cores are free" if self.num_threads < before else told
+        )
