@@ -6,7 +6,7 @@
 PHOTOS has folders train_signs and val_signs; without `--data` they are drawn hands. Leave the machine idle. The long
 tier compares whole commands and recipes: `make bench-peers ARGS="--data PHOTOS"`, `python benchmarks/recipe_curve.py
 --data PHOTOS`, `python benchmarks/million_files.py --files 10 1000000`, `python benchmarks/growth.py data.root=PHOTOS`,
-`python benchmarks/shares.py data.root=PHOTOS`.
+`python benchmarks/shares.py data.root=PHOTOS`, `python benchmarks/choices.py`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def commands(photos: Path) -> dict[str, list[str]]:
         "waiting_threads": ["--rounds", "2"],
         "growth": [*few, "--networks", "loopback", "100mbit", "--rounds", "2", "--steps", "4", root],
         "shares": [*few, "--rounds", "1", "--epochs", "3", root],
+        "choices": ["--short"],
         "report_opening": [],
     }
 

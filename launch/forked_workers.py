@@ -29,7 +29,7 @@ def fork_parent(
     """
     reason = reason_before_imports(os.environ.get(SWITCH), sys.platform, arguments)
     if not reason:
-        set_waiting(os.environ, num_siblings=num_workers - 1)  # OpenMP, which comes with torch, reads it when loaded
+        set_waiting(os.environ, num_started=num_workers)  # OpenMP, which comes with torch, reads it when loaded
         preload(arguments)
         reason = reason_now()
     before_fork()

@@ -34,6 +34,8 @@ ROOMS: tuple[str, ...] = (
     # What is saved, and how processes share a run.
     "signs_dist.checkpointing",
     "signs_dist.distributed",
+    # Ways to compute a network, timed and chosen from.
+    "signs_dist.tuning",
     # The five steps of training, and all that a run does around them.
     "signs_dist.training.loop",
     "signs_dist.training",

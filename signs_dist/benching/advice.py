@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
 from signs_dist.benching.figures import Figures
-from signs_dist.benching.rounds import CLEAR, Timing
-from signs_dist.benching.variants import Variant
+from signs_dist.tuning.rounds import CLEAR, Timing
+from signs_dist.tuning.variants import Variant
 
 LONG_WAIT = 0.1
 """From this share of a step on, waiting for images is spoken of."""

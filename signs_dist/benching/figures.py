@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from signs_dist.benching.rounds import Timing
-from signs_dist.benching.variants import Variant
 from signs_dist.training.profiling import Operation, most_expensive
+from signs_dist.tuning.rounds import Timing
+from signs_dist.tuning.variants import Variant
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,14 +8,14 @@ import itertools
 from collections.abc import Generator
 from typing import Any
 
-from signs_dist.benching.rounds import Share, Timing, measure
-from signs_dist.benching.variants import thread_counts
 from signs_dist.data.loader import LoaderSettings, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.plan import Shard
 from signs_dist.environment.worker_limits import read_limits
 from signs_dist.errors import UserError
 from signs_dist.training.prepare import Prepared
+from signs_dist.tuning.rounds import Share, Timing, measure
+from signs_dist.tuning.variants import thread_counts
 
 MOST_WORKERS = 16
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from signs_dist.benching.bare import synchronize
 from signs_dist.benching.figures import Trace
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.config.settings import CheckpointConfig, Config
 from signs_dist.data.plan import BatchKey
 from signs_dist.errors import NonFiniteLossError, SaveError, TrainingFailedError
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.training.bare import synchronize
 from signs_dist.training.loop import StepReport
 from signs_dist.training.process import Process
 from signs_dist.training.profiling import read_operations, start_profiler

@@ -10,21 +10,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from signs_dist.benching.bare import BareNetwork, seconds_per_image
 from signs_dist.benching.figures import Figures, Saving, Setup, Sums
 from signs_dist.benching.loading import measure_loading, worker_counts
 from signs_dist.benching.loops import RealLoop, SavingLoop, steps_between_saves
-from signs_dist.benching.rounds import Timing, Work, measure
 from signs_dist.benching.sums import measure_sums
-from signs_dist.benching.variants import Variant, fitting_batch, list_variants, precisions
 from signs_dist.config.settings import Config
 from signs_dist.distributed.strategy import DistributedProcesses
 from signs_dist.environment.core_wait import CoreWait
 from signs_dist.learning.precision import find_capability
 from signs_dist.monitoring.signals import call_at_end, no_call_at_end
+from signs_dist.training.bare import BareNetwork, seconds_per_image
 from signs_dist.training.prepare import Prepared, prepare, require_same_images
 from signs_dist.training.process import Process
 from signs_dist.training.stepper import Stepper
+from signs_dist.tuning.rounds import Timing, Work, measure
+from signs_dist.tuning.variants import Variant, fitting_batch, list_variants, precisions
 
 STEPS_PER_MEASUREMENT = 4
 """A step takes at most this part of the time of a measurement: a larger one is measured with fewer images."""

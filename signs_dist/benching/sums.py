@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from signs_dist.benching.bare import synchronize
 from signs_dist.benching.figures import Sums
-from signs_dist.benching.rounds import Share, measure
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.gradient_tree import GradientTree
 from signs_dist.distributed.group import Group
+from signs_dist.training.bare import synchronize
+from signs_dist.tuning.rounds import Share, measure
 
 
 class _Exact:

@@ -75,7 +75,11 @@ class TrainConfig(Section):
     channels_last: bool = True
     """Memory format of images and weights. true: faster convolutions on CPUs and on GPUs with tensor cores."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    """CPU threads per operation. auto: 1 if exact, else OMP_NUM_THREADS, else this process's share of the cores."""
+    """CPU threads per operation. auto: 1 if exact, else OMP_NUM_THREADS, else this process's share of the cores; fewer
+    while other programs keep these cores busy."""
+    autotune: bool = False
+    """Try numbers of threads and memory formats for a few seconds at the start, and train in the fastest way. What was
+    chosen is kept for this machine and network. Without effect on the result but rounding; not in exact mode."""
     shard_optimizer: bool = False
     """Each process keeps and steps a part of the optimizer and of the moving average: less memory, the same result."""
     allocator: Literal["auto", "system"] = "auto"

@@ -284,6 +284,18 @@ READINGS = (
         "set train.gradient_compression=powersgd",
     ),
     Reading(
+        ("train.autotune",),
+        "exact",
+        lambda config: not config.exact,
+        "set exact=false: exact mode computes with train.num_threads and train.channels_last as they are",
+    ),
+    Reading(
+        ("train.autotune",),
+        "model.cache_features",
+        lambda config: not config.model.cache_features,
+        "set model.cache_features=false: the head alone is trained on what is kept",
+    ),
+    Reading(
         ("evaluate.crop",), "evaluate.ten_crop", lambda config: config.evaluate.ten_crop, "set evaluate.ten_crop=true"
     ),
 )

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from signs_dist.console.streams import finish_output, is_output_lost, prepared_streams
 from signs_dist.environment.core_use import set_waiting
-from signs_dist.environment.limits import explain_limit
+from signs_dist.environment.limit_errors import explain_limit
 from signs_dist.errors import EXIT_OUTPUT_LOST, EXIT_USAGE, CommandError, UserError
 from signs_dist.files import NO_SPACE, explain_file_size, explained
 from signs_dist.monitoring.endings import exit_code, final_line

@@ -9,12 +9,14 @@ import time
 from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 
-from signs_dist.environment.cores import read_affinity
+from signs_dist.environment.cores import count_sharing, count_threads, read_affinity, read_usable_cores
+from signs_dist.environment.launchers import LaunchedProcess, find_launch
+from signs_dist.errors import UserError
 
 _SHORTEST_SECONDS = 0.05
 """The system counts time on cores in ticks of 0.01 s: a shorter time between two readings says nothing."""
 _LOOK_SECONDS = 0.004
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Variables by which a person chooses how the threads of OpenMP wait."""
 
 
@@ -73,24 +75,30 @@ def told_busy_cores(earlier: CoreUse | None, num_threads: int) -> str:
     return describe_busy_cores(now.others_since(earlier), read_affinity(), num_threads)
 
 
-def should_sleep(num_others: int, machine_cores: int, usable_cores: int) -> bool:
+def should_sleep(*, num_processes: int, num_threads: int, num_busy: int, usable_cores: int, machine_cores: int) -> bool:
     """Whether OpenMP's threads should sleep at once while they wait for each other.
 
-    By default they keep their cores busy for a while. Beside another busy program they then wait most of that time for
-    a thread that has no core: docs/performance.md has figures. With enough free cores the default is faster.
+    By default they keep their cores busy for a while. Where fewer cores are free than threads compute, they then wait
+    most of that time for a thread that has no core: docs/performance.md has figures. With a core for each thread the
+    default is faster, however many processes there are. A single thread waits for no other.
 
     Args:
-        num_others: programs that want a core now, without this process.
+        num_processes: of the run that share the usable cores, this process among them.
+        num_threads: of one operation, in each of these processes.
+        num_busy: programs outside of the run that have a core or wait for one.
+        usable_cores: cores that these processes may use.
         machine_cores: cores of the machine.
-        usable_cores: cores that this process may use.
     """
-    return machine_cores - num_others < usable_cores
+    return num_threads > 1 and num_processes * num_threads > min(usable_cores, machine_cores - num_busy)
 
 
 def set_waiting(
-    environment: MutableMapping[str, str], modules: Mapping[str, object] = sys.modules, *, num_siblings: int = 0
+    environment: MutableMapping[str, str],
+    modules: Mapping[str, object] = sys.modules,
+    *,
+    num_started: int | None = None,
 ) -> None:
-    """Let OpenMP's threads sleep while they wait, where other programs are busy. No bit of a result depends on it.
+    """Let OpenMP's threads sleep while they wait, where too few cores are free. No bit of a result depends on it.
 
     Without effect where `environment` says how they wait, and once torch is imported, because OpenMP reads the variable
     when it is loaded.
@@ -98,12 +106,35 @@ def set_waiting(
     Args:
         environment: such as `os.environ`.
         modules: the modules that are imported.
-        num_siblings: processes of the same run that this process is about to start beside one.
+        num_started: processes of a run that this one is about to start, and that compute in its place. None: this
+            process computes, and the launcher's variables say how many others do on this machine.
     """
     if not _may_choose(environment, modules):
         return
-    if should_sleep(count_running() - 1 + num_siblings, os.cpu_count() or 1, read_affinity()):
+    usable_cores, machine_cores = read_usable_cores(environment), os.cpu_count() or 1
+    launch = _launch_of(environment) if num_started is None else LaunchedProcess(local_world_size=num_started)
+    num_here = launch.local_world_size
+    slurm_cpus = environment.get("SLURM_CPUS_PER_TASK")
+    num_sharing = count_sharing(launch.launcher, num_here, read_affinity(), machine_cores, slurm_cpus)
+    num_threads = count_threads(usable_cores, environment.get("OMP_NUM_THREADS"), launch.launcher, num_sharing)
+    # The other processes of the run are at their start as this one is: they are busy now, and counted already.
+    num_own = num_here if num_started is None else 1
+    if num_threads > 1 and should_sleep(
+        num_processes=num_sharing,
+        num_threads=num_threads,
+        num_busy=max(0, count_running() - num_own),
+        usable_cores=usable_cores,
+        machine_cores=machine_cores,
+    ):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def _launch_of(environment: Mapping[str, str]) -> LaunchedProcess:
+    """Who launched this process; as if nobody where its variables contradict each other, which is told later."""
+    try:
+        return find_launch(environment)
+    except UserError:
+        return LaunchedProcess()
 
 
 def let_threads_sleep(environment: MutableMapping[str, str], modules: Mapping[str, object] = sys.modules) -> None:
@@ -114,7 +145,7 @@ def let_threads_sleep(environment: MutableMapping[str, str], modules: Mapping[st
 
 def _may_choose(environment: Mapping[str, str], modules: Mapping[str, object]) -> bool:
     """Whether the variable has an effect, and nobody has set one."""
-    return "torch" not in modules and not any(name in environment for name in _WAITING)
+    return "torch" not in modules and not any(name in environment for name in WAITING)
 
 
 def count_running() -> int:

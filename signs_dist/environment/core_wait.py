@@ -1,16 +1,21 @@
-"""How long the threads of this process wait for a core while they could compute; told once in a run if it is long."""
+"""How long the threads of this process wait for a core while they could compute, and how many threads fit then."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from signs_dist.environment.core_use import CoreUse
+from signs_dist.environment.cores import read_affinity
 
 LEAST_SECONDS = 10.0
 """A shorter time between two looks says nothing: another program may have been busy for a moment."""
 LARGE_SHARE = 0.5
 """From this share of the time on it is told: a step then takes at least twice its processor time."""
+SMALL_SHARE = 0.1
+"""Below this share threads hardly wait: more of them may fit."""
 _TASKS = Path("/proc/self/task")
 
 
@@ -62,58 +67,130 @@ def parse_waited(schedstat: str) -> float:
     return int(words[1]) / 1e9
 
 
-def describe_wait(waited: float, elapsed: float, num_threads: int, num_processes: int) -> str:
+def is_passive(policy: str | None) -> bool:
+    """Whether OpenMP's threads sleep while they wait, from the value of OMP_WAIT_POLICY; None if it is not set."""
+    return (policy or "").upper() == "PASSIVE"
+
+
+def list_remedies(
+    num_threads: int, num_processes: int, *, threads_setting: int | str, is_exact: bool, policy: str | None
+) -> list[str]:
+    """What helps a process whose threads wait for cores, what helps most first.
+
+    Args:
+        num_threads: of one operation.
+        num_processes: of the run.
+        threads_setting: train.num_threads, which outranks OMP_NUM_THREADS unless it is `auto`.
+        is_exact: another number of threads would then give another result.
+        policy: OMP_WAIT_POLICY; None if it is not set.
+    """
+    remedies = []
+    if num_threads > 1 and not is_passive(policy):
+        # Threads that sleep while they wait lose little, and get a larger share of the cores than one.
+        fewer = "OMP_NUM_THREADS=1" if threads_setting == "auto" else "train.num_threads=1"
+        remedies += ["OMP_WAIT_POLICY=PASSIVE", *([] if is_exact else [f"fewer threads ({fewer})"])]
+    if num_processes > 1:
+        remedies.append("fewer processes")
+    return [*remedies, "a machine with free cores"]
+
+
+def describe_wait(waited: float, elapsed: float, remedies: Sequence[str]) -> str:
     """What to tell about the wait for cores, with what helps; "" where it is short.
 
     Args:
         waited: seconds that a thread waited for a core.
         elapsed: seconds in which it did.
-        num_threads: threads of one operation.
-        num_processes: of the run.
+        remedies: from `list_remedies`.
     """
     if elapsed < LEAST_SECONDS or waited < LARGE_SHARE * elapsed:
         return ""
     share = min(waited / elapsed, 0.99)
-    helps = [
-        *(["fewer threads (OMP_NUM_THREADS=1)", "OMP_WAIT_POLICY=PASSIVE"] if num_threads > 1 else []),
-        *(["fewer processes"] if num_processes > 1 else []),
-        "a machine with free cores",
-    ]
-    way = helps[0] if len(helps) == 1 else f"{', '.join(helps[:-1])} or {helps[-1]}"
+    *others, last = remedies
+    way = f"{', '.join(others)} or {last}" if others else last
     return (
         f"too few cores are free: in the last {elapsed:.0f} s a thread of this process waited {100 * share:.0f} % of "
         f"the time for a core, so a step takes about {1 / (1 - share):.1f} times its processor time. What helps: {way}"
     )
 
 
-class CoreWatch:
-    """Looks now and then how long threads wait for cores, and tells a long wait once.
+def fitting_threads(num_threads: int, most: int, *, wait_share: float, others: float, num_cores: int) -> int:
+    """How many threads to continue with, so that each has a core: fewer after long waits, and more when cores are free.
 
     Args:
-        num_threads: threads of one operation.
-        num_processes: of the run.
+        num_threads: of one operation now.
+        most: as many as there were at the start.
+        wait_share: which share of the time a thread has waited for a core.
+        others: cores that other programs kept busy meanwhile.
+        num_cores: cores that this process may use.
+    """
+    num_free = max(1, int(num_cores - others + 0.5))
+    if wait_share >= LARGE_SHARE:
+        return min(num_threads, num_free)
+    if wait_share < SMALL_SHARE:
+        return max(num_threads, min(most, num_free))
+    return num_threads
+
+
+class CoreWatch:
+    """Looks now and then how long threads wait for cores, tells a long wait once, and says how many threads fit.
+
+    Args:
+        num_threads: of one operation.
+        list_remedies: from a number of threads to what helps then.
+        may_change: whether the number of threads may change.
         read: reads the waits until now.
+        read_use: reads how busy the cores were until now.
+        num_cores: cores that this process may use.
+
+    Attributes:
+        num_threads: how many fit, as the last look found.
     """
 
     def __init__(
-        self, num_threads: int, num_processes: int, read: Callable[[], CoreWait | None] = CoreWait.read
+        self,
+        num_threads: int,
+        list_remedies: Callable[[int], Sequence[str]],
+        *,
+        may_change: bool,
+        read: Callable[[], CoreWait | None] = CoreWait.read,
+        read_use: Callable[[], CoreUse | None] = CoreUse.read,
+        num_cores: int | None = None,
     ) -> None:
-        self._num_threads, self._num_processes, self._read = num_threads, num_processes, read
-        self._earlier = read()
-        self._is_done = self._earlier is None
+        self.num_threads = self._most = num_threads
+        self._list_remedies, self._may_change = list_remedies, may_change and num_threads > 1
+        self._read, self._read_use = read, read_use
+        self._num_cores = read_affinity() if num_cores is None else num_cores
+        self._earlier, self._earlier_use = read(), read_use()
+        self._has_told_wait = self._has_told_end = False
 
     def look(self) -> str:
         """What to tell now; "" for nothing: the wait is short, was told before, or the last look was a moment ago."""
-        if self._is_done:
+        if self._earlier is None or (self._has_told_wait and not self._may_change):
             return ""
-        assert self._earlier is not None
         if time.monotonic() - self._earlier.time < LEAST_SECONDS:
             return ""
-        now = self._read()
+        now, use = self._read(), self._read_use()
         if now is None:
             return ""
         elapsed, waited = now.time - self._earlier.time, now.longest_since(self._earlier)
-        self._earlier = now
-        told = describe_wait(waited, elapsed, self._num_threads, self._num_processes)
-        self._is_done = bool(told)
-        return told
+        others = None if use is None or self._earlier_use is None else use.others_since(self._earlier_use)
+        self._earlier, self._earlier_use = now, use
+        before = self.num_threads
+        if self._may_change and others is not None:
+            self.num_threads = fitting_threads(
+                before, self._most, wait_share=waited / elapsed, others=others, num_cores=self._num_cores
+            )
+        return self._tell(waited, elapsed, before)
+
+    def _tell(self, waited: float, elapsed: float, before: int) -> str:
+        count = "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
+        if self.num_threads > before and not self._has_told_end:
+            self._has_told_end = True
+            return f"cores are free again: training continues with {count}"
+        told = describe_wait(waited, elapsed, self._list_remedies(self.num_threads))
+        if not told or self._has_told_wait:
+            return ""
+        self._has_told_wait = True
+        return (
+            f"{told}. Training continues with {count} until more cores are free" if self.num_threads < before else told
+        )

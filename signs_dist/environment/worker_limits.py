@@ -1,4 +1,4 @@
-"""Limits of this machine and of this process on which programs hang or die without a reason."""
+"""What this machine and this process allow loader workers: open files, shared memory, a folder for temporary files."""
 
 from __future__ import annotations
 

@@ -6,23 +6,7 @@ The current folder may be any: nothing is made in it.
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-
-
-def user_cache_folder(environment: Mapping[str, str]) -> Path:
-    """$XDG_CACHE_HOME/signs_dist, or ~/.cache/signs_dist; without a home folder, one in the temporary directory.
-
-    (XDG Base Directory Specification: a relative path is ignored.)
-    """
-    given = environment.get("XDG_CACHE_HOME", "")
-    if Path(given).is_absolute():
-        return Path(given, "signs_dist")
-    try:
-        return Path.home() / ".cache" / "signs_dist"
-    except RuntimeError:
-        return Path(tempfile.gettempdir(), f"signs_dist-{os.getuid()}")
 
 
 def find_writable(folder: str, working_folder: str | None) -> Path | None:

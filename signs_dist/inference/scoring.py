@@ -28,8 +28,9 @@ from signs_dist.data.sources.division_file import COPY
 from signs_dist.data.sources.opening import is_usual_folder, open_roots, read_roots
 from signs_dist.data.sources.table_file import is_table_name
 from signs_dist.environment.context import read_context
+from signs_dist.environment.user_cache import user_cache_folder
 from signs_dist.errors import UserError, in_python_words, require_kind
-from signs_dist.inference.places import find_writable, user_cache_folder
+from signs_dist.inference.places import find_writable
 from signs_dist.inference.trained_model import TrainedModel
 from signs_dist.inference.unsplit import ALL, index_unsplit
 from signs_dist.learning.losses import build_evaluation_loss

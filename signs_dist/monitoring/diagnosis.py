@@ -6,7 +6,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-from signs_dist.environment.limits import explain_limit
+from signs_dist.environment.limit_errors import explain_limit
 
 PACKAGE = Path(__file__).resolve().parent.parent
 

@@ -49,6 +49,7 @@ def banner_lines(
         *(("note", note) for note in (*prepared.data.notes, *_notes(prepared))),
         ("model", _about_model(prepared)),
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}{'; ' + busy if busy else ''}"),
+        *([("tuned", prepared.tuned)] if prepared.tuned else []),
         *([("by", sharing + sent)] if sharing else []),
         ("batch", f"{plan.micro_batches.describe(strategy.world_size)}; {_about_epoch(prepared)}"),
         *([("exact", exact)] if config.exact else []),

@@ -52,8 +52,10 @@ class Prepared:
         model: the network on its device, with its initial weights.
         precision: the arithmetic of the forward pass.
         num_threads: threads of one operation on the CPU.
+        channels_last: the memory format of images and weights.
         class_weights: a factor on the loss for each class; None for none.
         features: batches of the backbone's features of each split, from `with_features`; None: images are used.
+        tuned: what train.autotune chose and from where, for the banner; "" without it.
     """
 
     config: Config
@@ -65,8 +67,10 @@ class Prepared:
     model: nn.Module
     precision: Precision
     num_threads: int
+    channels_last: bool
     class_weights: tuple[float, ...] | None = None
     features: Mapping[str, Dataset[Batch]] | None = None
+    tuned: str = ""
 
     @property
     def trained_part(self) -> nn.Module:
@@ -164,6 +168,7 @@ def prepare(
         model=model,
         precision=precision,
         num_threads=num_threads,
+        channels_last=config.train.channels_last,
         class_weights=class_weights,
     )
 
@@ -280,5 +285,10 @@ def build_model(config: Config, num_classes: int, device: torch.device) -> nn.Mo
     model = create_model(config.model, num_classes=num_classes, image_size=config.data.image_size)
     if config.model.gradient_checkpointing:
         recompute_blocks(model, config.model.name)
-    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    layout = layout_of(config.train.channels_last)
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def layout_of(channels_last: bool) -> torch.memory_format:
+    """torch's memory format for `train.channels_last`."""
+    return torch.channels_last if channels_last else torch.contiguous_format

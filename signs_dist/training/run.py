@@ -28,6 +28,7 @@ from signs_dist.tracking.beside import fed_dashboards
 from signs_dist.training.arithmetic_changes import noted, read_fingerprint
 from signs_dist.training.arithmetic_probe import name_only, tell_of_ranks
 from signs_dist.training.attempt_log import begin_attempt, end_attempt, wind_back
+from signs_dist.training.autotune import with_fastest_way
 from signs_dist.training.banner import banner_lines
 from signs_dist.training.cached_features import with_features
 from signs_dist.training.earlier_attempt import (
@@ -121,6 +122,7 @@ def train(
             require_same_images(prepared, strategy)
             with prepared.data.inspection_advised():
                 prepared = with_features(prepared, process)
+            prepared = with_fastest_way(prepared, process)
             run = strategy.all_succeed(
                 lambda: _make_run(prepared, process, folder, command, earlier), "wait for all to be ready"
             )

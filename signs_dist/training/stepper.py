@@ -81,7 +81,7 @@ class Stepper:
         self.prepared = prepared
         self._strategy = strategy
         prepare = functools.partial(
-            loop.ImagePreparer.create, config.data, strategy.device, channels_last=config.train.channels_last
+            loop.ImagePreparer.create, config.data, strategy.device, channels_last=prepared.channels_last
         )
         augment = build_augmenter(config.augment, config.seed)
         side_of = make_side_of(config)

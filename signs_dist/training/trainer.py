@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from signs_dist.checkpointing import tensors
 from signs_dist.data.batches import Batch
-from signs_dist.environment.core_wait import CoreWatch
+from signs_dist.environment.core_wait import CoreWatch, is_passive, list_remedies
 from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
 from signs_dist.learning.metrics import RunningSums, Score
 from signs_dist.learning.own_parts import build_metrics
@@ -88,8 +90,7 @@ class Trainer:
         self._metrics = build_metrics(self._config.evaluate.metrics, stepper.state.num_classes)
         stops_on_error = self._config.checkpoint.on_error == "stop"
         # On a GPU the host waits for no core: it is seldom busy.
-        num_threads, on_cpu = stepper.prepared.num_threads, self._strategy.device.type == "cpu"
-        self._core_watch = CoreWatch(num_threads, self._strategy.world_size) if on_cpu else None
+        self._core_watch = self._watch_cores() if self._strategy.device.type == "cpu" else None
         self._predictions = PredictionFiles(
             folder,
             self._data,
@@ -100,6 +101,30 @@ class Trainer:
         if self._config.log.samples:
             log = SampleLog(folder.logs, self._strategy.shard.index)
             stepper.state.observe = functools.partial(_write_samples, log)
+
+    def _watch_cores(self) -> CoreWatch:
+        setting, is_exact = self._config.train.num_threads, self._config.exact
+        policy = os.environ.get("OMP_WAIT_POLICY")
+        remedies = functools.partial(
+            list_remedies,
+            num_processes=self._strategy.world_size,
+            threads_setting=setting,
+            is_exact=is_exact,
+            policy=policy,
+        )
+        # Threads that sleep while they wait lose little beside other programs, and get a larger share of the cores.
+        may_change = setting == "auto" and not is_exact and not is_passive(policy)
+        return CoreWatch(self._stepper.prepared.num_threads, remedies, may_change=may_change)
+
+    def _mind_cores(self) -> None:
+        """Tell a long wait for cores, and compute with as many threads as have a core each."""
+        if self._core_watch is None:
+            return
+        before = self._core_watch.num_threads
+        if told := self._core_watch.look():
+            self._process.screen.say(told)
+        if self._core_watch.num_threads != before:
+            torch.set_num_threads(self._core_watch.num_threads)
 
     def train(self, run_started: float, before_results: Callable[[], None] | None = None) -> dict[str, Any]:
         """Train the epochs that are left, evaluate the final weights, and write model.pt and result.json.
@@ -170,8 +195,7 @@ class Trainer:
         self._save(None)
         best_by, left = self._config.evaluate.best_by, seconds_left(run_state, self._sides)
         self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, left, best_by))
-        if self._core_watch is not None and (told := self._core_watch.look()):
-            self._process.screen.say(told)
+        self._mind_cores()
         num_images = (self._plan.num_steps - first_step) * self._plan.global_batch
         if advice := self._wait_advice.after_epoch(line, num_images, self._strategy.world_size):
             self._process.screen.result(advice)
@@ -201,6 +225,7 @@ class Trainer:
                     show(run_state.steps_done, step_text(line, self._config.train.epochs), left)
                     if not at_end:
                         self._folder.add(line)
+                        self._mind_cores()
                 self._after_step(sums)
         except NonFiniteLossError as error:  # from a step, or from `settle` here or before a save
             self._end_non_finite(error)

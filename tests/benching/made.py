@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 from signs_dist.benching.figures import Figures, Saving, Setup, Trace
-from signs_dist.benching.rounds import Timing
-from signs_dist.benching.variants import Variant
 from signs_dist.training.profiling import Operation
+from signs_dist.tuning.rounds import Timing
+from signs_dist.tuning.variants import Variant
 
 CHOSEN = Variant(2, channels_last=True, precision="float32")
 

@@ -8,7 +8,7 @@ import pytest
 
 from signs_dist.benching.advice import NOTHING, Advice, advise, choices
 from signs_dist.benching.figures import Saving, Sums
-from signs_dist.benching.variants import Variant
+from signs_dist.tuning.variants import Variant
 from tests.benching.made import CHOSEN, make_figures, timing
 
 ONE_THREAD = Variant(1, channels_last=True, precision="float32")

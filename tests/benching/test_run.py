@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from signs_dist.benching import run
-from signs_dist.benching.rounds import Timing
 from signs_dist.benching.run import bench, with_whole_images
 from signs_dist.environment.core_wait import CoreWait
 from signs_dist.errors import UserError
+from signs_dist.tuning.rounds import Timing
 from tests.training.parts import make_config, make_prepared, make_process
 
 

@@ -47,6 +47,11 @@ def colours(tmp_path: Path) -> Path:
             [r"train.allocator=system +[\d,.]+ images/s", r"auto is \d+\.\d\d times as fast"],
         ),
         (
+            "benchmarks/choices.py",
+            ["--network", "mlp", "--kind", "native", "--repeats", "1", "--seconds", "0.01"],
+            [r"mlp on this CPU", r", train.allocator=system +[\d.]+ ms", r"auto (is the fastest|reaches [\d.]+ of)"],
+        ),
+        (
             "benchmarks/cached_features.py",
             ["--repeats", "1", "model.name=signs_net", "model.args={channels: 4}", *SMALL[::2]],
             [r"without the cache: +[\d.]+ s an epoch", r"an epoch is \d+ times faster", "with computing the features"],

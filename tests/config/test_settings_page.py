@@ -26,5 +26,6 @@ def test_the_page_holds_every_setting_with_its_default_and_its_docstring() -> No
     assert (
         "| `train.num_threads` | `auto` | a whole number, at least 1 and at most 1024, or auto | "
         "CPU threads per operation. auto: 1 if "
-        "exact, else OMP_NUM_THREADS, else this process's share of the cores. |"
+        "exact, else OMP_NUM_THREADS, else this process's share of the cores; fewer while other programs keep these "
+        "cores busy. |"
     ) in rows

@@ -5,28 +5,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.inference import places
-from signs_dist.inference.places import find_writable, user_cache_folder
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"XDG_CACHE_HOME": "/caches"}, "/caches/signs_dist"),
-        ({"XDG_CACHE_HOME": "relative"}, "{home}/.cache/signs_dist"),
-        ({"XDG_CACHE_HOME": ""}, "{home}/.cache/signs_dist"),
-        ({}, "{home}/.cache/signs_dist"),
-    ],
-)
-def test_the_cache_folder_of_the_user(variables: dict[str, str], expected: str) -> None:
-    assert str(user_cache_folder(variables)) == expected.format(home=Path.home())
-
-
-def test_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(places.Path, "home", fail)
-    assert user_cache_folder({}).name.startswith("signs_dist-")
+from signs_dist.inference.places import find_writable
 
 
 def test_a_folder_of_the_run(tmp_path: Path) -> None:

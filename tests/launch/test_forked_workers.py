@@ -102,10 +102,14 @@ def test_a_process_that_must_not_be_forked_forks_no_parent(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], reason: str
 ) -> None:
     monkeypatch.delenv("SIGNS_DIST_FORK", raising=False)
-    monkeypatch.setattr(forked_workers, "set_waiting", lambda *_, **__: None)
-    monkeypatch.setattr(forked_workers, "preload", lambda arguments: None)
+    order: list[tuple[str, int | None]] = []
+    monkeypatch.setattr(
+        forked_workers, "set_waiting", lambda environment, num_started: order.append(("waiting", num_started))
+    )
+    monkeypatch.setattr(forked_workers, "preload", lambda arguments: order.append(("imports", None)))
     monkeypatch.setattr(forked_workers, "reason_now", lambda: reason)
     assert fork_parent(("-c", "pass"), 2) is None
+    assert order == [("waiting", 2), ("imports", None)]  # OpenMP reads it when torch is imported
     assert capfd.readouterr().err == f"note: a worker is a new interpreter: {reason}\n"
     before = api.get_subprocess_handler  # type: ignore[attr-defined]
     with forking_workers(None):

@@ -21,6 +21,7 @@ import torch
 from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.console.screen import Screen
+from signs_dist.environment.core_wait import CoreWatch
 from signs_dist.errors import EXIT_INTERRUPTED, EXIT_STOPPED, SaveError, StoppedError, TrainingFailedError
 from signs_dist.learning.metrics import Score
 from signs_dist.run_folder.records import EpochLine, SaveLine, StepLine, of_kind
@@ -444,6 +445,30 @@ def test_a_run_that_waits_for_cores_says_so(tmp_path: Path, monkeypatch: pytest.
     lines = shown(made.process).splitlines()
     assert lines.count("other programs use the cores") == 1
     assert lines[lines.index("other programs use the cores") - 1].startswith("epoch 2/3")
+
+
+@pytest.mark.parametrize(
+    ("setting", "policy", "counts"),
+    [
+        ("train.num_threads=auto", "ACTIVE", [2, 1]),
+        ("train.num_threads=auto", "PASSIVE", [2, 2]),
+        ("train.num_threads=2", "ACTIVE", [2, 2]),
+    ],
+)
+def test_fewer_threads_compute_where_too_few_cores_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, policy: str, counts: list[int]
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    counted: list[int] = []
+
+    def look(self: CoreWatch) -> str:
+        counted.append(torch.get_num_threads())
+        self.num_threads = 1 if self._may_change else self.num_threads
+        return ""
+
+    monkeypatch.setattr(CoreWatch, "look", look)
+    train(make_trainer(tmp_path, "train.epochs=2", setting, process=make_process(num_threads=2)))
+    assert counted == counts
 
 
 def test_on_a_gpu_no_wait_for_cores_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from signs_dist.benching.variants import Variant, fitting_batch, list_variants, precisions, thread_counts
+from signs_dist.tuning.variants import Variant, fitting_batch, list_variants, precisions, thread_counts
 
 
 @pytest.mark.parametrize(("cores", "counts"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (16, [1, 2, 4, 8, 16])])

@@ -1,4 +1,4 @@
-"""Limits of the system that an error may come from: memory, open files, processes. Each with who can lift it."""
+"""Which limit of this session an error came from: memory, open files or processes; and who can lift it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from signs_dist.environment.limits import explain_limit, session_limits
+from signs_dist.environment.limit_errors import explain_limit, session_limits
 
 LIMITS = {"memory": (2**30, -1), "files": (256, 4096), "processes": (100, 100)}
 NONE = {"memory": (-1, -1), "files": (-1, -1), "processes": (-1, -1)}

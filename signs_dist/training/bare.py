@@ -8,8 +8,6 @@ import time
 import torch
 from torch import Tensor
 
-from signs_dist.benching.rounds import Work
-from signs_dist.benching.variants import Variant
 from signs_dist.config.settings import Config
 from signs_dist.distributed.exactness import threads_kept
 from signs_dist.learning.losses import build_loss
@@ -17,6 +15,8 @@ from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models.trainable import set_training_mode
 from signs_dist.training.prepare import build_model
+from signs_dist.tuning.rounds import Work
+from signs_dist.tuning.variants import Variant
 
 SMALL_STEP = 1e-6
 """The learning rate, a factor on that of the config: weights that grow to infinity would change the speed."""
@@ -37,6 +37,10 @@ class BareNetwork:
         batch: images of a step, which go through the network at once.
         device: of the network.
         channels_last: the memory format of images and weights.
+
+    Attributes:
+        model: the network.
+        optimizer: that of the config, with a learning rate that leaves the weights nearly as they are.
     """
 
     def __init__(
@@ -53,8 +57,8 @@ class BareNetwork:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self._images = images.contiguous(memory_format=layout)
         self._loss_function = build_loss(config.loss, num_classes)
-        self._optimizer = build_optimizer(self.model, config.optim)
-        for group in self._optimizer.param_groups:
+        self.optimizer = build_optimizer(self.model, config.optim)
+        for group in self.optimizer.param_groups:
             group["lr"] *= SMALL_STEP
         set_training_mode(self.model)
 
@@ -108,11 +112,11 @@ class BareNetwork:
         return self._loss_function(logits, self._labels).mean()
 
     def _backward(self, loss: Tensor, scaler: torch.amp.GradScaler) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def _step(self, scaler: torch.amp.GradScaler) -> None:
-        scaler.step(self._optimizer)
+        scaler.step(self.optimizer)
         scaler.update()
 
 

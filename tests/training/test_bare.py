@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from signs_dist.benching.bare import BareNetwork, seconds_per_image
-from signs_dist.benching.variants import Variant
+from signs_dist.training.bare import BareNetwork, seconds_per_image
+from signs_dist.tuning.variants import Variant
 from tests.training.parts import make_config
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from signs_dist.benching.rounds import Timing, fastest, measure, plan_rounds
+from signs_dist.tuning.rounds import Timing, fastest, measure, plan_rounds
 
 
 @dataclasses.dataclass

@@ -1,0 +1,22 @@
+"""The folder below which the toolkit keeps what is of use to all runs of a user."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def user_cache_folder(environment: Mapping[str, str]) -> Path:
+    """$XDG_CACHE_HOME/signs_dist, or ~/.cache/signs_dist; without a home folder, one in the temporary directory.
+
+    (XDG Base Directory Specification: a relative path is ignored.)
+    """
+    given = environment.get("XDG_CACHE_HOME", "")
+    if Path(given).is_absolute():
+        return Path(given, "signs_dist")
+    try:
+        return Path.home() / ".cache" / "signs_dist"
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"signs_dist-{os.getuid()}")
