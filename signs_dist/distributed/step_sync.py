@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -74,11 +74,14 @@ class StepSync:
         waits_in_backward: whether the backward pass waits for other processes.
         stop_agreed: whether some process wanted to stop; the same on all processes.
         save_agreed: whether some process wanted to save; the same on all processes.
+        recording: whether the passes are recorded, to be replayed on the device without Python. What the host notes of
+            a step is then given to `finish_replayed`, and `combine` is called in place of `finish`.
     """
 
     loss_factor = 1.0
     waits = False
     waits_in_backward = False
+    recording = False
 
     def __init__(self, share: StepShare) -> None:
         self.micro_batches = share.micro_batches
@@ -102,7 +105,8 @@ class StepSync:
         """Enter it for the forward pass of the micro-batches `numbers`, one of `passes`."""
         if numbers == self.passes[0]:
             self._flag_sums = torch.zeros(NUM_FLAGS, device=self._device)
-            self._seen.append([])
+            if not self.recording:
+                self._seen.append([])
         if self._buffers is not None:
             self._buffers.before(is_first=numbers == self.passes[0])
         yield
@@ -121,11 +125,32 @@ class StepSync:
         Raises:
             NonFiniteLossError: the loss of some micro-batch is not finite. All processes raise it in the same step.
         """
+        bad, stop, save = self._flags.publish(self.combine())
+        self.stop_agreed, self.save_agreed = stop > 0, save > 0
+        if bad > 0:
+            self._raise_bad()
+
+    def combine(self) -> Tensor:
+        """The part of `finish` that the device does. Returns the flags of the step, float32 [NUM_FLAGS]."""
         extras = self._end_sum()
         if self._buffers is not None:
             self._buffers.move(extras[NUM_FLAGS:] / self.micro_batches.count)
-        bad, stop, save = self._flags.publish(extras[:NUM_FLAGS])
-        self.stop_agreed, self.save_agreed = stop > 0, save > 0
+        return extras[:NUM_FLAGS]
+
+    def finish_replayed(self, flags: Tensor, seen: Sequence[tuple[int, Described, Tensor]]) -> None:
+        """The part of `finish` that the host does, after a replay in a run of one process.
+
+        Args:
+            flags: what `combine` returned while the step was recorded.
+            seen: the first number, the batch and the loss of each pass. The losses are copies: a replay overwrites
+                its own, and the flags may be read a step late.
+
+        Raises:
+            NonFiniteLossError: as `finish`.
+        """
+        self._seen.append(list(seen))
+        bad, _, _ = self._flags.publish(flags)
+        self.stop_agreed, self.save_agreed = self._share.wants_stop(), self._share.wants_save()
         if bad > 0:
             self._raise_bad()
 
@@ -144,9 +169,10 @@ class StepSync:
 
     def _collect(self, numbers: range, batch: Described, loss: Tensor) -> None:
         loss = loss.detach()
-        self._seen[-1].append((numbers.start, batch, loss))
         self._flag_sums[BAD] += (~torch.isfinite(loss)).float()
-        if numbers == self.passes[-1]:
+        if not self.recording:
+            self._seen[-1].append((numbers.start, batch, loss))
+        if numbers == self.passes[-1] and not self.recording:
             self._flag_sums[STOP] += float(self._share.wants_stop())
             self._flag_sums[SAVE] += float(self._share.wants_save())
         if self._buffers is not None:

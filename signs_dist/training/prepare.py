@@ -33,6 +33,7 @@ from signs_dist.models.outputs import require_logits, require_own_names
 from signs_dist.models.recomputing import recompute_blocks
 from signs_dist.models.trainable import require_trainable
 from signs_dist.tracking.installed import require_installed
+from signs_dist.training.graph_choice import NO_GRAPH, GraphChoice, StepFacts, choose_graph
 from signs_dist.training.own_trials import TrialPlace, try_own_code
 from signs_dist.training.process import Process
 
@@ -53,6 +54,7 @@ class Prepared:
         num_threads: threads of one operation on the CPU.
         class_weights: a factor on the loss for each class; None for none.
         features: batches of the backbone's features of each split, from `with_features`; None: images are used.
+        graph: how much of a training step becomes a CUDA graph.
     """
 
     config: Config
@@ -66,6 +68,7 @@ class Prepared:
     num_threads: int
     class_weights: tuple[float, ...] | None = None
     features: Mapping[str, Dataset[Batch]] | None = None
+    graph: GraphChoice = NO_GRAPH
 
     @property
     def trained_part(self) -> nn.Module:
@@ -113,6 +116,19 @@ def prepare(
         num_replicas=strategy.num_replicas,
     )
     require_partners(config.augment, micro_batches.size)
+    graph = choose_graph(
+        StepFacts.of(
+            config,
+            device_type=strategy.device.type,
+            num_processes=strategy.world_size,
+            num_replicas=strategy.num_replicas,
+        )
+    )
+    if config.train.compile is not False and strategy.num_replicas > 1:
+        raise UserError(
+            "train.compile works on one network, and --dp copies it to each GPU. Set train.compile=false, or type "
+            f"torchrun --nproc_per_node={strategy.num_replicas} -m signs_dist.train"
+        )
     precision = choose_precision(config.train.precision, find_capability(strategy.device))
     if will_draw(config.data):
         _require_usable(config)
@@ -163,6 +179,7 @@ def prepare(
         precision=precision,
         num_threads=num_threads,
         class_weights=class_weights,
+        graph=graph,
     )
 
 

@@ -8,6 +8,7 @@ import functools
 import gc
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from signs_dist.checkpointing.store import Cursor
@@ -22,6 +23,7 @@ from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.data.progressive import side_of_epoch
+from signs_dist.data.side_stream import CudaStreams, SideCopies
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.distributed.strategy import Wishes
 from signs_dist.environment.worker_limits import read_limits
@@ -33,10 +35,14 @@ from signs_dist.learning.precision import Precision
 from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.schedule import learning_rate_factor
 from signs_dist.learning.weight_average import WeightAverage
+from signs_dist.models.compiling import compile_network, try_compiled
 from signs_dist.models.trainable import frozen_parameters, thaw
 from signs_dist.models.trial import Trial, TrialDigest
 from signs_dist.training import loop
 from signs_dist.training.cached_features import FeaturePreparer
+from signs_dist.training.graph_choice import GraphChoice
+from signs_dist.training.graph_recorder import CudaRecorder
+from signs_dist.training.graphed_step import GraphedStep
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
 
@@ -60,6 +66,7 @@ class Stepper:
         train_loader: the training batches of this process.
         evaluation_loaders: split to batches. Each image is in the batches of one process.
         trial: in exact mode, what the model computes from its initial weights; None before it is tried.
+        do_step: does a training step: as a CUDA graph where that was chosen.
     """
 
     def __init__(self, prepared: Prepared, process: Process, wishes: Wishes = (_no_wish, _no_wish)) -> None:
@@ -82,6 +89,12 @@ class Stepper:
         self.evaluation_loaders = self._make_evaluation_loaders()
         self._wishes, self._pulse = wishes, process.pulse
         self.state = self._make_state()
+        self.do_step: loop.StepFunction = loop.train_step
+        if prepared.graph.covers != "nothing":
+            make_recorder = functools.partial(CudaRecorder, strategy.device)
+            tell = process.screen.result
+            self.do_step = GraphedStep(prepared.graph, make_recorder, recover=self._renew, tell=tell)
+        self._streams = CudaStreams(strategy.device) if strategy.device.type == "cuda" else None
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
 
@@ -151,9 +164,26 @@ class Stepper:
         prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
         num_classes = len(prepared.data.classes)
         forward = make_forward(prepared.trained_part, config, num_classes, prepared.precision, prepared.class_weights)
+        if config.train.compile is not False and prepared.features is None:
+            self._try_compiler(forward)
         wrapped = strategy.wrap(forward, for_training=True, exact=config.exact)
         micro_batches = prepared.plan.micro_batches
         return wrapped, strategy.sync(prepared.model, wrapped, micro_batches, self._wishes, exact=config.exact)
+
+    @property
+    def graph(self) -> GraphChoice:
+        """How much of a training step is a CUDA graph, and why not more."""
+        return self.do_step.choice if isinstance(self.do_step, GraphedStep) else self.prepared.graph
+
+    def _try_compiler(self, forward: loop.ForwardWithLoss) -> None:
+        """Let the compiler work now, on images like those of the first step. Raises `UserError` if it fails."""
+        prepared, config = self.prepared, self.prepared.config
+        side_of = self.prepare_train.side_of
+        side = side_of(0) if side_of is not None else config.data.image_size
+        layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+        images = torch.zeros(prepared.plan.micro_batches.size, 3, side, side, device=self._strategy.device)
+        self._pulse.enter("compile the network")
+        try_compiled(prepared.model, forward.compute, images.contiguous(memory_format=layout), config.train.compile)
 
     def _thaw_if_due(self, epochs_done: int) -> None:
         """Let the whole network train from the epoch of the config on.
@@ -165,10 +195,21 @@ class Stepper:
             return
         self._pulse.enter("thaw the backbone", collective=self._strategy.world_size > 1)
         self.state.sync.settle()
-        # The old wrapper sums gradients for as long as it lives.
+        self._drop_wrapper()
+        thaw(self.prepared.model)
+        self.state.forward, self.state.sync = self._wrap()
+
+    def _drop_wrapper(self) -> None:
+        """Forget what sums gradients: it does so for as long as it lives."""
         del self.state.forward, self.state.sync
         gc.collect()
-        thaw(self.prepared.model)
+
+    def _renew(self) -> None:
+        """Make forward, synchronisation and scaler anew: a recording that failed has left them amid a step."""
+        scaler = self.prepared.precision.scaler()
+        scaler.load_state_dict(self.state.scaler.state_dict())
+        self.state.scaler = scaler
+        self._drop_wrapper()
         self.state.forward, self.state.sync = self._wrap()
 
     def _make_evaluation_forward(self) -> loop.EvaluationForward:
@@ -187,7 +228,8 @@ class Stepper:
             NonFiniteLossError: see `loop.train_epoch`.
         """
         self._thaw_if_due(cursor.epoch)
-        batches = self.train_loader.epoch(cursor.epoch, cursor.step)
+        loaded = self.train_loader.epoch(cursor.epoch, cursor.step)
+        batches = loaded if self._streams is None else SideCopies(loaded, self._streams)
         try:
             yield from loop.train_epoch(
                 self.state,
@@ -196,6 +238,7 @@ class Stepper:
                 first_step=cursor.step,
                 first_run_step=cursor.epoch * self.prepared.plan.num_steps + cursor.step,
                 sums=sums,
+                do_step=self.do_step,
             )
         finally:
             batches.close()  # a traceback that is kept would keep them, and with them the worker processes
@@ -288,7 +331,9 @@ def make_forward(
     class_weights: Sequence[float] | None = None,
 ) -> loop.ForwardWithLoss:
     """Forward and loss of a training pass."""
-    return loop.ForwardWithLoss(model, build_loss(config.loss, num_classes, class_weights), precision)
+    compiled = compile_network(model, config.train.compile)
+    loss_function = build_loss(config.loss, num_classes, class_weights)
+    return loop.ForwardWithLoss(model, loss_function, precision, compiled)
 
 
 def make_evaluation_forward(
