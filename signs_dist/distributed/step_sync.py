@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -57,6 +57,20 @@ class StepShare:
     prompt: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Replayed:
+    """What the host notes of a step that the device has replayed, in a run of one process.
+
+    Attributes:
+        flags: what `StepSync.combine` returned while the step was recorded.
+        seen: the first number, the batch and the loss of each pass. The losses are copies: a replay overwrites its own,
+            and the flags may be read a step late.
+    """
+
+    flags: Tensor
+    seen: list[tuple[int, Described, Tensor]]
+
+
 class StepSync:
     """The micro-batches of one process on one device; the base of the other classes.
 
@@ -75,7 +89,7 @@ class StepSync:
         stop_agreed: whether some process wanted to stop; the same on all processes.
         save_agreed: whether some process wanted to save; the same on all processes.
         recording: whether the passes are recorded, to be replayed on the device without Python. What the host notes of
-            a step is then given to `finish_replayed`, and `combine` is called in place of `finish`.
+            a step is then given to `finish`, after `combine` was recorded in its place.
     """
 
     loss_factor = 1.0
@@ -119,13 +133,21 @@ class StepSync:
             self._begin_sum()
         yield
 
-    def finish(self) -> None:
+    def finish(self, replayed: Replayed | None = None) -> None:
         """Complete the sums of the step; then the gradients are ready for the optimizer.
+
+        Args:
+            replayed: what the host notes of a step that the device has replayed; None: Python has done this step.
 
         Raises:
             NonFiniteLossError: the loss of some micro-batch is not finite. All processes raise it in the same step.
         """
-        bad, stop, save = self._flags.publish(self.combine())
+        if replayed is None:
+            bad, stop, save = self._flags.publish(self.combine())
+        else:
+            self._seen.append(replayed.seen)
+            bad, _, _ = self._flags.publish(replayed.flags)
+            stop, save = self._share.wants_stop(), self._share.wants_save()
         self.stop_agreed, self.save_agreed = stop > 0, save > 0
         if bad > 0:
             self._raise_bad()
@@ -136,23 +158,6 @@ class StepSync:
         if self._buffers is not None:
             self._buffers.move(extras[NUM_FLAGS:] / self.micro_batches.count)
         return extras[:NUM_FLAGS]
-
-    def finish_replayed(self, flags: Tensor, seen: Sequence[tuple[int, Described, Tensor]]) -> None:
-        """The part of `finish` that the host does, after a replay in a run of one process.
-
-        Args:
-            flags: what `combine` returned while the step was recorded.
-            seen: the first number, the batch and the loss of each pass. The losses are copies: a replay overwrites
-                its own, and the flags may be read a step late.
-
-        Raises:
-            NonFiniteLossError: as `finish`.
-        """
-        self._seen.append(list(seen))
-        bad, _, _ = self._flags.publish(flags)
-        self.stop_agreed, self.save_agreed = self._share.wants_stop(), self._share.wants_save()
-        if bad > 0:
-            self._raise_bad()
 
     def guard(self, optimizer: torch.optim.Optimizer) -> None:
         """On a GPU, let the optimizer's fused kernel skip a step whose loss is not finite: the host learns it late."""

@@ -63,10 +63,9 @@ def try_compiled(model: nn.Module, compute: Compute, images: Tensor, mode: bool 
     except UserError:
         raise
     except Exception as error:  # the compiler raises errors of many kinds: of its own, of Triton, of the C++ compiler
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         typed = "true" if mode is True else mode
         raise UserError(
-            f"train.compile={typed}: torch.compile fails for this network on this machine: {lines[0]} Type "
+            f"train.compile={typed}: torch.compile fails for this network on this machine: {_reason(error)}. Type "
             f"train.compile=false"
         ) from error
     finally:
@@ -74,3 +73,10 @@ def try_compiled(model: nn.Module, compute: Compute, images: Tensor, mode: bool 
         with torch.no_grad():
             for name, value in model.named_buffers():
                 value.copy_(before[name])
+
+
+def _reason(error: Exception) -> str:
+    """What the compiler says in its first lines: the first may only name the part of it that raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return told.rstrip(".")

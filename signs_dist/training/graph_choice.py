@@ -65,7 +65,7 @@ class StepFacts:
             averages=config.ema.decay is not None,
             compile=config.train.compile,
             recomputes=config.model.gradient_checkpointing,
-            own_code=[f"{key}={name}" for key, name in names.items() if is_dotted(name)],
+            own_code=tuple(f"{key}={name}" for key, name in names.items() if is_dotted(name)),
         )
 
 

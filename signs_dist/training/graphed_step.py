@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
-from signs_dist.distributed.step_sync import StepSync
+from signs_dist.data.randomness import Stream, stream_key
+from signs_dist.distributed.step_sync import Described, Replayed, StepSync
 from signs_dist.errors import UserError
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.training import loop
@@ -117,11 +118,11 @@ class GraphedStep:
             return
         state.pulse.enter("forward", step=step + 1)
         self._write_numbers(state)
-        seen = []
+        seen: list[tuple[int, Described, Tensor]] = []
         for place, ((numbers, part), (images, targets)) in enumerate(zip(parts, inputs, strict=True)):
             recording.images.copy_(images)
             recording.targets.copy_(targets)
-            seed_device(prepare.device, loop.dropout_key(state, run_step, numbers.start))
+            seed_device(prepare.device, stream_key(state.seed, Stream.DROPOUT, run_step, numbers.start))
             if recording.replays:
                 recording.replays[place]()
             else:
@@ -136,7 +137,7 @@ class GraphedStep:
         if not recording.replays:
             recording.num_warm += 1
         assert recording.flags is not None
-        state.sync.finish_replayed(recording.flags, seen)
+        state.sync.finish(Replayed(recording.flags, seen))
         state.pulse.enter("optimizer")
         self._end(state, recording)
 

@@ -294,7 +294,7 @@ def train_step(
     sync, pulse = state.sync, state.pulse
     for numbers, part in parts_of(batch, sync):  # one micro-batch at a time, in nn.DataParallel one for each GPU
         images, targets = prepare(part)
-        keys = [dropout_key(state, run_step, number) for number in numbers]
+        keys = [stream_key(state.seed, Stream.DROPOUT, run_step, number) for number in numbers]
         pulse.enter("forward", step=step + 1)
         losses, logits, _ = run_pass(state, numbers, part, images, targets, keys)
         sums.add(losses, logits, targets)
@@ -310,11 +310,6 @@ def parts_of(batch: Batch, sync: StepSync) -> Iterator[tuple[range, Batch]]:
     for numbers in sync.passes:
         first = (numbers.start - sync.passes[0].start) * size
         yield numbers, batch.part(first, first + len(numbers) * size)
-
-
-def dropout_key(state: TrainingState, run_step: int, number: int) -> int:
-    """The seed of dropout in the micro-batch `number` of a step."""
-    return stream_key(state.seed, Stream.DROPOUT, run_step, number)
 
 
 def run_pass(

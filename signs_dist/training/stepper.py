@@ -43,7 +43,7 @@ from signs_dist.training.cached_features import FeaturePreparer
 from signs_dist.training.graph_choice import GraphChoice
 from signs_dist.training.graph_recorder import CudaRecorder
 from signs_dist.training.graphed_step import GraphedStep
-from signs_dist.training.prepare import Prepared
+from signs_dist.training.prepare import Prepared, sides_of
 from signs_dist.training.process import Process
 
 
@@ -176,14 +176,14 @@ class Stepper:
         return self.do_step.choice if isinstance(self.do_step, GraphedStep) else self.prepared.graph
 
     def _try_compiler(self, forward: loop.ForwardWithLoss) -> None:
-        """Let the compiler work now, on images like those of the first step. Raises `UserError` if it fails."""
+        """Let the compiler work now, on images of each size that the run has. Raises `UserError` if it fails."""
         prepared, config = self.prepared, self.prepared.config
-        side_of = self.prepare_train.side_of
-        side = side_of(0) if side_of is not None else config.data.image_size
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        images = torch.zeros(prepared.plan.micro_batches.size, 3, side, side, device=self._strategy.device)
         self._pulse.enter("compile the network")
-        try_compiled(prepared.model, forward.compute, images.contiguous(memory_format=layout), config.train.compile)
+        for side, _ in sides_of(config):
+            images = torch.zeros(prepared.plan.micro_batches.size, 3, side, side, device=self._strategy.device)
+            images = images.contiguous(memory_format=layout)
+            try_compiled(prepared.model, forward.compute, images, config.train.compile)
 
     def _thaw_if_due(self, epochs_done: int) -> None:
         """Let the whole network train from the epoch of the config on.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,11 @@ from signs_dist.data.batches import Batch
 from signs_dist.errors import NonFiniteLossError, UserError
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import graphed_step as graphed_step_module
-from signs_dist.training import loop
 from signs_dist.training.graph_choice import GraphChoice
 from signs_dist.training.graphed_step import NUM_WARM_UP, GraphedStep
+from signs_dist.training.loop import TrainingState
 from signs_dist.training.stepper import Stepper
-from tests.training.parts import make_process, make_stepper, shown
+from tests.training.parts import make_stepper
 from tests.training.recorded_calls import CallRecorder
 
 NET = ("model.name=signs_net", "model.args={channels: 4, dropout: 0.3}", "train.epochs=3", "train.num_threads=1")
@@ -133,19 +131,27 @@ def test_float16_scales_the_loss_in_the_recording_too(tmp_path: Path) -> None:
     assert plain.state.scaler.get_scale() == 2.0**16
 
 
+def frozen_rate(step: GraphedStep, state: TrainingState) -> None:
+    for rate in step._rates:
+        rate.fill_(0.001)
+
+
+def no_seed(device: torch.device, key: int) -> None:
+    pass
+
+
 @pytest.mark.parametrize(
-    ("freeze", "choice"),
-    [
-        ("adam", lambda step, state: [rate.fill_(0.001) for rate in step._rates]),
-    ],
+    ("place", "name", "value"),
+    [(GraphedStep, "_write_numbers", frozen_rate), (graphed_step_module, "seed_device", no_seed)],
+    ids=["learning rate", "seed of dropout"],
 )
-def test_a_rate_that_is_not_written_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freeze: str, choice: Any
+def test_what_is_not_written_before_a_replay_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, value: Any
 ) -> None:
     plain, _ = make_stepper(tmp_path, *NET, *POWERS)
     recorded, _ = make_stepper(tmp_path, *NET, *POWERS)
     graphed(recorded, WHOLE)
-    monkeypatch.setattr(GraphedStep, "_write_numbers", choice)
+    monkeypatch.setattr(place, name, value)
     train(plain)
     train(recorded)
     assert any(not torch.equal(weights(recorded)[name], value) for name, value in weights(plain).items())
@@ -208,9 +214,9 @@ def test_a_run_that_stops_resumes_with_the_bits_of_one_that_does_not(tmp_path: P
 class Waits(nn.Module):
     """A network that waits for the device in each training pass."""
 
-    def __init__(self, inner: nn.Module, names: str = "item") -> None:
+    def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.inner, self.names = inner, names
+        self.inner = inner
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.inner(images)
@@ -297,7 +303,7 @@ def test_samples_and_losses_are_observed_with_their_own_values(tmp_path: Path) -
     for name, stepper in (("plain", plain), ("recorded", recorded)):
 
         def observe(numbers: range, batch: Batch, images: Tensor, loss: Tensor, name: str = name) -> None:
-            seen[name].append((numbers, batch.samples.tolist(), float(images.sum()), loss))
+            seen[name].append((numbers, batch.samples.tolist(), float(images.sum()), loss.detach()))
 
         stepper.state.observe = observe
         train(stepper)
