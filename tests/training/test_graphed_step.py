@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from signs_dist.checkpointing.store import Cursor
+from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import plain_weights
 from signs_dist.data.batches import Batch
-from signs_dist.errors import NonFiniteLossError, UserError
+from signs_dist.errors import NonFiniteLossError, StoppedError, UserError
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import graphed_step as graphed_step_module
 from signs_dist.training.graph_choice import GraphChoice
 from signs_dist.training.graphed_step import NUM_WARM_UP, GraphedStep
 from signs_dist.training.loop import TrainingState
 from signs_dist.training.stepper import Stepper
-from tests.training.parts import make_stepper
+from signs_dist.training.trainer import Trainer
+from tests.training.parts import Made, make_stepper, make_trainer
 from tests.training.recorded_calls import CallRecorder
 
 NET = ("model.name=signs_net", "model.args={channels: 4, dropout: 0.3}", "train.epochs=3", "train.num_threads=1")
@@ -209,6 +212,36 @@ def test_a_run_that_stops_resumes_with_the_bits_of_one_that_does_not(tmp_path: P
     list(again.steps(Cursor(2, 0)))
     for name, value in weights(whole).items():
         assert torch.equal(weights(again)[name], value), name
+
+
+@pytest.mark.parametrize(("settings", "choice"), [(("ema.decay=0.9",), WHOLE), (EXACT, PASSES)], ids=["fast", "exact"])
+def test_a_stop_within_an_epoch_is_saved_and_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], choice: GraphChoice
+) -> None:
+    def make(run: str) -> Made:
+        made = make_trainer(tmp_path, *NET, *settings, run=run)
+        graphed(made.stepper, choice)
+        return made
+
+    expected = make("whole").trainer.train(time.perf_counter())
+    made = make("stopped")
+    original = Trainer._after_step
+
+    def after_step(self: Trainer, sums: Any) -> None:
+        if self._run_state.steps_done == 6:
+            made.stop.is_set, made.stop.signal_number = True, signal.SIGTERM
+        original(self, sums)
+
+    monkeypatch.setattr(Trainer, "_after_step", after_step)
+    with pytest.raises(StoppedError, match="after epoch 2, step 3 of 4"):  # asked once a step
+        made.trainer.train(time.perf_counter())
+    monkeypatch.undo()
+    again = make("stopped")
+    newest = again.saver.newest()
+    assert newest is not None
+    again.run_state.restore(read_checkpoint(newest), again.stepper, newest)
+    assert again.trainer.train(time.perf_counter())["weights_sha256"] == expected["weights_sha256"]
+    assert again.run_state.steps_done_here == 5
 
 
 class Waits(nn.Module):
