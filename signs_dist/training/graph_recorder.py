@@ -62,19 +62,24 @@ class CudaRecorder:
 
     def record(self, work: Work) -> Work:
         """As in Recorder."""
-        graph = torch.cuda.CUDAGraph()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         # thread_local: the loader's thread, which pins memory, may use CUDA meanwhile.
         capture = torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
-        with torch.cuda.device(self._device), _no_collection(), capture:
-            work()
+        try:
+            with torch.cuda.device(self._device), _no_collection(), capture:
+                work()
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails at its end leaves its own stream
         replay: Work = graph.replay
         return replay
 
     def recover(self) -> None:
-        """As in Recorder. The generator of a capture that failed believes for ever that it is being captured."""
+        """As in Recorder. After a capture that failed, generator and allocator believe that it goes on."""
         index = self._device.index if self._device.index is not None else torch.cuda.current_device()
         generator = torch.cuda.default_generators[index]
         generator.graphsafe_set_state(generator.clone_state())
+        with contextlib.suppress(RuntimeError):  # the capture has ended properly
+            torch._C._cuda_endAllocateToPool(index, self._pool)
 
 
 @contextlib.contextmanager

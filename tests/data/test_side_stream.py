@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator
 
 import torch
@@ -19,19 +20,21 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.copies: list[Tensor] = []
+        self.num_marks = 0
 
     def copy(self, tensor: Tensor) -> Tensor:
         self.lines.append(f"copy {list(tensor.shape)}")
-        self.copies.append(torch.empty_like(tensor, device=DEVICE))
-        return self.copies[-1]
+        return torch.empty_like(tensor, device=DEVICE)
 
     def await_copies(self) -> None:
         self.lines.append("wait")
 
-    def keep(self, tensor: Tensor) -> None:
-        assert any(tensor is one for one in self.copies)
-        self.lines.append(f"keep {list(tensor.shape)}")
+    def mark(self) -> int:
+        self.num_marks += 1
+        return self.num_marks - 1
+
+    def copy_after(self, mark: int) -> None:
+        self.lines.append(f"after mark {mark}")
 
 
 def batch(step: int, device: str = "cpu") -> Batch:
@@ -56,7 +59,9 @@ def test_a_batch_is_copied_when_its_step_asks_for_it_and_awaited_before_it_is_us
         assert found.images.device == found.labels.device == DEVICE
         assert found.samples.tolist() == (torch.arange(4) + step).tolist(), "on the host"
         assert (found.epoch, found.step) == (0, step)
-        assert log.lines == [f"load {step}", "copy [4, 3, 8, 8]", "copy [4]", "wait", "keep [4, 3, 8, 8]", "keep [4]"]
+        # Mark n is set before step n: the copy of step 2 runs beside step 1, after step 0, whose memory it may get.
+        after = f"after mark {max(0, step - 1)}"
+        assert log.lines == [f"load {step}", after, "copy [4, 3, 8, 8]", "copy [4]", "wait"]
         log.lines.clear()
     assert closed == [True]
 
@@ -79,3 +84,12 @@ def test_what_is_on_the_gpu_already_is_neither_copied_nor_awaited() -> None:
     (found,) = SideCopies(resident(), log)
     assert found.images.device == DEVICE
     assert log.lines == []
+
+
+def test_a_copy_is_kept_until_the_next_one_but_one_waits_for_its_step() -> None:
+    log = Log()
+    copies = SideCopies(loaded(log, []), log)
+    held = [weakref.ref(next(copies).images) for _ in range(2)]
+    assert all(one() is not None for one in held)
+    next(copies)
+    assert [one() is not None for one in held] == [False, True]

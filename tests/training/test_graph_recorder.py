@@ -63,6 +63,8 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: Graph(log))
     monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: log.append(f"on {stream.name}"))
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda index, pool: log.append(f"{pool} of {index} ends"))
     monkeypatch.setattr(torch.cuda, "default_generators", (Generator(log),))
     return log
 
@@ -84,7 +86,9 @@ def test_recordings_of_a_step_share_memory_and_let_other_threads_use_cuda(log: l
     assert log[-1] == "replay"
 
 
-def test_after_a_capture_that_failed_the_generator_is_no_longer_captured(log: list[str]) -> None:
+def test_after_a_capture_that_failed_stream_generator_and_allocator_are_those_of_plain_steps(
+    log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     recorder = CudaRecorder(GPU)
 
     def work() -> None:
@@ -93,8 +97,15 @@ def test_after_a_capture_that_failed_the_generator_is_no_longer_captured(log: li
     with pytest.raises(RuntimeError):
         recorder.record(work)
     assert gc.isenabled()
+    assert log[-1] == "on main"
     recorder.recover()
-    assert log[-1] == "generator has a copy"
+    assert log[-2:] == ["generator has a copy", "pool of 0 ends"]
+
+    def ended(index: int, pool: str) -> None:
+        raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", ended)
+    recorder.recover()
 
 
 def test_the_first_error_is_told_and_not_that_of_the_capture_s_end() -> None:
