@@ -79,6 +79,7 @@ class Setup:
         is_cached: model.cache_features.
         has_sizes: whether the config has train.progressive_sizes, which are not measured.
         num_workers: of the run's loader.
+        step: how the real loop does a step on a GPU: whether as a CUDA graph; "" on a CPU.
     """
 
     device: str
@@ -93,6 +94,7 @@ class Setup:
     is_cached: bool
     has_sizes: bool
     num_workers: int
+    step: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

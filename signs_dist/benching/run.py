@@ -79,7 +79,7 @@ def bench(config: Config, process: Process, *, seconds: float) -> Figures:
         process.pulse.enter("trace steps")
         trace = loop.trace(TRACED_STEPS)
     return Figures(
-        setup=_describe(prepared, process, chosen, has_sizes=bool(config.train.progressive_sizes)),
+        setup=_describe(stepper, process, chosen, has_sizes=bool(config.train.progressive_sizes)),
         variants={one: timings[one.name] for one in variants},
         bare=loops["bare"],
         data=loops["data"],
@@ -98,8 +98,8 @@ def with_whole_images(config: Config) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"progressive_sizes": ()})})
 
 
-def _describe(prepared: Prepared, process: Process, chosen: Variant, *, has_sizes: bool) -> Setup:
-    config = prepared.config
+def _describe(stepper: Stepper, process: Process, chosen: Variant, *, has_sizes: bool) -> Setup:
+    prepared, config = stepper.prepared, stepper.prepared.config
     decided = {"train.num_threads": config.train.num_threads, "train.precision": config.train.precision}
     return Setup(
         device=process.devices,
@@ -114,6 +114,7 @@ def _describe(prepared: Prepared, process: Process, chosen: Variant, *, has_size
         is_cached=config.model.cache_features,
         has_sizes=has_sizes,
         num_workers=prepared.loading.num_workers,
+        step=stepper.graph.describe() if process.strategy.device.type == "cuda" else "",
     )
 
 

@@ -15,6 +15,8 @@ def show_figures(screen: Screen, figures: Figures, choices: Sequence[str], advic
     """Print everything; with --quiet what to change alone."""
     screen.tables(lambda width: [speed_table(figures)])
     screen.say(f"parts of a step: {describe_parts(figures)}")
+    if figures.setup.step:
+        screen.say(f"a step with images is {figures.setup.step}")
     screen.tables(lambda width: [variant_table(figures), loader_table(figures)])
     for line in choices:
         screen.say(line)

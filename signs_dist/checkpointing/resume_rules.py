@@ -19,7 +19,7 @@ from signs_dist.run_folder.folder import RunFolder
 FREE = (
     *("data.root", "data.cache", "data.num_workers", "data.prefetch", "data.timeout_seconds", "data.pin_memory"),
     *("data.max_megapixels", "data.split_folder", "data.reader", "data.reader_args"),
-    *("model.gradient_checkpointing", "train.allocator", "train.shard_optimizer", "train.autotune"),
+    *("model.gradient_checkpointing", "train.allocator", "train.shard_optimizer", "train.autotune", "train.graph"),
     *("evaluate.batch", "evaluate.metrics"),
     *("processes.", "checkpoint.", "log."),
 )

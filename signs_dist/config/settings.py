@@ -84,6 +84,11 @@ class TrainConfig(Section):
     """Each process keeps and steps a part of the optimizer and of the moving average: less memory, the same result."""
     allocator: Literal["auto", "system"] = "auto"
     """auto: on a CPU, glibc's malloc keeps freed memory for the next step, which is faster. system: malloc as it is."""
+    graph: bool | Literal["auto"] = False
+    """A training step as a CUDA graph: the GPU then does not wait for Python. auto: where it can be done. It has not been
+    run on a GPU yet, so it is off by default."""
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
+    """Train the network through torch.compile, in one of its modes; true: default. Takes a minute at the start."""
 
     @model_validator(mode="after")
     def _sizes_rise(self) -> TrainConfig:
@@ -226,6 +231,16 @@ class Config(Section):
             )
         if self.exact and self.train.sync_batchnorm:
             raise ValueError("exact=true needs BatchNorm over each micro-batch. Set train.sync_batchnorm=false.")
+        if self.exact and self.train.compile is not False:
+            raise ValueError(
+                "exact=true does not work with train.compile: the compiler chooses by itself in which order a kernel "
+                "adds, on each machine. Set train.compile=false, or exact=false."
+            )
+        if self.train.graph is True and self.train.compile in ("reduce-overhead", "max-autotune"):
+            raise ValueError(
+                f"train.compile={self.train.compile} makes CUDA graphs of its own, which cannot be within another one. "
+                "Set train.graph=auto, or train.compile=default."
+            )
         if self.augment.crop_from == "file" and self.data.storage != "files":
             raise ValueError(
                 "augment.crop_from=file crops the image files, and data.storage=packed keeps small squares of them. "

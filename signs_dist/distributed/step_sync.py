@@ -59,6 +59,20 @@ class StepShare:
     prompt: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Replayed:
+    """What the host notes of a step that the device has replayed, in a run of one process.
+
+    Attributes:
+        flags: what `StepSync.combine` returned while the step was recorded.
+        seen: the first number, the batch and the loss of each pass. The losses are copies: a replay overwrites its own,
+            and the flags may be read a step late.
+    """
+
+    flags: Tensor
+    seen: list[tuple[int, Described, Tensor]]
+
+
 class StepSync:
     """The micro-batches of one process on one device; the base of the other classes.
 
@@ -76,11 +90,14 @@ class StepSync:
         waits_in_backward: whether the backward pass waits for other processes.
         stop_agreed: whether some process wanted to stop; the same on all processes.
         save_agreed: whether some process wanted to save; the same on all processes.
+        recording: whether the passes are recorded, to be replayed on the device without Python. What the host notes of
+            a step is then given to `finish`, after `combine` was recorded in its place.
     """
 
     loss_factor = 1.0
     waits = False
     waits_in_backward = False
+    recording = False
 
     def __init__(self, share: StepShare) -> None:
         self.micro_batches = share.micro_batches
@@ -104,7 +121,8 @@ class StepSync:
         """Enter it for the forward pass of the micro-batches `numbers`, one of `passes`."""
         if numbers == self.passes[0]:
             self._flag_sums = torch.zeros(NUM_FLAGS, device=self._device)
-            self._seen.append([])
+            if not self.recording:
+                self._seen.append([])
         if self._buffers is not None:
             self._buffers.before(is_first=numbers == self.passes[0])
         yield
@@ -117,16 +135,21 @@ class StepSync:
             self._begin_sum()
         yield
 
-    def finish(self) -> None:
+    def finish(self, replayed: Replayed | None = None) -> None:
         """Complete the sums of the step; then the gradients are ready for the optimizer.
+
+        Args:
+            replayed: what the host notes of a step that the device has replayed; None: Python has done this step.
 
         Raises:
             NonFiniteLossError: the loss of some micro-batch is not finite. All processes raise it in the same step.
         """
-        extras = self._end_sum()
-        if self._buffers is not None:
-            self._buffers.move(extras[NUM_FLAGS:] / self.micro_batches.count)
-        bad, stop, save = self._flags.publish(extras[:NUM_FLAGS])
+        if replayed is None:
+            bad, stop, save = self._flags.publish(self.combine())
+        else:
+            self._seen.append(replayed.seen)
+            bad, _, _ = self._flags.publish(replayed.flags)
+            stop, save = self._share.wants_stop(), self._share.wants_save()
         self.stop_agreed, self.save_agreed = stop > 0, save > 0
         if bad > 0:
             self._raise_bad()
@@ -137,6 +160,13 @@ class StepSync:
 
     def share_weights(self) -> None:
         """After the optimizer's step: if each process has stepped a part of the weights, take those of the others."""
+
+    def combine(self) -> Tensor:
+        """The part of `finish` that the device does. Returns the flags of the step, float32 [NUM_FLAGS]."""
+        extras = self._end_sum()
+        if self._buffers is not None:
+            self._buffers.move(extras[NUM_FLAGS:] / self.micro_batches.count)
+        return extras[:NUM_FLAGS]
 
     def guard(self, optimizer: torch.optim.Optimizer) -> None:
         """On a GPU, let the optimizer's fused kernel skip a step whose loss is not finite: the host learns it late."""
@@ -153,9 +183,10 @@ class StepSync:
 
     def _collect(self, numbers: range, batch: Described, loss: Tensor) -> None:
         loss = loss.detach()
-        self._seen[-1].append((numbers.start, batch, loss))
         self._flag_sums[BAD] += (~torch.isfinite(loss)).float()
-        if numbers == self.passes[-1]:
+        if not self.recording:
+            self._seen[-1].append((numbers.start, batch, loss))
+        if numbers == self.passes[-1] and not self.recording:
             self._flag_sums[STOP] += float(self._share.wants_stop())
             self._flag_sums[SAVE] += float(self._share.wants_save())
         if self._buffers is not None:

@@ -48,6 +48,20 @@ class WeightAverage:
             torch._foreach_copy_(counters, counted)
         self.num_updates += 1
 
+    @torch.no_grad()
+    def move(self, share: Tensor) -> None:
+        """As `update`, for a replay on the device: `share` is a scalar there, 1 - decay, and nothing is counted here.
+
+        Add 1 to `num_updates` after each replay. The result is that of `update` within rounding.
+        """
+        averages, currents = zip(*self._averaged, strict=True)
+        ways = torch._foreach_sub(currents, averages)
+        torch._foreach_mul_(ways, share)
+        torch._foreach_add_(averages, ways)
+        if self._copied:
+            counters, counted = zip(*self._copied, strict=True)
+            torch._foreach_copy_(counters, counted)
+
     @contextlib.contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[None]:
         """Within the block, `model` holds the averaged weights; afterwards its own, bit for bit.

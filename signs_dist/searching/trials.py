@@ -21,7 +21,7 @@ NOT_IN_ID = (
     *NOT_COMPARED,
     *("data.root", "data.num_workers", "data.prefetch", "data.timeout_seconds", "data.pin_memory"),
     *("data.max_megapixels", "data.split_folder", "data.reader", "data.reader_args"),
-    *("model.gradient_checkpointing", "train.allocator", "train.shard_optimizer", "train.autotune"),
+    *("model.gradient_checkpointing", "train.allocator", "train.shard_optimizer", "train.autotune", "train.graph"),
     *("evaluate.batch", "evaluate.metrics"),
 )
 """Settings of places, reading and memory, which do not change the weights. A dot ends a section."""

@@ -51,6 +51,7 @@ def banner_lines(
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}{'; ' + busy if busy else ''}"),
         *([("tuned", prepared.tuned)] if prepared.tuned else []),
         *([("by", sharing + sent)] if sharing else []),
+        *_about_step(prepared, strategy.device.type),
         ("batch", f"{plan.micro_batches.describe(strategy.world_size)}; {_about_epoch(prepared)}"),
         *([("exact", exact)] if config.exact else []),
         ("plan", f"{epochs} = {_steps(total_steps)} = {num_images:,} images, seed {config.seed}{_about_sizes(config)}"),
@@ -60,6 +61,14 @@ def banner_lines(
             f"{config.schedule.name}",
         ),
     ]
+
+
+def _about_step(prepared: Prepared, device_type: str) -> list[BannerLine]:
+    """A line on a CUDA graph and on torch.compile; none on a CPU that compiles nothing."""
+    mode = prepared.config.train.compile
+    parts = [prepared.graph.describe()] if device_type == "cuda" else []
+    parts += [f"network through torch.compile, mode {'default' if mode is True else mode}"] if mode else []
+    return [("step", "; ".join(parts))] if parts else []
 
 
 def _about_data(prepared: Prepared) -> str:

@@ -41,6 +41,8 @@ from signs_dist.monitoring.pulse import Pulse
 
 Observer = Callable[[range, Batch, Tensor, Tensor], None]
 """Called after a forward pass with (numbers of its micro-batches, their batch, prepared images, loss)."""
+StepFunction = Callable[..., None]
+"""Does a training step, with the arguments of `train_step`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,21 +127,27 @@ class ForwardWithLoss(nn.Module):
     """Steps 1 and 2, forward and loss, in one module, so that each replica of nn.DataParallel does both.
 
     It is called with the prepared images of one micro-batch, float32 [B, 3, H, W], their targets, as ImagePreparer
-    returns them, and a list of one key for dropout. It returns (losses float32 [B], logits float [B, C]).
+    returns them, and a list of one key for dropout; of none where the caller has seeded the device. It returns
+    (losses float32 [B], logits float [B, C]). `compiled` computes what the model does, see `models/compiling.py`.
     """
 
-    def __init__(self, model: nn.Module, loss_function: LossFunction, precision: Precision) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_function: LossFunction,
+        precision: Precision,
+        compiled: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
-        self.model = model
-        self.loss_function = loss_function
-        self.precision = precision
+        self.model, self.loss_function, self.precision = model, loss_function, precision
+        self._compiled = (compiled,) if compiled is not None else ()  # no submodule, whose parameters have other names
 
     def forward(self, images: Tensor, targets: Tensor, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Forward pass and losses of one micro-batch."""
         # Dropout draws from torch's generator. The key makes the draws the same on any process.
-        seed_device(images.device, keys[0])
-        with self.precision.autocast():
-            logits = self.model(images)  # [B, C]
+        if keys:
+            seed_device(images.device, keys[0])
+        logits = self.compute(images)  # [B, C]
         if not isinstance(logits, Tensor):  # in training mode, where a trial in eval mode has not seen it
             raise UserError(
                 f"the model returns a {type(logits).__name__} in training mode. It must return one tensor of logits, "
@@ -147,6 +155,12 @@ class ForwardWithLoss(nn.Module):
             )
         losses = self.loss_function(logits, targets)  # [B]
         return losses, logits
+
+    def compute(self, images: Tensor) -> Tensor:
+        """Logits float [B, C] in the precision of the run, compiled where that is chosen."""
+        with self.precision.autocast():
+            logits: Tensor = self._compiled[0](images) if self._compiled else self.model(images)
+            return logits
 
 
 class EvaluationForward(nn.Module):
@@ -162,11 +176,8 @@ class EvaluationForward(nn.Module):
         ten_crop: float | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.loss_function = loss_function
-        self.precision = precision
-        self.flip_average = flip_average
-        self.ten_crop = ten_crop
+        self.model, self.loss_function, self.precision = model, loss_function, precision
+        self.flip_average, self.ten_crop = flip_average, ten_crop
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and logits of a batch."""
@@ -233,6 +244,7 @@ def train_epoch(
     first_step: int,
     first_run_step: int,
     sums: RunningSums | None = None,
+    do_step: StepFunction | None = None,
 ) -> Iterator[StepReport]:
     """Train on the batches of one epoch, yielding after each step.
 
@@ -243,6 +255,7 @@ def train_epoch(
         first_step: the steps of this epoch done before.
         first_run_step: the steps of the run done before, for the learning rate and for dropout.
         sums: the sums of the epoch so far, to which this adds; None begins at zero.
+        do_step: does a step, as `train_step`; None: `train_step`.
 
     Raises:
         NonFiniteLossError: on every process, before the optimizer's step (on a GPU its kernel skips the step).
@@ -257,7 +270,7 @@ def train_epoch(
         run_step = first_run_step + step - first_step
         rate = state.learning_rate(run_step * global_batch)
         set_learning_rate(state.optimizer, rate)
-        train_step(state, batch, prepare, step=step, run_step=run_step, sums=sums)
+        (do_step or train_step)(state, batch, prepare, step=step, run_step=run_step, sums=sums)
         yield StepReport(step + 1, sums, rate, wait_seconds)
         state.pulse.enter("load")
 
@@ -278,40 +291,62 @@ def train_step(
     Raises:
         NonFiniteLossError: as `train_epoch`.
     """
-    sync, pulse, optimizer = state.sync, state.pulse, state.optimizer
-    size, global_batch = sync.micro_batches.size, sync.micro_batches.global_batch
-    for numbers in sync.passes:  # one micro-batch at a time, in nn.DataParallel one for each GPU
-        first = (numbers.start - sync.passes[0].start) * size
-        part = batch.part(first, first + len(numbers) * size)
+    sync, pulse = state.sync, state.pulse
+    for numbers, part in parts_of(batch, sync):  # one micro-batch at a time, in nn.DataParallel one for each GPU
         images, targets = prepare(part)
         keys = [stream_key(state.seed, Stream.DROPOUT, run_step, number) for number in numbers]
-        # 1. Forward, and 2. loss: see `ForwardWithLoss`.
         pulse.enter("forward", step=step + 1)
-        with sync.forward(numbers):
-            losses, logits = state.forward(images, targets, keys)  # [B], [B, C]
-        loss = losses.sum() / global_batch  # the share of these images in the step's mean loss
-        if state.observe is not None:
-            state.observe(numbers, part, images, loss)
-        # 3. Zero the gradients of the previous step.
-        if numbers == sync.passes[0]:
-            optimizer.zero_grad(set_to_none=True)
-        # 4. Backward: the gradient of the loss by every weight. `sync` sums it over the micro-batches.
-        pulse.enter("backward", collective=sync.waits_in_backward)
-        with sync.backward(numbers, part, loss):
-            state.scaler.scale(loss * sync.loss_factor).backward()
+        losses, logits, _ = run_pass(state, numbers, part, images, targets, keys)
         sums.add(losses, logits, targets)
     pulse.enter("sum gradients", collective=sync.waits)
     sync.finish()
-    # 5. Step: move every weight a little against its gradient.
     pulse.enter("optimizer")
+    move_weights(state)
+
+
+def parts_of(batch: Batch, sync: StepSync) -> Iterator[tuple[range, Batch]]:
+    """The numbers of each pass through the network, and its images."""
+    size = sync.micro_batches.size
+    for numbers in sync.passes:
+        first = (numbers.start - sync.passes[0].start) * size
+        yield numbers, batch.part(first, first + len(numbers) * size)
+
+
+def run_pass(
+    state: TrainingState, numbers: range, part: Batch, images: Tensor, targets: Tensor, keys: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Steps 1 to 4 for the micro-batches `numbers` of a step, whose prepared images go through the network together.
+
+    Returns:
+        (losses float32 [B], logits float [B, C], loss: their share in the step's mean loss, a scalar).
+    """
+    sync = state.sync
+    # 1. Forward, and 2. loss: see `ForwardWithLoss`.
+    with sync.forward(numbers):
+        losses, logits = state.forward(images, targets, keys)  # [B], [B, C]
+    loss = losses.sum() / sync.micro_batches.global_batch
+    if state.observe is not None:
+        state.observe(numbers, part, images, loss)
+    # 3. Zero the gradients of the previous step.
+    if numbers == sync.passes[0]:
+        state.optimizer.zero_grad(set_to_none=True)
+    # 4. Backward: the gradient of the loss by every weight. `sync` sums it over the micro-batches.
+    state.pulse.enter("backward", collective=sync.waits_in_backward)
+    with sync.backward(numbers, part, loss):
+        state.scaler.scale(loss * sync.loss_factor).backward()
+    return losses, logits, loss
+
+
+def move_weights(state: TrainingState) -> None:
+    """Step 5: move every weight a little against its gradient."""
     if state.clip_norm is not None:
-        state.scaler.unscale_(optimizer)
-        sync.clip(state.clip_norm)
+        state.scaler.unscale_(state.optimizer)
+        state.sync.clip(state.clip_norm)
     if not state.scaler.is_enabled():  # an enabled scaler skips a step whose loss is not finite
-        sync.guard(optimizer)
-    state.scaler.step(optimizer)
+        state.sync.guard(state.optimizer)
+    state.scaler.step(state.optimizer)
     state.scaler.update()
-    sync.share_weights()
+    state.sync.share_weights()
     if state.average is not None:
         state.average.update()
 

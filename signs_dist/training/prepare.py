@@ -34,6 +34,7 @@ from signs_dist.models.outputs import require_logits, require_own_names
 from signs_dist.models.recomputing import recompute_blocks
 from signs_dist.models.trainable import require_trainable
 from signs_dist.tracking.installed import require_installed
+from signs_dist.training.graph_choice import NO_GRAPH, GraphChoice, StepFacts, choose_graph
 from signs_dist.training.own_trials import TrialPlace, try_own_code
 from signs_dist.training.process import Process
 
@@ -56,6 +57,7 @@ class Prepared:
         class_weights: a factor on the loss for each class; None for none.
         features: batches of the backbone's features of each split, from `with_features`; None: images are used.
         tuned: what train.autotune chose and from where, for the banner; "" without it.
+        graph: how much of a training step becomes a CUDA graph.
     """
 
     config: Config
@@ -71,6 +73,7 @@ class Prepared:
     class_weights: tuple[float, ...] | None = None
     features: Mapping[str, Dataset[Batch]] | None = None
     tuned: str = ""
+    graph: GraphChoice = NO_GRAPH
 
     @property
     def trained_part(self) -> nn.Module:
@@ -118,6 +121,19 @@ def prepare(
         num_replicas=strategy.num_replicas,
     )
     require_partners(config.augment, micro_batches.size)
+    graph = choose_graph(
+        StepFacts.of(
+            config,
+            device_type=strategy.device.type,
+            num_processes=strategy.world_size,
+            num_replicas=strategy.num_replicas,
+        )
+    )
+    if config.train.compile is not False and strategy.num_replicas > 1:
+        raise UserError(
+            "train.compile works on one network, and --dp copies it to each GPU. Set train.compile=false, or type "
+            f"torchrun --nproc_per_node={strategy.num_replicas} -m signs_dist.train"
+        )
     precision = choose_precision(config.train.precision, find_capability(strategy.device))
     Compression.from_config(config.train).require_precision(precision.name)
     if will_draw(config.data):
@@ -170,6 +186,7 @@ def prepare(
         num_threads=num_threads,
         channels_last=config.train.channels_last,
         class_weights=class_weights,
+        graph=graph,
     )
 
 

@@ -138,6 +138,7 @@ class StepProfiler:
         folder: the run folder.
         process: of the run; each process writes a file of its own.
         write: writes the trace of a stopped profiler to a path.
+        describe_step: what to tell about a step on a GPU: whether it is a CUDA graph, and why not.
     """
 
     def __init__(
@@ -146,7 +147,9 @@ class StepProfiler:
         folder: Path,
         process: Process,
         write: Callable[[profile, Path], None] = lambda profiler, path: profiler.export_chrome_trace(str(path)),
+        describe_step: Callable[[], str] | None = None,
     ) -> None:
+        self._describe_step = describe_step
         self._wanted, self._allowed = num_steps, num_steps
         self._folder, self._process, self._write = folder / FOLDER, process, write
         self._on_gpu = process.strategy.device.type == "cuda"
@@ -211,6 +214,8 @@ class StepProfiler:
         path = self._folder / f"rank-{self._process.context.rank}-steps-{first}-to-{self._last_step}.json.gz"
         told = describe_trace(self._wanted, self._num_traced, self._allowed, self._events_per_step)
         screen.result(f"profile: {told}, {1000 * seconds / self._num_traced:.1f} ms a step with tracing")
+        if self._on_gpu and self._describe_step is not None:
+            screen.result(f"  a step is {self._describe_step()}")
         for line in operation_lines(read_operations(profiler, on_gpu=self._on_gpu), self._num_traced, seconds):
             screen.result(f"  {line}")
         screen.result(self._write_trace(profiler, path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shlex
 import time
@@ -153,7 +154,10 @@ def train(
             for note in earlier.notes:
                 process.screen.result(note)
             cleanup.enter_context(fed_dashboards(folder, config.log.to, process.screen.result))
-            profiler = StepProfiler(profile_steps, folder.path, process) if profile_steps is not None else None
+            profiler = None
+            if profile_steps is not None:
+                told = functools.partial(_describe_step, run.stepper)
+                profiler = StepProfiler(profile_steps, folder.path, process, describe_step=told)
             parts = (run.stepper, run.run_state, run.saver, process, folder)
             trainer = Trainer(*parts, stop=run.stop, lease=earlier.lease, profiler=profiler)
             result = _train(run, trainer, attempt, started, supervisor, cleanup)
@@ -169,6 +173,10 @@ def _make_run(
     stepper = Stepper(prepared, process, wishes=(lambda: stop.is_set, saver.timer.is_due))
     run_state = make_run_state(prepared)
     return Run(folder, process, stepper, run_state, saver, stop, command)
+
+
+def _describe_step(stepper: Stepper) -> str:
+    return stepper.graph.describe()
 
 
 def _begin(run: Run, earlier: EarlierAttempt) -> int:

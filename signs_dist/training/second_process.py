@@ -217,7 +217,7 @@ def _compute(file: IO[bytes]) -> TrialDigest:
     from signs_dist.distributed.exactness import choose_cublas_workspace, choose_exact_kernels
     from signs_dist.learning.precision import Precision
     from signs_dist.training.prepare import build_model
-    from signs_dist.training.stepper import make_evaluation_forward, make_forward, make_trial
+    from signs_dist.training.step_parts import make_evaluation_forward, make_forward, make_trial
 
     request = torch.load(file, map_location="cpu", weights_only=True)
     # The first process has checked it; a setting that nothing reads is no mistake in the config of a run.

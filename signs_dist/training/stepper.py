@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,13 @@ from torch import Tensor, nn
 
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights
-from signs_dist.config.dotted_names import is_dotted
-from signs_dist.config.settings import AugmentConfig, Config, ScheduleConfig
-from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch
 from signs_dist.data.loader import EvaluationLoader, LoaderSettings, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
 from signs_dist.data.loader_wait import BatchWait
 from signs_dist.data.mixing import BatchMixer, mixes
-from signs_dist.data.own_augment import OwnAugmenter
 from signs_dist.data.plan import BatchKey, Shard
-from signs_dist.data.progressive import side_of_epoch
+from signs_dist.data.side_stream import CudaStreams, SideCopies
 from signs_dist.distributed.arithmetic import Fingerprint
 from signs_dist.distributed.compression import Compression
 from signs_dist.distributed.sharded_average import ShardedAverage
@@ -33,21 +29,29 @@ from signs_dist.distributed.sharded_state import ShardedState
 from signs_dist.distributed.step_sync import ExactSync, StepSync
 from signs_dist.distributed.strategy import DistributedProcesses, Wishes
 from signs_dist.environment.worker_limits import read_limits
-from signs_dist.learning.losses import build_evaluation_loss, build_loss
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import kind_of_optimizer, optimizer_of_groups
-from signs_dist.learning.own_parts import build_own_schedule
 from signs_dist.learning.parameter_groups import parameter_groups
-from signs_dist.learning.precision import Precision
 from signs_dist.learning.probabilities import KeptProbabilities
-from signs_dist.learning.schedule import learning_rate_factor
 from signs_dist.learning.weight_average import WeightAverage
+from signs_dist.models.compiling import try_compiled
 from signs_dist.models.trainable import frozen_parameters, thaw
 from signs_dist.models.trial import Trial, TrialDigest
 from signs_dist.training import loop
 from signs_dist.training.cached_features import FeaturePreparer
-from signs_dist.training.prepare import Prepared
+from signs_dist.training.graph_choice import GraphChoice
+from signs_dist.training.graph_recorder import CudaRecorder
+from signs_dist.training.graphed_step import GraphedStep
+from signs_dist.training.prepare import Prepared, sides_of
 from signs_dist.training.process import Process
+from signs_dist.training.step_parts import (
+    build_augmenter,
+    make_evaluation_forward,
+    make_forward,
+    make_learning_rate,
+    make_side_of,
+    make_trial,
+)
 
 if TYPE_CHECKING:
     from signs_dist.distributed.zero_state import ZeroState
@@ -74,6 +78,7 @@ class Stepper:
         sharding: the state of an optimizer that is spread over the processes; None if each process has all of it.
         trial: in exact mode, what the model computes from its initial weights; None before it is tried.
         arithmetic: the arithmetic of this process; None before it is looked at.
+        do_step: does a training step: as a CUDA graph where that was chosen.
     """
 
     def __init__(self, prepared: Prepared, process: Process, wishes: Wishes = (_no_wish, _no_wish)) -> None:
@@ -97,6 +102,12 @@ class Stepper:
         self._wishes, self._pulse = wishes, process.pulse
         self.sharding: ShardedState | ZeroState | None = None
         self.state = self._make_state()
+        self.do_step: loop.StepFunction = loop.train_step
+        if prepared.graph.covers != "nothing":
+            make_recorder = functools.partial(CudaRecorder, strategy.device)
+            tell = process.screen.result
+            self.do_step = GraphedStep(prepared.graph, make_recorder, recover=self._renew, tell=tell)
+        self._streams = CudaStreams(strategy.device) if strategy.device.type == "cuda" else None
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
         self.arithmetic: Fingerprint | None = None
@@ -189,6 +200,8 @@ class Stepper:
         prepared, config, strategy = self.prepared, self.prepared.config, self._strategy
         num_classes = len(prepared.data.classes)
         forward = make_forward(prepared.trained_part, config, num_classes, prepared.precision, prepared.class_weights)
+        if config.train.compile is not False and prepared.features is None:
+            self._try_compiler(forward)
         compression = Compression.from_config(config.train)
         wrapped = strategy.wrap(forward, for_training=True, exact=config.exact, compression=compression)
         micro_batches = prepared.plan.micro_batches
@@ -196,6 +209,21 @@ class Stepper:
         return wrapped, strategy.sync(
             prepared.model, wrapped, micro_batches, self._wishes, exact=config.exact, shards_optimizer=shards
         )
+
+    @property
+    def graph(self) -> GraphChoice:
+        """How much of a training step is a CUDA graph, and why not more."""
+        return self.do_step.choice if isinstance(self.do_step, GraphedStep) else self.prepared.graph
+
+    def _try_compiler(self, forward: loop.ForwardWithLoss) -> None:
+        """Let the compiler work now, on images of each size that the run has. Raises `UserError` if it fails."""
+        prepared, config = self.prepared, self.prepared.config
+        layout = torch.channels_last if prepared.channels_last else torch.contiguous_format
+        self._pulse.enter("compile the network")
+        for side, _ in sides_of(config):
+            images = torch.zeros(prepared.plan.micro_batches.size, 3, side, side, device=self._strategy.device)
+            images = images.contiguous(memory_format=layout)
+            try_compiled(prepared.model, forward.compute, images, config.train.compile)
 
     def _thaw_if_due(self, epochs_done: int) -> None:
         """Let the whole network train from the epoch of the config on.
@@ -208,13 +236,24 @@ class Stepper:
         self._pulse.enter("thaw the backbone", collective=self._strategy.world_size > 1)
         self.state.sync.settle()
         before = self._collect(self.sharding) if isinstance(self.sharding, ShardedState) else None
-        # The old wrapper sums gradients for as long as it lives.
-        del self.state.forward, self.state.sync
-        gc.collect()
+        self._drop_wrapper()
         thaw(self.prepared.model)
         self.state.forward, self.state.sync = self._wrap()
         if before is not None:
             self._spread_again(*before)
+
+    def _drop_wrapper(self) -> None:
+        """Forget what sums gradients: it does so for as long as it lives."""
+        del self.state.forward, self.state.sync
+        gc.collect()
+
+    def _renew(self) -> None:
+        """Make forward, synchronisation and scaler anew: a recording that failed has left them amid a step."""
+        scaler = self.prepared.precision.scaler()
+        scaler.load_state_dict(self.state.scaler.state_dict())
+        self.state.scaler = scaler
+        self._drop_wrapper()
+        self.state.forward, self.state.sync = self._wrap()
 
     def _collect(self, sharding: ShardedState) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The states of the whole optimizer and of the whole average, on every process."""
@@ -248,7 +287,8 @@ class Stepper:
             NonFiniteLossError: see `loop.train_epoch`.
         """
         self._thaw_if_due(cursor.epoch)
-        batches = self.train_loader.epoch(cursor.epoch, cursor.step)
+        loaded = self.train_loader.epoch(cursor.epoch, cursor.step)
+        batches = loaded if self._streams is None else SideCopies(loaded, self._streams)
         try:
             yield from loop.train_epoch(
                 self.state,
@@ -257,6 +297,7 @@ class Stepper:
                 first_step=cursor.step,
                 first_run_step=cursor.epoch * self.prepared.plan.num_steps + cursor.step,
                 sums=sums,
+                do_step=self.do_step,
             )
         finally:
             batches.close()  # a traceback that is kept would keep them, and with them the worker processes
@@ -320,82 +361,3 @@ class Stepper:
             forward = make_forward(model, config, num_classes, precision, prepared.class_weights)
             evaluation = make_evaluation_forward(model, config, num_classes, precision)
         return make_trial(self.state.model, forward, evaluation, images, targets, is_split=is_split)
-
-
-def build_augmenter(config: AugmentConfig, seed: int) -> BatchAugmenter | OwnAugmenter | None:
-    """What changes whole batches of training images; None if nothing does, or transforms change image by image."""
-    if is_dotted(config.backend):
-        return OwnAugmenter(config, seed)
-    return BatchAugmenter(config, seed) if config.backend == "batch" else None
-
-
-def make_side_of(config: Config) -> Callable[[int], int] | None:
-    """A function from the epoch to the side of its training images; None if all epochs have one side."""
-    if not config.train.progressive_sizes:
-        return None
-    return functools.partial(
-        side_of_epoch,
-        config.train.progressive_sizes,
-        num_epochs=config.train.epochs,
-        image_size=config.data.image_size,
-    )
-
-
-def make_forward(
-    model: nn.Module,
-    config: Config,
-    num_classes: int,
-    precision: Precision,
-    class_weights: Sequence[float] | None = None,
-) -> loop.ForwardWithLoss:
-    """Forward and loss of a training pass."""
-    return loop.ForwardWithLoss(model, build_loss(config.loss, num_classes, class_weights), precision)
-
-
-def make_evaluation_forward(
-    model: nn.Module, config: Config, num_classes: int, precision: Precision
-) -> loop.EvaluationForward:
-    """Forward and loss of an evaluation."""
-    loss_function = build_evaluation_loss(config.loss, num_classes)
-    flips, crops = config.evaluate.flip_average, config.evaluate.ten_crop_side
-    return loop.EvaluationForward(model, loss_function, precision, flip_average=flips, ten_crop=crops)
-
-
-def make_trial(
-    model: nn.Module,
-    forward: nn.Module,
-    evaluation_forward: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    is_split: bool = True,
-) -> Trial:
-    """A trial of `model` over one micro-batch; the arguments are as in `Trial`, the modules of `loop`."""
-    return Trial(
-        model,
-        train=lambda images, labels: forward(images, labels, [0]),
-        evaluate=evaluation_forward,
-        images=images,
-        labels=labels,
-        is_split=is_split,
-    )
-
-
-def make_learning_rate(
-    schedule: ScheduleConfig, base: float, *, images_per_epoch: int, num_epochs: int
-) -> Callable[[int], float]:
-    """A function from the number of images seen to the learning rate of the next step; `base` is optim.lr."""
-    if is_dotted(schedule.name):
-        own = build_own_schedule(schedule)
-        total = num_epochs * images_per_epoch
-        return lambda images_seen: base * own(min(images_seen, total), total, images_per_epoch)
-
-    def learning_rate(images_seen: int) -> float:
-        return base * learning_rate_factor(
-            schedule,
-            images_seen=images_seen,
-            images_total=num_epochs * images_per_epoch,
-            images_per_epoch=images_per_epoch,
-        )
-
-    return learning_rate

@@ -61,6 +61,7 @@ def test_the_sums_of_several_processes() -> None:
             {"has_sizes": True},
             "with train.progressive_sizes, the first epochs have smaller images: they are not measured",
         ),
+        ({"step": "no CUDA graph: train.graph=false"}, "a step with images is no CUDA graph: train.graph=false"),
         ({"is_cached": True}, "with model.cache_features, later epochs train the head alone: they are not measured"),
     ],
 )

@@ -227,3 +227,23 @@ def test_the_longest_waits_fit_what_the_system_takes() -> None:
         assert load_config(None, [f"processes.{name}={WEEK_SECONDS}"])
     with socket.socket() as one:
         one.settimeout(WEEK_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ({"compile": True}, "exact=true does not work with train.compile"),
+        ({"compile": "default"}, "exact=true does not work with train.compile"),
+    ],
+)
+def test_exact_mode_refuses_the_compiler(train: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Config.model_validate({"exact": True, "train": {"micro_batch": 8, **train}})
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_graphs_of_the_compiler_are_not_within_another_one(mode: str) -> None:
+    with pytest.raises(ValidationError, match=f"train.compile={mode} makes CUDA graphs of its own"):
+        Config.model_validate({"train": {"compile": mode, "graph": True}})
+    assert Config.model_validate({"train": {"compile": mode, "graph": "auto"}}).train.graph == "auto"
+    assert Config().train.graph is False

@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from signs_dist.training.banner import banner_lines
+from signs_dist.training.graph_choice import GraphChoice
 from tests.sets import write_colour_set
 from tests.training.parts import make_prepared, make_process
 
@@ -158,6 +160,23 @@ def test_class_weights_are_told(tmp_path: Path) -> None:
     told = lines(tmp_path, "loss.class_weights={2: 3.0, 0: 0.25}")
     assert told["classes"] == "weigh in the loss from 0.25 (0) to 3 (2)"
     assert "order" not in told
+
+
+def test_a_gpu_says_whether_a_step_is_a_cuda_graph(tmp_path: Path) -> None:
+    process = make_process()
+    prepared = make_prepared(tmp_path, process=process)
+    assert "step" not in dict(banner_lines(prepared, process, Path("a")))
+    graphed = dataclasses.replace(prepared, graph=GraphChoice("step", averages=True))
+    process.strategy.device = torch.device("cuda", 0)
+    told = dict(banner_lines(graphed, process, Path("a")))["step"]
+    assert told == "one CUDA graph: forward, loss, backward, optimizer, moving average"
+    plain = dataclasses.replace(prepared, graph=GraphChoice("nothing", "train.graph=false"))
+    assert dict(banner_lines(plain, process, Path("a")))["step"] == "no CUDA graph: train.graph=false"
+
+
+@pytest.mark.parametrize(("mode", "told"), [("true", "default"), ("max-autotune", "max-autotune")])
+def test_a_compiled_network_is_told_on_any_device(tmp_path: Path, mode: str, told: str) -> None:
+    assert lines(tmp_path, f"train.compile={mode}")["step"] == f"network through torch.compile, mode {told}"
 
 
 def test_busy_cores_are_told_beside_the_device(tmp_path: Path) -> None:

@@ -197,3 +197,16 @@ def test_what_needs_no_image_is_refused_before_hands_are_drawn(
     with pytest.raises(UserError, match=re.escape(told)):
         prepare(config, make_process())
     assert not (tmp_path / "data").exists()
+
+
+def test_a_cuda_graph_that_cannot_be_is_refused_before_images_are_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.graph=true: it needs a GPU"):
+        make_prepared(tmp_path, "train.graph=true", f"data.root={tmp_path}/nothing")
+    assert make_prepared(tmp_path, "train.graph=auto").graph.describe() == "no CUDA graph: it needs a GPU"
+
+
+def test_a_compiled_network_is_not_copied_to_several_gpus(tmp_path: Path) -> None:
+    process = make_process()
+    process.strategy.num_replicas = 2
+    with pytest.raises(UserError, match=r"--dp copies it to each GPU\. Set train\.compile=false, or type torchrun"):
+        make_prepared(tmp_path, "train.compile=true", process=process)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch.autograd import DeviceType
 from torch.profiler import profile
 
@@ -27,6 +28,7 @@ from signs_dist.training.profiling import (
     most_expensive,
     operation_lines,
     read_operations,
+    start_profiler,
 )
 from signs_dist.training.trainer import Trainer
 from tests.training.parts import Made, make_config, make_process, make_trainer, shown
@@ -64,6 +66,18 @@ def test_on_a_gpu_the_time_of_a_kernel_counts_once_for_its_operation() -> None:
     ]
     profiler: Any = SimpleNamespace(key_averages=lambda: averages)
     assert read_operations(profiler, on_gpu=True) == [Operation("aten::mm", 0.5, 2)]
+
+
+def test_on_a_gpu_the_trace_says_whether_a_step_is_a_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = make_process(quiet=False)
+    profiler = StepProfiler(1, tmp_path, process, lambda profiler, path: path.touch(), lambda: "one CUDA graph")
+    monkeypatch.setattr(profiler, "_on_gpu", True)
+    monkeypatch.setattr(profiler, "_profiler", start_profiler(on_gpu=False))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(profiling, "read_operations", lambda profiler, on_gpu: [])
+    profiler._num_traced = profiler._last_step = profiler._allowed = 1
+    profiler.close()
+    assert "  a step is one CUDA graph\n" in shown(process)
 
 
 @pytest.mark.parametrize("is_failed", [True, False])

@@ -20,7 +20,8 @@ from signs_dist.environment.worker_limits import read_limits
 from signs_dist.errors import LoadingError, UserError
 from signs_dist.learning.metrics import RunningSums, Score, to_host
 from signs_dist.training import stepper as stepper_module
-from signs_dist.training.stepper import Stepper, make_learning_rate
+from signs_dist.training.step_parts import make_learning_rate
+from signs_dist.training.stepper import Stepper
 from tests.training.parts import make_config, make_stepper
 
 
@@ -279,3 +280,45 @@ def test_training_images_grow_with_the_epochs_and_evaluations_see_all_of_them(tm
     sides = [stepper.prepare_train(batch._replace(epoch=epoch))[0].shape[-1] for epoch in range(4)]
     assert sides == [8, 12, 16, 16]
     assert stepper.prepare_evaluation(batch)[0].shape[-1] == 16
+
+
+def test_a_compiled_network_is_tried_for_each_size_and_keeps_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: list[int] = []
+    calls: list[bool] = []
+
+    def compiler(model: nn.Module, **options: Any) -> Any:
+        def compute(images: Tensor) -> Tensor:
+            sides.append(images.shape[-1])
+            calls.append(torch.is_grad_enabled())
+            logits: Tensor = model(images)
+            return logits
+
+        return compute
+
+    settings = ("model.name=signs_fast", "data.image_size=32", "train.progressive_sizes=[[0.5, 0.5]]")
+    plain, _ = make_stepper(tmp_path, *settings)
+    monkeypatch.setattr(torch, "compile", compiler)
+    compiled, _ = make_stepper(tmp_path, *settings, "train.compile=true")
+    assert sides == [16, 32]
+    assert all(parameter.grad is None for parameter in compiled.state.model.parameters())
+    for stepper in (plain, compiled):
+        list(stepper.steps(Cursor(0, 0)))
+    assert digest(compiled) == digest(plain), "the trial of the compiler leaves no trace"
+    num_calls = len(calls)
+    compiled.evaluate("val")
+    assert len(calls) == num_calls, "the network itself is evaluated"
+    assert all(calls)
+
+
+def test_a_compiler_that_fails_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiler(model: nn.Module, **options: Any) -> Any:
+        def compute(images: Tensor) -> Tensor:
+            raise RuntimeError("no compiler")
+
+        return compute
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    with pytest.raises(UserError, match=r"fails for this network on this machine: no compiler\. Type train\.c"):
+        make_stepper(tmp_path, "train.compile=default")
