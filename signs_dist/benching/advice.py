@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from signs_dist.benching.figures import Figures
 from signs_dist.benching.rounds import CLEAR, Timing
 from signs_dist.benching.variants import Variant
+from signs_dist.data.device_batches import describe_bytes
 
 LONG_WAIT = 0.1
 """From this share of a step on, waiting for images is spoken of."""
@@ -140,6 +141,10 @@ def _advise_loading(figures: Figures) -> Iterable[Advice]:
         yield Advice(f"data.num_workers={best}", figures.data.seconds / step, is_bound=True, why=why)
     if figures.setup.storage == "files":
         yield Advice("data.storage=packed", figures.data.seconds / computing, is_bound=True, why=why)
+    num_bytes = figures.setup.device_bytes
+    if figures.setup.storage == "packed" and num_bytes is not None and not figures.setup.is_cached:
+        change = f"data.storage=device holds all images, {describe_bytes(num_bytes)}, on the GPU"
+        yield Advice(change, figures.data.seconds / computing, is_bound=True, why=why)
 
 
 def _advise_saving(figures: Figures) -> Iterable[Advice]:

@@ -79,6 +79,7 @@ class Setup:
         is_cached: model.cache_features.
         has_sizes: whether the config has train.progressive_sizes, which are not measured.
         num_workers: of the run's loader.
+        device_bytes: bytes of the images of all splits, if the run is on a GPU that has room for them; else None.
     """
 
     device: str
@@ -93,6 +94,7 @@ class Setup:
     is_cached: bool
     has_sizes: bool
     num_workers: int
+    device_bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

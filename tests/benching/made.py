@@ -38,6 +38,7 @@ def make_figures(**changes: Any) -> Figures:
         "is_cached": False,
         "has_sizes": False,
         "num_workers": 0,
+        "device_bytes": None,
         "loading": {0: timing(0.001), 1: timing(0.002)},
         "sums": None,
         "trace": Trace([Operation("aten::addmm", 0.1, 6)], 3, 0.4),
