@@ -133,6 +133,14 @@ def read_checks(output: str) -> list[Row]:
     return [*counts, *({"figure": "GPU checks", "settings": name, "text": "failed"} for name in failed)]
 
 
+def find_gpu_tests(repository: Path) -> list[str]:
+    """The files with tests that need a GPU, below `repository`: to collect all tests takes half a minute."""
+    files = sorted((repository / "tests").rglob("test_*.py"))
+    marked = re.compile(r"^(pytestmark = \[?| *@| +)pytest\.mark\.gpu\b", re.MULTILINE)
+    found = [file for file in files if marked.search(file.read_text(encoding="utf-8"))]
+    return [str(file.relative_to(repository)) for file in found]
+
+
 def _best(rows: Iterable[Row], figure: str, settings: str = "") -> float | None:
     found = (row for row in rows if row["figure"] == figure and settings in row["settings"])
     return max((row["value"] for row in found if "value" in row), default=None)
@@ -194,7 +202,8 @@ def command_of(part: Part, options: argparse.Namespace) -> list[str]:
     """What a part starts."""
     if part.name == "checks":
         workers = ["-n", "4"] if options.workers else []
-        return [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *workers, *options.tests]
+        flags = ["-q", "-m", "gpu", "-p", "no:cacheprovider", *workers]
+        return [sys.executable, "-m", "pytest", *flags, *find_gpu_tests(REPOSITORY)]
     flags = ["--device", options.device, *(["--rehearse"] if options.rehearse else [])]
     data = ["--data", str(options.data.resolve())] if options.data is not None else []
     return [sys.executable, str(REPOSITORY / "benchmarks" / "gpu_parts.py"), part.name, *flags, *data]
@@ -255,7 +264,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU, to try this script")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file as well")
     parser.add_argument("--workers", type=int, default=4, help="0: one process runs the tests (default: %(default)d)")
-    parser.add_argument("--tests", nargs="*", default=["tests/end_to_end/test_gpu.py"], help="what checks runs")
     return parser
 
 

@@ -21,6 +21,7 @@ from benchmarks.gpu import (
     derive,
     describe,
     find_bars,
+    find_gpu_tests,
     make_report,
     read_checks,
     read_rows,
@@ -148,9 +149,21 @@ def test_the_report() -> None:
 def test_what_a_part_starts() -> None:
     options = build_parser().parse_args(["--data", "/photos", "--rehearse", "--device", "cpu", "--workers", "0"])
     checks, bare = (command_of(Part(name, 1), options) for name in ("checks", "bare"))
-    assert checks[1:] == ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/end_to_end/test_gpu.py"]
+    assert checks[1:7] == ["-m", "pytest", "-q", "-m", "gpu", "-p"]
+    assert "tests/end_to_end/test_gpu.py" in checks
+    assert "-n" not in checks
     script = str(REPOSITORY / "benchmarks/gpu_parts.py")
     assert bare[1:] == [script, "bare", "--device", "cpu", "--rehearse", "--data", "/photos"]
+
+
+def test_the_files_with_gpu_tests_are_found(tmp_path: Path) -> None:
+    (tmp_path / "tests/sub").mkdir(parents=True)
+    (tmp_path / "tests/sub/test_a.py").write_text("@pytest.mark.gpu\ndef test_one(): ...\n")
+    (tmp_path / "tests/test_b.py").write_text("pytestmark = [\n    pytest.mark.gpu,\n]\n")
+    (tmp_path / "tests/test_c.py").write_text("# about pytest.mark.gpu\n@pytest.mark.gpus\n")
+    (tmp_path / "tests/test_d.py").write_text("pytestmark = pytest.mark.gpu\n")
+    (tmp_path / "tests/helper.py").write_text("@pytest.mark.gpu\n")
+    assert find_gpu_tests(tmp_path) == ["tests/sub/test_a.py", "tests/test_b.py", "tests/test_d.py"]
 
 
 def test_a_part_that_fails_keeps_its_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
