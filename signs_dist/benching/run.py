@@ -114,12 +114,12 @@ def _describe(prepared: Prepared, process: Process, chosen: Variant, *, has_size
         chosen=chosen,
         automatic=[name for name, value in decided.items() if value == "auto"],
         storage=config.data.storage,
-        is_cached=config.model.cache_features,
-        has_sizes=has_sizes,
-        num_workers=prepared.loading.num_workers,
         device_bytes=None
         if config.augment.backend == "torchvision"
         else bytes_that_fit(prepared.data.num_images, config.data.image_size, process.strategy.device),
+        is_cached=config.model.cache_features,
+        has_sizes=has_sizes,
+        num_workers=prepared.loading.num_workers,
     )
 
 

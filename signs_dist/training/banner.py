@@ -43,7 +43,7 @@ def banner_lines(
     return [
         ("run", str(run_path)),
         *again,
-        ("data", _about_data(prepared, strategy.world_size)),
+        ("data", f"{_about_data(prepared)}; {_about_loading(prepared, strategy.world_size)}"),
         *_about_classes(prepared),
         *(("note", note) for note in (*prepared.data.notes, *_notes(prepared))),
         ("model", _about_model(prepared)),
@@ -60,12 +60,11 @@ def banner_lines(
     ]
 
 
-def _about_data(prepared: Prepared, world_size: int) -> str:
+def _about_data(prepared: Prepared) -> str:
     data = prepared.data
     counts = ", ".join(f"{len(index):,} {name}" for name, index in data.splits.items())
     side = prepared.config.data.image_size
-    where = _about_loading(prepared, world_size)
-    return f"{data.name}: {counts} images of {side} x {side}, {len(data.classes)} classes; {where}"
+    return f"{data.name}: {counts} images of {side} x {side}, {len(data.classes)} classes"
 
 
 def _about_loading(prepared: Prepared, world_size: int) -> str:
