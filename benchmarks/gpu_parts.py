@@ -47,7 +47,7 @@ from signs_dist.training.stepper import Stepper
 REPOSITORY = Path(__file__).resolve().parent.parent
 STEADY = ("train.epochs=100000", "train.progressive_sizes=[]", "optim.lr=0.0001", "schedule.name=constant")
 """Images of one size, and a rate at which random pixels leave the loss finite."""
-TINY = ("data.image_size=16", "train.global_batch=8", "train.precision=float32")
+TINY = ("data.image_size=16", "train.global_batch=8", "train.precision=float32", "train.num_threads=1")
 """Of a rehearsal."""
 NUM_CLASSES = 6
 NUM_WARM_UP = 3
