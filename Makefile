@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-peers dashboards train test test-quick test-gpu chaos check lint types format settings-page clean
+.PHONY: help bench bench-gpu bench-peers dashboards train test test-quick test-gpu chaos check lint types format settings-page clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,9 @@ bench: .venv-bench/installed  ## measure this machine: the benchmarks that end w
 
 bench-peers: .venv-bench/installed  ## compare whole commands with the tutorial's loop, accelerate, Lightning: ARGS="--data PHOTOS"
 	@.venv-bench/bin/python benchmarks/whole_commands.py $(ARGS)
+
+bench-gpu: .venv/installed-dev  ## check and measure one GPU, in under ten minutes (ARGS="--data PHOTOS --json FILE")
+	@$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 dashboards: .venv-dashboards/installed  ## install TensorBoard, wandb, MLflow and Trackio, for their tests
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
 from signs_dist.benching.figures import Figures
+from signs_dist.data.device_batches import describe_bytes
 from signs_dist.tuning.rounds import CLEAR, Timing
 from signs_dist.tuning.variants import Variant
 
@@ -140,6 +141,10 @@ def _advise_loading(figures: Figures) -> Iterable[Advice]:
         yield Advice(f"data.num_workers={best}", figures.data.seconds / step, is_bound=True, why=why)
     if figures.setup.storage == "files":
         yield Advice("data.storage=packed", figures.data.seconds / computing, is_bound=True, why=why)
+    num_bytes = figures.setup.device_bytes
+    if figures.setup.storage == "packed" and num_bytes is not None and not figures.setup.is_cached:
+        change = f"data.storage=device holds all images, {describe_bytes(num_bytes)}, on the GPU"
+        yield Advice(change, figures.data.seconds / computing, is_bound=True, why=why)
 
 
 def _advise_saving(figures: Figures) -> Iterable[Advice]:

@@ -76,6 +76,7 @@ class Setup:
         chosen: how the run computes its network.
         automatic: names of the settings that are `auto`.
         storage: data.storage.
+        device_bytes: bytes of the images of all splits, if the run is on a GPU that has room for them; else None.
         is_cached: model.cache_features.
         has_sizes: whether the config has train.progressive_sizes, which are not measured.
         num_workers: of the run's loader.
@@ -91,6 +92,7 @@ class Setup:
     chosen: Variant
     automatic: Sequence[str]
     storage: str
+    device_bytes: int | None
     is_cached: bool
     has_sizes: bool
     num_workers: int

@@ -15,6 +15,7 @@ from signs_dist.benching.loading import measure_loading, worker_counts
 from signs_dist.benching.loops import RealLoop, SavingLoop, steps_between_saves
 from signs_dist.benching.sums import measure_sums
 from signs_dist.config.settings import Config
+from signs_dist.data.device_batches import bytes_that_fit
 from signs_dist.distributed.strategy import DistributedProcesses
 from signs_dist.environment.core_wait import CoreWait
 from signs_dist.learning.precision import find_capability
@@ -72,7 +73,9 @@ def bench(config: Config, process: Process, *, seconds: float) -> Figures:
         variants = list_variants(chosen, context.cores_per_process, names, strategy.device.type)
         timings = measure({one.name: networks.way(one) for one in variants}, seconds=seconds, share=share)
         process.pulse.enter("measure the loader")
-        counts = worker_counts(context.cores_per_process, prepared.loading.num_workers)
+        # Images on the device are loaded by this process alone.
+        most = 0 if config.data.storage == "device" else context.cores_per_process
+        counts = worker_counts(most, prepared.loading.num_workers)
         loading = measure_loading(prepared, strategy.shard, counts, seconds=seconds, share=share)
         process.pulse.enter("measure sums over processes")
         sums = _measure_sums(prepared, process, seconds)
@@ -111,6 +114,9 @@ def _describe(stepper: Stepper, process: Process, chosen: Variant, *, has_sizes:
         chosen=chosen,
         automatic=[name for name, value in decided.items() if value == "auto"],
         storage=config.data.storage,
+        device_bytes=None
+        if config.augment.backend == "torchvision"
+        else bytes_that_fit(prepared.data.num_images, config.data.image_size, process.strategy.device),
         is_cached=config.model.cache_features,
         has_sizes=has_sizes,
         num_workers=prepared.loading.num_workers,

@@ -24,6 +24,8 @@ FREE = (
     *("processes.", "checkpoint.", "log."),
 )
 """Settings that do not change the weights, so they may differ between attempts. A dot at the end means a section."""
+ALIKE: Mapping[str, Collection[Any]] = {"data.storage": ("packed", "device")}
+"""Values of a setting that give the same weights."""
 NOT_IN_TRIAL = (
     *("optim.", "schedule.", "ema.", "train.epochs", "train.patience", "train.final_weights"),
     "evaluate.best_by",
@@ -115,7 +117,7 @@ def is_same_trial(
         differences: from `changed_settings`.
     """
     is_equal = all(content[name] == now[name] for name in ("global_batch", "micro_batch", "precision"))
-    return is_equal and all(name.startswith((*FREE, *NOT_IN_TRIAL)) for name in differences)
+    return is_equal and all(name.startswith(NOT_IN_TRIAL) for name in changes_of_result(differences))
 
 
 def refuse_changes(
@@ -149,7 +151,11 @@ def refuse_changes(
 
 def changes_of_result(differences: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
     """The differences that may change the weights."""
-    return {name: values for name, values in differences.items() if not name.startswith(FREE)}
+    return {
+        name: values
+        for name, values in differences.items()
+        if not name.startswith(FREE) and not all(value in ALIKE.get(name, ()) for value in values)
+    }
 
 
 def is_result_of(folder: RunFolder, config: Config, accepted: Collection[str]) -> bool:

@@ -107,8 +107,8 @@ class DataConfig(Section):
     """Regular expression with one group, the class, on the path below the root. null: folders, or as in 3_IMG_1.jpg."""
     image_size: Annotated[int, Field(ge=8, le=2048)] = 64
     """Side of the square images in pixels; others are resized when read. Where not given, published weights say."""
-    storage: Literal["packed", "files"] = "packed"
-    """packed: images are decoded once into a memory-mapped file. files: each image is decoded each time it is read."""
+    storage: Literal["packed", "device", "files"] = "packed"
+    """packed: decoded once, into a memory-mapped file. device: and held on the GPU. files: decoded at each use."""
     resize: Literal["auto", "pillow", "torch"] = "auto"
     """For storage files. pillow: the bits of packed images. torch: faster, other rounding. auto: pillow if exact."""
     cache: Annotated[str, Field(min_length=1)] = "data/cache"

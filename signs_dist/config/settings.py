@@ -243,8 +243,13 @@ class Config(Section):
             )
         if self.augment.crop_from == "file" and self.data.storage != "files":
             raise ValueError(
-                "augment.crop_from=file crops the image files, and data.storage=packed keeps small squares of them. "
-                "Set data.storage=files, or augment.crop_from=square."
+                f"augment.crop_from=file crops the image files, and data.storage={self.data.storage} keeps small "
+                "squares of them. Set data.storage=files, or augment.crop_from=square."
+            )
+        if self.data.storage == "device" and self.augment.backend == "torchvision":
+            raise ValueError(
+                "augment.backend=torchvision changes images one by one on the CPU, and data.storage=device holds them "
+                "on the GPU. Set augment.backend=batch, or data.storage=packed."
             )
         if self.model.cache_features and (problem := self._what_changes_features()):
             raise ValueError(f"model.cache_features=true {problem}, or model.cache_features=false.")
@@ -281,6 +286,8 @@ class Config(Section):
                 "computes the features of each image once, so augmentation would have no effect. Set "
                 "augment.backend=none"
             )
+        if self.data.storage == "device":
+            return "reads the images once, so holding them on the device is of no use. Set data.storage=packed"
         if self.train.progressive_sizes:
             return "keeps features of images of one size. Set train.progressive_sizes=[]"
         if self.augment.mixup or self.augment.cutmix:

@@ -168,6 +168,13 @@ READINGS = (
         "delete data.label_pattern, which finds the class in the path",
     ),
     Reading(
+        ("data.num_workers", "data.prefetch", "data.pin_memory"),
+        "data.storage",
+        lambda config: config.data.storage != "device",
+        "set data.storage=packed: with device, batches are put together on the device",
+        off=(0, False),
+    ),
+    Reading(
         ("data.prefetch",),
         "data.num_workers",
         _loads_in_workers,

@@ -50,6 +50,8 @@ def choose_loader_settings(
         on_gpu: whether the model is on a GPU.
         per_sample_work: whether fetching decodes or transforms each image, so that workers have something to do.
     """
+    if config.storage == "device":  # nothing is left to a worker, and nothing to be copied from page-locked memory
+        return LoaderSettings(0, config.prefetch, pin_memory=False, timeout_seconds=config.timeout_seconds)
     if config.num_workers != "auto":
         num_workers = config.num_workers
     else:

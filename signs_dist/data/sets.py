@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch.utils.data import Dataset
 
 from signs_dist.config.settings import AugmentConfig, DataConfig, SyntheticConfig
 from signs_dist.data.bad_images import inspection_advised
 from signs_dist.data.batches import Batch, FileBatches, PackedBatches, Resize, build_transform
+from signs_dist.data.device_batches import DeviceBatches
 from signs_dist.data.file_crops import FileCrop
 from signs_dist.data.folder import ImageIndex, index_data_set, set_notes
 from signs_dist.data.kept_listing import KeptListings, remember
@@ -60,6 +62,11 @@ class DataSet:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of their labels."""
         return self.splits["train"].classes
+
+    @property
+    def num_images(self) -> int:
+        """The images of all splits."""
+        return sum(len(index) for index in self.splits.values())
 
     def inspection_advised(self) -> contextlib.AbstractContextManager[None]:
         """While it lasts, an error on an image that cannot be read says how to find all, and train without them."""
@@ -179,8 +186,9 @@ def open_split(
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
     exact: bool = False,
+    device: torch.device | None = None,
 ) -> tuple[Dataset[Batch], str]:
-    """The batches of a split, packed or from files, and its fingerprint.
+    """The batches of a split, packed, on the device or from files, and its fingerprint.
 
     Args:
         index: the split.
@@ -192,6 +200,8 @@ def open_split(
         seed: the run's seed, for what `augment` draws.
         tell: gets a line when this waits long for another process; None: standard error.
         exact: whether the run is exact, for `data.resize=auto`.
+        device: holds the images for `data.storage=device`. None: it is not worth it, as for a single pass over them;
+            they are read from the packed file, with the same bits.
 
     Returns:
         (data set, fingerprint): the fingerprint is a SHA-256 over pixels, labels and names if packed, else over names,
@@ -215,7 +225,11 @@ def open_split(
         max_megapixels=config.max_megapixels,
         tell=tell,
     )
-    return PackedBatches(packed, transform, seed), _fingerprint(index, [packed.digest])
+    fingerprint = _fingerprint(index, [packed.digest])
+    if config.storage == "device" and device is not None:
+        assert transform is None  # refused by the settings
+        return DeviceBatches(packed, device), fingerprint
+    return PackedBatches(packed, transform, seed), fingerprint
 
 
 def choose_resize(wanted: Literal["auto", "pillow", "torch"], *, exact: bool) -> Resize:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from signs_dist.config.settings import Config
+from signs_dist.data.device_batches import describe_bytes, pixel_bytes
 from signs_dist.data.few_photos import as_typed, settings_for_few
 from signs_dist.data.next_step import LARGEST_IMAGE_SIZE
 from signs_dist.distributed.compression import Compression
@@ -44,7 +45,7 @@ def banner_lines(
     return [
         ("run", str(run_path)),
         *again,
-        ("data", _about_data(prepared)),
+        ("data", f"{_about_data(prepared)}; {_about_loading(prepared, strategy.world_size)}"),
         *_about_classes(prepared),
         *(("note", note) for note in (*prepared.data.notes, *_notes(prepared))),
         ("model", _about_model(prepared)),
@@ -72,12 +73,20 @@ def _about_step(prepared: Prepared, device_type: str) -> list[BannerLine]:
 
 
 def _about_data(prepared: Prepared) -> str:
-    data, num_workers = prepared.data, prepared.loading.num_workers
+    data = prepared.data
     counts = ", ".join(f"{len(index):,} {name}" for name, index in data.splits.items())
     side = prepared.config.data.image_size
+    return f"{data.name}: {counts} images of {side} x {side}, {len(data.classes)} classes"
+
+
+def _about_loading(prepared: Prepared, world_size: int) -> str:
+    config, num_workers = prepared.config.data, prepared.loading.num_workers
+    if config.storage == "device":
+        num_bytes = pixel_bytes(prepared.data.num_images, config.image_size)
+        each = f", in each of {world_size} processes" if world_size > 1 else ""
+        return f"all on the device, {describe_bytes(num_bytes)}{each}"
     plural = "s" if num_workers > 1 else ""
-    workers = f"{num_workers} loader worker{plural}" if num_workers else "loaded in this process"
-    return f"{data.name}: {counts} images of {side} x {side}, {len(data.classes)} classes; {workers}"
+    return f"{num_workers} loader worker{plural}" if num_workers else "loaded in this process"
 
 
 def _about_sizes(config: Config) -> str:

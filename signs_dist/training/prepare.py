@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from signs_dist.config.settings import Config
 from signs_dist.data.batches import Batch
+from signs_dist.data.device_batches import find_free_bytes, require_room_on_device
 from signs_dist.data.loader import LoaderSettings, choose_loader_settings
 from signs_dist.data.mixing import require_partners
 from signs_dist.data.order import BalancedOrder
@@ -79,6 +80,11 @@ class Prepared:
     def trained_part(self) -> nn.Module:
         """What a forward pass computes: the head alone where features are stored, else the whole network."""
         return self.model if self.features is None else head_of(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.model.parameters()).device
 
     def about_data(self) -> dict[str, Any]:
         """The manifest's entry on the data: their place, and fingerprints that show whether they have changed."""
@@ -155,6 +161,8 @@ def prepare(
             torch.set_num_threads(num_threads)
             choose_exact_kernels()
             require_deterministic_kernels(model, strategy.device.type)
+        if config.data.storage == "device":
+            _require_room_for_images(data, config.data.image_size, process)
         with data.inspection_advised():
             opened = {
                 name: open_split(
@@ -166,6 +174,7 @@ def prepare(
                     seed=config.seed,
                     tell=process.screen.result,
                     exact=config.exact,
+                    device=strategy.device,
                 )
                 for name, index in data.splits.items()
             }
@@ -188,6 +197,14 @@ def prepare(
         class_weights=class_weights,
         graph=graph,
     )
+
+
+def _require_room_for_images(data: DataSet, image_size: int, process: Process) -> None:
+    """Refuse a data set that the device cannot hold, before it is decoded."""
+    device = process.strategy.device
+    # Processes that train on the CPUs of a machine share its memory.
+    num_sharing = 1 if device.type == "cuda" else process.context.local_world_size
+    require_room_on_device(data.num_images, image_size, device, find_free_bytes(device), num_sharing=num_sharing)
 
 
 def _make_plan(config: Config, data: DataSet, micro_batch: int) -> EpochPlan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from signs_dist.data.device_batches import bytes_that_fit, describe_bytes
 from signs_dist.run_folder.records import StepLine
 from signs_dist.training.prepare import Prepared
 
@@ -19,13 +20,14 @@ class Reading:
     """How a process gets its training images.
 
     Attributes:
-        storage: packed or files, see `data.storage`.
+        storage: packed, device or files, see `data.storage`.
         crops_files: whether parts of the files at their full size are taken.
         transforms: whether torchvision's transforms change image by image.
         num_workers: loader workers of the process; 0: it loads by itself.
         most_workers: workers that its cores have room for.
         image_bytes: bytes of a packed image.
         num_images: training images.
+        device_bytes: bytes of the images of all splits, if the run is on a GPU that has room for them; else None.
     """
 
     storage: str
@@ -35,6 +37,7 @@ class Reading:
     most_workers: int
     image_bytes: int
     num_images: int
+    device_bytes: int | None = None
 
     @classmethod
     def of(cls, prepared: Prepared, *, num_cores: int, on_gpu: bool) -> Reading | None:
@@ -50,6 +53,7 @@ class Reading:
             most_workers=num_cores if on_gpu else max(1, num_cores - 1),  # on a CPU, training keeps a core
             image_bytes=3 * config.data.image_size**2,
             num_images=len(prepared.data.splits["train"]),
+            device_bytes=bytes_that_fit(prepared.data.num_images, config.data.image_size, prepared.device),
         )
 
 
@@ -64,7 +68,7 @@ def advise(share: float, images_per_second: float, reading: Reading) -> str | No
         images_per_second: of this process.
         reading: how it gets its images.
     """
-    if share <= LARGEST_SHARE:
+    if share <= LARGEST_SHARE or reading.storage == "device":
         return None
     share = min(share, 0.99)
     trains = images_per_second / (1 - share)
@@ -77,6 +81,8 @@ def advise(share: float, images_per_second: float, reading: Reading) -> str | No
         f"data wait {100 * share:.0f} %: {verb} takes {_milliseconds(read_seconds)} an image {where}, training "
         f"{_milliseconds(1 / trains)}"
     )
+    if reading.storage == "packed" and not reading.transforms and reading.device_bytes is not None:
+        return f"{facts}. data.storage=device holds all images, {describe_bytes(reading.device_bytes)}, on the GPU."
     if needed <= reading.most_workers:
         return f"{facts}. data.num_workers={needed} would keep up."
     room = f"{needed} workers would keep up, and the cores have room for {reading.most_workers}"

@@ -35,6 +35,7 @@ def make_figures(**changes: Any) -> Figures:
         "parts": {"forward and loss": 0.03, "backward": 0.06, "optimizer": 0.01, "images, augmented": 0.002},
         "saving": Saving(0.02, 27),
         "storage": "packed",
+        "device_bytes": None,
         "is_cached": False,
         "has_sizes": False,
         "num_workers": 0,

@@ -49,6 +49,16 @@ def test_all_is_measured_and_nothing_is_left(tmp_path: Path, temporary: Path, mo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "colours", "temporary"]
 
 
+def test_images_on_the_device_are_loaded_without_workers(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path, "train.precision=float32", "data.storage=device", "data.num_workers=auto")
+    monkeypatch.setattr(run, "fitting_batch", lambda batch, *_: batch)
+    figures = bench(config, make_process(usable_cores=2), seconds=0.01)
+    assert list(figures.loading) == [0]
+    assert (figures.setup.storage, figures.setup.device_bytes) == ("device", None)
+
+
 def test_images_have_one_size_for_the_network_alone_and_in_training(tmp_path: Path) -> None:
     config = make_config(tmp_path, "train.progressive_sizes=[[0.5, 0.5]]", "data.image_size=16")
     whole = with_whole_images(config)

@@ -59,6 +59,11 @@ def test_every_free_name_is_a_setting() -> None:
         ({}, {"optim": {"layer_decay": 0.5}}, "optim.layer_decay"),
         ({}, {"optim": {"groups": [{"match": "*", "lr": 1.0}]}}, "optim.groups"),
         ({"seed": 1}, {}, "seed"),
+        ({}, {"data": {"storage": "device"}}, ""),
+        ({"data": {"storage": "device"}}, {}, ""),
+        ({}, {"data": {"storage": "files"}}, "data.storage"),
+        ({"data": {"storage": "device"}}, {"data": {"storage": "files"}}, "data.storage"),
+        ({"data": {"storage": "files"}}, {"data": {"storage": "device"}}, "data.storage"),
     ],
 )
 def test_settings_that_would_give_another_result_are_refused(before: Any, now: Any, refused: str) -> None:

@@ -27,6 +27,14 @@ def test_what_is_new_is_off() -> None:
             ["augment.crop_from=file", "augment.crop_scale=[0.2, 1]"],
             "data.storage=packed keeps small squares of them. Set data.storage=files, or augment.crop_from=square.",
         ),
+        (
+            ["augment.crop_from=file", "augment.crop_scale=[0.2, 1]", "data.storage=device"],
+            "data.storage=device keeps small squares of them. Set data.storage=files, or augment.crop_from=square.",
+        ),
+        (
+            [*TORCHVISION, "data.storage=device"],
+            "data.storage=device holds them on the GPU. Set augment.backend=batch, or data.storage=packed.",
+        ),
         (["data.resize=torch"], "data.resize is not read with data.storage=packed. Delete it"),
         (["augment.crop_scale=[0, 1]"], "It takes a list of 2, each a number, above 0 and at most 1"),
         (["augment.crop_scale=[0.5, 1.5]"], "It takes a list of 2, each a number, above 0 and at most 1"),

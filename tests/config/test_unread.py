@@ -27,6 +27,12 @@ TRANSFORMS = ["augment.backend=torchvision", "augment.transforms=[{RandomRotatio
         (["data.label_pattern=(.)", "data.columns.label=y"], "is not read with data.label_pattern=(.). Delete it, or"),
         (["data.prefetch=4"], "data.prefetch is not read with data.num_workers=auto. Delete it, which leaves its"),
         (["data.prefetch=4", "data.storage=files", "data.num_workers=0"], "is not read with data.num_workers=0"),
+        (["data.prefetch=4", "data.storage=device"], "data.prefetch is not read with data.storage=device. Delete it,"),
+        (
+            ["data.num_workers=2", "data.storage=device"],
+            "is not read with data.storage=device. Delete it,",
+        ),
+        (["data.pin_memory=true", "data.storage=device"], "or set data.storage=packed: with device, batches are put"),
         (["augment.flip=1", "augment.backend=none"], "augment.flip is not read by augment.backend=none"),
         (["augment.cutout=0.2", *TRANSFORMS], "augment.cutout is not read by augment.backend=torchvision"),
         (
@@ -76,6 +82,7 @@ def test_what_nothing_reads_is_refused(settings: list[str], message: str) -> Non
         ["data.num_workers=2", "data.prefetch=4"],
         ["data.storage=files", "data.prefetch=4"],
         ["data.prefetch=4", *TRANSFORMS],
+        ["data.storage=device", "data.num_workers=0", "data.pin_memory=false"],
         ["data.synthetic.train=40"],
         ["data.root=t.csv", "data.columns.label=kind"],
         ["evaluate.ten_crop=true", "evaluate.crop=0.8"],

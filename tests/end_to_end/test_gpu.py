@@ -9,21 +9,24 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from signs_dist.config.settings import AugmentConfig, DataConfig, LossConfig, OptimConfig
 from signs_dist.data.augment import BatchAugmenter
-from signs_dist.data.batches import Batch
+from signs_dist.data.batches import Batch, PackedBatches
+from signs_dist.data.device_batches import DeviceBatches, bytes_that_fit, find_free_bytes
+from signs_dist.data.loader import TrainLoader, choose_loader_settings
 from signs_dist.data.mixing import BatchMixer
-from signs_dist.data.plan import EpochPlan, MicroBatches
-from signs_dist.distributed.connect import connect
-from signs_dist.distributed.exact_step import ExactStep
+from signs_dist.data.packed import PackedSplit
+from signs_dist.data.plan import BatchKey, EpochPlan, MicroBatches, Shard
 from signs_dist.distributed.rendezvous import join
 from signs_dist.distributed.strategy import DataParallel, DistributedProcesses, SingleProcess
 from signs_dist.environment.context import read_context
@@ -94,17 +97,29 @@ def test_a_loop_of_ones_own_repeats_bit_for_bit(tmp_path: Path) -> None:
     assert first.out == again.out
 
 
-def test_a_loss_that_is_not_finite_is_told_at_once_in_a_loop_of_ones_own() -> None:
-    with connect(exact=True) as processes:
-        assert processes.device.type == "cuda"
-        model = nn.Linear(2, 1).to(processes.device)
-        step = ExactStep(model, EpochPlan(8, 4, seed=0, micro_batch=2), processes)
-        state = torch.cuda.get_rng_state(processes.device)
-        for part in step.parts(torch.ones(4, 2, device=processes.device)):
-            part.backward(model(part.data).mean() * (float("nan") if part.number == 1 else 1))
-        assert torch.equal(torch.cuda.get_rng_state(processes.device), state)
-        with pytest.raises(NonFiniteLossError):
-            step.finish()
+LOOP_WITH_A_BAD_LOSS = """
+import torch, signs_dist as sd
+from signs_dist.errors import NonFiniteLossError
+with sd.connect(exact=True) as processes:
+    assert processes.device.type == "cuda"
+    model = torch.nn.Linear(2, 1).to(processes.device)
+    step = sd.ExactStep(model, sd.EpochPlan(8, 4, seed=0, micro_batch=2), processes)
+    state = torch.cuda.get_rng_state(processes.device)
+    for part in step.parts(torch.ones(4, 2, device=processes.device)):
+        part.backward(model(part.data).mean() * (float("nan") if part.number == 1 else 1))
+    assert torch.equal(torch.cuda.get_rng_state(processes.device), state)
+    try:
+        step.finish()
+    except NonFiniteLossError as error:
+        print([row["step"] for row in error.found])
+"""
+
+
+def test_a_loss_that_is_not_finite_is_told_at_once_in_a_loop_of_ones_own(tmp_path: Path) -> None:
+    # In a new process: cuBLAS takes exact mode's setting before the first matrix product of a process only.
+    ended = run([sys.executable, "-c", LOOP_WITH_A_BAD_LOSS], tmp_path)
+    assert ended.code == 0, ended.err
+    assert ended.out == "[1]\n"
 
 
 @pytest.mark.parametrize("at_once", ["log.every_steps=1", "checkpoint.every_steps=1", "log.every_steps=100"])
@@ -128,7 +143,8 @@ def test_any_number_of_gpus_gives_one_result(colours: Path, tmp_path: Path) -> N
 def test_data_parallel_trains_on_two(colours: Path, tmp_path: Path) -> None:
     arguments = settings(colours, "train.precision=float32")
     alone = result_of(train_command("--run-dir", "alone", *arguments), tmp_path, "alone")
-    both = result_of(train_command("--dp", "--run-dir", "both", *arguments), tmp_path, "both")
+    on_device = ("--dp", "--run-dir", "both", "data.storage=device")
+    both = result_of(train_command(*on_device, *arguments), tmp_path, "both")
     assert both["strategy"] == "data_parallel"
     assert both["val_loss"] == pytest.approx(alone["val_loss"], rel=0.2)
     weights = torch.load(tmp_path / "both" / "model.pt", weights_only=True)
@@ -181,6 +197,10 @@ def batch(step: int) -> Batch:
     return Batch(images.pin_memory(), labels.pin_memory(), torch.arange(NUM_IMAGES), 0, step)
 
 
+def pinned_batches(num_steps: int) -> list[Batch]:
+    return [batch(step) for step in range(num_steps)]
+
+
 def state_of(
     strategy: SingleProcess,
     *,
@@ -209,15 +229,15 @@ def state_of(
     )
 
 
-def steps_of(state: TrainingState, num_steps: int) -> Iterator[Any]:
+def steps_of(state: TrainingState, batches: Iterable[Batch]) -> Iterator[Any]:
     augmenter = BatchAugmenter(AUGMENTATIONS, seed=3)
     mixer = BatchMixer(AUGMENTATIONS, 3, num_classes=NUM_CLASSES, micro_batch=2)
     prepare = ImagePreparer.create(DataConfig(), GPU, channels_last=True, augment=augmenter, mix=mixer)
-    return train_epoch(state, [batch(step) for step in range(num_steps)], prepare, first_step=0, first_run_step=0)
+    return train_epoch(state, batches, prepare, first_step=0, first_run_step=0)
 
 
 def weights_after(state: TrainingState, num_steps: int = 3) -> list[Tensor]:
-    list(steps_of(state, num_steps))
+    list(steps_of(state, pinned_batches(num_steps)))
     state.sync.settle()
     return [tensor.detach().cpu() for tensor in state.model.state_dict().values()]
 
@@ -261,9 +281,14 @@ def test_a_step_does_not_wait_for_the_gpu(strategy: SingleProcess, exact: bool, 
     if exact and isinstance(strategy, DataParallel):
         pytest.skip("refused: see test_strategy")
     state = state_of(strategy, exact=exact, precision=precision, optimizer=optimizer)
-    steps = steps_of(state, 8)
+    steps = steps_of(state, pinned_batches(8))
     for _ in range(4):  # memory, kernels and libraries are there after that
         next(steps)
+    require_no_wait(steps)
+
+
+def require_no_wait(steps: Iterator[Any]) -> None:
+    """Do three steps, and fail if one makes the host wait for the GPU."""
     torch.cuda.synchronize()
     with waiting_is_an_error():
         for _ in range(2):
@@ -280,8 +305,70 @@ def test_a_step_does_not_wait_for_the_gpu(strategy: SingleProcess, exact: bool, 
     assert queued < slept / 4
 
 
+# Images on the device.
+
+
+def random_split(num_images: int = 4 * NUM_IMAGES) -> PackedSplit:
+    draws = np.random.default_rng(0)
+    pixels = draws.integers(0, 256, (num_images, 8, 8, 3), np.uint8)
+    return PackedSplit(pixels, np.arange(num_images) % NUM_CLASSES, tuple("abcde"), "")
+
+
+def loaded(source: Dataset[Batch], plan: EpochPlan, num_epochs: int) -> Iterator[Batch]:
+    config = DataConfig(storage="device" if isinstance(source, DeviceBatches) else "packed")
+    settings = choose_loader_settings(config, usable_cores=1, on_gpu=True, per_sample_work=False)
+    loader = TrainLoader(source, plan, Shard(), settings)
+    for epoch in range(num_epochs):
+        yield from loader.epoch(epoch)
+
+
+def test_images_gathered_on_the_gpu_are_those_of_the_host() -> None:
+    split, plan = random_split(), EpochPlan(4 * NUM_IMAGES, NUM_IMAGES, seed=5, micro_batch=4)
+    here, there = (loaded(source, plan, 2) for source in (PackedBatches(split), DeviceBatches(split, GPU)))
+    for expected, found in zip(here, there, strict=True):
+        assert found.images.device == found.labels.device == GPU
+        assert found.samples.device.type == "cpu"
+        assert torch.equal(found.images.cpu(), expected.images)
+        assert found.images.stride() == expected.images.stride()
+        assert found.labels.tolist() == expected.labels.tolist()
+        assert found.samples.tolist() == expected.samples.tolist()
+        assert found[3:] == expected[3:]
+
+
+def test_a_step_with_images_on_the_gpu_does_not_wait_for_it() -> None:
+    split, plan = random_split(), EpochPlan(4 * NUM_IMAGES, NUM_IMAGES, seed=5, micro_batch=4)
+    steps = steps_of(state_of(SingleProcess(GPU)), loaded(DeviceBatches(split, GPU), plan, 2))
+    for _ in range(4):
+        next(steps)
+    require_no_wait(steps)
+
+
+def test_a_batch_of_the_gpu_is_not_changed_by_a_later_one() -> None:
+    data = DeviceBatches(random_split(), GPU)
+    torch.cuda._sleep(SLEEP_CYCLES)  # type: ignore[no-untyped-call]  # copies are queued behind it
+    found = [data[BatchKey(0, number, np.array([number, 2 * number]))] for number in range(20)]
+    for number, batch in enumerate(found):
+        assert torch.equal(batch.images, data.pixels[[number, 2 * number]].permute(0, 3, 1, 2))
+
+
+def test_the_memory_of_the_gpu_is_known_and_used() -> None:
+    torch.cuda.empty_cache()
+    free = find_free_bytes(GPU)
+    assert free is not None
+    assert 0 < free <= torch.cuda.get_device_properties(GPU).total_memory
+    pixels = np.zeros((1, 2048, 2048, 3), np.uint8)
+    before = torch.cuda.memory_allocated(GPU)
+    data = DeviceBatches(PackedSplit(pixels, np.zeros(1, np.int64), ("a",), ""), GPU)
+    assert torch.cuda.memory_allocated(GPU) - before >= data.pixels.nbytes == 3 * 2048 * 2048
+    assert bytes_that_fit(1, 2048, GPU) == 3 * 2048 * 2048
+    assert bytes_that_fit(10**9, 2048, GPU) is None
+
+
 @pytest.mark.parametrize("exact", [False, True])
-def test_over_nccl_a_step_gives_what_one_process_computes(alone: DistributedProcesses, exact: bool) -> None:
+def test_over_nccl_a_step_gives_what_one_process_computes(
+    alone: DistributedProcesses, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # as exact mode does
     expected = weights_after(state_of(SingleProcess(GPU), exact=exact))
     found = weights_after(state_of(alone, exact=exact))
     for mine, theirs in zip(found, expected, strict=True):
@@ -316,7 +403,7 @@ def test_the_optimizer_leaves_out_a_step_whose_loss_is_no_number(optimizer: str)
             loss.data.fill_(float("nan"))
 
     state.observe = spoil
-    steps = steps_of(state, 5)
+    steps = steps_of(state, pinned_batches(5))
     for _ in range(bad_step):
         next(steps)
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
@@ -344,6 +431,29 @@ def test_a_stopped_run_goes_on_to_the_same_weights(colours: Path, tmp_path: Path
     again = result_of(command, tmp_path, "run")
     assert again["weights_sha256"] == whole["weights_sha256"]
     assert again["val_loss"] == whole["val_loss"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto", "float16"])
+def test_images_on_the_gpu_give_the_weights_of_packed_ones(colours: Path, tmp_path: Path, precision: str) -> None:
+    augmentation = ("augment.mixup=0.4", "augment.policy=randaugment", "augment.crop_scale=[0.5, 1]")
+    arguments = settings(colours, "exact=true", f"train.precision={precision}", *augmentation)
+    results = [
+        result_of(train_command("--run-dir", storage, f"data.storage={storage}", *arguments), tmp_path, storage)
+        for storage in ("packed", "device")
+    ]
+    for name in ("weights_sha256", "val_loss", "val_confusion"):
+        assert results[0][name] == results[1][name], name
+
+
+def test_a_run_of_packed_images_goes_on_with_images_on_the_gpu(colours: Path, tmp_path: Path) -> None:
+    arguments = settings(colours, "exact=true", "train.epochs=20", "log.every_steps=1")
+    whole = result_of(train_command("--run-dir", "whole", *arguments), tmp_path, "whole")
+    with started(train_command("--run-dir", "run", *arguments), tmp_path) as process:
+        wait_for(tmp_path / "run" / "metrics.jsonl", '"epoch": 3')
+        process.terminate()
+        assert finish(process).code == 75
+    again = result_of(train_command("--run-dir", "run", "data.storage=device", *arguments), tmp_path, "run")
+    assert again["weights_sha256"] == whole["weights_sha256"]
 
 
 def test_a_run_moves_between_gpu_and_cpu(colours: Path, tmp_path: Path) -> None:

@@ -133,6 +133,22 @@ def test_killed_at_any_step_and_gone_on_with_on_other_numbers_of_processes(
     assert again.out.startswith("finished: run holds the result of this run.")
 
 
+def test_images_on_the_device_give_the_same_on_two_processes(colours: Path, whole: Path, tmp_path: Path) -> None:
+    ended = run(launch(2, "--run-dir", "run", *settings(colours, "data.storage=device")), tmp_path)
+    assert ended.code == 0, ended.out + ended.err
+    assert "all on the device, 0.1 MB, in each of 2 processes" in ended.out
+    assert_same(tmp_path / "run", whole)
+
+
+def test_a_run_goes_on_with_its_images_on_the_device(colours: Path, whole: Path, stopped: Path) -> None:
+    command = train_command("--run-dir", "run", *settings(colours, "data.storage=device"))
+    ended = run(command, stopped.parent)
+    assert ended.code == 0, ended.out + ended.err
+    assert_same(stopped, whole)
+    again = run(train_command("--run-dir", "run", *settings(colours)), stopped.parent)
+    assert again.out.startswith("finished: run holds the result of this run.")
+
+
 @pytest.mark.parametrize(
     ("world_size", "sent", "code"),
     [(1, signal.SIGTERM, 75), (1, signal.SIGUSR2, 75), (2, signal.SIGTERM, 75), (1, signal.SIGINT, 130)],

@@ -59,6 +59,7 @@ def test_the_whole_banner(tmp_path: Path) -> None:
         (("train.global_batch=12",), "batch", "12 = 1 micro-batch of 12 on 1 process; 3 steps an epoch"),
         (("data.num_workers=1",), "data", "1 loader worker"),
         (("data.num_workers=3",), "data", "3 loader workers"),
+        (("data.storage=device", "data.num_workers=auto"), "data", "3 classes; all on the device, 0.0 MB"),
         (("train.num_threads=2",), "on", "cpu, 2 threads a process, float32"),
         (("optim.name=adamw", "optim.lr=0.001"), "learn", "adamw with lr 0.001"),
     ],

@@ -172,6 +172,7 @@ def test_the_picture_of_training_images_shows_images(tmp_path: Path) -> None:
             ("model.freeze=backbone", "augment.backend=none", "train.progressive_sizes=[[0.5, 0.5]]"),
             r"images of one size. Set train.progressive_sizes=\[\]",
         ),
+        (("model.freeze=backbone", "augment.backend=none", "data.storage=device"), "Set data.storage=packed, or model"),
         (("model.freeze=backbone", "model.thaw_after_epochs=2"), "a backbone that does not change"),
     ],
 )

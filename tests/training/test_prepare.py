@@ -17,6 +17,7 @@ from signs_dist.distributed.exactness import arithmetic_kept
 from signs_dist.distributed.strategy import SingleProcess
 from signs_dist.errors import UserError
 from signs_dist.models.weights import named_weights
+from signs_dist.training import prepare as parts_of_a_run
 from signs_dist.training.prepare import build_model, choose_num_threads, prepare, require_same_images
 from tests.training.parts import make_config, make_prepared, make_process
 
@@ -162,6 +163,19 @@ def test_the_memory_order_of_the_model(tmp_path: Path, channels_last: bool) -> N
 def test_what_cannot_be_used_is_refused(tmp_path: Path, settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_prepared(tmp_path, *settings)
+
+
+def test_images_that_do_not_fit_on_the_device_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, process = ("data.storage=device", "data.num_workers=auto"), make_process(local_world_size=2)
+    needed = 60 * 3 * 16 * 16 * 2  # of both processes
+    monkeypatch.setattr(parts_of_a_run, "find_free_bytes", lambda device: 2 * needed - 2)
+    with pytest.raises(UserError, match=r"needs 0.0 MB in each of 2 processes for 60 images of 16 x 16\."):
+        make_prepared(tmp_path, *settings, process=process)
+    assert not list((tmp_path / "cache").glob("train-*"))
+    monkeypatch.setattr(parts_of_a_run, "find_free_bytes", lambda device: 2 * needed)
+    assert make_prepared(tmp_path, *settings, process=process).loading.num_workers == 0
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,16 @@ def test_a_short_wait_calls_for_no_advice(share: float) -> None:
             "storage that gives 151 MB/s, or give more memory: 1.5 GB.",
         ),
         (
+            *(0.3, 1000.0, changed(storage="packed", num_workers=0, device_bytes=13_271_040)),
+            "data wait 30 %: reading takes 0.3 ms an image in the process that trains, training 0.7 ms. "
+            "data.storage=device holds all images, 13 MB, on the GPU.",
+        ),
+        (
+            *(0.9, 10.0, changed(storage="packed", transforms=True, num_workers=1, most_workers=1, device_bytes=1)),
+            "data wait 90 %: transforming takes 100 ms an image on 1 worker, training 10 ms; 10 workers would keep up, "
+            "and the cores have room for 1. augment.backend=batch changes whole batches, on the device of the network.",
+        ),
+        (
             *(1.0, 1.0, changed(most_workers=2, num_images=1000)),
             "data wait 99 %: decoding takes 2000 ms an image on 2 workers, training 10 ms; 200 "
             "workers would keep up, and "
@@ -93,6 +103,10 @@ def test_a_short_wait_calls_for_no_advice(share: float) -> None:
 )
 def test_the_advice_has_a_number(share: float, images_per_second: float, reading: Reading, advice: str) -> None:
     assert advise(share, images_per_second, reading) == advice
+
+
+def test_what_is_on_the_device_cannot_be_read_faster() -> None:
+    assert advise(0.9, 100.0, changed(storage="device", num_workers=0)) is None
 
 
 def test_just_below_100_ms_is_written_without_an_exponent() -> None:
