@@ -1,4 +1,7 @@
-"""A real SLURM for tests, where it is installed, and what a person does on its login node."""
+"""A real SLURM for tests, where it is installed, and what a person does on its login node.
+
+The Python of a job is that of its submission. Here it is `warm_processes.python`, except in tests with the mark `cold`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 
 from slurm.dev_cluster import INSTALL, DevCluster, find_missing
+from tests import warm_processes
 from tests.processes import PATIENCE, REPOSITORY, environment
 
 CONFIG = REPOSITORY / "configs" / "signs.yaml"
@@ -65,7 +68,7 @@ class Site:
     ) -> subprocess.CompletedProcess[str]:
         """As a person would, in this folder; with further variables in the environment."""
         return subprocess.run(
-            [sys.executable, str(REPOSITORY / "launch" / "submit.py"), *arguments],
+            [warm_processes.python(), str(REPOSITORY / "launch" / "submit.py"), *arguments],
             cwd=self.folder,
             env=environment(**self.cluster.environment) | {"PYTHONPATH": ""} | dict(variables or {}),
             capture_output=True,

@@ -16,6 +16,7 @@ import pytest
 
 from signs_dist.environment.devices import plan_devices
 from slurm.dev_cluster import DevCluster
+from tests import warm_processes
 from tests.processes import PATIENCE, REPOSITORY, environment, run, started, wait_for
 from tests.slurm_cluster import CONFIG, TRIVIAL, Site, requires_slurm
 
@@ -264,7 +265,7 @@ def test_a_sweep_that_is_killed_and_repeated_trains_each_run_once(site: Site) ->
     flag, config, *words = site.settings(*TRIVIAL, "model.name=mine:Net")
     once = {word.partition("=")[0]: word for word in words}.values()  # the last one counts
     settings = [flag, config, *once, "optim.lr=0.1,0.03,0.01", "seeds=0,1"]
-    sweep = [sys.executable, "-m", "signs_dist.sweep", "--out", "lr"]
+    sweep = [warm_processes.python(), "-m", "signs_dist.sweep", "--out", "lr"]
     command = [*sweep, *settings, "--slurm", "--parallel", "4", "--wait"]
 
     def table() -> dict[str, Any]:
