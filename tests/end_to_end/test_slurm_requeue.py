@@ -83,8 +83,8 @@ def lose_node(site: Site, job: str) -> None:
     ("event", "nodes", "partition", "reason", "requeued_by_us"),
     [
         (requeue, 1, "main", "SIGTERM", False),
-        pytest.param(*(signal_usr2, 2, "main", "SIGUSR2", True), marks=pytest.mark.cold),
-        (preempt, 1, "low", "SIGUSR2", True),
+        (signal_usr2, 2, "main", "SIGUSR2", True),
+        pytest.param(*(preempt, 1, "low", "SIGUSR2", True), marks=pytest.mark.cold),
         (preempt_without_grace, 2, "low", "SIG(TERM|USR2)", None),  # both at once
         (lose_node, 2, "main", "SIGTERM", False),
     ],
@@ -377,7 +377,7 @@ def test_the_templates_run_and_requeue(site: Site, one_process: str, template: s
         "cpu": ["--ntasks-per-node=1"],
         "array": ["--array=1-2"],
     }[template]
-    (site.folder / "trials.txt").write_text(f"train.epochs={EPOCHS}\n" * 2)
+    (site.folder / "trials.txt").write_text(f"train.epochs=1\ntrain.epochs={EPOCHS}\n")
     arguments = [*(["trials.txt"] if template == "array" else []), *site.settings()]
     variables = {"PYTHON": warm_processes.python(), "PROCESSES": "1", "PYTHONPATH": str(REPOSITORY)}
     ended = subprocess.run(
