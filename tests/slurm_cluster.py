@@ -27,22 +27,21 @@ from tests.processes import PATIENCE, REPOSITORY, environment
 CONFIG = REPOSITORY / "configs" / "signs.yaml"
 EPOCHS = 6
 STEPS_PER_EPOCH = 27
-NETWORK = """
+OPTIMIZER = """
 import os, time
-from torch import nn
+import torch
 
-class Network(nn.Sequential):
-    def __init__(self, num_classes, image_size):
-        first = [nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten()]
-        super().__init__(*first, nn.Linear(128, num_classes))
+class Patient(torch.optim.SGD):
+    def __init__(self, parameters, lr, weight_decay):
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9)
 
-    def forward(self, images):
-        if self.training and "SLURM_JOB_ID" in os.environ:
-            time.sleep(0.005)
-        return super().forward(images)
+    def step(self):
+        if "SLURM_JOB_ID" in os.environ:
+            time.sleep(0.015)
+        return super().step()
 """
-"""A small network. In a job it takes its time without computing: what happens to a job happens before its end."""
-TRIVIAL = ("model.name=mlp", "train.epochs=1", "train.epoch_steps=2", "exact=false")
+"""In a job, each step takes its time without computing: what happens to a job happens before its end."""
+TRIVIAL = ("model.name=mlp", "model.args={}", "train.epochs=1", "train.epoch_steps=2", "exact=false")
 """Settings of a run that is over at once."""
 REQUIRED = "SIGNS_DIST_REQUIRE_SLURM"
 """Set where the tests that need SLURM may not be skipped."""
@@ -72,13 +71,14 @@ class Site:
     photos: Path
 
     def __post_init__(self) -> None:
-        (self.folder / "small.py").write_text(NETWORK)
+        (self.folder / "patient.py").write_text(OPTIMIZER)
 
     def settings(self, *more: str) -> list[str]:
         return [
             *("--config", str(CONFIG), f"data.root={self.photos}", f"data.cache={self.folder}/cache", "exact=true"),
             *("data.image_size=32", "train.micro_batch=8", f"train.epochs={EPOCHS}", "log.every_steps=1"),
-            *("train.progressive_sizes=[]", "model.name=small:Network", *more),  # tests choose networks for one size
+            "train.progressive_sizes=[]",  # tests choose networks for one size
+            *("model.name=signs_net", "model.args={channels: 4}", "optim.name=patient:Patient", *more),
         ]
 
     def type_in(

@@ -238,7 +238,7 @@ def test_a_job_that_is_stopped_again_and_again_ends(site: Site, flags: list[str]
     """With three minutes of time, every signal is taken for that of the time limit."""
     minutes = "3" if "--max-timeouts" in flags else "30"
     network = "model.name=mlp" if flags else slow_to_start(site, attempts=2)
-    many = (network, "train.epochs=1000", "exact=false")
+    many = (network, "model.args={}", "train.epochs=1000", "exact=false")
     job = site.submit("--time", minutes, *flags, "--", "--run-dir", "run", *site.settings(*many))
     for attempt in range(2):
         if flags:

@@ -186,6 +186,7 @@ def test_an_array_reruns_what_has_failed_and_nothing_else(site: Site) -> None:
     values = ",".join(f"{{number: {number}}}" for number in range(6))
     flags = ["--array", f"model.args={values}", "--parallel", "4", "--wait"]
     settings = site.settings(*TRIVIAL, "model.name=mine:Net")
+    settings = [word for word in settings if not word.startswith("model.args=")]  # the array's
     arguments = ["--", "--run-dir", "grid", *settings]
     ended = site.type_in(*flags, *arguments)
     assert ended.returncode == 2, ended.stdout + ended.stderr
