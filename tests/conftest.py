@@ -25,10 +25,10 @@ from tests.slurm_cluster import Site, short_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LONGEST = (
-    "test_drill",
     "test_slurm_requeue",
     "test_slurm_submit",
     "test_wheel",
+    "test_drill",
     "test_sweep",
     "test_elastic",
     "test_resume_runs",
@@ -160,8 +160,9 @@ def _read(path: str) -> str:
         return ""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[DevCluster]:
+    """One for all tests of a worker: each takes back what it changes, and `site` ends its jobs."""
     with short_folder() as folder:
         cluster = DevCluster(folder)
         cluster.up(ClusterPlan(Path(), num_nodes=4, num_gpus=2))

@@ -95,6 +95,13 @@ def run(
         return finish(process, timeout)
 
 
+def program_command(folder: Path, code: str, *arguments: str) -> list[str]:
+    """Python code as a file in a folder. Unlike `python -c` it need not be a new interpreter: see warm_processes."""
+    path = folder / "program.py"
+    path.write_text(code)
+    return [sys.executable, str(path), *arguments]
+
+
 def train_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "signs_dist.train", *arguments]
 

@@ -1,4 +1,7 @@
-"""A real SLURM for tests, where it is installed, and what a person does on its login node."""
+"""A real SLURM for tests, where it is installed, and what a person does on its login node.
+
+The Python of a job is that of its submission. Here it is `warm_processes.python`, except in tests with the mark `cold`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,12 +21,27 @@ from typing import Any
 import pytest
 
 from slurm.dev_cluster import INSTALL, DevCluster, find_missing
+from tests import warm_processes
 from tests.processes import PATIENCE, REPOSITORY, environment
 
 CONFIG = REPOSITORY / "configs" / "signs.yaml"
 EPOCHS = 6
 STEPS_PER_EPOCH = 27
-TRIVIAL = ("model.name=mlp", "train.epochs=1", "train.epoch_steps=2", "exact=false")
+OPTIMIZER = """
+import os, time
+import torch
+
+class Patient(torch.optim.SGD):
+    def __init__(self, parameters, lr, weight_decay):
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9)
+
+    def step(self):
+        if "SLURM_JOB_ID" in os.environ:
+            time.sleep(0.015)
+        return super().step()
+"""
+"""In a job, each step takes its time without computing: what happens to a job happens before its end."""
+TRIVIAL = ("model.name=mlp", "model.args={}", "train.epochs=1", "train.epoch_steps=2", "exact=false")
 """Settings of a run that is over at once."""
 REQUIRED = "SIGNS_DIST_REQUIRE_SLURM"
 """Set where the tests that need SLURM may not be skipped."""
@@ -53,11 +70,15 @@ class Site:
     folder: Path
     photos: Path
 
+    def __post_init__(self) -> None:
+        (self.folder / "patient.py").write_text(OPTIMIZER)
+
     def settings(self, *more: str) -> list[str]:
         return [
             *("--config", str(CONFIG), f"data.root={self.photos}", f"data.cache={self.folder}/cache", "exact=true"),
             *("data.image_size=32", "train.micro_batch=8", f"train.epochs={EPOCHS}", "log.every_steps=1"),
-            *("train.progressive_sizes=[]", *more),  # tests choose networks for one size
+            "train.progressive_sizes=[]",  # tests choose networks for one size
+            *("model.name=signs_net", "model.args={channels: 4}", "optim.name=patient:Patient", *more),
         ]
 
     def type_in(
@@ -65,7 +86,7 @@ class Site:
     ) -> subprocess.CompletedProcess[str]:
         """As a person would, in this folder; with further variables in the environment."""
         return subprocess.run(
-            [sys.executable, str(REPOSITORY / "launch" / "submit.py"), *arguments],
+            [warm_processes.python(), str(REPOSITORY / "launch" / "submit.py"), *arguments],
             cwd=self.folder,
             env=environment(**self.cluster.environment) | {"PYTHONPATH": ""} | dict(variables or {}),
             capture_output=True,

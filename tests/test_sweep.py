@@ -29,7 +29,7 @@ from signs_dist.run_folder.holder import Holder
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.searching import training
 from signs_dist.searching.trials import Run
-from tests.processes import run, started, wait_until
+from tests.processes import program_command, run, started, wait_until
 from tests.searching import trainer
 from tests.searching.slow_network import SLOW
 from tests.sets import write_colour_set
@@ -277,7 +277,7 @@ sys.exit(run_command(sweep.main))
 def test_a_tpe_search_that_is_killed_takes_up_its_running_trials(here: Path) -> None:
     pytest.importorskip("optuna")
     search = ["--search", "tpe", "--trials", "4", "optim.lr=0.1,0.05,0.02,0.01", "optim.momentum=0.9,0.8"]
-    command = [sys.executable, "-c", TPE_PROGRAM, "--out", "s", "--jobs", "2", *search]
+    command = program_command(here, TPE_PROGRAM, "--out", "s", "--jobs", "2", *search)
     (here / "slow").touch()
     with started(command, here) as process:
         wait_until(lambda: len(list(here.glob("s/trials/*/metrics.jsonl"))) == 2)

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Mine:
 def look():
     listed = os.listdir("/proc/self/fd")
     return {
-        "names": [__name__, __spec__.name, __file__, Mine.__module__, sys.modules["__main__"] is not None],
+        "names": [__name__, __spec__ and __spec__.name, __file__, Mine.__module__, sys.modules["__main__"] is not None],
         "main": sys.modules["__main__"].Mine is Mine,
         "words": [sys.argv, sys.orig_argv, sys.path, sys.flags.hash_randomization],
         "command": open("/proc/self/cmdline").read().rstrip("\\0"),
@@ -53,6 +53,10 @@ print(json.dumps(look()))
 """
 
 
+MODULE = ("-m", "example")
+FILE = ("example.py",)
+
+
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder whose module `example` counts as a command of the toolkit."""
@@ -63,12 +67,14 @@ def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(program: str, folder: Path, *flags: str, **named: Any) -> subprocess.Popen[str]:
+def start(
+    program: str, folder: Path, *flags: str, python: str = sys.executable, how: Sequence[str] = MODULE, **named: Any
+) -> subprocess.Popen[str]:
     (folder / "example.py").write_text(program)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # Without what libraries of this process have noted down for its children where Python does not see it.
     return subprocess.Popen(
-        [sys.executable, *flags, "-m", "example", "one", "two words"],
+        [python, *flags, *how, "one", "two words"],
         cwd=folder,
         **({"env": dict(os.environ)} | pipes | named),
     )
@@ -105,9 +111,13 @@ def test_a_test_with_the_mark_starts_new_interpreters(programs: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [{}, {"start_new_session": True}], ids=["same session", "own session"])
-@pytest.mark.parametrize("flags", [[], ["-u"]], ids=["buffered", "unbuffered"])
-def test_all_that_a_program_sees_of_itself(programs: Path, flags: list[str], named: dict[str, Any]) -> None:
-    ends = both(STATE, programs, *flags, **named)
+@pytest.mark.parametrize(
+    ("flags", "how"), [([], MODULE), (["-u"], MODULE), (["-u"], FILE)], ids=["buffered", "unbuffered", "file"]
+)
+def test_all_that_a_program_sees_of_itself(
+    programs: Path, flags: list[str], how: tuple[str, ...], named: dict[str, Any]
+) -> None:
+    ends = both(STATE, programs, *flags, how=how, **named)
     assert [(code, err) for code, _, err in ends] == [(0, ""), (0, "")]
     warm, cold = (json.loads(out) for _, out, _ in ends)
     assert warm == cold
@@ -133,7 +143,7 @@ def test_what_it_inherits_from_a_process_that_is_set_up_otherwise(programs: Path
     assert warm["mask"] == [signal.SIGUSR2]
 
 
-@pytest.mark.parametrize(
+ENDS = pytest.mark.parametrize(
     "program",
     [
         "print('to', end=' '); import sys; print('err', file=sys.stderr)",
@@ -164,8 +174,12 @@ def test_what_it_inherits_from_a_process_that_is_set_up_otherwise(programs: Path
         "    print(p.exitcode)",
     ],
 )
-def test_how_it_ends_and_what_it_prints(programs: Path, program: str) -> None:
-    warm, cold = both(program, programs)
+
+
+@ENDS
+@pytest.mark.parametrize("how", [MODULE, FILE], ids=["module", "file"])
+def test_how_it_ends_and_what_it_prints(programs: Path, program: str, how: tuple[str, ...]) -> None:
+    warm, cold = both(program, programs, how=how)
     assert warm == cold
 
 
@@ -292,6 +306,10 @@ TRAIN = [sys.executable, "-m", "signs_dist.train"]
         ([sys.executable, "-c", "pass"], {}, "it is not python -m MODULE"),
         ([sys.executable, "-m"], {}, "it is not python -m MODULE"),
         ([sys.executable, "-m", "pip"], {}, "pip is not of the toolkit"),
+        ([sys.executable, "file.py"], {}, "its file is missing"),
+        ([sys.executable, str(REPOSITORY / "examples" / "own_loop.py")], {}, ""),
+        ([sys.executable, str(REPOSITORY / "examples" / "own_loop.py")], {"PYTHONPATH": ""}, "this checkout is not on"),
+        ([sys.executable, str(REPOSITORY / "launch" / "submit.py")], {"PYTHONPATH": ""}, ""),
     ],
 )
 def test_which_command_needs_a_new_interpreter(

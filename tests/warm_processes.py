@@ -3,7 +3,8 @@
 PyTorch takes two seconds of processor time to import, and the tests start a thousand processes. Each pytest worker has
 one server (tests/warm_server.py), which imports what commands use and runs none of them. `install` lets
 `subprocess.Popen` ask it for a process where `refusal` finds nothing against it; all else starts as ever. The process
-is a child of the one that asked: `subprocess.Popen` waits for it, reads from it and kills it as always.
+is a child of the one that asked: `subprocess.Popen` waits for it, reads from it and kills it as always. The jobs of
+SLURM ask by `python()`, an interpreter of their own: see tests/warm_python.py.
 
 How the process becomes a child of the one that asked: the server, a child too, forks a child, which forks the process
 and ends. The system gives an orphan to its nearest living ancestor that is a "subreaper" (prctl(2)), which the one that
@@ -21,14 +22,18 @@ import inspect
 import os
 import pickle
 import resource
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests import warm_python
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SERVER = Path(__file__).with_name("warm_server.py")
@@ -60,15 +65,24 @@ class ServerEndedError(RuntimeError):
     """The server has ended, or does not answer."""
 
 
-def module_place(command: Sequence[str]) -> int | None:
-    """The place of MODULE in `python [-u] -m MODULE …` for this interpreter; None for another command."""
-    if len(command) < 3 or command[0] != sys.executable:
+def program_place(command: Sequence[str]) -> int | None:
+    """The place of MODULE or FILE in `python [-u] -m MODULE …` or `python [-u] FILE.py …`; None for another command."""
+    place = 2 if command[1:2] == ["-u"] else 1
+    if len(command) <= place or command[0] != sys.executable:
         return None
-    place = 3 if command[1] == "-u" else 2
-    return place if command[place - 1] == "-m" and len(command) > place else None
+    if command[place] == "-m":
+        return place + 1 if len(command) > place + 1 else None
+    return place if command[place].endswith(".py") else None
 
 
-def refusal(command: Sequence[str], environment: Mapping[str, str], folder: Path, loaded: Mapping[str, str]) -> str:
+def refusal(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    loaded: Mapping[str, str],
+    *,
+    takes_copies: bool = False,
+) -> str:
     """Why a command needs a new interpreter; "" where it needs none.
 
     Args:
@@ -76,25 +90,53 @@ def refusal(command: Sequence[str], environment: Mapping[str, str], folder: Path
         environment: of the new process.
         folder: its working directory.
         loaded: the environment in which the server was started.
+        takes_copies: whether a copy of this checkout's modules, as a job imports, may be taken for themselves.
     """
-    place = module_place(command)
+    place = program_place(command)
     if place is None:
-        return "it is not python -m MODULE"
-    module, environment, loaded = command[place], {**WAITING, **environment}, {**WAITING, **loaded}
-    if module != TORCHRUN and module.split(".")[0] not in PACKAGES:
-        return f"{module} is not of the toolkit"
+        return "it is not python -m MODULE, nor python FILE.py"
+    program, environment, loaded = command[place], {**WAITING, **environment}, {**WAITING, **loaded}
+    is_module = command[place - 1] == "-m"
+    if is_module and program != TORCHRUN and program.split(".")[0] not in PACKAGES:
+        return f"{program} is not of the toolkit"
     for name in sorted({*environment, *loaded}):
         is_early = name.startswith(READ_EARLY) and name not in READ_LATE
         if is_early and environment.get(name) != loaded.get(name):
             return f"{name} is read by the interpreter or by PyTorch while they are loaded"
     if not folder.is_dir():
         return "its folder is missing"
-    for entry in [str(folder), *search_path(environment, folder)]:
-        if Path(entry) == REPOSITORY:
+    first = folder if is_module else (folder / program).resolve().parent
+    if not is_module and not (folder / program).is_file():
+        return "its file is missing"
+    if first == REPOSITORY / "launch":  # whose files put this checkout in place of their folder
+        return ""
+    for entry in [str(first), *search_path(environment, folder)]:
+        if Path(entry) == REPOSITORY or (takes_copies and is_copy(Path(entry))):
             return ""
         if any((Path(entry) / name).exists() for name in (*PACKAGES, "sitecustomize.py", "usercustomize.py")):
             return f"its modules are in {entry}"
     return "this checkout is not on its path"
+
+
+def is_copy(folder: Path) -> bool:
+    """Whether a folder holds the toolkit as it is in this checkout, and nothing else."""
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} != set(PACKAGES):
+        return False
+    return _modules_in(folder) == _modules_in(REPOSITORY)
+
+
+def _modules_in(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name → size and time of change of the toolkit's files."""
+    found = {}
+    for package in PACKAGES:
+        for path, folders, names in os.walk(folder / package):
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            for name in names:
+                if name.endswith(".py"):
+                    file = os.path.join(path, name)  # noqa: PTH118  (hundreds of them)
+                    stat = os.stat(file)  # noqa: PTH116
+                    found[os.path.relpath(file, folder)] = stat.st_size, stat.st_mtime_ns
+    return found
 
 
 def search_path(environment: Mapping[str, str], folder: Path) -> list[str]:
@@ -112,10 +154,11 @@ class Server:
         channel: a socket to it.
         pid: its process id.
         loaded: the environment in which it was started.
+        folder: the folder with the socket on which it listens, which is removed at the end; None: it listens on none.
     """
 
-    def __init__(self, channel: socket.socket, pid: int, loaded: Mapping[str, str]) -> None:
-        self.pid, self.loaded = pid, dict(loaded)
+    def __init__(self, channel: socket.socket, pid: int, loaded: Mapping[str, str], folder: Path | None = None) -> None:
+        self.pid, self.loaded, self.folder = pid, dict(loaded), folder
         self._channel, self._lock, self._owner = channel, threading.Lock(), os.getpid()
         self._is_ready = False
 
@@ -123,19 +166,22 @@ class Server:
     def start(cls, loaded: Mapping[str, str]) -> Server:
         """Start one with an environment. It imports while this process goes on, and ends with it."""
         ours, theirs = socket.socketpair()
+        folder = Path(tempfile.mkdtemp(prefix="sd-", dir="/tmp"))  # a socket's path is short
         environment = {name: value for name, value in (WAITING | dict(loaded)).items() if name != "PYTHONPATH"}
-        command = [sys.executable, str(SERVER), str(theirs.fileno()), "-" * PADDING]
-        with theirs, Path(os.devnull).open("r+") as nothing:
+        with theirs, socket.socket(socket.AF_UNIX) as listening, Path(os.devnull).open("r+") as nothing:
+            listening.bind(str(folder / warm_python.SOCKET))
+            listening.listen(64)
+            passed = [theirs.fileno(), listening.fileno()]
             streams = {"stdin": nothing, "stdout": nothing, "stderr": nothing}
             process = subprocess.Popen(
-                command,
+                [sys.executable, str(SERVER), *map(str, passed), "-" * PADDING],
                 **streams,
                 env=environment,
-                pass_fds=[theirs.fileno()],
+                pass_fds=passed,
                 cwd=REPOSITORY,  # type: ignore[call-overload]
             )
         process.returncode = 0  # nobody waits for it
-        return cls(ours, process.pid, loaded)
+        return cls(ours, process.pid, loaded, folder)
 
     @property
     def serves(self) -> bool:
@@ -167,6 +213,8 @@ class Server:
         """End it, even while it imports."""
         self._channel.close()
         if self._owner == os.getpid():
+            if self.folder is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
 
@@ -223,6 +271,32 @@ def server_pid() -> int | None:
     return None if _server is None else _server.pid
 
 
+def python() -> str:
+    """The path of a `python` for programs that start it by themselves: see tests/warm_python.py.
+
+    Within `cold` it is this interpreter.
+    """
+    if _num_cold:
+        return sys.executable
+    folder = _started_server().folder
+    assert folder is not None, "the server of a process that was forked itself"
+    script = folder / "python"
+    if not script.exists():
+        link = folder / warm_python.INTERPRETER  # a short path, as the first line of a program has to have
+        link.symlink_to(sys.executable)
+        script.write_text(f"#!{link} -IS\n{Path(warm_python.__file__).read_text()}")
+        script.chmod(0o755)
+    return str(script)
+
+
+def _started_server() -> Server:
+    """This process's server, which is started where there is none."""
+    global _server
+    if _server is None:
+        _server = Server.start(_loaded)
+    return _server
+
+
 @contextlib.contextmanager
 def cold() -> Iterator[None]:
     """Within the block, every process is a new interpreter."""
@@ -253,13 +327,12 @@ def _execute_child(process: Any, *arguments: Any) -> None:
 
 def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the server has to know of a process; None where it has to be a new interpreter."""
-    global _server
     command = given["args"]
     if _num_cold or isinstance(command, (str, bytes, os.PathLike)) or given["shell"] or given["executable"]:
         return None
     command = [os.fspath(word) for word in command]
     bound, command = (command[4:6], command[6:]) if command[1:4] == BOUND else ([], command)
-    if not all(isinstance(word, str) for word in command) or module_place(command) is None:
+    if not all(isinstance(word, str) for word in command) or program_place(command) is None:
         return None
     if not given["close_fds"] or any(given[name] not in (None, -1) for name in ("gid", "gids", "uid", "umask")):
         return None
@@ -278,9 +351,7 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any] | None:
             os.fstat(number)
     except (pickle.PicklingError, AttributeError, OSError):  # a function within a function; a stream that is closed
         return None
-    if _server is None:
-        _server = Server.start(_loaded)
-    if not _server.serves:
+    if not _started_server().serves:
         return None
     return {
         "command": command,

@@ -1,6 +1,9 @@
 """The server of tests/warm_processes.py: imports what commands use, and forks a process for each request.
 
-python tests/warm_server.py DESCRIPTOR PADDING        DESCRIPTOR: a socket on which the requests come
+python tests/warm_server.py DESCRIPTOR LISTENING PADDING        DESCRIPTOR: a socket on which the requests come
+
+LISTENING is a socket that tests/warm_python.py connects to, the `python` of programs that no test starts itself.
+
 
 It has one thread, and ends when the socket's other side is closed. A process that starts others, as torchrun does, gets
 a server of its own.
@@ -14,13 +17,17 @@ import ctypes
 import fcntl
 import gc
 import importlib
+import importlib.machinery
 import io
+import marshal
 import os
 import pickle
 import pkgutil
 import random
 import resource
 import runpy
+import select
+import shutil
 import signal
 import socket
 import sys
@@ -33,13 +40,14 @@ from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from tests import warm_processes  # noqa: E402
+from signs_dist.environment import process_table  # noqa: E402
+from tests import warm_processes, warm_python  # noqa: E402
 
 STARTERS = (
     *(warm_processes.TORCHRUN, "launch.local", "launch.agent", "launch.elastic_agent"),
     *("signs_dist.drill", "signs_dist.parity", "signs_dist.sweep"),
 )
-"""Modules that start others."""
+"""Modules that start others. So do benchmarks."""
 HIGH = 200
 """The least number of the descriptor on which a process reaches its own server: programs name lower ones."""
 PR_SET_PDEATHSIG = 1
@@ -64,36 +72,115 @@ def _is_command(found: pkgutil.ModuleInfo) -> bool:
     return '\nif __name__ == "__main__":' in source.read_text(encoding="utf-8")
 
 
-def serve(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def serve(channel: socket.socket, listening: socket.socket | None) -> tuple[dict[str, Any], list[int]]:
     """Answer requests. Returns in each process that was forked, with its request and its descriptors."""
     for number in DEAF:
         signal.signal(number, signal.SIG_IGN)
+    keepers: set[int] = set()
     while True:
-        header, descriptors, _, _ = socket.recv_fds(channel, 8, 250)
-        if len(header) < 8:
-            os._exit(0)
-        content = warm_processes.receive(channel, int.from_bytes(header, "little"))
-        if content is None:
-            os._exit(0)
-        go_reader, go = os.pipe()
-        pid_reader, pid_writer = os.pipe()
-        between = os.fork()
-        if between == 0:
-            forked = os.fork()
-            if forked == 0:
-                os.close(go)
-                os.read(go_reader, 1)  # until the one between has ended, and this process has its parent
-                return pickle.loads(content), descriptors  # noqa: S301
-            os.write(pid_writer, forked.to_bytes(8, "little"))
-            os._exit(0)
-        os.waitpid(between, 0)
-        answer = os.read(pid_reader, 8)
-        for number in (go_reader, go, pid_reader, pid_writer, *descriptors):
-            os.close(number)
-        channel.sendall(answer)
+        sockets = [channel] if listening is None else [channel, listening]
+        ready, _, _ = select.select(sockets, [], [])
+        keepers = {pid for pid in keepers if os.waitpid(pid, os.WNOHANG)[0] == 0}
+        if channel in ready:
+            forked = answer(channel, listening)
+        else:
+            assert listening is not None
+            forked = keep(listening.accept()[0], keepers)
+        if forked is not None:
+            return forked
 
 
-def own_server(request: dict[str, Any], loaded: dict[str, str]) -> socket.socket | None:
+def answer(channel: socket.socket, listening: socket.socket | None) -> tuple[dict[str, Any], list[int]] | None:
+    """Fork a process that becomes a child of the one that asks. None in the server."""
+    header, descriptors, _, _ = socket.recv_fds(channel, 8, 250)
+    content = warm_processes.receive(channel, int.from_bytes(header, "little")) if len(header) == 8 else None
+    if content is None:
+        if listening is not None:
+            shutil.rmtree(Path(listening.getsockname()).parent, ignore_errors=True)
+        os._exit(0)
+    go_reader, go = os.pipe()
+    pid_reader, pid_writer = os.pipe()
+    between = os.fork()
+    if between == 0:
+        forked = os.fork()
+        if forked == 0:
+            os.close(go)
+            os.read(go_reader, 1)  # until the one between has ended, and this process has its parent
+            return pickle.loads(content), descriptors  # noqa: S301
+        os.write(pid_writer, forked.to_bytes(8, "little"))
+        os._exit(0)
+    os.waitpid(between, 0)
+    told = os.read(pid_reader, 8)
+    for number in (go_reader, go, pid_reader, pid_writer, *descriptors):
+        os.close(number)
+    channel.sendall(told)
+    return None
+
+
+def keep(asking: socket.socket, keepers: set[int]) -> tuple[dict[str, Any], list[int]] | None:
+    """Fork a process for a tests/warm_python.py, below a process that keeps the two together. None in the server."""
+    with asking:
+        asking.settimeout(warm_processes.START_SECONDS)
+        header, descriptors, _, _ = socket.recv_fds(asking, 8, 3)
+        content = warm_processes.receive(asking, int.from_bytes(header, "little")) if len(header) == 8 else None
+        request = {} if content is None else marshal.loads(content)
+        if request and may_fork(request):
+            server, pid = os.getpid(), os.fork()
+            if pid == 0:
+                die_with_parent(server)
+                os.setsid()
+                keep_only([0, 1, 2, asking.fileno(), *descriptors])
+                return stay(asking, request, descriptors)
+            keepers.add(pid)
+    for number in descriptors:
+        os.close(number)
+    return None
+
+
+def may_fork(request: dict[str, Any]) -> bool:
+    """Whether a request of tests/warm_python.py is for a process that may be forked."""
+    command, folder = [sys.executable, *request["command"][1:]], Path(request["folder"])
+    return not warm_processes.refusal(command, request["environment"], folder, _loaded, takes_copies=True)
+
+
+def stay(asking: socket.socket, request: dict[str, Any], descriptors: list[int]) -> tuple[dict[str, Any], list[int]]:
+    """Fork the process and tell how it ends; kill it when the one that asks has gone. Returns in the process."""
+    asking.settimeout(None)
+    ready, is_set_up = os.pipe()
+    keeper, forked = os.getpid(), os.fork()
+    if forked == 0:
+        die_with_parent(keeper)
+        more = {"new_session": True, "bound": [], "before": pickle.dumps(None), "pass_fds": [], "set_up": is_set_up}
+        return request | more | {"packages": warm_processes.PACKAGES}, descriptors
+    for number in (is_set_up, *descriptors):
+        os.close(number)
+    os.read(ready, 1)
+    with contextlib.suppress(OSError):
+        asking.sendall(warm_python.GO + forked.to_bytes(8, "little"))
+    ended = os.pidfd_open(forked)
+    if ended not in select.select([asking, ended], [], [])[0]:
+        process_table.kill_tree(forked)
+    _, status = os.waitpid(forked, 0)
+    with contextlib.suppress(OSError):
+        asking.sendall(status.to_bytes(8, "little"))
+    os._exit(0)
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def starts_others(command: list[str]) -> bool:
+    """Whether a command has to have a server of its own."""
+    place = warm_processes.program_place(command)
+    assert place is not None
+    return command[place] in STARTERS or Path(command[place]).parent.name == "benchmarks"
+
+
+def own_server(request: dict[str, Any]) -> socket.socket | None:
     """In a server for the processes that this process starts: its socket. In this process None."""
     parent = os.getpid()
     ours, theirs = socket.socketpair()
@@ -102,11 +189,9 @@ def own_server(request: dict[str, Any], loaded: dict[str, str]) -> socket.socket
         theirs.close()
         high = fcntl.fcntl(ours.detach(), fcntl.F_DUPFD_CLOEXEC, HIGH)
         warm_processes.PACKAGES = request["packages"]
-        warm_processes.install(warm_processes.Server(socket.socket(fileno=high), pid, loaded))
+        warm_processes.install(warm_processes.Server(socket.socket(fileno=high), pid, _loaded))
         return None
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
+    die_with_parent(parent)
     keep_only([0, 1, 2, theirs.fileno()])
     return theirs
 
@@ -145,15 +230,20 @@ def become(request: dict[str, Any]) -> None:
     for number in request["ignored"]:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, request["mask"])
+    if "set_up" in request:
+        os.close(request["set_up"])
     command = request["command"]
+    sys.executable = command[0]
     show(command)
-    module = warm_processes.module_place(command)
-    assert module is not None
-    sys.argv, sys.orig_argv = ["-m", *command[module + 1 :]], list(command)
+    place = warm_processes.program_place(command)
+    assert place is not None
+    is_module = command[place - 1] == "-m"
+    sys.argv, sys.orig_argv = ["-m" if is_module else command[place], *command[place + 1 :]], list(command)
+    first = request["folder"] if is_module else str(Path(command[place]).resolve().parent)
     folders = warm_processes.search_path(request["environment"], Path(request["folder"]))
-    sys.path[:] = [request["folder"], *folders, *(entry for entry in _base_path if entry not in folders)]
+    sys.path[:] = [first, *folders, *(entry for entry in _base_path if entry not in folders)]
     importlib.invalidate_caches()
-    open_streams(is_unbuffered="-u" in command[1:module] or _stdout.write_through)
+    open_streams(is_unbuffered="-u" in command[1:place] or _stdout.write_through)
     tempfile.tempdir = None
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
@@ -207,23 +297,26 @@ def show(command: list[str]) -> None:
         ctypes.memmove(begin, words[: room - 1].ljust(room, b"\0"), room)
 
 
-def run(module: str) -> None:
-    """Run a module as `python -m` does; what it raises ends this process as it ends an interpreter."""
+def run(command: list[str]) -> None:
+    """Run a module or a file as `python` does; what it raises ends this process as it ends an interpreter."""
+    place = warm_processes.program_place(command)
+    assert place is not None
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = main
-    imported = sys.modules.get(module)
-    if imported is not None and not hasattr(imported, "__path__"):  # another module has imported this command
-        del sys.modules[module]
-        package, _, last = module.rpartition(".")
-        vars(sys.modules[package]).pop(last, None)
+    is_module = command[place - 1] == "-m"
+    first = vars(runpy) if is_module else vars(main)  # of the first frame that an interpreter shows
     try:
-        runpy._run_module_as_main(module)  # type: ignore[attr-defined]
+        if is_module:
+            forget(command[place])
+            runpy._run_module_as_main(command[place])  # type: ignore[attr-defined]
+        else:
+            run_file(command[place], main)
     except SystemExit as error:
         end(error.code)
     except BaseException as error:
         trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_globals.get("__name__") != "runpy":
+        while trace is not None and trace.tb_frame.f_globals is not first:
             trace = trace.tb_next
         error.__traceback__ = trace
         sys.excepthook(type(error), error, trace)
@@ -232,6 +325,25 @@ def run(module: str) -> None:
             raise  # the interpreter then ends itself by SIGINT
         end(1)
     end(0)
+
+
+def forget(module: str) -> None:
+    """Take back the import of a command that another module has imported."""
+    imported = sys.modules.get(module)
+    if imported is not None and not hasattr(imported, "__path__"):
+        del sys.modules[module]
+        package, _, last = module.rpartition(".")
+        vars(sys.modules[package]).pop(last, None)
+
+
+def run_file(path: str, main: types.ModuleType) -> None:
+    """Run a file as `python FILE` does. A file of launch/ then starts itself as a module."""
+    if (file := Path(path).resolve()).parent.name == "launch":
+        forget(f"launch.{file.stem}")
+    shown = str(Path(path).absolute())
+    loader = importlib.machinery.SourceFileLoader("__main__", shown)
+    main.__dict__.update(__file__=shown, __loader__=loader, __cached__=None, __annotations__={})
+    exec(compile(file.read_bytes(), shown, "exec"), main.__dict__)  # noqa: S102
 
 
 def end(code: Any) -> None:
@@ -252,34 +364,40 @@ def end(code: Any) -> None:
 
 _stdin, _stdout, _stderr = sys.stdin, sys.stdout, sys.stderr
 _base_path = sys.path[1:]
+_loaded = dict(os.environ)
 
 
 def main() -> None:
-    """Serve; then, in a process that was forked, run its module."""
+    """Serve; then, in a process that was forked, run its program."""
     channel: socket.socket | None = socket.socket(fileno=int(sys.argv[1]))
-    loaded = dict(os.environ)
+    listening: socket.socket | None = socket.socket(fileno=int(sys.argv[2]))
     import_all()
-    for name in ("tests", warm_processes.__name__):  # no files of a user
+    for name in ("tests", warm_processes.__name__, warm_python.__name__):  # no files of a user
         sys.modules.pop(name)
     gc.collect()
     gc.freeze()
     request: dict[str, Any] = {}
     while channel is not None:
-        request, descriptors = serve(channel)
+        request, descriptors = serve(channel, listening)
         channel.detach()
+        if listening is not None:
+            listening.detach()
+        listening = None
         if request["new_session"]:
             os.setsid()
         elif os.getpgid(0) != request["group"]:
             os.setpgid(0, request["group"])
         command = request["command"]
-        module = command[warm_processes.module_place(command)]
-        channel = own_server(request, loaded) if module in STARTERS else None
+        sys.executable = command[0]
+        channel = own_server(request) if starts_others(command) else None
     targets = [0, 1, 2, *request["pass_fds"]]
     kept = [warm_processes._server._channel.fileno()] if warm_processes._server is not None else []
+    if "set_up" in request:
+        kept.append(request["set_up"])
     place(descriptors, targets)
     keep_only([*targets, *kept])
     become(request)
-    run(module)
+    run(request["command"])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 from signs_dist.data.plan import Shard
 from signs_dist.distributed.connect import ConnectedProcesses, connect
 from signs_dist.errors import UserError
-from tests.processes import Ended, finish, run, run_ranks, started
+from tests.processes import Ended, finish, program_command, run, run_ranks, started
 
 PROGRAM = """
 import os, sys, time, threading
@@ -76,7 +76,7 @@ def test_tasks_of_srun(tmp_path: Path) -> None:
         tasks = [
             stack.enter_context(
                 started(
-                    [sys.executable, "-c", PROGRAM],
+                    program_command(tmp_path, PROGRAM),
                     tmp_path,
                     step | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
                 )
@@ -89,7 +89,7 @@ def test_tasks_of_srun(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_error_in_one_process_ends_the_others(tmp_path: Path) -> None:
-    first, second = run_ranks(2, [sys.executable, "-c", FAILING], tmp_path)
+    first, second = run_ranks(2, program_command(tmp_path, FAILING), tmp_path)
     assert (first.code, first.out.strip()) == (4, "the other is gone"), first.err
     assert second.code == 1
     assert "KeyError: 'broken'" in second.err

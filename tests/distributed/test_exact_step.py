@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from signs_dist.learning.precision import Precision
 from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.signals import StopRequest
 from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, TrainingState, train_epoch
-from tests.processes import run_ranks
+from tests.processes import program_command, run_ranks
 
 CPU = torch.device("cpu")
 ALONE = ConnectedProcesses(0, 1, CPU, is_exact=True, group=None)
@@ -291,7 +290,7 @@ with sd.connect(exact=True) as processes:
 
 def answers(world_size: int, folder: Path, *cases: str) -> list[list[str]]:
     """What each process says of each case."""
-    ended = run_ranks(world_size, [sys.executable, "-c", TOGETHER, *cases], folder)
+    ended = run_ranks(world_size, program_command(folder, TOGETHER, *cases), folder)
     assert [one.code for one in ended] == [0] * world_size, [one.err for one in ended]
     return [one.out.splitlines() for one in ended]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from signs_dist.distributed.group import describe_messages, describe_wait, total
-from tests.processes import run_ranks
+from tests.processes import program_command, run_ranks
 
 COLLECTIVES = """
 import sys
@@ -61,7 +60,7 @@ assert not torch.distributed.is_initialized()
 
 @pytest.mark.slow
 def test_what_processes_send_to_each_other(tmp_path: Path) -> None:
-    ended = run_ranks(2, [sys.executable, "-c", COLLECTIVES], tmp_path)
+    ended = run_ranks(2, program_command(tmp_path, COLLECTIVES), tmp_path)
     expected = (0, "rank 1: no such file\njoined once\n")
     assert [(one.code, one.out) for one in ended] == [expected, expected], [one.err for one in ended]
 
@@ -124,7 +123,7 @@ group.close()
 
 @pytest.mark.slow
 def test_a_slow_process_is_named_and_not_punished(tmp_path: Path) -> None:
-    ended = run_ranks(2, [sys.executable, "-c", SLOW], tmp_path)
+    ended = run_ranks(2, program_command(tmp_path, SLOW), tmp_path)
     assert [each.code for each in ended] == [0, 0], ended
     assert "rank 0 of 2 waits for rank 1 (wait for all to prepare) (" in ended[0].out
     assert ended[1].out == ""

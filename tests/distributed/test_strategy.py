@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from signs_dist.training.loop import (
     evaluate,
     train_epoch,
 )
-from tests.processes import run_ranks
+from tests.processes import program_command, run_ranks
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision("float32", "cpu")
@@ -196,7 +195,7 @@ assert "torch._dynamo" not in sys.modules  # see quick_start.py
 
 @pytest.mark.slow
 def test_only_fast_training_is_wrapped_and_no_thread_is_left(tmp_path: Path) -> None:
-    ended = run_ranks(2, [sys.executable, "-c", WRAPPING], tmp_path)
+    ended = run_ranks(2, program_command(tmp_path, WRAPPING), tmp_path)
     assert [(one.code, one.out.strip()) for one in ended] == [
         (0, "[True, False, False, False] True Shard(index=0, count=2) []"),
         (0, "[True, False, False, False] False Shard(index=1, count=2) []"),

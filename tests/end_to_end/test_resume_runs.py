@@ -18,7 +18,7 @@ import pytest
 from signs_dist.environment.process_table import find_descendants
 from signs_dist.monitoring.beats import read_beats
 from signs_dist.run_folder.digest import find_damage
-from tests.processes import finish, run, started, torchrun_command, train_command, wait_for
+from tests.processes import finish, program_command, run, started, torchrun_command, train_command, wait_for
 from tests.sets import small_run, write_colour_set
 from tests.shared import shared_folder
 
@@ -326,7 +326,7 @@ NAMES = ("two words", 'it\'s "one"', "line\nbreak", "../up", "$(touch pwned)", "
 def test_awkward_names_go_on_like_others(colours: Path, whole: Path, tmp_path: Path) -> None:
     """Two attempts of each name; all in one process, to save the imports."""
     (tmp_path / "work").mkdir()
-    command = [sys.executable, "-c", TWO_ATTEMPTS, json.dumps(NAMES), *settings(colours)]
+    command = program_command(tmp_path, TWO_ATTEMPTS, json.dumps(NAMES), *settings(colours))
     ended = run(command, tmp_path / "work")
     assert ended.code == 0, ended.err
     told = ended.out.split("next name\n")[1:]

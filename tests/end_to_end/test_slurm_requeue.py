@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,13 +18,14 @@ from signs_dist.errors import UserError
 from signs_dist.run_folder.lease import REQUEST
 from slurm.cluster_plan import ClusterPlan
 from slurm.dev_cluster import DAEMONS, DevCluster
+from tests import warm_processes
 from tests.processes import PATIENCE, REPOSITORY, environment, wait_for
 from tests.slurm_cluster import EPOCHS, TRIVIAL, Site, requires_slurm, short_folder
 
 pytestmark = [pytest.mark.slow, requires_slurm, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("agent", ["srun", "torchrun"])
+@pytest.mark.parametrize("agent", [pytest.param("srun", marks=pytest.mark.cold), "torchrun"])
 def test_four_processes_on_two_nodes_give_the_weights_of_one(site: Site, one_process: str, agent: str) -> None:
     flags = ["--nodes", "2", "--tasks-per-node", "2", "--time", "30", "--agent", agent, "--wait"]
     ended = site.type_in(*flags, "--", "--run-dir", "run", *site.settings())
@@ -84,7 +84,7 @@ def lose_node(site: Site, job: str) -> None:
     [
         (requeue, 1, "main", "SIGTERM", False),
         (signal_usr2, 2, "main", "SIGUSR2", True),
-        (preempt, 1, "low", "SIGUSR2", True),
+        pytest.param(*(preempt, 1, "low", "SIGUSR2", True), marks=pytest.mark.cold),
         (preempt_without_grace, 2, "low", "SIG(TERM|USR2)", None),  # both at once
         (lose_node, 2, "main", "SIGTERM", False),
     ],
@@ -136,7 +136,7 @@ def ranks_of(site: Site, run: str) -> dict[int, int]:
     return {identity["rank"]: identity["pid"] for identity in identities}
 
 
-@pytest.mark.parametrize("agent", ["srun", "torchrun"])
+@pytest.mark.parametrize("agent", [pytest.param("srun", marks=pytest.mark.cold), "torchrun"])
 def test_a_rank_that_is_killed_ends_the_job_with_its_card_or_is_started_again(
     site: Site, one_process: str, agent: str
 ) -> None:
@@ -238,7 +238,7 @@ def test_a_job_that_is_stopped_again_and_again_ends(site: Site, flags: list[str]
     """With three minutes of time, every signal is taken for that of the time limit."""
     minutes = "3" if "--max-timeouts" in flags else "30"
     network = "model.name=mlp" if flags else slow_to_start(site, attempts=2)
-    many = (network, "train.epochs=1000", "exact=false")
+    many = (network, "model.args={}", "train.epochs=1000", "exact=false")
     job = site.submit("--time", minutes, *flags, "--", "--run-dir", "run", *site.settings(*many))
     for attempt in range(2):
         if flags:
@@ -311,6 +311,7 @@ def train_and_lose_the_node(site: Site, *, freeze: bool = False) -> tuple[str, i
     return job, ranks_of(site, "run")[0]
 
 
+@pytest.mark.cold
 def test_a_node_that_dies_gives_its_job_to_another(small_site: Site, one_process: str) -> None:
     job, _ = train_and_lose_the_node(small_site, freeze=True)
     for pid in small_site.cluster.job_processes():
@@ -376,9 +377,9 @@ def test_the_templates_run_and_requeue(site: Site, one_process: str, template: s
         "cpu": ["--ntasks-per-node=1"],
         "array": ["--array=1-2"],
     }[template]
-    (site.folder / "trials.txt").write_text(f"train.epochs={EPOCHS}\n" * 2)
+    (site.folder / "trials.txt").write_text(f"train.epochs=1\ntrain.epochs={EPOCHS}\n")
     arguments = [*(["trials.txt"] if template == "array" else []), *site.settings()]
-    variables = {"PYTHON": sys.executable, "PROCESSES": "1", "PYTHONPATH": str(REPOSITORY)}
+    variables = {"PYTHON": warm_processes.python(), "PROCESSES": "1", "PYTHONPATH": str(REPOSITORY)}
     ended = subprocess.run(
         ["sbatch", "--parsable", "--time=30", *flags, str(script), *arguments],
         cwd=site.folder,

@@ -16,6 +16,7 @@ import pytest
 
 from signs_dist.environment.devices import plan_devices
 from slurm.dev_cluster import DevCluster
+from tests import warm_processes
 from tests.processes import PATIENCE, REPOSITORY, environment, run, started, wait_for
 from tests.slurm_cluster import CONFIG, TRIVIAL, Site, requires_slurm
 
@@ -185,6 +186,7 @@ def test_an_array_reruns_what_has_failed_and_nothing_else(site: Site) -> None:
     values = ",".join(f"{{number: {number}}}" for number in range(6))
     flags = ["--array", f"model.args={values}", "--parallel", "4", "--wait"]
     settings = site.settings(*TRIVIAL, "model.name=mine:Net")
+    settings = [word for word in settings if not word.startswith("model.args=")]  # the array's
     arguments = ["--", "--run-dir", "grid", *settings]
     ended = site.type_in(*flags, *arguments)
     assert ended.returncode == 2, ended.stdout + ended.stderr
@@ -264,7 +266,7 @@ def test_a_sweep_that_is_killed_and_repeated_trains_each_run_once(site: Site) ->
     flag, config, *words = site.settings(*TRIVIAL, "model.name=mine:Net")
     once = {word.partition("=")[0]: word for word in words}.values()  # the last one counts
     settings = [flag, config, *once, "optim.lr=0.1,0.03,0.01", "seeds=0,1"]
-    sweep = [sys.executable, "-m", "signs_dist.sweep", "--out", "lr"]
+    sweep = [warm_processes.python(), "-m", "signs_dist.sweep", "--out", "lr"]
     command = [*sweep, *settings, "--slurm", "--parallel", "4", "--wait"]
 
     def table() -> dict[str, Any]:

@@ -61,6 +61,7 @@ def test_other_numbers_of_processes_give_the_same_weights(num_processes: int, ex
 
 
 @pytest.mark.slow
+@pytest.mark.cold  # /proc tells the environment of new interpreters only, and so their ranks
 def test_a_stop_and_a_kill_change_nothing(expected: str, tmp_path: Path) -> None:
     (tmp_path / "pausing.py").write_text(PAUSING)
     # On 3 processes: one of them is asked to stop; all save step 14 and leave.

@@ -11,7 +11,7 @@ import pytest
 
 from launch.job import _set_launcher_variables
 from launch.notices import read_notices
-from tests.processes import REPOSITORY, environment
+from tests.processes import REPOSITORY, environment, program_command
 from tests.slurm_cluster import put_scontrol
 
 
@@ -69,7 +69,7 @@ def call_job(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Co
     """A job's task, as submitit calls it on a node."""
     (tmp_path / "work").mkdir(exist_ok=True)
     return subprocess.run(
-        [sys.executable, "-c", CALL, str(tmp_path / "run"), str(tmp_path / "work"), str(REPOSITORY), *arguments],
+        program_command(tmp_path, CALL, str(tmp_path / "run"), str(tmp_path / "work"), str(REPOSITORY), *arguments),
         env=environment(**variables),
         capture_output=True,
         text=True,
