@@ -85,8 +85,8 @@ class TrainConfig(Section):
     allocator: Literal["auto", "system"] = "auto"
     """auto: on a CPU, glibc's malloc keeps freed memory for the next step, which is faster. system: malloc as it is."""
     graph: bool | Literal["auto"] = False
-    """A training step as a CUDA graph: the GPU then does not wait for Python. auto: where it can be done. It has not been
-    run on a GPU yet, so it is off by default."""
+    """A training step as a CUDA graph: the GPU then does not wait for Python. auto: where it can be done. It has not
+    been run on a GPU yet, so it is off by default."""
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
     """Train the network through torch.compile, in one of its modes; true: default. Takes a minute at the start."""
 
