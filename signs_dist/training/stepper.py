@@ -178,12 +178,15 @@ class Stepper:
         """The optimizer and the moving average, each of the whole network or of this process's pieces of it."""
         model, config, strategy = self.prepared.model, self.prepared.config, self._strategy
         decay = config.ema.decay
-        groups = parameter_groups(model, config.optim, thaws=config.model.thaw_after_epochs is not None)
+        if isinstance(self.sharding, ShardedState):  # after a thaw: what was frozen stays in groups of its own
+            groups, channel = self.sharding.groups, self.sharding.channel
+        else:
+            groups = parameter_groups(model, config.optim, thaws=config.model.thaw_after_epochs is not None)
+            channel = None
         if isinstance(sync, ExactSync) and sync.sharded is not None:
             assert isinstance(strategy, DistributedProcesses)
-            channel = self.sharding.channel if isinstance(self.sharding, ShardedState) else None
             self.sharding = ShardedState(sync.sharded, groups, strategy.group, channel)
-            optimizer = optimizer_of_groups(self.sharding.own_groups(groups), config.optim)
+            optimizer = optimizer_of_groups(self.sharding.own_groups(), config.optim)
             return optimizer, ShardedAverage(model, decay, sync.sharded) if decay is not None else None
         average = WeightAverage(model, decay) if decay is not None else None
         if config.train.shard_optimizer and isinstance(strategy, DistributedProcesses):

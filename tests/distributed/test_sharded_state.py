@@ -34,14 +34,18 @@ def values(content: Any) -> Any:
     return [values(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["all", "head"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_checkpoint_does_not_know_that_the_optimizer_was_in_pieces(name: str, tmp_path: Path) -> None:
-    whole = Learner(OPTIMIZERS[name])
+def test_a_checkpoint_does_not_know_that_the_optimizer_was_in_pieces(
+    name: str, is_frozen: bool, tmp_path: Path
+) -> None:
+    """Before a thaw too: Adagrad keeps a state for frozen parameters."""
+    whole = Learner(OPTIMIZERS[name], is_frozen=is_frozen)
     whole.train(range(2))
     whole.save(tmp_path / "whole.pt")
 
     def work(group: ThreadGroup) -> None:
-        learner = Learner(OPTIMIZERS[name], group)
+        learner = Learner(OPTIMIZERS[name], group, is_frozen=is_frozen)
         learner.train(range(2))
         learner.save(tmp_path / "pieces.pt")
 
@@ -93,12 +97,13 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     assert len(set(in_threads(2, work))) == 1
 
 
-def test_the_whole_state_is_the_same_on_every_process() -> None:
-    whole = Learner(OPTIMIZERS["adam"])
+@pytest.mark.parametrize(("name", "is_frozen"), [("adam", False), ("adagrad", True)])
+def test_the_whole_state_is_the_same_on_every_process(name: str, is_frozen: bool) -> None:
+    whole = Learner(OPTIMIZERS[name], is_frozen=is_frozen)
     whole.train(range(2))
 
     def work(group: ThreadGroup) -> Any:
-        learner = Learner(OPTIMIZERS["adam"], group)
+        learner = Learner(OPTIMIZERS[name], group, is_frozen=is_frozen)
         learner.train(range(2))
         assert isinstance(learner.sharding, ShardedState)
         return values(learner.sharding.collect(learner.optimizer))
