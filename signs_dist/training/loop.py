@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.config.settings import DataConfig
+from signs_dist.data.ahead import AsPrepared, prepared_in_a_row
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
@@ -38,7 +39,6 @@ from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.trainable import set_training_mode
 from signs_dist.monitoring.pulse import Pulse
-from signs_dist.training.ahead import AsPrepared, prepared_in_a_row
 
 Observer = Callable[[range, Batch, Tensor, Tensor], None]
 """Called after a forward pass with (numbers of its micro-batches, their batch, prepared images, loss)."""

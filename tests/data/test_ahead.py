@@ -9,9 +9,9 @@ from torch import Tensor
 
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
+from signs_dist.data import ahead
+from signs_dist.data.ahead import AsPrepared, prepared_in_a_row
 from signs_dist.data.batches import Batch
-from signs_dist.training import ahead
-from signs_dist.training.ahead import AsPrepared, prepared_in_a_row
 from signs_dist.training.stepper import Stepper
 from tests.training.parts import make_stepper
 
