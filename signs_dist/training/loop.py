@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.config.settings import DataConfig
+from signs_dist.data.ahead import AsPrepared, prepared_in_a_row
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
@@ -56,6 +57,7 @@ class ImagePreparer:
         augment: augments training images; None changes nothing.
         mix: mixes training images within their micro-batches; None mixes nothing.
         side_of: the side in pixels of an epoch's images; None leaves them as they are.
+        resizes_bytes: whether a CPU resizes bytes as bytes, in an eighth of the time; they differ by rounding.
     """
 
     device: torch.device
@@ -65,6 +67,7 @@ class ImagePreparer:
     augment: BatchAugmenter | OwnAugmenter | None = None
     mix: BatchMixer | None = None
     side_of: Callable[[int], int] | None = None
+    resizes_bytes: bool = False
 
     @classmethod
     def create(
@@ -76,19 +79,25 @@ class ImagePreparer:
         augment: BatchAugmenter | OwnAugmenter | None = None,
         mix: BatchMixer | None = None,
         side_of: Callable[[int], int] | None = None,
+        resizes_bytes: bool = False,
     ) -> ImagePreparer:
         """The preparer for a data set's mean and standard deviation."""
         mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (config.mean, config.std))
-        return cls(device, 1 / std, -mean / std, channels_last, augment, mix, side_of)
+        return cls(device, 1 / std, -mean / std, channels_last, augment, mix, side_of, resizes_bytes)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(images float32 [B, 3, H, W], targets) on the device.
 
         Targets are labels int64 [B]; with `mix`, which takes whole micro-batches, shares of the classes float32 [B, C].
         """
-        images = to_unit_floats(batch.images.to(self.device, non_blocking=True))
+        images, side = batch.images.to(self.device, non_blocking=True), None
         if self.side_of is not None:
-            images = resized(images, self.side_of(batch.epoch))
+            side = self.side_of(batch.epoch)
+            if self.resizes_bytes and images.dtype == torch.uint8 and images.device.type == "cpu":
+                images = resized(images, side)
+        images = to_unit_floats(images)
+        if side is not None:
+            images = resized(images, side)
         if self.augment is not None:
             images = self.augment(images, batch.samples.numpy(), batch.epoch)
         targets = batch.labels.to(self.device, non_blocking=True)
@@ -245,6 +254,7 @@ def train_epoch(
     first_run_step: int,
     sums: RunningSums | None = None,
     do_step: StepFunction | None = None,
+    in_a_row: bool = False,
 ) -> Iterator[StepReport]:
     """Train on the batches of one epoch, yielding after each step.
 
@@ -256,6 +266,7 @@ def train_epoch(
         first_run_step: the steps of the run done before, for the learning rate and for dropout.
         sums: the sums of the epoch so far, to which this adds; None begins at zero.
         do_step: does a step, as `train_step`; None: `train_step`.
+        in_a_row: whether several batches are prepared before the first of their steps.
 
     Raises:
         NonFiniteLossError: on every process, before the optimizer's step (on a GPU its kernel skips the step).
@@ -265,7 +276,10 @@ def train_epoch(
     global_batch = state.sync.micro_batches.global_batch
     wait_seconds = 0.0
     state.pulse.enter("load")
-    for step, (batch, waited) in enumerate(_timed(batches), first_step):
+    timed = _timed(batches)
+    if in_a_row:
+        timed, prepare = prepared_in_a_row(timed, prepare), AsPrepared(prepare.device)
+    for step, (batch, waited) in enumerate(timed, first_step):
         wait_seconds += waited
         run_step = first_run_step + step - first_step
         rate = state.learning_rate(run_step * global_batch)

@@ -90,7 +90,9 @@ class Stepper:
         )
         augment = build_augmenter(config.augment, config.seed)
         side_of = make_side_of(config)
-        self.prepare_train = prepare(augment=augment, mix=self._make_mixer(), side_of=side_of)
+        self.prepare_train = prepare(
+            augment=augment, mix=self._make_mixer(), side_of=side_of, resizes_bytes=not config.exact
+        )
         self.prepare_evaluation = prepare()
         self._inputs: tuple[loop.Preparer, loop.Preparer] = (self.prepare_train, self.prepare_evaluation)
         if prepared.features is not None:
@@ -124,6 +126,12 @@ class Stepper:
         """How training batches are loaded. Stored features are read by this process: a worker would only copy them."""
         loading = self.prepared.loading
         return loading if self.prepared.features is None else dataclasses.replace(loading, num_workers=0)
+
+    @property
+    def _prepares_in_a_row(self) -> bool:
+        """Whether several batches are prepared in a row: on a CPU whose process loads whole steps of stored pixels."""
+        on_cpu, loads = self._strategy.device.type == "cpu", self._loading.num_workers == 0
+        return on_cpu and loads and self.prepared.features is None and len(self.state.sync.passes) == 1
 
     def _require_room_for_workers(self) -> None:
         prepared, config = self.prepared, self.prepared.config
@@ -298,6 +306,7 @@ class Stepper:
                 first_run_step=cursor.epoch * self.prepared.plan.num_steps + cursor.step,
                 sums=sums,
                 do_step=self.do_step,
+                in_a_row=self._prepares_in_a_row,
             )
         finally:
             batches.close()  # a traceback that is kept would keep them, and with them the worker processes
