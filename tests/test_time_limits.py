@@ -31,7 +31,7 @@ ENDS: dict[str, str] = {
     "signs_dist/distributed/sharded_tree.py:_sums_of_blocks": "torch's own limit, processes.timeout_seconds",
     "signs_dist/distributed/sharded_tree.py:share_weights": "torch's own limit, processes.timeout_seconds",
     "signs_dist/distributed/shipment.py:submit": "Saver.wait has waited",
-    "signs_dist/distributed/shipment.py:wait": "rank 0 takes all of a save, of a failed one as well; its end is an error",
+    "signs_dist/distributed/shipment.py:wait": "rank 0 takes all of a save, also of a failed one; its end is an error",
     "signs_dist/distributed/group.py:wait": "torch's own limit, processes.timeout_seconds",
     "signs_dist/distributed/step_sync.py:_end_sum": "torch's own limit, processes.timeout_seconds",
     "signs_dist/environment/subprocesses.py:started": "the process was killed just before",
