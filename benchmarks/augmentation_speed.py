@@ -20,7 +20,7 @@ from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data.augment import BatchAugmenter
 from signs_dist.data.batches import Batch, build_transform
 from signs_dist.data.mixing import BatchMixer, mixes
-from signs_dist.training.loop import ImagePreparer
+from signs_dist.training.image_preparer import ImagePreparer
 
 NOTHING: dict[str, Any] = {
     "flip": 0.0,

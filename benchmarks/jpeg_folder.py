@@ -33,7 +33,7 @@ from signs_dist.data.file_crops import FileCrop
 from signs_dist.data.folder import ImageIndex, index_split
 from signs_dist.data.loader import EvaluationLoader, LoaderSettings, TrainLoader
 from signs_dist.data.plan import EpochPlan, Shard
-from signs_dist.training.loop import ImagePreparer
+from signs_dist.training.image_preparer import ImagePreparer
 
 SIDE, RESIZED = 224, 256
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -47,6 +47,8 @@ def main() -> None:
         "optim.lr=0.0001",
         "schedule.name=constant",
     ]
+    if options.no_augment:
+        alike.append("augment.backend=none")
     config = load_config(options.config, [*alike, *options.overrides])
     context = read_context()
     torch.set_num_threads(context.usable_cores)
@@ -58,8 +60,6 @@ def main() -> None:
     plan, model, precision, optimizer = prepared.plan, prepared.model, prepared.precision, stepper.state.optimizer
     num_classes = len(prepared.data.classes)
     loss_function = build_loss(config.loss, num_classes)
-    if options.no_augment:
-        stepper.prepare_train = stepper.prepare_evaluation
     side = config.data.image_size
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     images = torch.randn(plan.global_batch, 3, side, side, device=strategy.device).contiguous(memory_format=layout)

@@ -24,7 +24,7 @@ from typing import Any
 DEFAULT_RECIPES = (
     ("signs_thorough.yaml", "configs/signs_thorough.yaml"),
     ("signs.yaml", "configs/signs.yaml"),
-    ("signs.yaml in 16 epochs", "configs/signs.yaml", "train.epochs=16"),
+    ("signs.yaml in 16 epochs", "configs/signs.yaml", "train.epochs=16", "optim.lr=0.1"),
 )
 """Each a label, a config and settings. Times are told as shares of the first recipe's."""
 

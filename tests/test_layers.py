@@ -37,6 +37,7 @@ ROOMS: tuple[str, ...] = (
     # Ways to compute a network, timed and chosen from.
     "signs_dist.tuning",
     # The five steps of training, and all that a run does around them.
+    "signs_dist.training.image_preparer",
     "signs_dist.training.loop",
     "signs_dist.training",
     # What a trained model is used for.

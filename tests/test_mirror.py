@@ -62,7 +62,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist.tracking.trackio": "tests/end_to_end/test_dashboards.py",
     "signs_dist.tracking.wandb": "tests/end_to_end/test_dashboards.py",
     "signs_dist.train": "tests/training/test_run.py",
+    "signs_dist.training.image_preparer": "tests/data/test_augment.py",
     "signs_dist.training.loop": "tests/distributed/test_step_sync.py",
+    "signs_dist.training.step_parts": "tests/training/test_stepper.py",
 }
 """Module → the test file that covers it. Remove the entry when the module gets a test file of its own."""
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ..cluster import ClusterConfig
 from .slurm_nodes import Node, nodes_of
+
+if TYPE_CHECKING:
+    from ..cluster import ClusterConfig
 
 MOST_KINDS = 4
 """Kinds in a line."""

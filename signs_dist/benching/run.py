@@ -51,7 +51,7 @@ def bench(config: Config, process: Process, *, seconds: float) -> Figures:
     whole = with_whole_images(config)
     prepared = strategy.all_succeed(lambda: prepare(whole, process), "wait for all to prepare")
     require_same_images(prepared, strategy)
-    chosen = Variant(prepared.num_threads, config.train.channels_last, prepared.precision.name)
+    chosen = Variant(prepared.way.num_threads, config.train.channels_last, prepared.precision.name)
     prepared = _with_fitting_batch(prepared, process, chosen, seconds)
     earlier = CoreWait.read()
     with contextlib.ExitStack() as cleanup:

@@ -46,11 +46,11 @@ def resized(images: Tensor, side: int) -> Tensor:
     """Square images at another side, bilinear, averaged over the pixels that fall together; the same bits in any batch.
 
     Args:
-        images: floating [B, C, S, S]. It is returned as it is if S is `side`.
+        images: floating or uint8 [B, C, S, S]. It is returned as it is if S is `side`.
         side: in pixels.
 
     Returns:
-        [B, C, side, side].
+        [B, C, side, side]. Of bytes, each is rounded after the rows and after the columns.
     """
     if images.shape[-1] == side:
         return images

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,43 @@ Groups = list[dict[str, Any]]
 """Groups of an optimizer over whole parameters."""
 STEP = "step"
 """The entry of a parameter's state that counts its steps."""
+
+
+class Sharding(Protocol):
+    """How the state of an optimizer is spread over the processes: a `ShardedState`, or in fast mode a `ZeroState`.
+
+    Attributes:
+        parameters: whole ones, in the order of the optimizer's groups.
+    """
+
+    parameters: list[nn.Parameter]
+
+    def param_groups(self, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+        """The groups in the state dict of an optimizer over whole parameters."""
+        ...
+
+    def share_weights(self) -> None:
+        """After the optimizer's step: take the weights that other processes have stepped."""
+        ...
+
+    def ship(
+        self, optimizer: torch.optim.Optimizer, average: WeightAverage | None, copier: Copier
+    ) -> tuple[Shipment | None, dict[str, Any]]:
+        """Copy what this process has for a checkpoint. All processes call this.
+
+        Returns:
+            (shipment, content): what travels to rank 0 while it writes, or None; and for rank 0 the entries
+            `optimizer` and, if there is an average, `ema`.
+        """
+        ...
+
+    def load(self, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], source: Path) -> None:
+        """Take this process's part of the state of an optimizer over whole parameters.
+
+        Raises:
+            UserError: the state belongs to an optimizer of other parameters.
+        """
+        ...
 
 
 class ShardedState:
@@ -46,6 +83,10 @@ class ShardedState:
         self._sizes = [len(each["params"]) for each in groups]
         self.parameters: list[nn.Parameter] = [parameter for each in groups for parameter in each["params"]]
         self.channel = channel or group.open_channel()
+
+    def share_weights(self) -> None:
+        """As in `Sharding`."""
+        self._tree.share_weights()
 
     def own_groups(self) -> list[dict[str, Any]]:
         """The groups of this process's optimizer: pieces in place of parameters. Frozen parameters stay whole."""

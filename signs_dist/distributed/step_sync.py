@@ -86,8 +86,7 @@ class StepSync:
         micro_batches: of a step, over all processes.
         passes: numbers of the micro-batches that go through the network together: one each, except in nn.DataParallel.
         loss_factor: the loss is multiplied by it before the backward pass.
-        waits: whether `finish` waits for other processes.
-        waits_in_backward: whether the backward pass waits for other processes.
+        waits_in: where it waits for other processes: "backward", the pass, and "sum", in `finish`.
         stop_agreed: whether some process wanted to stop; the same on all processes.
         save_agreed: whether some process wanted to save; the same on all processes.
         recording: whether the passes are recorded, to be replayed on the device without Python. What the host notes of
@@ -95,8 +94,7 @@ class StepSync:
     """
 
     loss_factor = 1.0
-    waits = False
-    waits_in_backward = False
+    waits_in: frozenset[str] = frozenset()
     recording = False
 
     def __init__(self, share: StepShare) -> None:
@@ -157,9 +155,6 @@ class StepSync:
     def clip(self, max_norm: float) -> None:
         """Scale the gradients of the step down so that their total 2-norm is at most `max_norm`."""
         clip_gradients(self._share.model.parameters(), max_norm)
-
-    def share_weights(self) -> None:
-        """After the optimizer's step: if each process has stepped a part of the weights, take those of the others."""
 
     def combine(self) -> Tensor:
         """The part of `finish` that the device does. Returns the flags of the step, float32 [NUM_FLAGS]."""
@@ -244,8 +239,7 @@ class DistributedSync(StepSync):
         wrapper: the DistributedDataParallel module around the network.
     """
 
-    waits = True
-    waits_in_backward = True
+    waits_in = frozenset({"backward", "sum"})
 
     def __init__(self, share: StepShare, *, group: Group, wrapper: nn.parallel.DistributedDataParallel) -> None:
         super().__init__(share)
@@ -286,7 +280,7 @@ class ExactSync(StepSync):
     def __init__(self, share: StepShare, *, group: Group | None, shards_optimizer: bool = False) -> None:
         super().__init__(share)
         parameters = [parameter for parameter in share.model.parameters() if parameter.requires_grad]
-        self.waits = group is not None
+        self.waits_in = frozenset({"sum"} if group is not None else ())
         common = (parameters, self.num_extras, share.micro_batches, share.shard)
         self.sharded = ShardedTree(*common, group) if shards_optimizer and group is not None else None
         self._tree = self.sharded or GradientTree(*common, group)
@@ -305,11 +299,6 @@ class ExactSync(StepSync):
     def clip(self, max_norm: float) -> None:
         """As in StepSync, with the same bits on any number of processes."""
         self._tree.clip(max_norm)
-
-    def share_weights(self) -> None:
-        """As in StepSync."""
-        if self.sharded is not None:
-            self.sharded.share_weights()
 
     def _end_sum(self) -> Tensor:
         extras = self._tree.finish()

@@ -53,6 +53,9 @@ class ZeroState:
             first += size
         return groups
 
+    def share_weights(self) -> None:
+        """Nothing is left to do: the optimizer's step has sent the weights."""
+
     def ship(
         self, optimizer: torch.optim.Optimizer, average: WeightAverage | None, copier: Copier
     ) -> tuple[None, dict[str, Any]]:

@@ -34,7 +34,8 @@ from signs_dist.models.weights import read_plain, weights_in
 from signs_dist.run_folder.digest import digest_path, find_damage
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import changed_files, imported_files
-from signs_dist.training.loop import ImagePreparer, predict_logits
+from signs_dist.training.image_preparer import ImagePreparer
+from signs_dist.training.loop import predict_logits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,7 @@ def probe_arithmetic(trial: Trial, prepared: Prepared) -> Fingerprint:
     )
     digests = dataclasses.astuple(find_digest(fixed))
     return Fingerprint(
-        name_arithmetic(trial.images.device, prepared.num_threads),
+        name_arithmetic(trial.images.device, prepared.way.num_threads),
         subject=find_subject(prepared, are_shares=labels.is_floating_point()),
         digest=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
     )
@@ -50,7 +50,7 @@ def probe_arithmetic(trial: Trial, prepared: Prepared) -> Fingerprint:
 
 def name_only(prepared: Prepared, device: torch.device) -> Fingerprint:
     """The fingerprint of this process in fast mode: names without a digest."""
-    return Fingerprint(name_arithmetic(device, prepared.num_threads))
+    return Fingerprint(name_arithmetic(device, prepared.way.num_threads))
 
 
 def tell_of_ranks(own: Fingerprint, process: Process) -> None:

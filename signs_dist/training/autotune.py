@@ -46,7 +46,7 @@ def with_fastest_way(prepared: Prepared, process: Process) -> Prepared:
     if choice is None:
         choice, share = _try(prepared, process, counts)
         if choice is None:
-            return dataclasses.replace(prepared, tuned="the trial failed: threads and memory format are as set")
+            return _with_way(prepared, tuned="the trial failed: threads and memory format are as set")
         origin = _keep(folder, question, choice, share) if strategy.is_main else ""
     elif strategy.is_main:
         origin = f"as tried before, kept in {kept_path(folder, question)}"
@@ -65,7 +65,7 @@ def _try(prepared: Prepared, process: Process, counts: list[int]) -> tuple[Choic
 
 
 def _as_set(prepared: Prepared) -> Variant:
-    return Variant(prepared.num_threads, prepared.channels_last, prepared.precision.name)
+    return Variant(prepared.way.num_threads, prepared.way.channels_last, prepared.precision.name)
 
 
 def _keep(folder: Path, question: Question, choice: Choice, share: float) -> str:
@@ -79,18 +79,18 @@ def _keep(folder: Path, question: Question, choice: Choice, share: float) -> str
 
 def _use(prepared: Prepared, choice: Choice, origin: str, *, are_threads_free: bool) -> Prepared:
     before = _as_set(prepared)
-    num_threads = choice.num_threads if are_threads_free else prepared.num_threads
+    num_threads = choice.num_threads if are_threads_free else prepared.way.num_threads
     way = Variant(num_threads, choice.channels_last, before.precision)
     if num_threads != before.num_threads:
         torch.set_num_threads(num_threads)
     if way.channels_last != before.channels_last:
         prepared.model.to(memory_format=layout_of(way.channels_last))
-    return dataclasses.replace(
-        prepared,
-        num_threads=num_threads,
-        channels_last=way.channels_last,
-        tuned=f"{describe(way, before, choice)}; {origin}",
-    )
+    told = f"{describe(way, before, choice)}; {origin}"
+    return _with_way(prepared, num_threads=num_threads, channels_last=way.channels_last, tuned=told)
+
+
+def _with_way(prepared: Prepared, **changes: Any) -> Prepared:
+    return dataclasses.replace(prepared, way=dataclasses.replace(prepared.way, **changes))
 
 
 def describe(way: Variant, before: Variant, choice: Choice) -> str:
@@ -105,7 +105,7 @@ def _about_process(prepared: Prepared, process: Process) -> dict[str, Any]:
     """What decides how fast a way is on this process's machine, as values of JSON."""
     context = process.context
     return {
-        "num_threads": prepared.num_threads,
+        "num_threads": prepared.way.num_threads,
         "processor": read_processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "device": process.devices,

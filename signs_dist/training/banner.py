@@ -38,7 +38,7 @@ def banner_lines(
     epochs = "1 epoch" if num_epochs == 1 else f"{num_epochs} epochs"
     total_steps = num_epochs * num_steps
     num_images = total_steps * batch
-    threads = "1 thread" if prepared.num_threads == 1 else f"{prepared.num_threads} threads"
+    threads = "1 thread" if prepared.way.num_threads == 1 else f"{prepared.way.num_threads} threads"
     sharing = strategy.describe()
     sent = Compression.from_config(config.train).describe() if strategy.world_size > 1 else ""
     exact = f"bit for bit the same for 1 to {plan.micro_batches.count} processes"
@@ -50,7 +50,7 @@ def banner_lines(
         *(("note", note) for note in (*prepared.data.notes, *_notes(prepared))),
         ("model", _about_model(prepared)),
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}{'; ' + busy if busy else ''}"),
-        *([("tuned", prepared.tuned)] if prepared.tuned else []),
+        *([("tuned", prepared.way.tuned)] if prepared.way.tuned else []),
         *([("by", sharing + sent)] if sharing else []),
         *_about_step(prepared, strategy.device.type),
         ("batch", f"{plan.micro_batches.describe(strategy.world_size)}; {_about_epoch(prepared)}"),

@@ -43,7 +43,7 @@ from signs_dist.models.trainable import set_training_mode
 from signs_dist.models.weights import named_weights
 from signs_dist.run_folder.digest import digest_path, file_sha256, find_damage, read_digest
 from signs_dist.run_folder.manifest import imported_files
-from signs_dist.training.loop import ImagePreparer
+from signs_dist.training.image_preparer import ImagePreparer
 
 if TYPE_CHECKING:
     from signs_dist.training.prepare import Prepared
@@ -146,7 +146,7 @@ def _about_values(prepared: Prepared, device: torch.device) -> dict[str, Any]:
         "precision": prepared.precision.name,
         "channels_last": config.train.channels_last,
         "batch": config.evaluate.batch,
-        "exact_threads": prepared.num_threads if config.exact else None,
+        "exact_threads": prepared.way.num_threads if config.exact else None,
         **_about_resize(config),
         "code": _about_code(config.model.name),
         "torch": torch.__version__,

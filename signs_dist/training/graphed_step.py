@@ -27,6 +27,7 @@ from signs_dist.learning.metrics import RunningSums
 from signs_dist.training import loop
 from signs_dist.training.graph_choice import GraphChoice
 from signs_dist.training.graph_recorder import Recorder, Work, first_error
+from signs_dist.training.image_preparer import Preparer
 
 NUM_WARM_UP = 3
 """Steps of a shape before it is recorded: libraries choose kernels, and the optimizer makes its state."""
@@ -99,7 +100,7 @@ class GraphedStep:
         self,
         state: loop.TrainingState,
         batch: Batch,
-        prepare: loop.Preparer,
+        prepare: Preparer,
         *,
         step: int,
         run_step: int,

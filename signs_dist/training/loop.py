@@ -14,20 +14,16 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from signs_dist.config.settings import DataConfig
-from signs_dist.data.augment import BatchAugmenter, to_unit_floats
+from signs_dist.data.ahead import AsPrepared, prepared_in_a_row
 from signs_dist.data.batches import Batch
 from signs_dist.data.generators import seed_device
-from signs_dist.data.mixing import BatchMixer
-from signs_dist.data.own_augment import OwnAugmenter
-from signs_dist.data.progressive import resized
 from signs_dist.data.randomness import Stream, stream_key
 from signs_dist.data.views import views_of
+from signs_dist.distributed.sharded_state import Sharding
 from signs_dist.distributed.step_sync import StepSync
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import LossFunction
@@ -38,89 +34,12 @@ from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.models.trainable import set_training_mode
 from signs_dist.monitoring.pulse import Pulse
+from signs_dist.training.image_preparer import Preparer
 
 Observer = Callable[[range, Batch, Tensor, Tensor], None]
 """Called after a forward pass with (numbers of its micro-batches, their batch, prepared images, loss)."""
 StepFunction = Callable[..., None]
 """Does a training step, with the arguments of `train_step`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ImagePreparer:
-    """Makes the model's input from a batch: resized, augmented, mixed, normalised, on the device, in its memory order.
-
-    Attributes:
-        device: the model's device.
-        factor, offset: float32 [1, 3, 1, 1], on the device: (pixel - mean) / std is pixel · factor + offset.
-        channels_last: the memory order of the images.
-        augment: augments training images; None changes nothing.
-        mix: mixes training images within their micro-batches; None mixes nothing.
-        side_of: the side in pixels of an epoch's images; None leaves them as they are.
-    """
-
-    device: torch.device
-    factor: Tensor
-    offset: Tensor
-    channels_last: bool
-    augment: BatchAugmenter | OwnAugmenter | None = None
-    mix: BatchMixer | None = None
-    side_of: Callable[[int], int] | None = None
-
-    @classmethod
-    def create(
-        cls,
-        config: DataConfig,
-        device: torch.device,
-        *,
-        channels_last: bool,
-        augment: BatchAugmenter | OwnAugmenter | None = None,
-        mix: BatchMixer | None = None,
-        side_of: Callable[[int], int] | None = None,
-    ) -> ImagePreparer:
-        """The preparer for a data set's mean and standard deviation."""
-        mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (config.mean, config.std))
-        return cls(device, 1 / std, -mean / std, channels_last, augment, mix, side_of)
-
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(images float32 [B, 3, H, W], targets) on the device.
-
-        Targets are labels int64 [B]; with `mix`, which takes whole micro-batches, shares of the classes float32 [B, C].
-        """
-        images = to_unit_floats(batch.images.to(self.device, non_blocking=True))
-        if self.side_of is not None:
-            images = resized(images, self.side_of(batch.epoch))
-        if self.augment is not None:
-            images = self.augment(images, batch.samples.numpy(), batch.epoch)
-        targets = batch.labels.to(self.device, non_blocking=True)
-        if self.mix is not None:
-            images, targets = self.mix(images, targets, batch.samples.numpy(), batch.epoch)
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        # In place: `images` is a copy. The memory order changes last, in the only pass that reads it strided.
-        _normalise(images, self.factor, self.offset)
-        return images.contiguous(memory_format=layout), targets
-
-
-def _normalise(images: Tensor, factor: Tensor, offset: Tensor) -> None:
-    """images · factor + offset, in place, with the same bits in each memory order."""
-    if images.device.type == "cpu" and images.is_contiguous(memory_format=torch.channels_last):
-        # A row of pixels at a time: broadcast over the last axis, the three channels, an operation has no vectors.
-        width = images.shape[3]
-        images = images.permute(0, 2, 3, 1).flatten(2)  # [B, H, W · 3], a view
-        factor, offset = factor.flatten().repeat(width), offset.flatten().repeat(width)
-    images.mul_(factor).add_(offset)
-
-
-class Preparer(Protocol):
-    """Makes the input of the trained part from a batch: an `ImagePreparer`, or one for stored features."""
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the input."""
-        ...
-
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(input float32 [B, …], labels int64 [B]) on the device."""
-        ...
 
 
 class ForwardWithLoss(nn.Module):
@@ -202,6 +121,7 @@ class TrainingState:
         average: moving average of the weights, or None.
         seed: the run's seed, for dropout.
         pulse: is set to each phase of a step.
+        sharding: how optimizer and average are spread over the processes; None if each process has all of them.
         observe: called after each forward pass; None to call nothing.
     """
 
@@ -216,6 +136,7 @@ class TrainingState:
     average: WeightAverage | None
     seed: int
     pulse: Pulse
+    sharding: Sharding | None = None
     observe: Observer | None = None
 
 
@@ -245,6 +166,7 @@ def train_epoch(
     first_run_step: int,
     sums: RunningSums | None = None,
     do_step: StepFunction | None = None,
+    in_a_row: bool = False,
 ) -> Iterator[StepReport]:
     """Train on the batches of one epoch, yielding after each step.
 
@@ -256,6 +178,7 @@ def train_epoch(
         first_run_step: the steps of the run done before, for the learning rate and for dropout.
         sums: the sums of the epoch so far, to which this adds; None begins at zero.
         do_step: does a step, as `train_step`; None: `train_step`.
+        in_a_row: whether several batches are prepared before the first of their steps.
 
     Raises:
         NonFiniteLossError: on every process, before the optimizer's step (on a GPU its kernel skips the step).
@@ -265,7 +188,10 @@ def train_epoch(
     global_batch = state.sync.micro_batches.global_batch
     wait_seconds = 0.0
     state.pulse.enter("load")
-    for step, (batch, waited) in enumerate(_timed(batches), first_step):
+    timed = _timed(batches)
+    if in_a_row:
+        timed, prepare = prepared_in_a_row(timed, prepare), AsPrepared(prepare.device)
+    for step, (batch, waited) in enumerate(timed, first_step):
         wait_seconds += waited
         run_step = first_run_step + step - first_step
         rate = state.learning_rate(run_step * global_batch)
@@ -298,7 +224,7 @@ def train_step(
         pulse.enter("forward", step=step + 1)
         losses, logits, _ = run_pass(state, numbers, part, images, targets, keys)
         sums.add(losses, logits, targets)
-    pulse.enter("sum gradients", collective=sync.waits)
+    pulse.enter("sum gradients", collective="sum" in sync.waits_in)
     sync.finish()
     pulse.enter("optimizer")
     move_weights(state)
@@ -331,7 +257,7 @@ def run_pass(
     if numbers == sync.passes[0]:
         state.optimizer.zero_grad(set_to_none=True)
     # 4. Backward: the gradient of the loss by every weight. `sync` sums it over the micro-batches.
-    state.pulse.enter("backward", collective=sync.waits_in_backward)
+    state.pulse.enter("backward", collective="backward" in sync.waits_in)
     with sync.backward(numbers, part, loss):
         state.scaler.scale(loss * sync.loss_factor).backward()
     return losses, logits, loss
@@ -346,7 +272,8 @@ def move_weights(state: TrainingState) -> None:
         state.sync.guard(state.optimizer)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    state.sync.share_weights()
+    if state.sharding is not None:
+        state.sharding.share_weights()
     if state.average is not None:
         state.average.update()
 

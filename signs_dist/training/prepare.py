@@ -41,6 +41,21 @@ from signs_dist.training.process import Process
 
 
 @dataclasses.dataclass(frozen=True)
+class Way:
+    """In which way this process computes: it changes the time, and the result by rounding only.
+
+    Attributes:
+        num_threads: threads of one operation on the CPU.
+        channels_last: the memory format of images and weights.
+        tuned: what train.autotune chose and from where, for the banner; "" without it.
+    """
+
+    num_threads: int
+    channels_last: bool
+    tuned: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Prepared:
     """What a run trains with.
 
@@ -53,11 +68,9 @@ class Prepared:
         loading: worker processes and memory of the loaders.
         model: the network on its device, with its initial weights.
         precision: the arithmetic of the forward pass.
-        num_threads: threads of one operation on the CPU.
-        channels_last: the memory format of images and weights.
+        way: threads and memory format.
         class_weights: a factor on the loss for each class; None for none.
         features: batches of the backbone's features of each split, from `with_features`; None: images are used.
-        tuned: what train.autotune chose and from where, for the banner; "" without it.
         graph: how much of a training step becomes a CUDA graph.
     """
 
@@ -69,11 +82,9 @@ class Prepared:
     loading: LoaderSettings
     model: nn.Module
     precision: Precision
-    num_threads: int
-    channels_last: bool
+    way: Way
     class_weights: tuple[float, ...] | None = None
     features: Mapping[str, Dataset[Batch]] | None = None
-    tuned: str = ""
     graph: GraphChoice = NO_GRAPH
 
     @property
@@ -192,8 +203,7 @@ def prepare(
         ),
         model=model,
         precision=precision,
-        num_threads=num_threads,
-        channels_last=config.train.channels_last,
+        way=Way(num_threads, config.train.channels_last),
         class_weights=class_weights,
         graph=graph,
     )

@@ -149,7 +149,7 @@ def train(
         with process.screen.logging_to(log), supervisor.watching(folder.logs, log, attempt):
             again = earlier.banner_lines(run.run_state, run.stepper, attempt)
             # Without the other processes of this run on the machine, which use cores too and are no other programs.
-            busy = told_busy_cores(use, prepared.num_threads) if strategy.world_size == 1 else ""
+            busy = told_busy_cores(use, prepared.way.num_threads) if strategy.world_size == 1 else ""
             process.screen.banner(banner_lines(prepared, process, folder.path, again, busy))
             for note in earlier.notes:
                 process.screen.result(note)
@@ -191,7 +191,7 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
         "data": prepared.about_data(),
         "processes": strategy.gather_values(where, "gather devices"),
         "usable_cores": context.usable_cores,
-        "threads": prepared.num_threads,
+        "threads": prepared.way.num_threads,
     }
     if about["code"]["why"]:
         run.process.screen.result(about["code"]["why"])

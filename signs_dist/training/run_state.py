@@ -264,8 +264,8 @@ class RunState:
             state.average.load_state_dict(content["ema"])
         if resumes_optimizer(content["config"], stepper.prepared.config):
             kept = entries_of_config(stepper.prepared.config.optim)
-            if stepper.sharding is not None:
-                stepper.sharding.load(state.optimizer, content["optimizer"], source)
+            if state.sharding is not None:
+                state.sharding.load(state.optimizer, content["optimizer"], source)
             else:
                 tensors.put_optimizer(state.optimizer, content["optimizer"], source, kept)
         if content["scaler"]:
@@ -306,7 +306,7 @@ def read_best(content: Mapping[str, Any]) -> Best | None:
 def expected_of(stepper: Stepper) -> Expected:
     """What a checkpoint must fit, so that `RunState.restore` can load it into the stepper."""
     prepared, state = stepper.prepared, stepper.state
-    named, sharding = state.model.named_parameters(), stepper.sharding
+    named, sharding = state.model.named_parameters(), state.sharding
     if sharding is not None:
         parameters, groups = sharding.parameters, sharding.param_groups(state.optimizer)
     else:

@@ -111,7 +111,8 @@ class Saver:
             SaveError: the previous save has failed.
         """
         self.timer.restart()
-        sharding = stepper.sharding
+        state = stepper.state
+        sharding = state.sharding
         if sharding is None and not self._folder.is_writer:
             return
         started = time.perf_counter()
@@ -119,7 +120,6 @@ class Saver:
         shipment: Shipment | None = None
         spread: Mapping[str, Any] | None = None
         if sharding is not None:
-            state = stepper.state
             shipment, spread = sharding.ship(state.optimizer, state.average, self._piece_copier)
         if not self._folder.is_writer:
             if shipment is not None:

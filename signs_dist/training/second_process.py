@@ -76,7 +76,7 @@ class SecondProcess:
             "module": module,
             "num_classes": len(prepared.data.classes),
             "precision": prepared.precision.name,
-            "num_threads": prepared.num_threads,
+            "num_threads": prepared.way.num_threads,
             "class_weights": prepared.class_weights,
             "device": str(trial.images.device),
             "images": trial.images,

@@ -8,7 +8,7 @@ import functools
 import gc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from signs_dist.data.side_stream import CudaStreams, SideCopies
 from signs_dist.distributed.arithmetic import Fingerprint
 from signs_dist.distributed.compression import Compression
 from signs_dist.distributed.sharded_average import ShardedAverage
-from signs_dist.distributed.sharded_state import ShardedState
+from signs_dist.distributed.sharded_state import ShardedState, Sharding
 from signs_dist.distributed.step_sync import ExactSync, StepSync
 from signs_dist.distributed.strategy import DistributedProcesses, Wishes
 from signs_dist.environment.worker_limits import read_limits
@@ -42,6 +42,7 @@ from signs_dist.training.cached_features import FeaturePreparer
 from signs_dist.training.graph_choice import GraphChoice
 from signs_dist.training.graph_recorder import CudaRecorder
 from signs_dist.training.graphed_step import GraphedStep
+from signs_dist.training.image_preparer import ImagePreparer, Preparer
 from signs_dist.training.prepare import Prepared, sides_of
 from signs_dist.training.process import Process
 from signs_dist.training.step_parts import (
@@ -52,9 +53,6 @@ from signs_dist.training.step_parts import (
     make_side_of,
     make_trial,
 )
-
-if TYPE_CHECKING:
-    from signs_dist.distributed.zero_state import ZeroState
 
 
 def _no_wish() -> bool:
@@ -75,10 +73,8 @@ class Stepper:
         prepare_train, prepare_evaluation: make the model's input from a batch.
         train_loader: the training batches of this process.
         evaluation_loaders: split to batches. Each image is in the batches of one process.
-        sharding: the state of an optimizer that is spread over the processes; None if each process has all of it.
         trial: in exact mode, what the model computes from its initial weights; None before it is tried.
         arithmetic: the arithmetic of this process; None before it is looked at.
-        do_step: does a training step: as a CUDA graph where that was chosen.
     """
 
     def __init__(self, prepared: Prepared, process: Process, wishes: Wishes = (_no_wish, _no_wish)) -> None:
@@ -86,13 +82,15 @@ class Stepper:
         self.prepared = prepared
         self._strategy = strategy
         prepare = functools.partial(
-            loop.ImagePreparer.create, config.data, strategy.device, channels_last=prepared.channels_last
+            ImagePreparer.create, config.data, strategy.device, channels_last=prepared.way.channels_last
         )
         augment = build_augmenter(config.augment, config.seed)
         side_of = make_side_of(config)
-        self.prepare_train = prepare(augment=augment, mix=self._make_mixer(), side_of=side_of)
+        self.prepare_train = prepare(
+            augment=augment, mix=self._make_mixer(), side_of=side_of, resizes_bytes=not config.exact
+        )
         self.prepare_evaluation = prepare()
-        self._inputs: tuple[loop.Preparer, loop.Preparer] = (self.prepare_train, self.prepare_evaluation)
+        self._inputs: tuple[Preparer, Preparer] = (self.prepare_train, self.prepare_evaluation)
         if prepared.features is not None:
             self._inputs = (FeaturePreparer(strategy.device), FeaturePreparer(strategy.device))
         self._require_room_for_workers()
@@ -100,13 +98,12 @@ class Stepper:
         self.train_loader = TrainLoader(source, prepared.plan, strategy.shard, self._loading)
         self.evaluation_loaders = self._make_evaluation_loaders()
         self._wishes, self._pulse = wishes, process.pulse
-        self.sharding: ShardedState | ZeroState | None = None
         self.state = self._make_state()
-        self.do_step: loop.StepFunction = loop.train_step
+        self._do_step: loop.StepFunction = loop.train_step
         if prepared.graph.covers != "nothing":
             make_recorder = functools.partial(CudaRecorder, strategy.device)
             tell = process.screen.result
-            self.do_step = GraphedStep(prepared.graph, make_recorder, recover=self._renew, tell=tell)
+            self._do_step = GraphedStep(prepared.graph, make_recorder, recover=self._renew, tell=tell)
         self._streams = CudaStreams(strategy.device) if strategy.device.type == "cuda" else None
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
@@ -124,6 +121,12 @@ class Stepper:
         """How training batches are loaded. Stored features are read by this process: a worker would only copy them."""
         loading = self.prepared.loading
         return loading if self.prepared.features is None else dataclasses.replace(loading, num_workers=0)
+
+    @property
+    def _prepares_in_a_row(self) -> bool:
+        """Whether several batches are prepared in a row: on a CPU whose process loads whole steps of stored pixels."""
+        on_cpu, loads = self._strategy.device.type == "cpu", self._loading.num_workers == 0
+        return on_cpu and loads and self.prepared.features is None and len(self.state.sync.passes) == 1
 
     def _require_room_for_workers(self) -> None:
         prepared, config = self.prepared, self.prepared.config
@@ -154,7 +157,7 @@ class Stepper:
         prepared, config = self.prepared, self.prepared.config
         model, num_classes = prepared.model, len(prepared.data.classes)
         forward, sync = self._wrap()
-        optimizer, average = self._make_learner(sync)
+        optimizer, average, sharding = self._make_learner(sync)
         return loop.TrainingState(
             model=model,
             forward=forward,
@@ -170,33 +173,39 @@ class Stepper:
             ),
             clip_norm=config.optim.clip_norm,
             average=average,
+            sharding=sharding,
             seed=config.seed,
             pulse=self._pulse,
         )
 
-    def _make_learner(self, sync: StepSync) -> tuple[torch.optim.Optimizer, WeightAverage | None]:
-        """The optimizer and the moving average, each of the whole network or of this process's pieces of it."""
+    def _make_learner(
+        self, sync: StepSync, before: Sharding | None = None
+    ) -> tuple[torch.optim.Optimizer, WeightAverage | None, Sharding | None]:
+        """The optimizer and the moving average, each of the whole network or of this process's pieces of it.
+
+        `before` spread them until now: its groups, and its way between the processes, are used again.
+        """
         model, config, strategy = self.prepared.model, self.prepared.config, self._strategy
         decay = config.ema.decay
-        if isinstance(self.sharding, ShardedState):  # after a thaw: what was frozen stays in groups of its own
-            groups, channel = self.sharding.groups, self.sharding.channel
+        if isinstance(before, ShardedState):  # after a thaw: what was frozen stays in groups of its own
+            groups, channel = before.groups, before.channel
         else:
             groups = parameter_groups(model, config.optim, thaws=config.model.thaw_after_epochs is not None)
             channel = None
         if isinstance(sync, ExactSync) and sync.sharded is not None:
             assert isinstance(strategy, DistributedProcesses)
-            self.sharding = ShardedState(sync.sharded, groups, strategy.group, channel)
-            optimizer = optimizer_of_groups(self.sharding.own_groups(), config.optim)
-            return optimizer, ShardedAverage(model, decay, sync.sharded) if decay is not None else None
+            pieces = ShardedState(sync.sharded, groups, strategy.group, channel)
+            optimizer = optimizer_of_groups(pieces.own_groups(), config.optim)
+            return optimizer, ShardedAverage(model, decay, sync.sharded) if decay is not None else None, pieces
         average = WeightAverage(model, decay) if decay is not None else None
         if config.train.shard_optimizer and isinstance(strategy, DistributedProcesses):
             # Importing torch's takes 0.5 s.
             from signs_dist.distributed.zero_state import ZeroState
 
             parameters = [parameter for group in groups for parameter in group["params"]]
-            self.sharding = ZeroState(groups, *kind_of_optimizer(parameters, config.optim), strategy.group)
-            return self.sharding.optimizer, average
-        return optimizer_of_groups(groups, config.optim), average
+            zero = ZeroState(groups, *kind_of_optimizer(parameters, config.optim), strategy.group)
+            return zero.optimizer, average, zero
+        return optimizer_of_groups(groups, config.optim), average, None
 
     def _wrap(self) -> tuple[nn.Module, StepSync]:
         """Forward and loss in the strategy's wrapper, and what sums the gradients of the parameters that train now."""
@@ -216,12 +225,12 @@ class Stepper:
     @property
     def graph(self) -> GraphChoice:
         """How much of a training step is a CUDA graph, and why not more."""
-        return self.do_step.choice if isinstance(self.do_step, GraphedStep) else self.prepared.graph
+        return self._do_step.choice if isinstance(self._do_step, GraphedStep) else self.prepared.graph
 
     def _try_compiler(self, forward: loop.ForwardWithLoss) -> None:
         """Let the compiler work now, on images of each size that the run has. Raises `UserError` if it fails."""
         prepared, config = self.prepared, self.prepared.config
-        layout = torch.channels_last if prepared.channels_last else torch.contiguous_format
+        layout = torch.channels_last if prepared.way.channels_last else torch.contiguous_format
         self._pulse.enter("compile the network")
         for side, _ in sides_of(config):
             images = torch.zeros(prepared.plan.micro_batches.size, 3, side, side, device=self._strategy.device)
@@ -238,7 +247,8 @@ class Stepper:
             return
         self._pulse.enter("thaw the backbone", collective=self._strategy.world_size > 1)
         self.state.sync.settle()
-        before = self._collect(self.sharding) if isinstance(self.sharding, ShardedState) else None
+        sharding = self.state.sharding
+        before = self._collect(sharding) if isinstance(sharding, ShardedState) else None
         self._drop_wrapper()
         thaw(self.prepared.model)
         self.state.forward, self.state.sync = self._wrap()
@@ -268,9 +278,10 @@ class Stepper:
 
     def _spread_again(self, optimizer: dict[str, Any], average: dict[str, Any] | None) -> None:
         """Spread the optimizer and the average over the processes by the parameters that train now."""
-        self.state.optimizer, self.state.average = self._make_learner(self.state.sync)
-        assert self.sharding is not None
-        self.sharding.load(self.state.optimizer, optimizer, Path("the run before its thaw"))
+        state = self.state
+        state.optimizer, state.average, state.sharding = self._make_learner(state.sync, state.sharding)
+        assert state.sharding is not None
+        state.sharding.load(state.optimizer, optimizer, Path("the run before its thaw"))
         if self.state.average is not None and average is not None:
             self.state.average.load_state_dict(average)
 
@@ -300,7 +311,8 @@ class Stepper:
                 first_step=cursor.step,
                 first_run_step=cursor.epoch * self.prepared.plan.num_steps + cursor.step,
                 sums=sums,
-                do_step=self.do_step,
+                do_step=self._do_step,
+                in_a_row=self._prepares_in_a_row,
             )
         finally:
             batches.close()  # a traceback that is kept would keep them, and with them the worker processes

@@ -114,7 +114,7 @@ class Trainer:
         )
         # Threads that sleep while they wait lose little beside other programs, and get a larger share of the cores.
         may_change = setting == "auto" and not is_exact and not is_passive(policy)
-        return CoreWatch(self._stepper.prepared.num_threads, remedies, may_change=may_change)
+        return CoreWatch(self._stepper.prepared.way.num_threads, remedies, may_change=may_change)
 
     def _mind_cores(self) -> None:
         """Tell a long wait for cores, and compute with as many threads as have a core each."""

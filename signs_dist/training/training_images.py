@@ -13,7 +13,7 @@ from signs_dist.errors import UserError
 from signs_dist.files import written_aside
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lines import to_line
-from signs_dist.training.loop import ImagePreparer
+from signs_dist.training.image_preparer import ImagePreparer
 from signs_dist.training.process import Process
 from signs_dist.training.stepper import Stepper
 

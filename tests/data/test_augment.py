@@ -12,7 +12,7 @@ from signs_dist.config.settings import AugmentConfig, DataConfig
 from signs_dist.data import augment
 from signs_dist.data.augment import BatchAugmenter, to_unit_floats
 from signs_dist.data.batches import Batch
-from signs_dist.training.loop import ImagePreparer
+from signs_dist.training.image_preparer import ImagePreparer
 from tests.data.chi_square import chi_square, chi_square_limit
 
 NOTHING: dict[str, Any] = dict.fromkeys(("flip", "rotate_degrees", "shift", "scale", "brightness", "contrast"), 0.0)

@@ -48,11 +48,25 @@ def test_pixels_that_fall_together_are_averaged_and_one_colour_stays() -> None:
     assert resized(images, 64) is images
 
 
+@pytest.mark.parametrize("side", [32, 48, 50])
+def test_bytes_differ_from_floats_by_rounding(side: int) -> None:
+    pixels = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    images = pixels.permute(0, 3, 1, 2)
+    of_bytes, of_floats = resized(images, side), resized(images.float(), side)
+    assert of_bytes.dtype == torch.uint8
+    assert (of_bytes - of_floats).abs().max() <= 1.5
+    assert (of_bytes - of_floats).mean().abs() < 0.25  # a half is rounded up, of rows and then of columns
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("side", [32, 48, 50])
-def test_an_images_result_does_not_depend_on_its_batch_or_on_threads(side: int, channels_last: bool) -> None:
+def test_an_images_result_does_not_depend_on_its_batch_or_on_threads(
+    side: int, channels_last: bool, dtype: torch.dtype
+) -> None:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     images = torch.rand(7, 3, 64, 64, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=layout)
+    images = (images * 255).to(dtype) if dtype == torch.uint8 else images
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)

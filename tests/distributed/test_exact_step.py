@@ -22,7 +22,8 @@ from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
 from signs_dist.monitoring.pulse import Pulse
 from signs_dist.monitoring.signals import StopRequest
-from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, TrainingState, train_epoch
+from signs_dist.training.image_preparer import ImagePreparer
+from signs_dist.training.loop import ForwardWithLoss, TrainingState, train_epoch
 from tests.processes import program_command, run_ranks
 
 CPU = torch.device("cpu")

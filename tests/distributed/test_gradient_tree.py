@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,16 +13,9 @@ from torch import Tensor, nn
 
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.gradient_tree import GradientTree, TreeSum, local_nodes
-from tests.distributed.thread_group import Meeting, ThreadGroup
+from tests.distributed.thread_group import ThreadGroup, in_threads
 
-
-@pytest.fixture(autouse=True)
-def _one_thread_an_operation() -> Iterator[None]:
-    """Another number of threads adds in another order; each Python thread has a number of its own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def reference_sum(leaves: Sequence[Tensor]) -> Tensor:
@@ -132,22 +124,13 @@ def test_gradients_are_the_same_bits_on_any_number_of_processes(
     torch.manual_seed(1)
     images = torch.randn(count * 2, 1, 6, 6)
     expected, extras = step_gradients(network(), images, count, 0, 1, None)
-    meeting = Meeting(world_size)
-    found: dict[int, Any] = {}
-
-    def work(rank: int) -> None:
-        torch.set_num_threads(1)
-        group = ThreadGroup(meeting, rank, world_size)
-        found[rank] = step_gradients(models[rank], images, count, rank, world_size, group)
-
     models = [network() for _ in range(world_size)]
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(world_size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(found) == list(range(world_size))
-    for gradients, theirs in found.values():
+
+    def work(group: ThreadGroup) -> tuple[list[Tensor], Tensor]:
+        return step_gradients(models[group.rank], images, count, group.rank, world_size, group)
+
+    found = in_threads(world_size, work)
+    for gradients, theirs in found:
         assert all(torch.equal(one, other) for one, other in zip(gradients, expected, strict=True))
         assert torch.equal(theirs, extras)
     assert extras.tolist() == [count, sum(range(count))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,7 @@ from tests.distributed.sharded_learner import Learner, train_in_threads
 from tests.distributed.test_sharded_tree import OPTIMIZERS, assert_equal
 from tests.distributed.thread_group import ThreadGroup, in_threads
 
-
-@pytest.fixture(autouse=True)
-def _one_thread_an_operation() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def values(content: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +11,8 @@ from torch import Tensor
 from signs_dist.distributed.sharded_tree import flat_like, flat_view
 from tests.distributed.sharded_learner import Learner, train_in_threads
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"name": "sgd", "lr": 0.05, "weight_decay": 0.01},
     "sgd without momentum": {"name": "sgd", "lr": 0.05, "momentum": 0.0},
@@ -20,14 +21,6 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adagrad": {"name": "adagrad", "lr": 0.01},
     "rmsprop": {"name": "rmsprop", "lr": 0.01, "momentum": 0.9},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_an_operation() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
 from signs_dist.models.trainable import freeze_backbone
 from signs_dist.monitoring.pulse import Pulse
-from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, TrainingState, train_epoch
+from signs_dist.training.image_preparer import ImagePreparer
+from signs_dist.training.loop import ForwardWithLoss, TrainingState, train_epoch
 
 CPU = torch.device("cpu")
 NUM_IMAGES = 12

@@ -21,14 +21,8 @@ from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
 from signs_dist.models.trainable import freeze_backbone, set_training_mode, thaw
 from signs_dist.monitoring.pulse import Pulse
-from signs_dist.training.loop import (
-    EvaluationForward,
-    ForwardWithLoss,
-    ImagePreparer,
-    TrainingState,
-    evaluate,
-    train_epoch,
-)
+from signs_dist.training.image_preparer import ImagePreparer
+from signs_dist.training.loop import EvaluationForward, ForwardWithLoss, TrainingState, evaluate, train_epoch
 from tests.processes import program_command, run_ranks
 
 CPU = torch.device("cpu")

@@ -31,14 +31,8 @@ from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.monitoring.pulse import Pulse
-from signs_dist.training.loop import (
-    EvaluationForward,
-    ForwardWithLoss,
-    ImagePreparer,
-    TrainingState,
-    evaluate,
-    train_epoch,
-)
+from signs_dist.training.image_preparer import ImagePreparer
+from signs_dist.training.loop import EvaluationForward, ForwardWithLoss, TrainingState, evaluate, train_epoch
 
 FIRST, SECOND = torch.device("cuda", 0), torch.device("cuda", 1)
 FLOAT32 = Precision("float32", "cuda")

@@ -38,7 +38,8 @@ from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.weight_average import WeightAverage
 from signs_dist.monitoring.pulse import Pulse
-from signs_dist.training.loop import ForwardWithLoss, ImagePreparer, TrainingState, train_epoch
+from signs_dist.training.image_preparer import ImagePreparer
+from signs_dist.training.loop import ForwardWithLoss, TrainingState, train_epoch
 from tests.inference.runs import make_run
 from tests.processes import REPOSITORY, finish, free_port, run, started, torchrun_command, train_command, wait_for
 from tests.sets import write_colour_set

@@ -63,8 +63,8 @@ def weights(stepper: Stepper) -> dict[str, Tensor]:
 
 
 def require_replays(stepper: Stepper) -> None:
-    assert isinstance(stepper.do_step, GraphedStep)
-    assert any(one.replays for one in stepper.do_step._recordings.values()), stepper.graph.describe()
+    assert isinstance(stepper._do_step, GraphedStep)
+    assert any(one.replays for one in stepper._do_step._recordings.values()), stepper.graph.describe()
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_labels_in_the_form_of_the_run() -> None:
 def test_fast_mode_has_names_only(tmp_path: Path) -> None:
     stepper, process = make_stepper(tmp_path)
     found = name_only(stepper.prepared, process.strategy.device)
-    assert found.names["threads"] == str(stepper.prepared.num_threads)
+    assert found.names["threads"] == str(stepper.prepared.way.num_threads)
     assert (found.subject, found.digest) == ("", "")
     assert find_subject(stepper.prepared, are_shares=False) != find_subject(stepper.prepared, are_shares=True)
 

@@ -63,22 +63,22 @@ def is_channels_last(prepared: Prepared) -> bool:
 
 def test_by_default_nothing_is_tried(tmp_path: Path, tried: list[list[int]]) -> None:
     prepared = prepared_with(tmp_path)
-    assert (prepared.num_threads, prepared.channels_last, prepared.tuned, tried) == (2, True, "", [])
+    assert (prepared.way.num_threads, prepared.way.channels_last, prepared.way.tuned, tried) == (2, True, "", [])
 
 
 def test_the_run_computes_as_the_trial_chose(tmp_path: Path, tried: list[list[int]]) -> None:
     before = weights_sha256(named_weights(prepared_with(tmp_path).model))
     prepared = prepared_with(tmp_path, "train.autotune=true")
-    assert (prepared.num_threads, torch.get_num_threads(), prepared.channels_last) == (1, 1, False)
+    assert (prepared.way.num_threads, torch.get_num_threads(), prepared.way.channels_last) == (1, 1, False)
     assert not is_channels_last(prepared)
     assert weights_sha256(named_weights(prepared.model)) == before
     stepper = Stepper(prepared, make_process())
     assert not stepper.prepare_train.channels_last
     (file,) = (tmp_path / "user/signs_dist/autotune").iterdir()
     way = "1 thread, contiguous: 1.50 times as fast as 2 threads, channels_last"
-    assert prepared.tuned == f"{way}; tried now, and kept in {file}"
+    assert prepared.way.tuned == f"{way}; tried now, and kept in {file}"
     again = prepared_with(tmp_path, "train.autotune=true")
-    assert again.tuned == f"{way}; as tried before, kept in {file}"
+    assert again.way.tuned == f"{way}; as tried before, kept in {file}"
     assert tried == [[2, 1]]
     assert not is_channels_last(again)
 
@@ -115,7 +115,7 @@ def test_another_machine_is_tried_anew(tmp_path: Path, tried: list[list[int]], m
 def test_threads_that_a_person_has_set_stay(tmp_path: Path, tried: list[list[int]]) -> None:
     prepared = prepared_with(tmp_path, "train.autotune=true", "train.num_threads=2")
     assert tried == [[2]]
-    assert (prepared.num_threads, prepared.channels_last) == (2, False)
+    assert (prepared.way.num_threads, prepared.way.channels_last) == (2, False)
 
 
 def test_beside_busy_programs_the_choice_is_used_and_not_kept(
@@ -124,22 +124,22 @@ def test_beside_busy_programs_the_choice_is_used_and_not_kept(
     readings = iter((CoreWait(0.0, {1: 0.0}), CoreWait(2.0, {1: 0.3})))
     monkeypatch.setattr(CoreWait, "read", lambda: next(readings))
     prepared = prepared_with(tmp_path, "train.autotune=true")
-    assert prepared.tuned.endswith("; tried now beside busy programs, and not kept for other runs")
-    assert not prepared.channels_last
+    assert prepared.way.tuned.endswith("; tried now beside busy programs, and not kept for other runs")
+    assert not prepared.way.channels_last
     assert not (tmp_path / "user").exists()
 
 
 def test_a_home_that_cannot_be_written_is_no_failure(tmp_path: Path, tried: list[list[int]]) -> None:
     (tmp_path / "user").write_text("a file")
     prepared = prepared_with(tmp_path, "train.autotune=true")
-    assert prepared.tuned.endswith(f"; tried now; {tmp_path}/user/signs_dist cannot be written")
+    assert prepared.way.tuned.endswith(f"; tried now; {tmp_path}/user/signs_dist cannot be written")
 
 
 def test_a_trial_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WaysTrial, "run", lambda self, counts: None)
     prepared = prepared_with(tmp_path, "train.autotune=true")
-    assert prepared.tuned == "the trial failed: threads and memory format are as set"
-    assert (prepared.num_threads, prepared.channels_last, is_channels_last(prepared)) == (2, True, True)
+    assert prepared.way.tuned == "the trial failed: threads and memory format are as set"
+    assert (prepared.way.num_threads, prepared.way.channels_last, is_channels_last(prepared)) == (2, True, True)
 
 
 def test_what_is_told_of_the_way_that_is_set() -> None:

@@ -207,9 +207,9 @@ def test_exact_mode_leaves_torch_as_it_was(tmp_path: Path, monkeypatch: pytest.M
     seen: list[int] = []
     raise_after = Trainer.train
 
-    def spy(self: Trainer, run_started: float) -> dict[str, Any]:
+    def spy(self: Trainer, *arguments: Any, **named: Any) -> dict[str, Any]:
         seen.append(torch.get_deterministic_debug_mode())
-        return raise_after(self, run_started)
+        return raise_after(self, *arguments, **named)
 
     monkeypatch.setattr(Trainer, "train", spy)
     with as_before():

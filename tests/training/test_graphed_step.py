@@ -39,7 +39,7 @@ PASSES = GraphChoice("passes", "for a test")
 def graphed(stepper: Stepper, choice: GraphChoice, *, tell: Callable[[str], None] = print) -> GraphedStep:
     """Let a stepper do its steps as on a GPU."""
     step = GraphedStep(choice, CallRecorder, recover=stepper._renew, tell=tell)
-    stepper.do_step = step
+    stepper._do_step = step
     return step
 
 

@@ -29,7 +29,7 @@ def test_the_parts_of_a_run(tmp_path: Path) -> None:
     assert all(len(fingerprint) == 64 for fingerprint in prepared.fingerprints.values())
     assert (prepared.plan.num_steps, prepared.plan.num_left_out) == (4, 4)
     assert prepared.plan.micro_batches.size == 8
-    assert prepared.num_threads == torch.get_num_threads() == 1  # OMP_NUM_THREADS of the tests
+    assert prepared.way.num_threads == torch.get_num_threads() == 1  # OMP_NUM_THREADS of the tests
 
 
 def test_what_the_manifest_tells_of_the_data(tmp_path: Path) -> None:

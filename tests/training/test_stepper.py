@@ -16,6 +16,8 @@ from torch.nn import functional
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.config.settings import ScheduleConfig
+from signs_dist.data.augment import to_unit_floats
+from signs_dist.data.progressive import resized
 from signs_dist.environment.worker_limits import read_limits
 from signs_dist.errors import LoadingError, UserError
 from signs_dist.learning.metrics import RunningSums, Score, to_host
@@ -279,6 +281,7 @@ def test_training_images_grow_with_the_epochs_and_evaluations_see_all_of_them(tm
     batch = next(iter(stepper.evaluation_loaders["val"]))
     sides = [stepper.prepare_train(batch._replace(epoch=epoch))[0].shape[-1] for epoch in range(4)]
     assert sides == [8, 12, 16, 16]
+    assert stepper.prepare_train.resizes_bytes
     assert stepper.prepare_evaluation(batch)[0].shape[-1] == 16
 
 
@@ -322,3 +325,16 @@ def test_a_compiler_that_fails_is_told_before_the_first_step(tmp_path: Path, mon
     monkeypatch.setattr(torch, "compile", compiler)
     with pytest.raises(UserError, match=r"fails for this network on this machine: no compiler\. Type train\.c"):
         make_stepper(tmp_path, "train.compile=default")
+
+
+def test_exact_mode_resizes_floats_and_other_runs_bytes(tmp_path: Path) -> None:
+    grows = ("train.epochs=4", "train.progressive_sizes=[[0.5, 0.25]]", "model.name=signs_fast", "augment.backend=none")
+    fast, _ = make_stepper(tmp_path, *grows)
+    exact, _ = make_stepper(tmp_path, *grows, "exact=true", "train.micro_batch=4")
+    batch = next(iter(fast.train_loader.epoch(0)))
+    of_floats = resized(to_unit_floats(batch.images), 8)
+    of_bytes = to_unit_floats(resized(batch.images, 8))
+    assert not torch.equal(of_floats, of_bytes)
+    for stepper, expected in ((exact, of_floats), (fast, of_bytes)):
+        preparer = stepper.prepare_train
+        assert torch.equal(preparer(batch)[0], expected * preparer.factor + preparer.offset)
