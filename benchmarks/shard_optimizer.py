@@ -82,7 +82,7 @@ def measure(model: nn.Module, processes: ConnectedProcesses, folder: Path, *, in
     common = (parameters, 1, micro_batches, processes.shard, group)
     tree = ShardedTree(*common) if in_pieces else GradientTree(*common)
     sharding = ShardedState(tree, groups, group) if isinstance(tree, ShardedTree) else None
-    optimizer = optimizer_of_groups(sharding.own_groups(groups) if sharding is not None else groups, config)
+    optimizer = optimizer_of_groups(sharding.own_groups() if sharding is not None else groups, config)
     average = ShardedAverage(model, 0.9, tree) if isinstance(tree, ShardedTree) else WeightAverage(model, 0.9)
     (number,) = micro_batches.of(processes.shard)
     seconds = []

@@ -42,7 +42,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "launch.request": "tests/launch/test_check.py",
     "launch.schedulers": "tests/launch/schedulers/test_table.py",
     "signs_dist": "tests/test_public_api.py",
-    "signs_dist.distributed.zero_state": "tests/end_to_end/test_sharded_optimizer.py",
     "signs_dist.config.learning_settings": "tests/config/test_settings.py",
     "signs_dist.config.section": "tests/config/test_settings.py",
     "signs_dist.data.hands.anatomy": "tests/data/hands/test_pose.py",

@@ -69,6 +69,10 @@ class Channel:
         dist.recv(tensor, rank, group=self._group)
         return tensor
 
+    def close(self) -> None:
+        """Let go of the connections, which last as long as something refers to them. Called by `Group.close`."""
+        self._group = None
+
 
 class Group:
     """All processes of a run, connected. `rendezvous.join` makes it.
@@ -88,6 +92,7 @@ class Group:
         self._store, self._num_waits, self._watcher = store, 0, WaitWatcher()
         # A second group with a long timeout: one process may prepare data for an hour while the others wait.
         self._patient_group: Any = dist.new_group(backend="gloo", timeout=_LONG_TIMEOUT)
+        self._channels: list[Channel] = []
 
     def start_sum(self, tensor: Tensor) -> Pending:
         """Begin to sum `tensor` over all processes, in place."""
@@ -126,7 +131,9 @@ class Group:
 
     def open_channel(self) -> Channel:
         """A way of its own from each process to each other, for threads. All processes call this."""
-        return Channel(dist.new_group(backend="gloo", timeout=_LONG_TIMEOUT))
+        channel = Channel(dist.new_group(backend="gloo", timeout=_LONG_TIMEOUT))
+        self._channels.append(channel)
+        return channel
 
     def gather_values(self, value: Any, phase: str) -> list[Any]:
         """The plain values of all processes, by rank, on all processes. Waits for them up to a day."""
@@ -194,6 +201,8 @@ class Group:
         result, the process aborts, though its run has done all its work.
         """
         self._watcher.close()
+        for channel in self._channels:
+            channel.close()
         self._store = self._patient_group = None
         dist.destroy_process_group()
         gc.collect()

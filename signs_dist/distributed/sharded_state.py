@@ -16,11 +16,11 @@ from signs_dist.checkpointing.streamed import StreamedTensor
 from signs_dist.checkpointing.tensors import Copier, loaded_groups, put_optimizer
 from signs_dist.distributed.group import Channel, Group
 from signs_dist.distributed.sharded_average import ShardedAverage
-from signs_dist.distributed.sharded_tree import ShardedTree
+from signs_dist.distributed.sharded_tree import ShardedTree, flat_view
 from signs_dist.distributed.shipment import Place, Shipment, Spread
 from signs_dist.learning.weight_average import WeightAverage
 
-Groups = Sequence[Mapping[str, Any]]
+Groups = list[dict[str, Any]]
 """Groups of an optimizer over whole parameters."""
 STEP = "step"
 """The entry of a parameter's state that counts its steps."""
@@ -71,10 +71,15 @@ class ShardedState:
         groups: whole parameters, as `parameter_groups` returns them.
         group: all processes.
         channel: between them, for the threads that save. None: it is opened.
+
+    Attributes:
+        groups: as given.
+        parameters: of all groups, in their order.
+        channel: between the processes.
     """
 
     def __init__(self, tree: ShardedTree, groups: Groups, group: Group, channel: Channel | None = None) -> None:
-        self._tree, self._group = tree, group
+        self._tree, self._group, self.groups = tree, group, groups
         self._sizes = [len(each["params"]) for each in groups]
         self.parameters: list[nn.Parameter] = [parameter for each in groups for parameter in each["params"]]
         self.channel = channel or group.open_channel()
@@ -83,7 +88,7 @@ class ShardedState:
         """As in `Sharding`."""
         self._tree.share_weights()
 
-    def own_groups(self, groups: Groups) -> list[dict[str, Any]]:
+    def own_groups(self) -> list[dict[str, Any]]:
         """The groups of this process's optimizer: pieces in place of parameters. Frozen parameters stay whole."""
         return [
             {
@@ -94,7 +99,7 @@ class ShardedState:
                     if (piece := self._tree.pieces.get(parameter, parameter)) is not None
                 ],
             }
-            for each in groups
+            for each in self.groups
         ]
 
     def param_groups(self, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
@@ -129,10 +134,15 @@ class ShardedState:
 
     def collect(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """The state dict of the optimizer over whole parameters, on every process. All processes call this."""
-        every = self._group.gather_values(self._own_state(optimizer), "gather the optimizer")
+        # On the CPU: a tensor on a GPU would arrive on the GPU of the process that sent it.
+        own = {
+            number: {name: value.cpu() if isinstance(value, Tensor) else value for name, value in state.items()}
+            for number, state in self._own_state(optimizer).items()
+        }
+        every = self._group.gather_values(own, "gather the optimizer")
         state: dict[int, dict[str, Any]] = {}
         for number, parameter in enumerate(self.parameters):
-            ranks = [rank for rank, _, _ in self._tree.bounds(parameter)] if parameter in self._tree.pieces else []
+            ranks = [rank for rank, _, _ in self._bounds(parameter)]
             parts = [every[rank][number] for rank in ranks if number in every[rank]]
             if parts:
                 state[number] = {name: _join(name, parts, parameter) for name in parts[0]}
@@ -158,8 +168,9 @@ class ShardedState:
         for number, names in entries.items():
             for name in names:
                 if name != STEP:
-                    spread["optimizer", number, name] = self._spread(self.parameters[number])
-                    if number in own:
+                    whole_value = self._spread(self.parameters[number])
+                    spread["optimizer", number, name] = whole_value
+                    if any(rank == self._group.rank for rank, _, _ in whole_value.bounds) and number in own:
                         pieces["optimizer", number, name] = own[number][name]
         shipment = Shipment(spread, copier.copy(pieces), self.channel, self._group.rank)
         streamed = {place: _stream(shipment, place, each) for place, each in spread.items()}
@@ -192,10 +203,15 @@ class ShardedState:
         return {number: found[number] for number in sorted(found)}
 
     def _own_state(self, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
-        """The state of this process's pieces, by the number of the whole parameter."""
-        pieces = {number: self._tree.pieces.get(parameter) for number, parameter in enumerate(self.parameters)}
+        """The state of what this process steps, flat, by the number of the whole parameter.
+
+        Adagrad has a state for frozen parameters too, before they thaw: each process has all of it.
+        """
+        pieces = {
+            number: self._tree.pieces.get(parameter, parameter) for number, parameter in enumerate(self.parameters)
+        }
         return {
-            number: state
+            number: {name: value if name == STEP else flat_view(value) for name, value in state.items()}
             for number, piece in pieces.items()
             if piece is not None and (state := optimizer.state.get(piece))
         }
@@ -209,8 +225,11 @@ class ShardedState:
         }
 
     def _spread(self, parameter: nn.Parameter) -> Spread:
-        bounds = self._tree.bounds(parameter)
-        return Spread(tuple(parameter.shape), parameter.stride(), parameter.dtype, bounds)
+        return Spread(tuple(parameter.shape), parameter.stride(), parameter.dtype, self._bounds(parameter))
+
+    def _bounds(self, parameter: nn.Parameter) -> list[tuple[int, int, int]]:
+        """Which process gives which part of a parameter's state; rank 0 gives that of a frozen parameter."""
+        return self._tree.bounds(parameter) if parameter in self._tree.pieces else [(0, 0, parameter.numel())]
 
 
 def _join(name: str, parts: Sequence[Mapping[str, Any]], parameter: nn.Parameter) -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
-from signs_dist.checkpointing.tensors import Copier, loaded_groups, restore_layout
+from signs_dist.checkpointing.tensors import Copier, loaded_groups, put_optimizer
 from signs_dist.distributed.group import Group
 from signs_dist.learning.quick_start import without_compiler
 from signs_dist.learning.weight_average import WeightAverage
@@ -80,6 +80,14 @@ class ZeroState:
             UserError: the state belongs to an optimizer of other parameters.
         """
         groups = loaded_groups(self.param_groups(optimizer), saved["param_groups"], source)
-        # It writes into the mapping, and makes floating states of the dtype and device of their parameters.
-        self.optimizer.load_state_dict({"state": dict(saved["state"]), "param_groups": groups})
-        restore_layout(self.optimizer.optim)
+        # Not by its own `load_state_dict`: it would keep a second copy, and have a fused kernel's steps on the CPU.
+        local, numbers = self.optimizer.optim, {each: number for number, each in enumerate(self.parameters)}
+        own_groups, state, first = [], {}, 0
+        for group, own, whole in zip(groups, local.param_groups, self.optimizer.param_groups, strict=True):
+            for own_number, parameter in enumerate(own["params"], first):
+                if numbers[parameter] in saved["state"]:
+                    state[own_number] = saved["state"][numbers[parameter]]
+            own_groups.append({**group, "params": list(range(first, first + len(own["params"])))})
+            first += len(own["params"])
+            whole["lr"] = group["lr"]  # each step takes it from here
+        put_optimizer(local, {"state": state, "param_groups": own_groups}, source)

@@ -41,8 +41,9 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the model, once after each optimizer step."""
-        averages, currents = zip(*self._averaged, strict=True)
-        torch._foreach_lerp_(averages, currents, 1 - self.decay_now())
+        if self._averaged:  # a process may have no piece of a small network
+            averages, currents = zip(*self._averaged, strict=True)
+            torch._foreach_lerp_(averages, currents, 1 - self.decay_now())
         if self._copied:
             counters, counted = zip(*self._copied, strict=True)
             torch._foreach_copy_(counters, counted)

@@ -183,16 +183,19 @@ class Stepper:
     ) -> tuple[torch.optim.Optimizer, WeightAverage | None, Sharding | None]:
         """The optimizer and the moving average, each of the whole network or of this process's pieces of it.
 
-        `before` spread them until now: its way between the processes is used again.
+        `before` spread them until now: its groups, and its way between the processes, are used again.
         """
         model, config, strategy = self.prepared.model, self.prepared.config, self._strategy
         decay = config.ema.decay
-        groups = parameter_groups(model, config.optim, thaws=config.model.thaw_after_epochs is not None)
+        if isinstance(before, ShardedState):  # after a thaw: what was frozen stays in groups of its own
+            groups, channel = before.groups, before.channel
+        else:
+            groups = parameter_groups(model, config.optim, thaws=config.model.thaw_after_epochs is not None)
+            channel = None
         if isinstance(sync, ExactSync) and sync.sharded is not None:
             assert isinstance(strategy, DistributedProcesses)
-            channel = before.channel if isinstance(before, ShardedState) else None
             pieces = ShardedState(sync.sharded, groups, strategy.group, channel)
-            optimizer = optimizer_of_groups(pieces.own_groups(groups), config.optim)
+            optimizer = optimizer_of_groups(pieces.own_groups(), config.optim)
             return optimizer, ShardedAverage(model, decay, sync.sharded) if decay is not None else None, pieces
         average = WeightAverage(model, decay) if decay is not None else None
         if config.train.shard_optimizer and isinstance(strategy, DistributedProcesses):

@@ -20,6 +20,7 @@ from signs_dist.distributed.sharded_tree import ShardedTree
 from signs_dist.learning.optim import optimizer_of_groups
 from signs_dist.learning.parameter_groups import parameter_groups
 from signs_dist.learning.weight_average import WeightAverage
+from signs_dist.models.trainable import freeze_backbone
 from signs_dist.models.weights import read_plain
 from tests.distributed.thread_group import ThreadGroup, in_threads
 
@@ -39,20 +40,28 @@ class Learner:
     """One rank: a network, an optimizer and an average, whole or in pieces."""
 
     def __init__(
-        self, optim: dict[str, Any], group: Any = None, *, shards: bool = True, clip_norm: float | None = None
+        self,
+        optim: dict[str, Any],
+        group: Any = None,
+        *,
+        shards: bool = True,
+        clip_norm: float | None = None,
+        is_frozen: bool = False,
     ) -> None:
         self.model, self.group, self.clip_norm = make_network(), group, clip_norm
         self.config = OptimConfig(**optim)
-        self.parameters = list(self.model.parameters())
+        if is_frozen:  # all but the last layer; the optimizer has the frozen parameters too, for a thaw
+            freeze_backbone(self.model)
+        self.parameters = [each for each in self.model.parameters() if each.requires_grad]
         self.shard = Shard(group.rank, group.world_size) if group is not None else Shard(0, 1)
         self.micro_batches = MicroBatches(2, NUM_MICRO_BATCHES)
-        groups = parameter_groups(self.model, self.config)
+        groups = parameter_groups(self.model, self.config, thaws=is_frozen)
         common = (self.parameters, 1, self.micro_batches, self.shard, group)
         self.sharding: ShardedState | None = None
         self.tree = ShardedTree(*common) if group is not None and shards else GradientTree(*common)
         if isinstance(self.tree, ShardedTree):
             self.sharding = ShardedState(self.tree, groups, group)
-            self.optimizer = optimizer_of_groups(self.sharding.own_groups(groups), self.config)
+            self.optimizer = optimizer_of_groups(self.sharding.own_groups(), self.config)
             self.average: WeightAverage = ShardedAverage(self.model, 0.9, self.tree)
         else:
             self.optimizer = optimizer_of_groups(groups, self.config)

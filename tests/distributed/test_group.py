@@ -11,7 +11,9 @@ from signs_dist.distributed.group import describe_messages, describe_wait, total
 from tests.processes import program_command, run_ranks
 
 COLLECTIVES = """
+import os
 import sys
+import time
 import torch
 import torch.distributed
 from signs_dist.distributed.rendezvous import join
@@ -22,6 +24,7 @@ from signs_dist.monitoring.pulse import Pulse
 
 pulse = Pulse()
 context, cpu = read_context(), torch.device("cpu")
+num_threads_before = len(os.listdir("/proc/self/task"))
 group = join(context, cpu, rendezvous_seconds=60, timeout_seconds=60, pulse=pulse)
 rank = group.rank
 assert (group.rank, group.world_size) == (context.rank, 2)
@@ -53,8 +56,17 @@ try:
 except UserError as error:
     assert "is in a group of torch.distributed already" in str(error)
     print("joined once")
+channel = group.open_channel()
+if rank == 1:
+    channel.send(torch.tensor([7.0]), 0)
+else:
+    assert channel.receive(torch.empty(1), 1).tolist() == [7.0]
 group.close()
 assert not torch.distributed.is_initialized()
+deadline = time.monotonic() + 20
+while len(os.listdir("/proc/self/task")) > num_threads_before:  # of the channel too, to which this program refers
+    assert time.monotonic() < deadline, "threads of the group have not ended"
+    time.sleep(0.05)
 """
 
 

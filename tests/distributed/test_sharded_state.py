@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from signs_dist.checkpointing.tensors import Copier, save
+from signs_dist.config.settings import OptimConfig
+from signs_dist.data.plan import MicroBatches, Shard
+from signs_dist.distributed.sharded_average import ShardedAverage
 from signs_dist.distributed.sharded_state import ShardedState
+from signs_dist.distributed.sharded_tree import ShardedTree
 from signs_dist.errors import UserError
+from signs_dist.learning.optim import optimizer_of_groups
+from signs_dist.learning.parameter_groups import parameter_groups
 from signs_dist.models.weights import read_plain
 from tests.distributed.sharded_learner import Learner, train_in_threads
 from tests.distributed.test_sharded_tree import OPTIMIZERS, assert_equal
@@ -27,14 +34,18 @@ def values(content: Any) -> Any:
     return [values(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["all", "head"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_checkpoint_does_not_know_that_the_optimizer_was_in_pieces(name: str, tmp_path: Path) -> None:
-    whole = Learner(OPTIMIZERS[name])
+def test_a_checkpoint_does_not_know_that_the_optimizer_was_in_pieces(
+    name: str, is_frozen: bool, tmp_path: Path
+) -> None:
+    """Before a thaw too: Adagrad keeps a state for frozen parameters."""
+    whole = Learner(OPTIMIZERS[name], is_frozen=is_frozen)
     whole.train(range(2))
     whole.save(tmp_path / "whole.pt")
 
     def work(group: ThreadGroup) -> None:
-        learner = Learner(OPTIMIZERS[name], group)
+        learner = Learner(OPTIMIZERS[name], group, is_frozen=is_frozen)
         learner.train(range(2))
         learner.save(tmp_path / "pieces.pt")
 
@@ -86,18 +97,50 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     assert len(set(in_threads(2, work))) == 1
 
 
-def test_the_whole_state_is_the_same_on_every_process() -> None:
-    whole = Learner(OPTIMIZERS["adam"])
+@pytest.mark.parametrize(("name", "is_frozen"), [("adam", False), ("adagrad", True)])
+def test_the_whole_state_is_the_same_on_every_process(name: str, is_frozen: bool) -> None:
+    whole = Learner(OPTIMIZERS[name], is_frozen=is_frozen)
     whole.train(range(2))
 
     def work(group: ThreadGroup) -> Any:
-        learner = Learner(OPTIMIZERS["adam"], group)
+        learner = Learner(OPTIMIZERS[name], group, is_frozen=is_frozen)
         learner.train(range(2))
         assert isinstance(learner.sharding, ShardedState)
         return values(learner.sharding.collect(learner.optimizer))
 
     for found in in_threads(3, work):
         assert found == values(whole.optimizer.state_dict())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_process_without_any_piece_steps_averages_and_saves(name: str, tmp_path: Path) -> None:
+    """Three processes and two blocks: the third process has nothing."""
+
+    def work(group: ThreadGroup) -> int:
+        model, config = torch.nn.Linear(3, 2), OptimConfig(**OPTIMIZERS[name])
+        tree = ShardedTree(list(model.parameters()), 0, MicroBatches(1, 3), Shard(group.rank, 3), group)  # type: ignore[arg-type]
+        sharding = ShardedState(tree, parameter_groups(model, config), group)  # type: ignore[arg-type]
+        optimizer = optimizer_of_groups(sharding.own_groups(), config)
+        average = ShardedAverage(model, 0.9, tree)
+        tree.begin(group.rank, torch.zeros(0), is_last=True)
+        model(torch.ones(1, 3)).sum().backward()
+        tree.end()
+        tree.finish()
+        tree.clip(1.0)
+        optimizer.step()
+        tree.share_weights()
+        average.update()
+        shipment, spread = sharding.ship(optimizer, average, Copier())
+        if group.rank == 0:
+            save(tmp_path / "checkpoint.pt", spread)
+        else:
+            shipment.send()
+        with average.swapped_into(model):
+            return sum(piece is not None for piece in tree.pieces.values())
+
+    assert in_threads(3, work) == [1, 1, 0]
+    content = read_plain(tmp_path / "checkpoint.pt")
+    assert {name: tensor.numel() for name, tensor in content["ema"]["weights"].items()} == {"weight": 6, "bias": 2}
 
 
 def test_a_process_without_a_piece_trains_too() -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from signs_dist.config.reading import load_config
 from signs_dist.environment.process_table import find_descendants
 from signs_dist.models.weights import read_plain
+from signs_dist.training.fit import fit
 from tests.processes import finish, run, started, wait_for
 from tests.sets import small_run, write_colour_set
 
@@ -48,6 +50,19 @@ def test_a_run_that_is_killed_goes_on_to_the_weights_of_a_whole_optimizer(tmp_pa
     assert all(
         entry.equal(states[1][number][name]) for number, state in states[0].items() for name, entry in state.items()
     )
+
+
+def test_a_backbone_thaws_in_an_exact_run_with_a_state_for_frozen_parameters(tmp_path: Path) -> None:
+    root = write_colour_set(tmp_path / "colours", counts={"train": 8, "val": 4})
+    layers = ("model.freeze=backbone", "model.thaw_after_epochs=1", "ema.decay=0.9", "log.report=false")
+    exact = ("exact=true", "train.micro_batch=4", "optim.name=adagrad", "optim.lr=0.01", *layers)
+    settings = small_run(root, *exact, epochs=2, global_batch=8)
+    fit(load_config(None, settings), tmp_path / "whole", quiet=True)
+    ended = run([*TWO, "--run-dir", "pieces", *settings, "train.shard_optimizer=true"], tmp_path)
+    assert ended.code == 0, ended.err
+    assert weights_of(tmp_path / "pieces") == weights_of(tmp_path / "whole")
+    own = read_plain(tmp_path / "pieces" / "checkpoints" / "epoch-0001.pt")["optimizer"]["state"]
+    assert len(own) == len(read_plain(tmp_path / "pieces" / "checkpoints" / "epoch-0002.pt")["optimizer"]["state"])
 
 
 @pytest.mark.parametrize(
