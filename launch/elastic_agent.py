@@ -237,7 +237,8 @@ def end(code: int) -> NoReturn:
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        if stream is not None:  # it was closed before Python began
+            stream.flush()
     os._exit(code)
 
 

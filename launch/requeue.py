@@ -237,7 +237,10 @@ def read_ending(
     if exit_code in NOT_ITS_OWN - {EXIT_OK} and signals <= {signal.SIGTERM.name} and not is_preempted:
         exit_code = find_own_code(notices, [] if signals else cards) or exit_code
     other = read_other_machine(folder, attempt.mark)
+    elsewhere = [line.excluded for line in of_kind(lines, RequeueLine) if line.job == attempt.job and line.excluded]
     excluded = shown.get("ExcNodeList", "(null)")
+    if excluded == "(null)":  # SLURM did not answer, now or when the nodes were to be excluded
+        excluded = elsewhere[-1] if elsewhere else ""
     limit, ran = parse_duration(shown.get("TimeLimit", "")), parse_duration(shown.get("RunTime", ""))
     return Ending(
         exit_code=exit_code,
@@ -250,8 +253,8 @@ def read_ending(
         is_preempted=is_preempted,
         job_state=shown.get("JobState", ""),
         other_machines="" if other is None else ",".join(other) or read_node_list(environment),
-        elsewhere=sum(line.job == attempt.job and bool(line.excluded) for line in of_kind(lines, RequeueLine)),
-        excluded="" if excluded == "(null)" else excluded,
+        elsewhere=len(elsewhere),
+        excluded=excluded,
     )
 
 

@@ -28,9 +28,10 @@ class Fingerprint:
 
     Attributes:
         names: what computes, for people: versions, instructions, devices, threads, deterministic settings.
-        subject: SHA-256 (hex) of what the digest was computed for: network, loss, seed, precision, memory order. "" in
-            fast mode.
-        digest: SHA-256 (hex) of what comes out: losses and all gradients of the fixed micro-batch. "" in fast mode.
+        subject: SHA-256 (hex) of what the digest was computed for: network, loss, seed, precision, memory order. ""
+            without a digest.
+        digest: SHA-256 (hex) of what comes out: losses and all gradients of the fixed micro-batch. "" in fast mode,
+            and where the network does not take this micro-batch.
     """
 
     names: Mapping[str, str]

@@ -14,7 +14,14 @@ from types import FrameType
 
 from signs_dist.environment.addresses import find_loopback
 from signs_dist.environment.process_table import kill_tree
-from signs_dist.errors import EXIT_FAILED, EXIT_USAGE, TrainingFailedError, UserError
+from signs_dist.errors import (
+    EXIT_FAILED,
+    EXIT_OTHER_ARITHMETIC,
+    EXIT_USAGE,
+    OtherArithmeticError,
+    TrainingFailedError,
+    UserError,
+)
 
 TAIL_LINES = 30
 """How many of the last lines of failed processes a message shows."""
@@ -77,9 +84,11 @@ def failure_of(what: str, code: int, output: Path) -> UserError | TrainingFailed
 
     Returns:
         A UserError with the first `error:` line of the processes if there is one, else a TrainingFailedError with
-        their last lines.
+        their last lines. The UserError has the exit code of the processes, as far as torchrun tells it.
     """
     errors = [line.removeprefix("error: ") for line in _lines(output) if line.startswith("error: ")]
+    if errors and code == EXIT_OTHER_ARITHMETIC:
+        return OtherArithmeticError(errors[0])
     if errors and code in (EXIT_USAGE, EXIT_FAILED):  # torchrun exits with 1 where its processes exit with 2
         return UserError(errors[0])
     return TrainingFailedError("\n".join([f"{what} ended with exit code {code}. It printed:", *last_lines(output)]))

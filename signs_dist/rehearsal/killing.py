@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from signs_dist.environment.subprocesses import count_processes, failure_of, launch_command, started
-from signs_dist.errors import EXIT_OK, EXIT_USAGE
+from signs_dist.errors import EXIT_OK, EXIT_OTHER_ARITHMETIC, EXIT_USAGE
 from signs_dist.rehearsal.attempts import Attempt, last_saved_step, last_step, num_starts
 from signs_dist.rehearsal.means import MEANS, Means, NoKill, choose_kill
 from signs_dist.rehearsal.verdicts import Verdict, compare_with_whole
@@ -138,7 +138,11 @@ class Drill:
             code = process.wait()
         if folder.is_finished:
             ended_by = "finished"
-        elif not killed_file.exists() or code in (EXIT_OK, EXIT_USAGE):  # the kill did not end it
+        elif not killed_file.exists() or code in (
+            EXIT_OK,
+            EXIT_USAGE,
+            EXIT_OTHER_ARITHMETIC,
+        ):  # the kill did not end it
             raise failure_of(f"attempt {attempt} of run {run}" if run else "the run", code, output)
         seconds = round(time.monotonic() - begun, 1)
         return Kill(run, attempt, world_size, ended_by, first_step, last_step(folder), code, seconds)

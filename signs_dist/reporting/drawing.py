@@ -119,7 +119,7 @@ def _is_whole(content: bytes) -> bool:
 
 
 def cache_folder() -> Path:
-    """The folder below `$XDG_CACHE_HOME`, or below ~/.cache."""
+    """The folder below `$XDG_CACHE_HOME`, or below ~/.cache; without a home folder a path that nobody can make."""
     given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path(os.environ.get("HOME") or "/nonexistent") / ".cache"
+    base = Path(given) if given.startswith("/") else Path(os.environ.get("HOME") or os.devnull) / ".cache"
     return base / "signs_dist"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
-import pickle
 import stat
 
 import jinja2
@@ -21,7 +20,7 @@ class KeptTemplates(jinja2.FileSystemBytecodeCache):
         """As Jinja2's. A damaged file is passed over."""
         try:
             super().load_bytecode(bucket)
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
+        except Exception:  # noqa: BLE001 - pickle raises errors of many types for a damaged file
             bucket.reset()
 
     def dump_bytecode(self, bucket: Bucket) -> None:
@@ -35,8 +34,12 @@ def kept_templates() -> KeptTemplates | None:
     folder = cache_folder() / f"templates-of-jinja2-{importlib.metadata.version('jinja2')}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
+        found = folder.lstat()
     except OSError:
         return None
-    is_own = found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    is_own = (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == os.geteuid()
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
     return KeptTemplates(str(folder)) if is_own else None

@@ -19,7 +19,7 @@ from signs_dist.training.stepper import Stepper
 
 Change = dict[str, Any]
 """`step`, the first step with other bits, from 1, and `what` has changed, for people."""
-UNNAMED = "other bits; no version or instruction differs"
+UNNAMED = "no version or instruction differs"
 
 
 def read_fingerprint(content: Mapping[str, Any] | None) -> Fingerprint | None:

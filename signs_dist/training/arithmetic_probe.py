@@ -28,6 +28,9 @@ NUM_IMAGES = 4
 def probe_arithmetic(trial: Trial, prepared: Prepared) -> Fingerprint:
     """The fingerprint of this process, with the digest of the fixed micro-batch.
 
+    A network may take only so many images as its micro-batches have, and a GPU may have no room for more than those:
+    where the passes fail, there is no digest.
+
     Args:
         trial: of the run's network at its initial weights.
         prepared: the parts of the run.
@@ -40,7 +43,10 @@ def probe_arithmetic(trial: Trial, prepared: Prepared) -> Fingerprint:
         images=images.contiguous(memory_format=layout),
         labels=fixed_labels(len(prepared.data.classes), labels),
     )
-    digests = dataclasses.astuple(find_digest(fixed))
+    try:
+        digests = dataclasses.astuple(find_digest(fixed))
+    except Exception:  # noqa: BLE001 - of the network, which has just computed its own micro-batch without an error
+        return name_only(prepared, trial.images.device)
     return Fingerprint(
         name_arithmetic(trial.images.device, prepared.way.num_threads),
         subject=find_subject(prepared, are_shares=labels.is_floating_point()),
@@ -49,7 +55,7 @@ def probe_arithmetic(trial: Trial, prepared: Prepared) -> Fingerprint:
 
 
 def name_only(prepared: Prepared, device: torch.device) -> Fingerprint:
-    """The fingerprint of this process in fast mode: names without a digest."""
+    """The fingerprint of this process without a digest, as in fast mode."""
     return Fingerprint(name_arithmetic(device, prepared.way.num_threads))
 
 
@@ -66,7 +72,9 @@ def tell_of_ranks(own: Fingerprint, process: Process) -> None:
     if parts:
         more = f". And {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else ""
         told = ". ".join(parts[:MOST_NAMED])
-        process.screen.result(f"these processes compute otherwise than rank 0: {told}{more}. exact=true refuses that")
+        process.screen.result(
+            f"these processes compute otherwise than rank 0: {told}{more}. exact=true refuses other bits"
+        )
 
 
 def fixed_images(side: int, device: torch.device) -> Tensor:

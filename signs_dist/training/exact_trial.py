@@ -17,7 +17,7 @@ from signs_dist.environment.slurm_job import node_name
 from signs_dist.models.create import is_shipped
 from signs_dist.models.trainable import thawed
 from signs_dist.models.trial import TrialDigest
-from signs_dist.training.arithmetic_probe import probe_arithmetic
+from signs_dist.training.arithmetic_probe import NUM_IMAGES, probe_arithmetic
 from signs_dist.training.process import Process
 from signs_dist.training.second_process import NoAnswerError, SecondProcess
 from signs_dist.training.stepper import Stepper
@@ -98,5 +98,10 @@ def require_exact(
     gather = functools.partial(strategy.gather_values, phase="compare first micro-batches")
     require_same_on_ranks(digest, own, gather, before)
     stepper.arithmetic = fingerprint
+    if not fingerprint.digest:
+        process.screen.result(
+            f"the model fails for the {NUM_IMAGES} images by which exact mode compares machines: they are compared by "
+            f"the first micro-batch of the run only"
+        )
     strategy.all_succeed(compare, "compare with a second process")
     return digest

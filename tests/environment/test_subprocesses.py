@@ -14,7 +14,7 @@ import pytest
 
 from signs_dist.environment.process_table import find_descendants, process_state
 from signs_dist.environment.subprocesses import count_processes, failure_of, last_lines, launch_command, started
-from signs_dist.errors import TrainingFailedError, UserError
+from signs_dist.errors import OtherArithmeticError, TrainingFailedError, UserError
 
 
 def test_plain_python_for_one_process_and_torchrun_for_more() -> None:
@@ -32,6 +32,7 @@ def test_a_number_of_processes_in_words() -> None:
     ("code", "printed", "kind", "message"),
     [
         (2, "torch: hello\nerror: no data\nerror: no data\n", UserError, "no data"),
+        (4, "error: exact=true: other bits\n", OtherArithmeticError, "exact=true: other bits"),
         (1, "error: no data\nRoot Cause\n", UserError, "no data"),  # by torchrun
         (
             3,

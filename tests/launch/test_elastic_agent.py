@@ -182,3 +182,6 @@ def test_the_agent_ends_with_what_is_registered_for_its_exit() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, "before registered\n", "")
+    closed = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, "from launch.elastic_agent import end; end(3)"]
+    ended = subprocess.run(closed, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (3, "")

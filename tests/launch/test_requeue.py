@@ -120,8 +120,11 @@ def test_a_job_on_other_machines_is_read_from_its_note(
     assert capsys.readouterr().out == "requeue-without n1,n[2-3] n[2-3] computes other bits than the run did\n"
     assert json.loads(folder.attempts.read_text())["excluded"] == "n1,n[2-3]"
     environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
-    ending = read_ending(folder, 4, environment, job=shown.replace("=n1 ", "=(null) "), signal_seconds=0)
-    assert (ending.elsewhere, ending.excluded) == (1, "")
+    for unknown in (shown.replace("=n1 ", "=(null) "), ""):  # SLURM did not take the nodes, or does not answer
+        ending = read_ending(folder, 4, environment, job=unknown, signal_seconds=0)
+        assert (ending.elsewhere, ending.excluded) == (1, "n1,n[2-3]")
+    assert read_ending(folder, 4, environment, job=shown, signal_seconds=0).excluded == "n1"
+    assert read_ending(folder, 4, {"SLURM_JOB_ID": "8"}, job="", signal_seconds=0).excluded == ""
     environment["SLURM_RESTART_COUNT"] = "2"  # the note is about the attempt before
     assert read_ending(folder, 4, environment, job=shown, signal_seconds=0).other_machines == ""
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import random
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
-from signs_dist.errors import UserError
+from signs_dist.errors import OtherArithmeticError, UserError
 from signs_dist.rehearsal import killing
 from signs_dist.rehearsal.killing import Drill, Kill, shuffled_means
-from signs_dist.rehearsal.means import MEANS, KillInSave, Means, NoKill, SendSignal
+from signs_dist.rehearsal.means import MEANS, Attempt, KillInSave, Means, NoKill, SendSignal
 from signs_dist.rehearsal.verdicts import Verdict
 from signs_dist.run_folder.folder import RunFolder
 
@@ -25,6 +26,22 @@ def test_an_attempt_that_fails_by_itself_is_no_kill(tmp_path: Path, means: Means
     doomed = Drill(tmp_path, broken, [1, 2], random.Random(0), is_balanced=False)
     with pytest.raises(UserError, match="nowhere"):
         doomed.run_attempt(RunFolder(tmp_path / "run"), 1, 1, 2, means)
+
+
+class Touches(NoKill):
+    """A means that was used, but is not what ended the processes."""
+
+    def end(self, attempt: Attempt, choose: random.Random) -> str:
+        attempt.killed_file.touch()
+        return "killed"
+
+
+def test_an_attempt_that_computes_other_bits_is_no_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = [sys.executable, "-c", "import sys; print('error: exact=true: other bits'); sys.exit(4)"]
+    monkeypatch.setattr(killing, "launch_command", lambda module, world_size, arguments: program)
+    drill = Drill(tmp_path, [], [1], random.Random(0), is_balanced=False)
+    with pytest.raises(OtherArithmeticError, match="exact=true: other bits"):
+        drill.run_attempt(RunFolder(tmp_path / "run"), 1, 2, 1, Touches())
 
 
 def test_each_means_comes_before_one_comes_again() -> None:

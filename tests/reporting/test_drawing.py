@@ -74,7 +74,7 @@ def test_without_a_home_folder_the_runtime_is_made_each_time(monkeypatch: pytest
         ("/big/cache", "/home/me", "/big/cache/signs_dist"),
         ("", "/home/me", "/home/me/.cache/signs_dist"),
         ("relative", "/home/me", "/home/me/.cache/signs_dist"),
-        ("", "", "/nonexistent/.cache/signs_dist"),
+        ("", "", "/dev/null/.cache/signs_dist"),
     ],
 )
 def test_the_cache_folder(cache: str, home: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 import pytest
+from jinja2.bccache import bc_magic
 
 from signs_dist.reporting.kept_templates import kept_templates
 
@@ -40,7 +41,9 @@ def test_a_changed_template_is_compiled_again(folder: Path) -> None:
     assert render(folder) == "new x"
 
 
-@pytest.mark.parametrize("content", [b"", b"j2", b"no cache at all" * 100])
+@pytest.mark.parametrize(
+    "content", [b"", b"j2", b"no cache at all" * 100, bc_magic + b"cno\nmodule\n.", bc_magic + b"0."]
+)
 def test_a_damaged_file_is_passed_over(folder: Path, content: bytes) -> None:
     render(folder)
     kept = files(folder)[0]
@@ -69,3 +72,26 @@ def test_code_is_not_read_from_a_folder_that_others_can_write(folder: Path) -> N
 def test_without_a_folder_nothing_is_kept(folder: Path) -> None:
     (folder / "cache").write_text("a file")
     assert kept_templates() is None
+
+
+def test_code_is_not_read_through_a_link(folder: Path) -> None:
+    cache = kept_templates()
+    assert cache is not None
+    own = Path(cache.directory)
+    own.rename(folder / "elsewhere")
+    own.symlink_to(folder / "elsewhere")
+    assert kept_templates() is None
+    assert render(folder) == "x!"
+
+
+def test_code_is_not_read_from_a_folder_of_another_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kept_templates() is not None
+    monkeypatch.setattr("os.geteuid", lambda: -7)
+    assert kept_templates() is None
+
+
+def test_without_a_home_folder_nothing_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "")
+    assert kept_templates() is None
+    assert render(folder) == "x!"

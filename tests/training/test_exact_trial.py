@@ -51,6 +51,19 @@ class ReadsEnvironment(nn.Module):
         return logits * float(os.environ.get("SOME_FACTOR", "1"))
 
 
+class TakesTwo(nn.Module):
+    """Its micro-batches have two images."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+        self.place = nn.Parameter(torch.zeros(2, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(images.mean(dim=(2, 3)))
+        return logits + self.place
+
+
 class Answers(SecondProcess):
     """A second process that has its answer ready."""
 
@@ -158,6 +171,30 @@ def test_another_machine_is_named_with_what_differs_there(tmp_path: Path) -> Non
 def test_other_names_with_the_same_bits_are_accepted(tmp_path: Path) -> None:
     stepper, _ = make_stepper(tmp_path, *EXACT)
     require_exact(stepper, ranks_of(elsewhere({"torch": "2.11.0"})), None)
+
+
+def test_a_network_that_does_not_take_the_fixed_micro_batch_is_tried_on_its_own(tmp_path: Path) -> None:
+    process = make_process(quiet=False)
+    settings = ("exact=true", "train.micro_batch=2", "train.precision=float32", f"model.name={HERE}:TakesTwo")
+    stepper, _ = make_stepper(tmp_path, *settings, process=process)
+    before = weights_sha256(plain_weights(stepper.state.model))
+    digest = require_exact(stepper, process, None)
+    assert stepper.arithmetic is not None
+    assert (stepper.arithmetic.digest, stepper.arithmetic.names["torch"]) == ("", torch.__version__)
+    assert "the model fails for the 4 images by which exact mode compares machines" in " ".join(shown(process).split())
+    assert weights_sha256(plain_weights(stepper.state.model)) == before
+    assert all(parameter.grad is None for parameter in stepper.state.model.parameters())
+    require_exact(stepper, ranks_of(elsewhere({"torch": "2.11.0"})), None, stepper.arithmetic)
+    with pytest.raises(OtherArithmeticError, match=r"rank 1 on n2 \(cpu\): torch"):  # by its own micro-batch
+        require_exact(
+            stepper, ranks_of(lambda value: elsewhere({"torch": "2.11.0"})((value[0], "other", *value[2:]))), None
+        )
+    assert require_exact(stepper, process, None) == digest
+
+
+def test_a_process_without_room_for_the_fixed_micro_batch_is_not_odd(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, *EXACT)
+    require_exact(stepper, ranks_of(elsewhere({}, digest="", subject="")), None)
 
 
 @pytest.mark.parametrize(
