@@ -113,7 +113,9 @@ class Trainer:
             policy=policy,
         )
         # Threads that sleep while they wait lose little beside other programs, and get a larger share of the cores.
-        may_change = setting == "auto" and not is_exact and not is_passive(policy)
+        # torch.compile would compile the network again, for a minute, whenever the number changes.
+        is_compiled = self._config.train.compile is not False
+        may_change = setting == "auto" and not is_exact and not is_passive(policy) and not is_compiled
         return CoreWatch(self._stepper.prepared.num_threads, remedies, may_change=may_change)
 
     def _mind_cores(self) -> None:
