@@ -9,7 +9,12 @@ from pathlib import Path
 
 
 def user_cache_folder(environment: Mapping[str, str]) -> Path:
-    """$XDG_CACHE_HOME/signs_dist, or ~/.cache/signs_dist; without a home folder, one in the temporary directory.
+    """`home_cache_folder`, or without a home folder one in the temporary directory, which other users may have made."""
+    return home_cache_folder(environment) or Path(tempfile.gettempdir(), f"signs_dist-{os.getuid()}")
+
+
+def home_cache_folder(environment: Mapping[str, str]) -> Path | None:
+    """$XDG_CACHE_HOME/signs_dist, or ~/.cache/signs_dist; None without a home folder. For code, too.
 
     (XDG Base Directory Specification: a relative path is ignored.)
     """
@@ -19,4 +24,4 @@ def user_cache_folder(environment: Mapping[str, str]) -> Path:
     try:
         return Path.home() / ".cache" / "signs_dist"
     except RuntimeError:
-        return Path(tempfile.gettempdir(), f"signs_dist-{os.getuid()}")
+        return None

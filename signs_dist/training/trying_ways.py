@@ -51,8 +51,8 @@ class WaysTrial:
         Random generators and the number of threads are as before afterwards; the network of the run is not touched.
 
         Args:
-            counts: numbers of threads to try, the largest first, which the config sets. A single one: each process keeps
-                its own, which may differ.
+            counts: numbers of threads to try; the first is the one that is set. With one alone each process keeps its
+                own, which may differ.
         """
         with all_generators_kept(), device_generator_kept(self._strategy.device):
             try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.environment import user_cache
-from signs_dist.environment.user_cache import user_cache_folder
+from signs_dist.environment.user_cache import home_cache_folder, user_cache_folder
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,8 @@ from signs_dist.environment.user_cache import user_cache_folder
     ],
 )
 def test_the_cache_folder_of_the_user(variables: dict[str, str], expected: str) -> None:
-    assert str(user_cache_folder(variables)) == expected.format(home=Path.home())
+    assert str(home_cache_folder(variables)) == expected.format(home=Path.home())
+    assert user_cache_folder(variables) == home_cache_folder(variables)
 
 
 def test_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,4 +29,5 @@ def test_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(user_cache.Path, "home", fail)
+    assert home_cache_folder({}) is None
     assert user_cache_folder({}).name.startswith("signs_dist-")

@@ -69,3 +69,8 @@ def test_code_is_not_read_from_a_folder_that_others_can_write(folder: Path) -> N
 def test_without_a_folder_nothing_is_kept(folder: Path) -> None:
     (folder / "cache").write_text("a file")
     assert kept_templates() is None
+
+
+def test_without_a_home_folder_nothing_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signs_dist.reporting.kept_templates.home_cache_folder", lambda environment: None)
+    assert kept_templates() is None
