@@ -19,7 +19,7 @@ from signs_dist.errors import UserError
 from signs_dist.models.weights import named_weights
 from signs_dist.train import main as train
 from signs_dist.training import autotune, trying_ways
-from signs_dist.training.autotune import describe, read_processor, with_fastest_way
+from signs_dist.training.autotune import describe, with_fastest_way
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.stepper import Stepper
 from signs_dist.training.trying_ways import WaysTrial
@@ -105,11 +105,12 @@ def test_what_no_speed_depends_on_is_not(tmp_path: Path, tried: list[list[int]],
 
 def test_another_machine_is_tried_anew(tmp_path: Path, tried: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     prepared_with(tmp_path, "train.autotune=true")
-    monkeypatch.setattr(autotune, "read_processor", lambda: "another")
+    for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2")):
+        monkeypatch.setenv(name, value)
+        prepared_with(tmp_path, "train.autotune=true")
+    monkeypatch.setattr(autotune, "read_own_processor", lambda: {"CPU": "another"})
     prepared_with(tmp_path, "train.autotune=true")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    prepared_with(tmp_path, "train.autotune=true")
-    assert len(tried) == 3
+    assert len(tried) == 4
 
 
 def test_threads_that_a_person_has_set_stay(tmp_path: Path, tried: list[list[int]]) -> None:
@@ -164,10 +165,6 @@ def test_a_resumed_run_may_change_it(tmp_path: Path) -> None:
     before = make_config(tmp_path).model_dump(mode="json")
     assert set(changed_settings(before, make_config(tmp_path, "train.autotune=true"))) == {"train.autotune"}
     assert "train.autotune" in FREE
-
-
-def test_the_processor_has_a_name() -> None:
-    assert read_processor()
 
 
 def test_a_trial_changes_no_bit_of_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
