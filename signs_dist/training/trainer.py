@@ -116,7 +116,8 @@ class Trainer:
         # torch.compile would compile the network again, for a minute, whenever the number changes.
         is_compiled = self._config.train.compile is not False
         may_change = setting == "auto" and not is_exact and not is_passive(policy) and not is_compiled
-        return CoreWatch(self._stepper.prepared.num_threads, remedies, may_change=may_change)
+        num_threads, num_sharing = self._stepper.prepared.num_threads, self._process.context.num_sharing_cores
+        return CoreWatch(num_threads, remedies, may_change=may_change, num_sharing=num_sharing)
 
     def _mind_cores(self) -> None:
         """Tell a long wait for cores, and compute with as many threads as have a core each."""

@@ -484,6 +484,12 @@ def test_a_compiled_network_keeps_its_number_of_threads(
     assert watch._may_change is may_change
 
 
+def test_the_watch_knows_how_many_processes_share_the_cores(tmp_path: Path) -> None:
+    watch = make_trainer(tmp_path, process=make_process(num_sharing_cores=3)).trainer._core_watch
+    assert watch is not None
+    assert watch._num_sharing == 3
+
+
 def test_on_a_gpu_no_wait_for_cores_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_trainer(tmp_path)
     monkeypatch.setattr(made.process.strategy, "device", torch.device("cuda"))
