@@ -47,7 +47,7 @@ def with_fastest_way(prepared: Prepared, process: Process) -> Prepared:
         choice, share = _try(prepared, process, counts)
         if choice is None:
             return dataclasses.replace(prepared, tuned="the trial failed: threads and memory format are as set")
-        origin = _keep(folder, question, choice, share) if strategy.is_main else ""
+        origin = _keep(folder, question, choice, share) if strategy.is_main else "tried now"
     elif strategy.is_main:
         origin = f"as tried before, kept in {kept_path(folder, question)}"
     return _use(prepared, choice, origin, are_threads_free=len(counts) > 1)

@@ -26,7 +26,7 @@ from signs_dist.training.trying_ways import WaysTrial
 from signs_dist.tuning.choice import Choice
 from signs_dist.tuning.variants import Variant
 from tests.processes import run
-from tests.training.parts import make_config, make_prepared, make_process
+from tests.training.parts import make_config, make_prepared, make_process, make_silent
 
 NETWORK = ("model.name=signs_net", "model.args={channels: 4, dropout: 0.5}", "train.precision=float32")
 
@@ -127,6 +127,13 @@ def test_beside_busy_programs_the_choice_is_used_and_not_kept(
     prepared = prepared_with(tmp_path, "train.autotune=true")
     assert prepared.tuned.endswith("; tried now beside busy programs, and not kept for other runs")
     assert not prepared.channels_last
+    assert not (tmp_path / "user").exists()
+
+
+def test_another_process_than_the_first_keeps_nothing(tmp_path: Path, tried: list[list[int]]) -> None:
+    process = make_silent(make_process(num_threads=2))
+    prepared = make_prepared(tmp_path, *NETWORK, "train.autotune=true", process=process)
+    assert with_fastest_way(prepared, process).tuned.endswith(" as 2 threads, channels_last; tried now")
     assert not (tmp_path / "user").exists()
 
 
