@@ -236,13 +236,12 @@ def in_fork(compute: Callable[[], Step]) -> Step:
 
 def measure_kind(options: argparse.Namespace) -> None:
     """Measure the networks on the kind of CPU that this process's variables ask for, and print the tables."""
+    import torch
+
+    import signs_dist.training.bare  # noqa: F401  once, before the forks that need it
     from signs_dist.environment.cores import read_usable_cores
     from signs_dist.learning.precision import find_capability
-    from signs_dist.training import bare
     from signs_dist.tuning.variants import precisions, thread_counts
-
-    assert bare.BareNetwork
-    import torch
 
     has_bfloat16 = options.measure == "native" and find_capability(torch.device("cpu")).has_bfloat16
     cores = read_usable_cores(os.environ)
@@ -260,10 +259,11 @@ def measure_kind(options: argparse.Namespace) -> None:
         print("\n".join([*table(auto, steps), f"  {verdict(auto, steps)}"]), flush=True)
 
 
-def read_flags() -> set[str]:
+def read_flags() -> frozenset[str]:
     """The flags of the first processor in /proc/cpuinfo."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+    from signs_dist.environment.processor import CPUINFO, find_flags
+
+    return find_flags(CPUINFO.read_text(encoding="utf-8", errors="replace"))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -47,7 +47,7 @@ EXPLAINED = {"signs_dist.train": ("--explain",), "launch.local": ("--dry-run",)}
 """Commands that are run with a flag that lets them say what they would do."""
 RUN = (
     *("signs_dist.evaluate", "signs_dist.predict", "signs_dist.report", "signs_dist.checkpoint", "signs_dist.runs"),
-    "signs_dist.compare",
+    *("signs_dist.compare", "benchmarks.growth_model"),
     *("signs_dist.inspect", "signs_dist.export"),
     *("signs_dist.data.audit", "signs_dist.data.build", "signs_dist.data.synthetic"),
 )

@@ -71,7 +71,7 @@ class TrainConfig(Section):
     powersgd_rank: Annotated[int, Field(ge=1, le=1024)] = 1
     """Rank of the approximation: a higher rank is closer, and sends more."""
     powersgd_start_step: Annotated[int, Field(ge=2, le=2**31 - 1)] = 1000
-    """Steps in which gradients are sent whole before PowerSGD begins, at the start and after each resume."""
+    """Steps in which gradients are sent whole before PowerSGD begins: at the start, and after a resume or a thaw."""
     channels_last: bool = True
     """Memory format of images and weights. true: faster convolutions on CPUs and on GPUs with tensor cores."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"

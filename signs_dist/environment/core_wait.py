@@ -113,17 +113,22 @@ def describe_wait(waited: float, elapsed: float, remedies: Sequence[str]) -> str
     )
 
 
-def fitting_threads(num_threads: int, most: int, *, wait_share: float, others: float, num_cores: int) -> int:
+def fitting_threads(
+    num_threads: int, most: int, *, wait_share: float, others: float, num_cores: int, num_sharing: int
+) -> int:
     """How many threads to continue with, so that each has a core: fewer after long waits, and more when cores are free.
 
     Args:
         num_threads: of one operation now.
         most: as many as there were at the start.
         wait_share: which share of the time a thread has waited for a core.
-        others: cores that other programs kept busy meanwhile.
+        others: cores that other processes kept busy meanwhile, those of the run among them.
         num_cores: cores that this process may use.
+        num_sharing: processes of the run that share these cores, this process among them. They look at the same time:
+            each takes its share of what is free, not all of it.
     """
-    num_free = max(1, int(num_cores - others + 0.5))
+    outside = max(0.0, others - (num_sharing - 1) * num_threads)
+    num_free = max(1, int((num_cores - outside + 0.5) / num_sharing))
     if wait_share >= LARGE_SHARE:
         return min(num_threads, num_free)
     if wait_share < SMALL_SHARE:
@@ -141,6 +146,7 @@ class CoreWatch:
         read: reads the waits until now.
         read_use: reads how busy the cores were until now.
         num_cores: cores that this process may use.
+        num_sharing: processes of the run that share these cores, this process among them.
 
     Attributes:
         num_threads: how many fit, as the last look found.
@@ -155,11 +161,13 @@ class CoreWatch:
         read: Callable[[], CoreWait | None] = CoreWait.read,
         read_use: Callable[[], CoreUse | None] = CoreUse.read,
         num_cores: int | None = None,
+        num_sharing: int = 1,
     ) -> None:
         self.num_threads = self._most = num_threads
         self._list_remedies, self._may_change = list_remedies, may_change and num_threads > 1
         self._read, self._read_use = read, read_use
         self._num_cores = read_affinity() if num_cores is None else num_cores
+        self._num_sharing = num_sharing
         self._earlier, self._earlier_use = read(), read_use()
         self._has_told_wait = self._has_told_end = False
 
@@ -178,7 +186,12 @@ class CoreWatch:
         before = self.num_threads
         if self._may_change and others is not None:
             self.num_threads = fitting_threads(
-                before, self._most, wait_share=waited / elapsed, others=others, num_cores=self._num_cores
+                before,
+                self._most,
+                wait_share=waited / elapsed,
+                others=others,
+                num_cores=self._num_cores,
+                num_sharing=self._num_sharing,
             )
         return self._tell(waited, elapsed, before)
 

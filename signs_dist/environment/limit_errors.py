@@ -52,7 +52,9 @@ def _name_limit(error: BaseException) -> str:
     text, number = str(error).lower(), getattr(error, "errno", None)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or any(words in text for words in _MEMORY):
         return "memory"
-    if number in (errno.EMFILE, errno.ENFILE) or any(words in text for words in _FILES):
+    if number == errno.ENFILE:
+        return ""  # the limit of the whole machine, which no session raises
+    if number == errno.EMFILE or any(words in text for words in _FILES):
         return "files"
     if number == errno.EAGAIN or (isinstance(error, RuntimeError) and any(words in text for words in _THREADS)):
         return "processes"

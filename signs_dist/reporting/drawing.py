@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from signs_dist.environment.user_cache import home_cache_folder
 from signs_dist.errors import UserError
 from signs_dist.files import written_aside
 from signs_dist.reporting.charts import HOVER
@@ -96,19 +97,26 @@ def runtime() -> str:
 
     To make it takes about a second, so it is kept in the user's cache folder, by the version of vl-convert.
     """
-    kept = cache_folder() / f"vega-of-vl-convert-{importlib.metadata.version('vl-convert-python')}.gz"
+    folder = home_cache_folder(os.environ)
+    kept = folder / f"vega-of-vl-convert-{importlib.metadata.version('vl-convert-python')}.gz" if folder else None
     content = b""
     with contextlib.suppress(OSError):
-        content = kept.read_bytes()
+        content = kept.read_bytes() if kept else b""
     if not _is_whole(content):
         import vl_convert
 
         content = gzip.compress(vl_convert.javascript_bundle(_SNIPPET).encode("utf-8"), mtime=0)
-        with contextlib.suppress(OSError, UserError):  # without a home folder it is made again the next time
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with written_aside(kept) as aside:
-                aside.write_bytes(content)
+        if kept is not None:
+            _keep(kept, content)
     return base64.b64encode(content).decode("ascii")
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write a file, and its folder. Where that fails it is made again the next time."""
+    with contextlib.suppress(OSError, UserError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as aside:
+            aside.write_bytes(content)
 
 
 def _is_whole(content: bytes) -> bool:
@@ -116,10 +124,3 @@ def _is_whole(content: bytes) -> bool:
         return gzip.decompress(content).rstrip().endswith(b";")
     except (OSError, EOFError, zlib.error):
         return False
-
-
-def cache_folder() -> Path:
-    """The folder below `$XDG_CACHE_HOME`, or below ~/.cache; without a home folder a path that nobody can make."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path(os.environ.get("HOME") or os.devnull) / ".cache"
-    return base / "signs_dist"

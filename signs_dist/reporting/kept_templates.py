@@ -10,7 +10,7 @@ import stat
 import jinja2
 from jinja2.bccache import Bucket
 
-from signs_dist.reporting.drawing import cache_folder
+from signs_dist.environment.user_cache import home_cache_folder
 
 
 class KeptTemplates(jinja2.FileSystemBytecodeCache):
@@ -31,7 +31,10 @@ class KeptTemplates(jinja2.FileSystemBytecodeCache):
 
 def kept_templates() -> KeptTemplates | None:
     """The cache, by the version of Jinja2; None without a folder that only this user can write: it holds code."""
-    folder = cache_folder() / f"templates-of-jinja2-{importlib.metadata.version('jinja2')}"
+    cache = home_cache_folder(os.environ)
+    if cache is None:
+        return None
+    folder = cache / f"templates-of-jinja2-{importlib.metadata.version('jinja2')}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()

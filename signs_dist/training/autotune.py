@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 
 from signs_dist.environment.core_use import WAITING
 from signs_dist.environment.core_wait import CoreWait
+from signs_dist.environment.processor import read_own_processor
 from signs_dist.environment.user_cache import user_cache_folder
 from signs_dist.training.prepare import Prepared, layout_of
 from signs_dist.training.process import Process
@@ -23,8 +23,8 @@ from signs_dist.tuning.variants import Variant
 
 DISTURBED_SHARE = 0.1
 """A trial in which a thread waited for a core for this share of the time is kept for no other run."""
-_READ_BY_LIBRARIES = (*WAITING, "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "LD_PRELOAD")
-"""Variables on which the speed of a way depends."""
+_READ_BY_LIBRARIES = (*WAITING, "LD_PRELOAD")
+"""Variables on which the speed of a way depends, beside those that `read_own_processor` tells."""
 
 
 def with_fastest_way(prepared: Prepared, process: Process) -> Prepared:
@@ -47,7 +47,7 @@ def with_fastest_way(prepared: Prepared, process: Process) -> Prepared:
         choice, share = _try(prepared, process, counts)
         if choice is None:
             return _with_way(prepared, tuned="the trial failed: threads and memory format are as set")
-        origin = _keep(folder, question, choice, share) if strategy.is_main else ""
+        origin = _keep(folder, question, choice, share) if strategy.is_main else "tried now"
     elif strategy.is_main:
         origin = f"as tried before, kept in {kept_path(folder, question)}"
     return _use(prepared, choice, origin, are_threads_free=len(counts) > 1)
@@ -106,7 +106,7 @@ def _about_process(prepared: Prepared, process: Process) -> dict[str, Any]:
     context = process.context
     return {
         "num_threads": prepared.way.num_threads,
-        "processor": read_processor(),
+        "processor": read_own_processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "device": process.devices,
         "cores": context.usable_cores,
@@ -135,14 +135,3 @@ def _question(prepared: Prepared, every: list[dict[str, Any]], counts: list[int]
         "optimizer": config.optim.name,
         "allocator": config.train.allocator,
     }
-
-
-def read_processor() -> str:
-    """The model of this machine's processor, such as `AMD EPYC 9554`."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    lines = (line.partition(":") for line in text.splitlines())
-    names = (value.strip() for key, _, value in lines if key.strip() == "model name")
-    return next(names, "") or platform.processor() or platform.machine()

@@ -113,8 +113,11 @@ class Trainer:
             policy=policy,
         )
         # Threads that sleep while they wait lose little beside other programs, and get a larger share of the cores.
-        may_change = setting == "auto" and not is_exact and not is_passive(policy)
-        return CoreWatch(self._stepper.prepared.way.num_threads, remedies, may_change=may_change)
+        # torch.compile would compile the network again, for a minute, whenever the number changes.
+        is_compiled = self._config.train.compile is not False
+        may_change = setting == "auto" and not is_exact and not is_passive(policy) and not is_compiled
+        num_threads, num_sharing = self._stepper.prepared.way.num_threads, self._process.context.num_sharing_cores
+        return CoreWatch(num_threads, remedies, may_change=may_change, num_sharing=num_sharing)
 
     def _mind_cores(self) -> None:
         """Tell a long wait for cores, and compute with as many threads as have a core each."""

@@ -51,7 +51,8 @@ class WaysTrial:
         Random generators and the number of threads are as before afterwards; the network of the run is not touched.
 
         Args:
-            counts: numbers of threads to try, the largest first.
+            counts: numbers of threads to try; the first is the one that is set. With one alone each process keeps its
+                own, which may differ.
         """
         with all_generators_kept(), device_generator_kept(self._strategy.device):
             try:
@@ -87,7 +88,7 @@ class WaysTrial:
     def _look_at_all(self, counts: Sequence[int]) -> None:
         """Look at the way that is set, at fewer threads as long as they are not slower, and at the other format."""
         self._look(self._as_set)
-        for count in counts:
+        for count in counts[1:]:  # the first is that of the way that is set
             # Beside other programs the threads that are set may take very long: one other number is always tried.
             if len(self._looked) > 1 and self._is_late():
                 break

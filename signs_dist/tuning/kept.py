@@ -92,5 +92,5 @@ def _read_own(path: Path) -> str:
 
 def _is_legal(choice: Choice, counts: Sequence[int]) -> bool:
     are_numbers = all(type(value) is int for value in (choice.num_threads, choice.num_ways))
-    is_factor = isinstance(choice.factor, (int, float)) and math.isfinite(choice.factor) and choice.factor >= 1
+    is_factor = isinstance(choice.factor, float) and math.isfinite(choice.factor) and choice.factor >= 1
     return are_numbers and is_factor and choice.num_threads in counts and type(choice.channels_last) is bool

@@ -86,7 +86,9 @@ def measure(
         taken = _take(work, 1, clock)
         # A first step also allocates and chooses kernels. A slow one is not repeated: most of it is the step itself.
         first[name] = _take(work, 1, clock) if share(taken) < seconds else taken
-    num_rounds, steps = plan_rounds(share(first), seconds)
+    # By their order: names differ between processes that have other numbers of threads.
+    shared = dict(zip(ways, share(list(first.values())), strict=True))
+    num_rounds, steps = plan_rounds(shared, seconds)
     taken_by: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(num_rounds):
         for name, work in ways.items():

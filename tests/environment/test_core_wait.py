@@ -150,12 +150,46 @@ def test_a_system_without_these_numbers(tmp_path: Path, monkeypatch: pytest.Monk
 def test_how_many_threads_fit(
     num_threads: int, most: int, wait_share: float, others: float, num_cores: int, fitting: int
 ) -> None:
-    found = fitting_threads(num_threads, most, wait_share=wait_share, others=others, num_cores=num_cores)
+    found = fitting_threads(num_threads, most, wait_share=wait_share, others=others, num_cores=num_cores, num_sharing=1)
     assert found == fitting
 
 
-def make_watch(looks: list[tuple[float, float, float]], *, num_threads: int = 2, may_change: bool = True) -> CoreWatch:
-    """A watch on 2 cores. Looks are (seconds before now, seconds waited, seconds of other programs on the cores)."""
+@pytest.mark.parametrize(
+    ("num_cores", "num_sharing", "most", "outside", "fitting"),
+    [(4, 2, 2, 1.0, 1), (64, 4, 16, 8.0, 14), (64, 4, 16, 64.0, 1), (8, 2, 4, 0.3, 4)],
+)
+def test_processes_that_share_cores_take_their_share_and_stay_with_it(
+    num_cores: int, num_sharing: int, most: int, outside: float, fitting: int
+) -> None:
+    # They all look at the same time, and see the others of the run among the busy programs.
+    def look(num_threads: int, wait_share: float, outside: float) -> int:
+        others = outside + (num_sharing - 1) * num_threads
+        return fitting_threads(
+            *(num_threads, most), wait_share=wait_share, others=others, num_cores=num_cores, num_sharing=num_sharing
+        )
+
+    assert look(most, 0.6, outside) == fitting
+    assert look(fitting, 0.0, outside) == fitting
+    assert look(fitting, 0.0, 0.0) == most
+
+
+def test_the_watch_of_one_of_two_processes_leaves_the_other_its_cores() -> None:
+    # Of 4 cores another program keeps one busy, and the other process of the run two, and then one.
+    looks = [(60.0, 0.0, 0.0), (30.0, 20.0, 90.0), (1.0, 20.0, 148.0)]
+    watch = make_watch(looks, num_cores=4, num_sharing=2)
+    assert watch.look().endswith("Training continues with 1 thread until more cores are free")
+    assert (watch.look(), watch.num_threads) == ("", 1)
+
+
+def make_watch(
+    looks: list[tuple[float, float, float]],
+    *,
+    num_threads: int = 2,
+    may_change: bool = True,
+    num_cores: int = 2,
+    num_sharing: int = 1,
+) -> CoreWatch:
+    """A watch. Looks are (seconds before now, seconds waited, seconds of other programs on the cores)."""
     now = time.monotonic()
     waits = iter([CoreWait(now - before, {1: waited}) for before, waited, _ in looks])
     uses = iter([CoreUse(now - before, others, 0.0) for before, _, others in looks])
@@ -168,7 +202,8 @@ def make_watch(looks: list[tuple[float, float, float]], *, num_threads: int = 2,
         may_change=may_change,
         read=lambda: next(waits),
         read_use=lambda: next(uses),
-        num_cores=2,
+        num_cores=num_cores,
+        num_sharing=num_sharing,
     )
 
 

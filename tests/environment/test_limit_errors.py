@@ -31,7 +31,7 @@ NONE = {"memory": (-1, -1), "files": (-1, -1), "processes": (-1, -1)}
             OSError(errno.EMFILE, "Too many open files", "a.jpg"),
             "open files of a process to 256 (ulimit -n). To raise it, type: ulimit -n 4096",
         ),
-        (OSError(errno.ENFILE, "Too many open files in system"), "ulimit -n"),
+        (OSError(errno.ENFILE, "Too many open files in system"), ""),  # of the whole machine
         (RuntimeError("unable to open file in read-only mode: Too many open files (24)"), "ulimit -n"),
         (RuntimeError("can't start new thread"), "(ulimit -u): a new session may have a higher one"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),

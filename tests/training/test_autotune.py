@@ -19,14 +19,14 @@ from signs_dist.errors import UserError
 from signs_dist.models.weights import named_weights
 from signs_dist.train import main as train
 from signs_dist.training import autotune, trying_ways
-from signs_dist.training.autotune import describe, read_processor, with_fastest_way
+from signs_dist.training.autotune import describe, with_fastest_way
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.stepper import Stepper
 from signs_dist.training.trying_ways import WaysTrial
 from signs_dist.tuning.choice import Choice
 from signs_dist.tuning.variants import Variant
 from tests.processes import run
-from tests.training.parts import make_config, make_prepared, make_process
+from tests.training.parts import make_config, make_prepared, make_process, make_silent
 
 NETWORK = ("model.name=signs_net", "model.args={channels: 4, dropout: 0.5}", "train.precision=float32")
 
@@ -105,11 +105,12 @@ def test_what_no_speed_depends_on_is_not(tmp_path: Path, tried: list[list[int]],
 
 def test_another_machine_is_tried_anew(tmp_path: Path, tried: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     prepared_with(tmp_path, "train.autotune=true")
-    monkeypatch.setattr(autotune, "read_processor", lambda: "another")
+    for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2")):
+        monkeypatch.setenv(name, value)
+        prepared_with(tmp_path, "train.autotune=true")
+    monkeypatch.setattr(autotune, "read_own_processor", lambda: {"CPU": "another"})
     prepared_with(tmp_path, "train.autotune=true")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    prepared_with(tmp_path, "train.autotune=true")
-    assert len(tried) == 3
+    assert len(tried) == 4
 
 
 def test_threads_that_a_person_has_set_stay(tmp_path: Path, tried: list[list[int]]) -> None:
@@ -126,6 +127,13 @@ def test_beside_busy_programs_the_choice_is_used_and_not_kept(
     prepared = prepared_with(tmp_path, "train.autotune=true")
     assert prepared.way.tuned.endswith("; tried now beside busy programs, and not kept for other runs")
     assert not prepared.way.channels_last
+    assert not (tmp_path / "user").exists()
+
+
+def test_another_process_than_the_first_keeps_nothing(tmp_path: Path, tried: list[list[int]]) -> None:
+    process = make_silent(make_process(num_threads=2))
+    prepared = make_prepared(tmp_path, *NETWORK, "train.autotune=true", process=process)
+    assert with_fastest_way(prepared, process).tuned.endswith(" as 2 threads, channels_last; tried now")
     assert not (tmp_path / "user").exists()
 
 
@@ -164,10 +172,6 @@ def test_a_resumed_run_may_change_it(tmp_path: Path) -> None:
     before = make_config(tmp_path).model_dump(mode="json")
     assert set(changed_settings(before, make_config(tmp_path, "train.autotune=true"))) == {"train.autotune"}
     assert "train.autotune" in FREE
-
-
-def test_the_processor_has_a_name() -> None:
-    assert read_processor()
 
 
 def test_a_trial_changes_no_bit_of_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,24 @@ def test_the_slowest_process_decides(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert make_trial(tmp_path, strategy=OneOfTwo(of_rank_1)).run([4, 2, 1]) == Choice(2, False, 1.667, 5)
 
 
+def test_processes_with_other_numbers_of_threads_compare_as_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else the process that compares more often would wait for the other for ever.
+    seconds_of(monkeypatch, {(4, True): 1.0, (4, False): 0.8, (2, True): 1.0, (2, False): 0.8})
+    compared: dict[int, int] = {}
+    for num_threads in (4, 2):
+
+        def same(value: Any, num_threads: int = num_threads) -> Any:
+            compared[num_threads] = compared.get(num_threads, 0) + 1
+            return value
+
+        as_set = Variant(num_threads, channels_last=True, precision="float32")
+        choice = make_trial(tmp_path, as_set, OneOfTwo(same)).run([4])
+        assert choice == Choice(num_threads, False, 1.25, 2)
+    assert compared[2] == compared[4]
+
+
 def test_a_failure_of_another_process_ends_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds_of(monkeypatch, {(4, True): 1.0})
     other = OneOfTwo(lambda value: (float("inf"), 0.1))

@@ -49,6 +49,7 @@ def changed(name: str, value: Any) -> Callable[[dict[str, Any]], Any]:
         changed("factor", 0.5),
         changed("factor", None),
         changed("factor", float("nan")),
+        changed("factor", 10**400),  # no float
         changed("num_ways", 2.5),
         changed("more", 1),
         lambda content: {**content, "version": 2},

@@ -77,11 +77,25 @@ def test_all_processes_do_as_many_steps_as_rank_0() -> None:
 
     def share(value: object) -> object:
         told.append(value)
-        return {"a": 0.05} if isinstance(value, dict) else 0.05
+        return [0.05] if isinstance(value, list) else 0.05
 
     found = measure({"a": clock.work("a", 0.5)}, seconds=1.0, share=share, clock=clock)
-    assert told == [0.5, {"a": 0.5}]
+    assert told == [0.5, [0.5]]
     assert found["a"].num_steps == 4
+
+
+def test_processes_may_have_other_names_for_a_way() -> None:
+    # "2 threads" and "4 threads", on machines of two kinds.
+    told: list[object] = []
+
+    def of_first(value: object) -> object:
+        told.append(value)
+        return value
+
+    clock = Clock()
+    measure({"a": clock.work("a", 0.05)}, seconds=1.0, share=of_first, clock=clock)
+    found = measure({"b": clock.work("b", 0.5)}, seconds=1.0, share=lambda value: told.pop(0), clock=clock)
+    assert found["b"].num_steps == 4
 
 
 def timing(seconds: float, least: float, most: float) -> Timing:
