@@ -290,6 +290,57 @@ def test_a_step_that_cannot_be_recorded_is_done_by_the_plain_step(tmp_path: Path
         train(required)
 
 
+class _WaitingGradient(torch.autograd.Function):
+    """Changes nothing, and waits for the device in each backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * (2 if gradient.abs().max().item() > 1e9 else 1)
+
+
+class WaitsForItsGradient(nn.Module):
+    """A network that waits for the device within the backward pass, when a part of its gradients is computed."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.last = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        parts = list(self.inner.children())
+        logits: Tensor = parts[-1](_WaitingGradient.apply(nn.Sequential(*parts[:-1])(images)))
+        return logits
+
+
+def test_a_recording_that_fails_amid_the_gradients_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Exact mode takes each gradient from its parameter: only the new sum may do so."""
+
+    def spoiled() -> Stepper:
+        stepper, _ = make_stepper(tmp_path, *POWERS, *EXACT, "model.name=mlp", "train.epochs=3", "train.num_threads=1")
+        part = WaitsForItsGradient(stepper.state.model)
+        make = stepper._wrap
+
+        def wrap() -> Any:
+            forward, sync = make()
+            forward.model = part
+            return forward, sync
+
+        stepper._wrap = wrap  # type: ignore[method-assign]
+        stepper.state.forward.model = part
+        return stepper
+
+    plain, recorded = spoiled(), spoiled()
+    step = graphed(recorded, PASSES)
+    assert train(recorded) == train(plain)
+    assert step.choice.covers == "nothing"
+    for name, value in weights(plain).items():
+        assert torch.equal(weights(recorded)[name], value), name
+
+
 def test_a_loss_that_is_no_number_names_its_step_and_images(tmp_path: Path) -> None:
     stepper, _ = make_stepper(tmp_path, *NET, "train.micro_batch=4")
     graphed(stepper, PASSES)
