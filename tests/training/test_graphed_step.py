@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import plain_weights
 from signs_dist.data.batches import Batch
+from signs_dist.distributed.step_flags import NUM_FLAGS
+from signs_dist.distributed.step_sync import Replayed
 from signs_dist.errors import NonFiniteLossError, StoppedError, UserError
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import graphed_step as graphed_step_module
@@ -169,6 +171,19 @@ def test_a_size_of_progressive_sizes_has_a_recording_of_its_own(tmp_path: Path) 
     assert train(recorded, 4) == train(plain, 4)
     assert [one.images.shape[-1] for one in step._recordings.values()] == [16, 32]
     assert all(one.replays for one in step._recordings.values())
+
+
+def test_after_a_plain_step_the_optimizer_is_guarded_by_the_flags_of_the_replay(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, *NET)
+    graphed(stepper, PASSES)
+    train(stepper, 2)
+    sync = stepper.state.sync
+    plain = torch.zeros(NUM_FLAGS)
+    sync._flag_sums = plain
+    replayed = torch.tensor([1.0, 0.0, 0.0])
+    with pytest.raises(NonFiniteLossError):  # on the CPU it is told at once
+        sync.finish(Replayed(replayed, []))
+    assert sync._flag_sums is replayed, "what `guard` gives to the optimizer on a GPU"
 
 
 def test_the_shapes_that_are_kept_and_the_recordings_of_a_run_are_bounded(
