@@ -70,6 +70,8 @@ class SideCopies:
 
     The memory of a copy belongs to the side stream, which does not know when the step that reads it is over. So two
     copies are kept, and a new one, which may get the memory of an older one, begins after the step before the last.
+    Labels are read later than in their step, when hits are counted for several steps together: they are copied again,
+    to memory of the computation's stream.
 
     Args:
         batches: from a loader; `close` closes it.
@@ -98,6 +100,8 @@ class SideCopies:
         copies: dict[str, Any] = {name: self._streams.copy(tensor) for name, tensor in on_host.items()}
         self._kept.append(copies)
         self._streams.await_copies()
+        if "labels" in copies:
+            copies = copies | {"labels": copies["labels"].clone()}
         return batch._replace(**copies)
 
     def close(self) -> None:

@@ -30,8 +30,11 @@ def norm_of_blocks(sums: Tensor) -> Tensor:
 
 
 def clip_factor(norm: Tensor, max_norm: float) -> Tensor:
-    """What gradients of this `norm` are multiplied by, float32 [], as torch.nn.utils.clip_grad_norm_ does."""
-    return (max_norm / (norm + 1e-6)).clamp(max=1.0).float()
+    """What gradients of this `norm` are multiplied by, float32 [], as torch.nn.utils.clip_grad_norm_ does.
+
+    1 for a norm that is NaN: it would turn the zeros behind the gradients into NaN, which later steps would count.
+    """
+    return (max_norm / (norm + 1e-6)).clamp(max=1.0).nan_to_num(nan=1.0).float()
 
 
 def _sum_rows(rows: Tensor) -> Tensor:

@@ -146,6 +146,7 @@ class StepSync:
             bad, stop, save = self._flags.publish(self.combine())
         else:
             self._seen.append(replayed.seen)
+            self._flag_sums = replayed.flags  # for `guard`: those of Python are of the last step that it did
             bad, _, _ = self._flags.publish(replayed.flags)
             stop, save = self._share.wants_stop(), self._share.wants_save()
         self.stop_agreed, self.save_agreed = stop > 0, save > 0

@@ -86,6 +86,22 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
+def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Let SGD's momentum begin at zero, for a first step that the scaler of float16 may skip.
+
+    torch's fused SGD allocates the momentum in its first step and lets the kernel fill it. A kernel that skips the step
+    leaves it as it was allocated, and the next step would read that. From zero the first step has the same result.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        if not group["momentum"]:
+            continue
+        for parameter in group["params"]:
+            if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every parameter group the learning rate `lr`, times the factor of the group."""
     for group in optimizer.param_groups:

@@ -19,6 +19,8 @@ from signs_dist.models.trainable import set_training_mode
 Mode = Literal["default", "reduce-overhead", "max-autotune"]
 Compute = Callable[[Tensor], Tensor]
 """From images [B, 3, H, W] to logits [B, C]."""
+OWN_GRAPHS = ("reduce-overhead", "max-autotune")
+"""Modes of torch.compile that make CUDA graphs of their own."""
 
 
 def compile_network(model: nn.Module, mode: bool | Mode, compiler: Callable[..., Any] | None = None) -> Compute | None:
@@ -36,7 +38,34 @@ def compile_network(model: nn.Module, mode: bool | Mode, compiler: Callable[...,
     name = "default" if mode is True else mode
     # For each size by itself: progressive sizes have few, and kernels for any size are slower.
     compiled: Compute = (compiler or torch.compile)(model, mode=name, dynamic=False)
-    return compiled
+    if name not in OWN_GRAPHS:
+        return compiled
+
+    def compute(images: Tensor) -> Tensor:
+        # A copy: the logits of a graph may not be read after its next replay, and hits are counted later.
+        return compiled(images).clone()
+
+    return compute
+
+
+def require_one_pass(mode: bool | Mode, device_type: str, num_passes: int) -> None:
+    """Refuse several micro-batches a step where torch.compile makes CUDA graphs.
+
+    The gradient of a micro-batch is in the memory of its graph, and PyTorch refuses to add to it after the next replay.
+
+    Args:
+        mode: train.compile.
+        device_type: of the network.
+        num_passes: micro-batches of a step on a process, the most of all processes.
+
+    Raises:
+        UserError: it says what to type.
+    """
+    if mode in OWN_GRAPHS and device_type == "cuda" and num_passes > 1:
+        raise UserError(
+            f"train.compile={mode} makes CUDA graphs, in which PyTorch cannot add the gradients of {num_passes} "
+            f"micro-batches. Type train.compile=default, or a larger train.micro_batch, one for each process"
+        )
 
 
 def try_compiled(model: nn.Module, compute: Compute, images: Tensor, mode: bool | Mode) -> None:

@@ -13,10 +13,9 @@ from typing import Literal
 from signs_dist.config.dotted_names import is_dotted
 from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
+from signs_dist.models.compiling import OWN_GRAPHS
 
 Covers = Literal["step", "passes", "nothing"]
-OWN_GRAPHS = ("reduce-overhead", "max-autotune")
-"""Modes of torch.compile that make CUDA graphs of their own."""
 FUSED = ("sgd", "adam", "adamw")
 """Optimizers whose step on a GPU reads all that changes from tensors there."""
 _WHOLE = "forward, loss, backward, optimizer"

@@ -190,18 +190,21 @@ class GraphedStep:
         except RuntimeError as error:
             why = str(first_error(error)).strip().partition("\n")[0].rstrip(".")
             recording.recorder.recover()
-            self._recordings.clear()
-            self._recover()
             if self.choice.is_required:
                 raise UserError(
                     f"train.graph=true: the training step cannot be recorded as a CUDA graph: {why}. Type "
                     f"train.graph=auto or train.graph=false."
                 ) from error
-            self.choice = GraphChoice("nothing", f"it cannot be recorded: {why}")
-            self._tell(f"the training step is {self.choice.describe()}")
-            return False
-        recording.replays = replays
-        return True
+        else:
+            recording.replays = replays
+            return True
+        # After the block: the error refers to the synchronisation, which takes gradients for as long as it lives.
+        self._recordings.clear()
+        self._sync = None
+        self._recover()
+        self.choice = GraphChoice("nothing", f"it cannot be recorded: {why}")
+        self._tell(f"the training step is {self.choice.describe()}")
+        return False
 
     def _do_pass(
         self, state: loop.TrainingState, recording: _Recording, place: int, part: Batch, *, is_recorded: bool = False

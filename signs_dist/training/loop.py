@@ -28,7 +28,7 @@ from signs_dist.distributed.step_sync import StepSync
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import LossFunction
 from signs_dist.learning.metrics import RunningSums
-from signs_dist.learning.optim import set_learning_rate
+from signs_dist.learning.optim import begin_momentum, set_learning_rate
 from signs_dist.learning.precision import Precision
 from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.learning.weight_average import WeightAverage
@@ -268,7 +268,9 @@ def move_weights(state: TrainingState) -> None:
     if state.clip_norm is not None:
         state.scaler.unscale_(state.optimizer)
         state.sync.clip(state.clip_norm)
-    if not state.scaler.is_enabled():  # an enabled scaler skips a step whose loss is not finite
+    if state.scaler.is_enabled():  # it skips a step whose gradients are not finite
+        begin_momentum(state.optimizer)
+    else:
         state.sync.guard(state.optimizer)
     state.scaler.step(state.optimizer)
     state.scaler.update()

@@ -31,6 +31,7 @@ from signs_dist.learning.class_weights import find_class_weights
 from signs_dist.learning.precision import Precision, choose_precision, find_capability
 from signs_dist.models import create_model
 from signs_dist.models.backbone import head_of
+from signs_dist.models.compiling import require_one_pass
 from signs_dist.models.outputs import require_logits, require_own_names
 from signs_dist.models.recomputing import recompute_blocks
 from signs_dist.models.trainable import require_trainable
@@ -146,6 +147,7 @@ def prepare(
             num_replicas=strategy.num_replicas,
         )
     )
+    require_one_pass(config.train.compile, strategy.device.type, max(micro_batches.counts(strategy.world_size)))
     if config.train.compile is not False and strategy.num_replicas > 1:
         raise UserError(
             "train.compile works on one network, and --dp copies it to each GPU. Set train.compile=false, or type "

@@ -93,3 +93,28 @@ def test_a_copy_is_kept_until_the_next_one_but_one_waits_for_its_step() -> None:
     assert all(one() is not None for one in held)
     next(copies)
     assert [one() is not None for one in held] == [False, True]
+
+
+def test_labels_may_be_read_after_the_copies_of_later_steps() -> None:
+    """The hits of up to 16 steps are counted together."""
+
+    class Remembers(Log):
+        def __init__(self) -> None:
+            super().__init__()
+            self.copies: list[Tensor] = []
+
+        def copy(self, tensor: Tensor) -> Tensor:
+            self.copies.append(tensor.clone())
+            return self.copies[-1]
+
+        def copy_after(self, mark: int) -> None:
+            """The worst that may happen: all memory of older steps is written to again."""
+            for copy in self.copies[:-2]:
+                copy.fill_(99)
+
+    def numbered() -> Generator[Batch, None, None]:
+        for step in range(4):
+            yield batch(step)._replace(labels=torch.full((4,), step))
+
+    found = list(SideCopies(numbered(), Remembers()))
+    assert [one.labels.tolist() for one in found] == [[step] * 4 for step in range(4)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -156,3 +157,21 @@ def test_a_network_is_freed_when_its_training_is_over() -> None:
     del model
     gc.collect()
     assert parameter() is None
+
+
+def test_a_gradient_that_is_no_number_does_not_stay_between_the_gradients() -> None:
+    """With float16 the first steps often overflow: the scaler skips them, and the next one is as any other."""
+    parameter = nn.Parameter(torch.zeros(3))
+    tree = GradientTree([parameter], 0, MicroBatches(1, 1), Shard(), None)
+    norms = []
+    for value in (float("nan"), 2.0):
+        parameter.grad = None
+        tree.begin(0, torch.zeros(0), is_last=True)
+        (parameter * torch.tensor([value, 1.0, 2.0])).sum().backward()
+        tree.end()
+        tree.finish()
+        norms.append(float(tree.clip(1.5)))
+    assert math.isnan(norms[0])
+    assert norms[1] == pytest.approx(3)
+    assert parameter.grad is not None
+    assert parameter.grad.tolist() == pytest.approx([1, 0.5, 1])

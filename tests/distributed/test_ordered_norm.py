@@ -31,7 +31,10 @@ def test_large_gradients_do_not_overflow_and_what_is_not_finite_stays_so() -> No
     assert math.isinf(norm_of_blocks(sum_squares_of_blocks(torch.full((BLOCK,), math.inf))).item())
 
 
-@pytest.mark.parametrize(("norm", "max_norm", "factor"), [(4.0, 2.0, 0.5), (1.0, 2.0, 1.0), (0.0, 2.0, 1.0)])
+@pytest.mark.parametrize(
+    ("norm", "max_norm", "factor"),
+    [(4.0, 2.0, 0.5), (1.0, 2.0, 1.0), (0.0, 2.0, 1.0), (math.inf, 2.0, 0.0), (math.nan, 2.0, 1.0)],
+)
 def test_only_gradients_above_the_limit_are_scaled(norm: float, max_norm: float, factor: float) -> None:
     assert clip_factor(torch.tensor(norm, dtype=torch.float64), max_norm).item() == pytest.approx(factor, rel=1e-6)
     assert clip_factor(torch.tensor(norm, dtype=torch.float64), max_norm).dtype == torch.float32

@@ -217,3 +217,14 @@ def test_the_learning_rate_is_set_at_each_step(exact: bool) -> None:
         for report in train(state, [batch(step) for step in range(3)])
     ]
     assert rates == [(1.0, 1.0), (1 / 13, 1 / 13), (1 / 25, 1 / 25)]
+
+
+def test_a_first_step_that_the_scaler_skips_leaves_momentum_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "empty_like", lambda tensor: torch.full_like(tensor, float("nan")))
+    state = state_of(network(), 1)
+    state.optimizer = torch.optim.SGD(state.model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=float("inf"))
+    list(train(state, [batch(0)]))
+    momentum = [kept["momentum_buffer"] for kept in state.optimizer.state.values()]
+    assert len(momentum) == len(list(state.model.parameters()))
+    assert not any(bool(values.any()) for values in momentum)

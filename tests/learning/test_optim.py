@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -7,7 +8,13 @@ import torch
 from torch import nn
 
 from signs_dist.config.settings import OptimConfig
-from signs_dist.learning.optim import build_optimizer, clip_gradients, set_learning_rate
+from signs_dist.learning.optim import (
+    begin_momentum,
+    build_optimizer,
+    clip_gradients,
+    optimizer_of_groups,
+    set_learning_rate,
+)
 
 NAMES = ["sgd", "adam", "adamw", "adagrad", "rmsprop"]
 
@@ -119,3 +126,19 @@ def test_the_learning_rate_reaches_every_group() -> None:
     optimizer = build_optimizer(small_model(), config())
     set_learning_rate(optimizer, 0.025)
     assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.025]
+
+
+def test_momentum_begins_at_zero_where_the_scaler_skips_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with float16, whose first scale is often too large. New memory holds NaN here."""
+    monkeypatch.setattr(torch, "empty_like", lambda tensor: torch.full_like(tensor, math.nan))
+    weight = nn.Parameter(torch.zeros(300))
+    chosen = config(name="sgd", lr=0.5, momentum=0.5, nesterov=False, weight_decay=0)
+    optimizer = optimizer_of_groups([{"params": [weight]}], chosen)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    for factor in (math.inf, 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(weight.sum() * factor).backward()
+        begin_momentum(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    assert weight.tolist() == [-(0.5 * 1 + 0.5 * 1.5)] * 300

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.errors import UserError
-from signs_dist.models.compiling import Mode, compile_network, try_compiled
+from signs_dist.models.compiling import Mode, compile_network, require_one_pass, try_compiled
 
 
 def network() -> nn.Module:
@@ -34,8 +34,29 @@ def test_the_mode_is_torch_s(mode: bool | Mode, name: str) -> None:
         asked.append(options)
         return given
 
-    assert compile_network(model, mode, compiler) is model
+    assert (compile_network(model, mode, compiler) is model) == (name == "default")
     assert asked == [{"mode": name, "dynamic": False}]
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_logits_of_the_compilers_own_graphs_are_copies(mode: Mode) -> None:
+    """A replay overwrites them, and hits of several steps are counted together."""
+    memory = torch.zeros(2, 5, requires_grad=True)
+    compute = compile_network(network(), mode, lambda model, **options: lambda images: memory)
+    assert compute is not None
+    logits = compute(torch.zeros(2, 3, 8, 8))
+    with torch.no_grad():
+        memory.fill_(7)
+    assert logits.tolist() == [[0] * 5] * 2
+    assert logits.requires_grad
+
+
+def test_several_micro_batches_are_refused_where_the_compiler_makes_graphs() -> None:
+    with pytest.raises(UserError, match=r"of 4 micro-batches. Type train.compile=default, or a larger train.micro"):
+        require_one_pass("reduce-overhead", "cuda", 4)
+    require_one_pass("reduce-overhead", "cuda", 1)
+    require_one_pass("reduce-overhead", "cpu", 4)
+    require_one_pass(True, "cuda", 4)
 
 
 def test_a_trial_of_the_compiler_leaves_no_trace() -> None:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import plain_weights
 from signs_dist.data.batches import Batch
+from signs_dist.distributed.step_flags import NUM_FLAGS
+from signs_dist.distributed.step_sync import Replayed
 from signs_dist.errors import NonFiniteLossError, StoppedError, UserError
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.training import graphed_step as graphed_step_module
@@ -171,6 +173,19 @@ def test_a_size_of_progressive_sizes_has_a_recording_of_its_own(tmp_path: Path) 
     assert all(one.replays for one in step._recordings.values())
 
 
+def test_after_a_plain_step_the_optimizer_is_guarded_by_the_flags_of_the_replay(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, *NET)
+    graphed(stepper, PASSES)
+    train(stepper, 2)
+    sync = stepper.state.sync
+    plain = torch.zeros(NUM_FLAGS)
+    sync._flag_sums = plain
+    replayed = torch.tensor([1.0, 0.0, 0.0])
+    with pytest.raises(NonFiniteLossError):  # on the CPU it is told at once
+        sync.finish(Replayed(replayed, []))
+    assert sync._flag_sums is replayed, "what `guard` gives to the optimizer on a GPU"
+
+
 def test_the_shapes_that_are_kept_and_the_recordings_of_a_run_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +303,57 @@ def test_a_step_that_cannot_be_recorded_is_done_by_the_plain_step(tmp_path: Path
     graphed(required, dataclasses.replace(PASSES, is_required=True))
     with pytest.raises(UserError, match=r"train.graph=true: the training step cannot be recorded .* capturing"):
         train(required)
+
+
+class _WaitingGradient(torch.autograd.Function):
+    """Changes nothing, and waits for the device in each backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * (2 if gradient.abs().max().item() > 1e9 else 1)
+
+
+class WaitsForItsGradient(nn.Module):
+    """A network that waits for the device within the backward pass, when a part of its gradients is computed."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.last = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        parts = list(self.inner.children())
+        logits: Tensor = parts[-1](_WaitingGradient.apply(nn.Sequential(*parts[:-1])(images)))
+        return logits
+
+
+def test_a_recording_that_fails_amid_the_gradients_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Exact mode takes each gradient from its parameter: only the new sum may do so."""
+
+    def spoiled() -> Stepper:
+        stepper, _ = make_stepper(tmp_path, *POWERS, *EXACT, "model.name=mlp", "train.epochs=3", "train.num_threads=1")
+        part = WaitsForItsGradient(stepper.state.model)
+        make = stepper._wrap
+
+        def wrap() -> Any:
+            forward, sync = make()
+            forward.model = part
+            return forward, sync
+
+        stepper._wrap = wrap  # type: ignore[method-assign]
+        stepper.state.forward.model = part
+        return stepper
+
+    plain, recorded = spoiled(), spoiled()
+    step = graphed(recorded, PASSES)
+    assert train(recorded) == train(plain)
+    assert step.choice.covers == "nothing"
+    for name, value in weights(plain).items():
+        assert torch.equal(weights(recorded)[name], value), name
 
 
 def test_a_loss_that_is_no_number_names_its_step_and_images(tmp_path: Path) -> None:

@@ -32,6 +32,15 @@ def test_the_parts_of_a_run(tmp_path: Path) -> None:
     assert prepared.way.num_threads == torch.get_num_threads() == 1  # OMP_NUM_THREADS of the tests
 
 
+def test_the_micro_batches_of_a_process_are_told_to_what_refuses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(parts_of_a_run, "require_one_pass", lambda *given: asked.append(given))
+    make_prepared(tmp_path, "train.compile=reduce-overhead", "train.micro_batch=4")
+    assert asked == [("reduce-overhead", "cpu", 2)]
+
+
 def test_what_the_manifest_tells_of_the_data(tmp_path: Path) -> None:
     prepared = make_prepared(tmp_path)
     assert prepared.about_data() == {
