@@ -113,7 +113,9 @@ class Trainer:
             policy=policy,
         )
         # Threads that sleep while they wait lose little beside other programs, and get a larger share of the cores.
-        may_change = setting == "auto" and not is_exact and not is_passive(policy)
+        # Compiled kernels are for one number of threads: with another one the compiler would work again, for a minute.
+        is_compiled = self._config.train.compile is not False
+        may_change = setting == "auto" and not is_exact and not is_compiled and not is_passive(policy)
         return CoreWatch(self._stepper.prepared.num_threads, remedies, may_change=may_change)
 
     def _mind_cores(self) -> None:
