@@ -41,17 +41,20 @@ class Advice:
 
 
 def advise(figures: Figures) -> list[str]:
-    """What makes training at least 5 % faster, the largest gain first; `NOTHING` if there is nothing."""
+    """What makes training at least 5 % faster; `NOTHING` if there is nothing.
+
+    Busy programs come first, as they may be the reason for all that follows; then the largest gain.
+    """
     found = [
-        *_advise_cores(figures),
         *_advise_threads(figures),
         *_advise_numbers(figures),
         *_advise_loading(figures),
         *_advise_saving(figures),
         *_advise_sums(figures),
     ]
-    worth = sorted((one for one in found if one.factor >= CLEAR), key=lambda one: -one.factor)
-    return [one.line for one in worth] or [NOTHING]
+    others = sorted(found, key=lambda one: -one.factor)
+    worth = [one.line for one in (*_advise_cores(figures), *others) if one.factor >= CLEAR]
+    return worth or [NOTHING]
 
 
 def choices(figures: Figures) -> list[str]:
@@ -175,6 +178,7 @@ def _advise_cores(figures: Figures) -> Iterable[Advice]:
         return
     share = min(share, 0.99)
     why = (
-        f"a thread of this process waited {100 * share:.0f} % of the time for a core, and all figures are lower for it"
+        f"a thread of this process waited {100 * share:.0f} % of the time for a core, and all figures are lower for "
+        "it, each in its own way: measure again then"
     )
     yield Advice("end other programs, or use a machine with free cores", 1 / (1 - share), is_bound=True, why=why)

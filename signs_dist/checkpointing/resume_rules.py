@@ -138,14 +138,16 @@ def refuse_changes(
         for name, values in changes_of_result(differences).items()
         if name not in accepted and name.split(".")[0] not in accepted
     }
-    lines, names = describe_changes(refused), list(refused)
+    lines = describe_changes(refused)
+    # Pixels and files have fingerprints of other kinds: accepting the storage alone would be refused again, later.
+    names = [DATA if name == "data.storage" else name for name in refused]
     if data is not None and DATA not in accepted:
         lines.append(f"the training images: {data[0][:12]} → {data[1][:12]}")
         names.append(DATA)
     if lines:
         raise UserError(
             f"these settings differ from the saved run: {'; '.join(lines)}. Restore them, choose another --run-dir, or "
-            f"type --accept-change {','.join(names)}"
+            f"type --accept-change {','.join(dict.fromkeys(names))}"
         )
 
 

@@ -48,13 +48,22 @@ class Compression:
             return None
         return num_bytes // 2**20 + 1
 
-    def describe(self) -> str:
-        """A part of the banner's line on how the work is shared; "" without compression."""
+    def describe(self, num_steps: int) -> str:
+        """A part of the banner's line on how the work is shared; "" without compression.
+
+        Args:
+            num_steps: of the whole run.
+        """
         if self.kind == "bfloat16":
             return "; gradients are sent as bfloat16"
-        if self.kind == "powersgd":
-            return f"; gradients are sent by PowerSGD of rank {self.rank}, whole in the first {self.start_step} steps"
-        return ""
+        if self.kind != "powersgd":
+            return ""
+        if self.start_step >= num_steps:
+            return (
+                f"; gradients are sent whole: the run ends after {num_steps:,} steps, before "
+                f"train.powersgd_start_step={self.start_step}"
+            )
+        return f"; gradients are sent by PowerSGD of rank {self.rank}, whole in the first {self.start_step:,} steps"
 
     def require_precision(self, name: str) -> None:
         """Refuse PowerSGD with float16, whose gradients are not finite now and then: what it keeps would stay so.

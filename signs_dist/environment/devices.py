@@ -190,7 +190,10 @@ def _plan_without_gpu(wanted: _Wanted, seen: _Seen) -> DevicePlan:
         way_out = "--dp alone" if wanted.is_parallel and wanted.kind == "auto" else "--device auto"
         named = ""
         if seen.names and not wanted.ids:
-            named = f" If {spell('local')} --gpus or SLURM set this variable to fake GPUs, add -- --device cpu"
+            named = (
+                f" {spell('local')} --gpus sets this variable: for processes on the CPU, type --nproc N in its place. "
+                "If SLURM set it to fake GPUs, add -- --device cpu"
+            )
         raise UserError(f"{wanted.flag}: {_why_no_gpu(seen)}. Type {way_out}, which then runs on the CPU.{named}")
     if seen.names is None and not wanted.is_parallel:
         return DevicePlan("cpu")  # no flag and no variable asks for GPUs: nothing to note

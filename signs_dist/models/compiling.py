@@ -6,6 +6,7 @@ through the compiled function, which reads and moves the same parameters and buf
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -95,13 +96,26 @@ def try_compiled(model: nn.Module, compute: Compute, images: Tensor, mode: bool 
         typed = "true" if mode is True else mode
         raise UserError(
             f"train.compile={typed}: torch.compile fails for this network on this machine: {_reason(error)}. Type "
-            f"train.compile=false"
+            f"train.compile=false{_about_kept_kernels(str(error))}"
         ) from error
     finally:
         model.train(was_training)
         with torch.no_grad():
             for name, value in model.named_buffers():
                 value.copy_(before[name])
+
+
+def _about_kept_kernels(told: str) -> str:
+    """What else helps if the compiler names a file of the folder where it keeps kernels for later runs.
+
+    A compilation that was killed leaves such a file unfinished, and each later run then fails on it.
+    """
+    folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")  # the compiler sets it where the user has not
+    return (
+        f". Or remove {folder}, where a compilation that was cut short may have left it"
+        if folder and folder in told
+        else ""
+    )
 
 
 def _reason(error: Exception) -> str:

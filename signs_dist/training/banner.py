@@ -39,8 +39,6 @@ def banner_lines(
     total_steps = num_epochs * num_steps
     num_images = total_steps * batch
     threads = "1 thread" if prepared.way.num_threads == 1 else f"{prepared.way.num_threads} threads"
-    sharing = strategy.describe()
-    sent = Compression.from_config(config.train).describe() if strategy.world_size > 1 else ""
     exact = f"bit for bit the same for 1 to {plan.micro_batches.count} processes"
     return [
         ("run", str(run_path)),
@@ -51,7 +49,7 @@ def banner_lines(
         ("model", _about_model(prepared)),
         ("on", f"{process.devices}, {threads} a process, {prepared.precision.name}{'; ' + busy if busy else ''}"),
         *([("tuned", prepared.way.tuned)] if prepared.way.tuned else []),
-        *([("by", sharing + sent)] if sharing else []),
+        *_about_sharing(config, strategy.describe(), strategy.world_size, total_steps),
         *_about_step(prepared, strategy.device.type),
         ("batch", f"{plan.micro_batches.describe(strategy.world_size)}; {_about_epoch(prepared)}"),
         *([("exact", exact)] if config.exact else []),
@@ -62,6 +60,19 @@ def banner_lines(
             f"{config.schedule.name}",
         ),
     ]
+
+
+def _about_sharing(config: Config, sharing: str, world_size: int, num_steps: int) -> list[BannerLine]:
+    """A line on how the processes share the work, or on settings that do nothing without other processes."""
+    compression, shards = Compression.from_config(config.train), config.train.shard_optimizer
+    if world_size > 1:
+        kept = "; each process keeps a part of the optimizer" if shards else ""
+        return [("by", sharing + compression.describe(num_steps) + kept)]
+    idle = [f"train.gradient_compression={compression.kind}"] if compression.kind != "none" else []
+    idle += ["train.shard_optimizer=true"] if shards else []
+    without = [f"1 process: {' and '.join(idle)} without effect"] if idle else []
+    parts = [sharing] * bool(sharing) + without
+    return [("by", "; ".join(parts))] if parts else []
 
 
 def _about_step(prepared: Prepared, device_type: str) -> list[BannerLine]:

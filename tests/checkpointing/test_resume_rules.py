@@ -61,9 +61,9 @@ def test_every_free_name_is_a_setting() -> None:
         ({"seed": 1}, {}, "seed"),
         ({}, {"data": {"storage": "device"}}, ""),
         ({"data": {"storage": "device"}}, {}, ""),
-        ({}, {"data": {"storage": "files"}}, "data.storage"),
-        ({"data": {"storage": "device"}}, {"data": {"storage": "files"}}, "data.storage"),
-        ({"data": {"storage": "files"}}, {"data": {"storage": "device"}}, "data.storage"),
+        ({}, {"data": {"storage": "files"}}, "data"),
+        ({"data": {"storage": "device"}}, {"data": {"storage": "files"}}, "data"),
+        ({"data": {"storage": "files"}}, {"data": {"storage": "device"}}, "data"),
     ],
 )
 def test_settings_that_would_give_another_result_are_refused(before: Any, now: Any, refused: str) -> None:

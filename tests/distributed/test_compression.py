@@ -120,7 +120,11 @@ def test_powersgd_does_not_take_gradients_that_overflow() -> None:
         (Compression(), ""),
         (BFLOAT16, "; gradients are sent as bfloat16"),
         (POWERSGD, "; gradients are sent by PowerSGD of rank 2, whole in the first 5 steps"),
+        (
+            Compression("powersgd", 1, 1120),
+            "; gradients are sent whole: the run ends after 1,120 steps, before train.powersgd_start_step=1120",
+        ),
     ],
 )
 def test_the_banner_says_it(compression: Compression, text: str) -> None:
-    assert compression.describe() == text
+    assert compression.describe(1120) == text

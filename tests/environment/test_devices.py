@@ -287,8 +287,9 @@ def test_plans(changes: dict[str, Any], expected: DevicePlan) -> None:
         ),
         (
             FOURTH | NO_GPU | {"device": "cuda", "visible": "9"},
-            "names GPUs, but the driver shows none. Type --device auto, which then runs on the CPU. If python -m "
-            "launch.local --gpus or SLURM set this variable to fake GPUs, add -- --device cpu",
+            "names GPUs, but the driver shows none. Type --device auto, which then runs on the CPU. python -m "
+            "launch.local --gpus sets this variable: for processes on the CPU, type --nproc N in its place. If SLURM "
+            "set it to fake GPUs, add -- --device cpu",
         ),
         (NO_GPU | {"visible": "0,,1"}, "'' is not a GPU"),
         (FOURTH | NO_GPU | {"device": "cuda"}, "--device cuda: this process sees no GPU"),

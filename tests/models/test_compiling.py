@@ -90,3 +90,17 @@ def test_a_compiler_that_fails_is_told_in_one_line(mode: bool | Mode) -> None:
         f"train.compile={typed}: torch.compile fails for this network on this machine: backend='inductor' raised: "
         "InvalidCxxCompiler: No working C++ compiler found. Type train.compile=false"
     )
+
+
+def test_an_unfinished_file_of_an_earlier_compilation_is_told_with_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/kernels of me")
+
+    def compute(images: Tensor) -> Tensor:
+        raise ImportError("/tmp/kernels of me/wq/kernel.main.so: file too short")
+
+    with pytest.raises(UserError) as raised:
+        try_compiled(network(), compute, torch.ones(2, 3, 8, 8), True)
+    assert str(raised.value).endswith(
+        "/tmp/kernels of me/wq/kernel.main.so: file too short. Type train.compile=false. Or remove /tmp/kernels of me, "
+        "where a compilation that was cut short may have left it"
+    )

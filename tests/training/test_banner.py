@@ -121,7 +121,39 @@ def test_several_processes_say_how_they_share(tmp_path: Path, monkeypatch: pytes
     prepared = make_prepared(tmp_path, process=process)
     assert "by" not in dict(banner_lines(prepared, process, Path("a")))
     monkeypatch.setattr(process.strategy, "describe", lambda: "DistributedDataParallel, 2 processes over gloo")
+    monkeypatch.setattr(process.strategy, "world_size", 2)
     assert dict(banner_lines(prepared, process, Path("a")))["by"] == "DistributedDataParallel, 2 processes over gloo"
+
+
+@pytest.mark.parametrize(
+    ("settings", "one", "several"),
+    [
+        (
+            ("train.shard_optimizer=true",),
+            "1 process: train.shard_optimizer=true without effect",
+            "DDP; each process keeps a part of the optimizer",
+        ),
+        (
+            ("train.gradient_compression=bfloat16", "train.shard_optimizer=true"),
+            "1 process: train.gradient_compression=bfloat16 and train.shard_optimizer=true without effect",
+            "DDP; gradients are sent as bfloat16; each process keeps a part of the optimizer",
+        ),
+        (
+            ("train.gradient_compression=powersgd",),
+            "1 process: train.gradient_compression=powersgd without effect",
+            "DDP; gradients are sent whole: the run ends after 8 steps, before train.powersgd_start_step=1000",
+        ),
+    ],
+)
+def test_settings_for_several_processes_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], one: str, several: str
+) -> None:
+    process = make_process()
+    prepared = make_prepared(tmp_path, *settings, process=process)
+    assert dict(banner_lines(prepared, process, Path("a")))["by"] == one
+    monkeypatch.setattr(process.strategy, "describe", lambda: "DDP")
+    monkeypatch.setattr(process.strategy, "world_size", 2)
+    assert dict(banner_lines(prepared, process, Path("a")))["by"] == several
 
 
 def test_frozen_parameters_are_told(tmp_path: Path) -> None:

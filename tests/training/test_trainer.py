@@ -448,17 +448,19 @@ def test_a_run_that_waits_for_cores_says_so(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("setting", "policy", "counts"),
+    ("settings", "policy", "counts"),
     [
-        ("train.num_threads=auto", "ACTIVE", [2, 1]),
-        ("train.num_threads=auto", "PASSIVE", [2, 2]),
-        ("train.num_threads=2", "ACTIVE", [2, 2]),
+        (("train.num_threads=auto",), "ACTIVE", [2, 1]),
+        (("train.num_threads=auto",), "PASSIVE", [2, 2]),
+        (("train.num_threads=2",), "ACTIVE", [2, 2]),
+        (("train.num_threads=auto", "train.compile=true"), "ACTIVE", [2, 2]),
     ],
 )
 def test_fewer_threads_compute_where_too_few_cores_are_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, policy: str, counts: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], policy: str, counts: list[int]
 ) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    monkeypatch.setattr(torch, "compile", lambda model, **more: model)
     counted: list[int] = []
 
     def look(self: CoreWatch) -> str:
@@ -467,7 +469,7 @@ def test_fewer_threads_compute_where_too_few_cores_are_free(
         return ""
 
     monkeypatch.setattr(CoreWatch, "look", look)
-    train(make_trainer(tmp_path, "train.epochs=2", setting, process=make_process(num_threads=2)))
+    train(make_trainer(tmp_path, "train.epochs=2", *settings, process=make_process(num_threads=2)))
     assert counted == counts
 
 
