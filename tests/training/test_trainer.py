@@ -473,19 +473,6 @@ def test_fewer_threads_compute_where_too_few_cores_are_free(
     assert counted == counts
 
 
-@pytest.mark.parametrize(("compiles", "may_change"), [("false", True), ("true", False)])
-def test_a_compiled_network_keeps_its_number_of_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiles: str, may_change: bool
-) -> None:
-    # With another number torch.compile compiles it again.
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    monkeypatch.setattr(Stepper, "_try_compiler", lambda self, forward: None)
-    made = make_trainer(tmp_path, f"train.compile={compiles}", process=make_process(num_threads=2))
-    watch = made.trainer._core_watch
-    assert watch is not None
-    assert watch._may_change is may_change
-
-
 def test_the_watch_knows_how_many_processes_share_the_cores(tmp_path: Path) -> None:
     watch = make_trainer(tmp_path, process=make_process(num_sharing_cores=3)).trainer._core_watch
     assert watch is not None
