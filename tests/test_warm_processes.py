@@ -263,7 +263,8 @@ def test_a_server_ends_with_the_process_that_it_serves() -> None:
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment(), text=True, **pipes) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
-        assert b"warm_server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        # The kernel closes the pipe that Popen waits for before it shows the new program's arguments.
+        wait_until(lambda: b"warm_server" in Path(f"/proc/{pid}/cmdline").read_bytes())
         process.kill()
     wait_until(lambda: not Path(f"/proc/{pid}").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
 

@@ -133,7 +133,7 @@ def test_beside_busy_programs_the_choice_is_used_and_not_kept(
 def test_another_process_than_the_first_keeps_nothing(tmp_path: Path, tried: list[list[int]]) -> None:
     process = make_silent(make_process(num_threads=2))
     prepared = make_prepared(tmp_path, *NETWORK, "train.autotune=true", process=process)
-    assert with_fastest_way(prepared, process).tuned.endswith(" as 2 threads, channels_last; tried now")
+    assert with_fastest_way(prepared, process).way.tuned.endswith(" as 2 threads, channels_last; tried now")
     assert not (tmp_path / "user").exists()
 
 
