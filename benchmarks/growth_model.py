@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,7 +122,7 @@ def to_lines(options: argparse.Namespace) -> list[str]:
     return lines
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     of_network = parser.add_argument_group("the network; by default ResNet-50")
     of_network.add_argument("--parameters", type=float, default=25.6e6, help="default: %(default)g")
@@ -138,7 +139,8 @@ def main() -> None:
     )
     of_links.add_argument("--between-us", type=float, default=20, help="of a message between nodes (default: 20)")
     parser.add_argument("--most-gpus", type=int, default=1024, help="default: 1024")
-    print("\n".join(to_lines(parser.parse_args())))
+    print("\n".join(to_lines(parser.parse_args(arguments))))
+    return 0
 
 
 @dataclass(frozen=True)
@@ -165,4 +167,4 @@ def largest_error(points: Sequence[Point]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,7 +27,7 @@ with sd.connect(exact=True) as processes:
     assert torch.distributed.is_initialized() == (processes.world_size > 1)
     # One text, one write: under torchrun the lines of both processes share a pipe without a buffer.
     where = f"{processes.rank} {processes.world_size} {processes.device} {processes.is_main} {processes.shard.index}"
-    print(f"{where}\n{processes.gather(processes.rank)} {processes.share(processes.rank + 7)}\n", end="")
+    print(f"{where}\\n{processes.gather(processes.rank)} {processes.share(processes.rank + 7)}\\n", end="")
     if processes.rank == 0:
         time.sleep(1)  # as if it saved
         Path("saved").write_text("")
