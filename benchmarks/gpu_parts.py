@@ -203,7 +203,7 @@ def record(step: Callable[[], None], optimizer: torch.optim.Optimizer, device: t
     for group in optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = True
-    optimizer.zero_grad(set_to_none=True)  # gradients are then made anew, in the graph's own memory
+    optimizer.zero_grad(set_to_none=True)  # new gradients are then made in the graph's own memory
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()

@@ -183,9 +183,23 @@ def put_optimizer(
     Raises:
         UserError: the state belongs to an optimizer of other parameters.
     """
-    groups = loaded_groups(optimizer.state_dict()["param_groups"], saved["param_groups"], source, kept)
+    groups = loaded_groups(numbered_groups(optimizer.param_groups), saved["param_groups"], source, kept)
     optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
     restore_layout(optimizer)
+
+
+def numbered_groups(groups: Sequence[Mapping[str, Any]], sizes: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """Groups as in the state dict of an optimizer: in place of parameters their numbers.
+
+    Args:
+        groups: `param_groups` of an optimizer.
+        sizes: how many parameters each group has; None: as many as it holds.
+    """
+    numbered, first = [], 0
+    for group, size in zip(groups, sizes or [len(group["params"]) for group in groups], strict=True):
+        numbered.append({**group, "params": list(range(first, first + size))})
+        first += size
+    return numbered
 
 
 def loaded_groups(

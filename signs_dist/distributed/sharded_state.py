@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.checkpointing.streamed import StreamedTensor
-from signs_dist.checkpointing.tensors import Copier, loaded_groups, put_optimizer
+from signs_dist.checkpointing.tensors import Copier, loaded_groups, numbered_groups, put_optimizer
 from signs_dist.distributed.group import Channel, Group
 from signs_dist.distributed.sharded_average import ShardedAverage
 from signs_dist.distributed.sharded_tree import ShardedTree, flat_view
@@ -104,11 +104,7 @@ class ShardedState:
 
     def param_groups(self, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
         """The groups in the state dict of an optimizer over whole parameters."""
-        groups, first = [], 0
-        for own, size in zip(optimizer.state_dict()["param_groups"], self._sizes, strict=True):
-            groups.append({**own, "params": list(range(first, first + size))})
-            first += size
-        return groups
+        return numbered_groups(optimizer.param_groups, self._sizes)
 
     def load(self, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], source: Path) -> None:
         """Take this process's part of the state of an optimizer over whole parameters.
@@ -154,8 +150,9 @@ class ShardedState:
         """Copy this process's pieces for a checkpoint. All processes call this.
 
         Returns:
-            (shipment, content): for rank 0, content has the entry `optimizer`, and `ema` if there is an average. Their
-            `StreamedTensor`s take their numbers from the shipment, in the order of the content, `ema` first.
+            (shipment, content): on rank 0, content has the entry `optimizer`, and `ema` if there is an average. Their
+            `StreamedTensor`s take their numbers from the shipment, in the order of the content, `ema` first. On other
+            ranks content is empty.
         """
         assert average is None or isinstance(average, ShardedAverage)
         own = self._own_state(optimizer)
@@ -173,6 +170,8 @@ class ShardedState:
                     if any(rank == self._group.rank for rank, _, _ in whole_value.bounds) and number in own:
                         pieces["optimizer", number, name] = own[number][name]
         shipment = Shipment(spread, copier.copy(pieces), self.channel, self._group.rank)
+        if self._group.rank > 0:
+            return shipment, {}
         streamed = {place: _stream(shipment, place, each) for place, each in spread.items()}
         state = {
             number: {

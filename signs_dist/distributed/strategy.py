@@ -5,6 +5,7 @@ The three classes have the same attributes and methods, so the training loop kno
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from signs_dist.config.settings import ProcessesConfig
+from signs_dist.config.settings import Config, ProcessesConfig
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.compression import Compression, compress
 from signs_dist.distributed.device_choice import torch_devices
@@ -35,7 +36,28 @@ Result = TypeVar("Result")
 Wishes = tuple[Callable[[], bool], Callable[[], bool]]
 """Both are called once a step: whether this process wants to stop, and whether it wants to save."""
 
-WHOLE = Compression()
+
+@dataclasses.dataclass(frozen=True)
+class Summing:
+    """How the gradients of a step are summed over the processes.
+
+    Attributes:
+        exact: in one fixed order.
+        shards_optimizer: in exact mode, each of several processes gets the gradients of a part of the weights.
+        compression: in fast mode, how gradients are sent.
+    """
+
+    exact: bool = False
+    shards_optimizer: bool = False
+    compression: Compression = dataclasses.field(default_factory=Compression)
+
+    @classmethod
+    def from_config(cls, config: Config) -> Summing:
+        """What the settings ask for."""
+        return cls(config.exact, config.train.shard_optimizer, Compression.from_config(config.train))
+
+
+FAST = Summing()
 """Gradients are sent whole, as float32."""
 
 # Newer releases of PyTorch warn about `broadcast_buffers`; older releases have no `forward_sync_buffers`.
@@ -67,33 +89,16 @@ class SingleProcess:
         self.device = device
         self.shard = Shard(0, 1)
 
-    def wrap(
-        self,
-        forward: nn.Module,
-        *,
-        for_training: bool,
-        exact: bool = False,
-        compression: Compression = WHOLE,
-    ) -> nn.Module:
+    def wrap(self, forward: nn.Module, *, for_training: bool, summing: Summing = FAST) -> nn.Module:
         """The module that the loop calls with (images, labels, keys), one key per micro-batch."""
         return forward
 
     def sync(
-        self,
-        model: nn.Module,
-        wrapped: nn.Module,
-        micro_batches: MicroBatches,
-        wishes: Wishes,
-        *,
-        exact: bool,
-        shards_optimizer: bool = False,
+        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, summing: Summing
     ) -> StepSync:
-        """The object that combines the micro-batches of a step; `wrapped` is what `wrap` returned for `model`.
-
-        With `shards_optimizer`, in exact mode, each of several processes gets the gradients of a part of the weights.
-        """
+        """The object that combines the micro-batches of a step; `wrapped` is what `wrap` returned for `model`."""
         share = StepShare(model, micro_batches, self.shard, *wishes)
-        return ExactSync(share, group=None) if exact else StepSync(share)
+        return ExactSync(share, group=None) if summing.exact else StepSync(share)
 
     def total(self, tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.int64]]:
         """Sum integer tensors over all processes; every process gets the sums on its host."""
@@ -129,30 +134,16 @@ class DataParallel(SingleProcess):
         self.devices = list(devices)
         self.num_replicas = len(devices)
 
-    def wrap(
-        self,
-        forward: nn.Module,
-        *,
-        for_training: bool,
-        exact: bool = False,
-        compression: Compression = WHOLE,
-    ) -> nn.Module:
+    def wrap(self, forward: nn.Module, *, for_training: bool, summing: Summing = FAST) -> nn.Module:
         """As in SingleProcess; each call copies the module to all GPUs."""
         return Replicas(forward, self.devices) if for_training else EvaluationReplicas(forward, self.devices)
 
     def sync(
-        self,
-        model: nn.Module,
-        wrapped: nn.Module,
-        micro_batches: MicroBatches,
-        wishes: Wishes,
-        *,
-        exact: bool,
-        shards_optimizer: bool = False,
+        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, summing: Summing
     ) -> StepSync:
         """As in SingleProcess."""
         assert isinstance(wrapped, Replicas)
-        assert not exact
+        assert not summing.exact
         share = StepShare(model, micro_batches, self.shard, *wishes)
         return ReplicatedSync(share, num_replicas=self.num_replicas, replicas_buffers=wrapped.take_buffers)
 
@@ -176,16 +167,9 @@ class DistributedProcesses(SingleProcess):
         self.world_size = group.world_size
         self.is_main = group.rank == 0
 
-    def wrap(
-        self,
-        forward: nn.Module,
-        *,
-        for_training: bool,
-        exact: bool = False,
-        compression: Compression = WHOLE,
-    ) -> nn.Module:
+    def wrap(self, forward: nn.Module, *, for_training: bool, summing: Summing = FAST) -> nn.Module:
         """As in SingleProcess. Exact mode sums the gradients itself and needs no wrapper."""
-        if not for_training or exact:
+        if not for_training or summing.exact:
             return forward
         buffers: dict[str, Any] = {_BUFFERS_ARGUMENT: False}
         num_bytes = sum(
@@ -197,26 +181,19 @@ class DistributedProcesses(SingleProcess):
             forward,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            bucket_cap_mb=compression.bucket_megabytes(self.device.type, num_bytes),
+            bucket_cap_mb=summing.compression.bucket_megabytes(self.device.type, num_bytes),
             **buffers,  # `StepSync` moves the buffers
         )
-        compress(wrapper, compression)
+        compress(wrapper, summing.compression)
         return wrapper
 
     def sync(
-        self,
-        model: nn.Module,
-        wrapped: nn.Module,
-        micro_batches: MicroBatches,
-        wishes: Wishes,
-        *,
-        exact: bool,
-        shards_optimizer: bool = False,
+        self, model: nn.Module, wrapped: nn.Module, micro_batches: MicroBatches, wishes: Wishes, summing: Summing
     ) -> StepSync:
         """As in SingleProcess."""
         share = StepShare(model, micro_batches, self.shard, *wishes)
-        if exact:
-            return ExactSync(share, group=self.group, shards_optimizer=shards_optimizer)
+        if summing.exact:
+            return ExactSync(share, group=self.group, shards_optimizer=summing.shards_optimizer)
         assert isinstance(wrapped, DistributedDataParallel)
         return DistributedSync(share, group=self.group, wrapper=wrapped)
 

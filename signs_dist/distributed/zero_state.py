@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
-from signs_dist.checkpointing.tensors import Copier, loaded_groups, put_optimizer
+from signs_dist.checkpointing.tensors import Copier, loaded_groups, numbered_groups, put_optimizer
 from signs_dist.distributed.group import Group
 from signs_dist.learning.quick_start import without_compiler
 from signs_dist.learning.weight_average import WeightAverage
@@ -46,12 +46,7 @@ class ZeroState:
 
     def param_groups(self, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
         """The groups in the state dict of an optimizer over whole parameters."""
-        groups, first = [], 0
-        for own in optimizer.param_groups:
-            size = len(own["params"])
-            groups.append({**own, "params": list(range(first, first + size))})
-            first += size
-        return groups
+        return numbered_groups(optimizer.param_groups)
 
     def share_weights(self) -> None:
         """Nothing is left to do: the optimizer's step has sent the weights."""
@@ -87,7 +82,7 @@ class ZeroState:
             for own_number, parameter in enumerate(own["params"], first):
                 if numbers[parameter] in saved["state"]:
                     state[own_number] = saved["state"][numbers[parameter]]
-            own_groups.append({**group, "params": list(range(first, first + len(own["params"])))})
+            own_groups.append({**group, "params": own["params"]})
             first += len(own["params"])
             whole["lr"] = group["lr"]  # each step takes it from here
-        put_optimizer(local, {"state": state, "param_groups": own_groups}, source)
+        put_optimizer(local, {"state": state, "param_groups": numbered_groups(own_groups)}, source)

@@ -73,7 +73,7 @@ class GraphedStep:
     Args:
         choice: how much to record.
         make_recorder: makes the recorder of a shape.
-        recover: makes forward, synchronisation and scaler of the state anew after a recording that failed.
+        recover: makes forward, synchronisation and scaler of the state again after a recording that failed.
         tell: shows a line.
 
     Attributes:

@@ -311,7 +311,7 @@ def expected_of(stepper: Stepper) -> Expected:
         parameters, groups = sharding.parameters, sharding.param_groups(state.optimizer)
     else:
         parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-        groups = state.optimizer.state_dict()["param_groups"]
+        groups = tensors.numbered_groups(state.optimizer.param_groups)
     return Expected(
         weights=named_weights(state.model),
         trainable={plain_name(name) for name, parameter in named if parameter.requires_grad},

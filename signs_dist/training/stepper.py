@@ -23,11 +23,10 @@ from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.data.side_stream import CudaStreams, SideCopies
 from signs_dist.distributed.arithmetic import Fingerprint
-from signs_dist.distributed.compression import Compression
 from signs_dist.distributed.sharded_average import ShardedAverage
 from signs_dist.distributed.sharded_state import ShardedState, Sharding
 from signs_dist.distributed.step_sync import ExactSync, StepSync
-from signs_dist.distributed.strategy import DistributedProcesses, Wishes
+from signs_dist.distributed.strategy import DistributedProcesses, Summing, Wishes
 from signs_dist.environment.worker_limits import read_limits
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.learning.optim import kind_of_optimizer, optimizer_of_groups
@@ -214,13 +213,10 @@ class Stepper:
         forward = make_forward(prepared.trained_part, config, num_classes, prepared.precision, prepared.class_weights)
         if config.train.compile is not False and prepared.features is None:
             self._try_compiler(forward)
-        compression = Compression.from_config(config.train)
-        wrapped = strategy.wrap(forward, for_training=True, exact=config.exact, compression=compression)
+        summing = Summing.from_config(config)
+        wrapped = strategy.wrap(forward, for_training=True, summing=summing)
         micro_batches = prepared.plan.micro_batches
-        shards = config.train.shard_optimizer
-        return wrapped, strategy.sync(
-            prepared.model, wrapped, micro_batches, self._wishes, exact=config.exact, shards_optimizer=shards
-        )
+        return wrapped, strategy.sync(prepared.model, wrapped, micro_batches, self._wishes, summing)
 
     @property
     def graph(self) -> GraphChoice:
@@ -261,7 +257,7 @@ class Stepper:
         gc.collect()
 
     def _renew(self) -> None:
-        """Make forward, synchronisation and scaler anew: a recording that failed has left them amid a step."""
+        """Make forward, synchronisation and scaler again: a recording that failed has ended within a step."""
         scaler = self.prepared.precision.scaler()
         scaler.load_state_dict(self.state.scaler.state_dict())
         self.state.scaler = scaler

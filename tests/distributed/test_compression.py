@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from signs_dist.distributed.compression import Compression
 from signs_dist.distributed.rendezvous import join
-from signs_dist.distributed.strategy import WHOLE, DistributedProcesses
+from signs_dist.distributed.strategy import DistributedProcesses, Summing
 from signs_dist.environment.context import read_context
 from signs_dist.monitoring.pulse import Pulse
 
@@ -30,11 +30,11 @@ group = join(read_context(), cpu, rendezvous_seconds=60, timeout_seconds=60, pul
 strategy = DistributedProcesses(cpu, group)
 found = {}
 for name, compression in {
-    "whole": WHOLE, "bfloat16": Compression("bfloat16"), "powersgd": Compression("powersgd", 1, 2)
+    "whole": Compression(), "bfloat16": Compression("bfloat16"), "powersgd": Compression("powersgd", 1, 2)
 }.items():
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(700, 700) for _ in range(3)))  # more than DistributedDataParallel's first bucket
-    wrapped = strategy.wrap(model, for_training=True, compression=compression)
+    wrapped = strategy.wrap(model, for_training=True, summing=Summing(compression=compression))
     torch.manual_seed(1 + group.rank)
     images = torch.randn(8, 700)
     gradients = []

@@ -16,7 +16,7 @@ from signs_dist.data.batches import Batch
 from signs_dist.data.plan import EpochPlan
 from signs_dist.distributed.connect import ConnectedProcesses, connect
 from signs_dist.distributed.exact_step import ExactStep, cut
-from signs_dist.distributed.strategy import SingleProcess
+from signs_dist.distributed.strategy import SingleProcess, Summing
 from signs_dist.errors import NonFiniteLossError, UserError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
@@ -65,7 +65,7 @@ def test_it_computes_what_our_trainer_does() -> None:
         state = TrainingState(
             model=theirs,
             forward=forward,
-            sync=strategy.sync(theirs, forward, PLAN.micro_batches, wishes, exact=True),
+            sync=strategy.sync(theirs, forward, PLAN.micro_batches, wishes, Summing(exact=True)),
             num_classes=5,
             optimizer=torch.optim.SGD(theirs.parameters(), lr=0.1),
             scaler=torch.amp.GradScaler("cpu", enabled=False),

@@ -15,7 +15,7 @@ from signs_dist.config.settings import DataConfig, LossConfig
 from signs_dist.data.batches import Batch
 from signs_dist.data.plan import MicroBatches
 from signs_dist.distributed.replicas import EvaluationReplicas, Replicas
-from signs_dist.distributed.strategy import DataParallel, SingleProcess, convert_sync_batchnorm
+from signs_dist.distributed.strategy import DataParallel, SingleProcess, Summing, convert_sync_batchnorm
 from signs_dist.errors import UserError
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.precision import Precision
@@ -85,9 +85,7 @@ def train_two_steps(model: nn.Module, strategy: SingleProcess, count: int) -> li
     state = TrainingState(
         model=model,
         forward=wrapped,
-        sync=strategy.sync(
-            model, wrapped, MicroBatches(12 // count, count), (lambda: False, lambda: False), exact=False
-        ),
+        sync=strategy.sync(model, wrapped, MicroBatches(12 // count, count), (lambda: False, lambda: False), Summing()),
         num_classes=5,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
@@ -169,14 +167,14 @@ from torch.nn.parallel import DistributedDataParallel
 from signs_dist.environment.context import read_context
 from signs_dist.distributed.rendezvous import join
 from signs_dist.monitoring.heartbeat import Pulse
-from signs_dist.distributed.strategy import DistributedProcesses
+from signs_dist.distributed.strategy import DistributedProcesses, Summing
 cpu = torch.device("cpu")
 group = join(read_context(), cpu, rendezvous_seconds=60, timeout_seconds=60, pulse=Pulse())
 import torch.distributed.nn.functional  # as a model does that compiles itself
 strategy = DistributedProcesses(cpu, group)
 module = nn.BatchNorm1d(2)
 kinds = [
-    isinstance(strategy.wrap(module, for_training=training, exact=exact), DistributedDataParallel)
+    isinstance(strategy.wrap(module, for_training=training, summing=Summing(exact=exact)), DistributedDataParallel)
     for training in (True, False) for exact in (False, True)
 ]
 strategy.wrap(module, for_training=True)(torch.arange(4.0).view(2, 2)).sum().backward()

@@ -25,7 +25,7 @@ from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.group import Group, Pending
 from signs_dist.distributed.replicas import EvaluationReplicas, Replicas
 from signs_dist.distributed.step_sync import DistributedSync, StepShare, StepSync
-from signs_dist.distributed.strategy import DataParallel, DistributedProcesses, SingleProcess
+from signs_dist.distributed.strategy import DataParallel, DistributedProcesses, SingleProcess, Summing
 from signs_dist.learning.losses import build_loss
 from signs_dist.learning.optim import build_optimizer
 from signs_dist.learning.precision import Precision
@@ -220,7 +220,7 @@ def wrapped_by(strategy: SingleProcess, module: nn.Module, *, for_training: bool
         return replicas
     if isinstance(strategy, DistributedProcesses) and for_training and not exact:
         return SilentWrapper(module)
-    return strategy.wrap(module, for_training=for_training, exact=exact)
+    return strategy.wrap(module, for_training=for_training, summing=Summing(exact=exact))
 
 
 def sync_of(
@@ -230,7 +230,7 @@ def sync_of(
         wrapper: Any = wrapped
         share = StepShare(model, micro_batches, strategy.shard)
         return DistributedSync(share, group=strategy.group, wrapper=wrapper)
-    return strategy.sync(model, wrapped, micro_batches, (lambda: False, lambda: False), exact=exact)
+    return strategy.sync(model, wrapped, micro_batches, (lambda: False, lambda: False), Summing(exact=exact))
 
 
 def imitate_backward(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:

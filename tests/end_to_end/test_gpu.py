@@ -28,7 +28,7 @@ from signs_dist.data.mixing import BatchMixer
 from signs_dist.data.packed import PackedSplit
 from signs_dist.data.plan import BatchKey, EpochPlan, MicroBatches, Shard
 from signs_dist.distributed.rendezvous import join
-from signs_dist.distributed.strategy import DataParallel, DistributedProcesses, SingleProcess
+from signs_dist.distributed.strategy import DataParallel, DistributedProcesses, SingleProcess, Summing
 from signs_dist.environment.context import read_context
 from signs_dist.errors import NonFiniteLossError
 from signs_dist.export import main as export
@@ -214,11 +214,11 @@ def state_of(
 ) -> TrainingState:
     model, arithmetic = network(norm=norm, dropout=dropout), Precision(precision, "cuda")  # type: ignore[arg-type]
     forward = ForwardWithLoss(model, build_loss(LossConfig(), NUM_CLASSES), arithmetic)
-    wrapped = strategy.wrap(forward, for_training=True, exact=exact)
+    wrapped = strategy.wrap(forward, for_training=True, summing=Summing(exact=exact))
     return TrainingState(
         model=model,
         forward=wrapped,
-        sync=strategy.sync(model, wrapped, MicroBatches(4, 3), (lambda: False, lambda: False), exact=exact),
+        sync=strategy.sync(model, wrapped, MicroBatches(4, 3), (lambda: False, lambda: False), Summing(exact=exact)),
         num_classes=NUM_CLASSES,
         optimizer=build_optimizer(model, OptimConfig(name=optimizer, lr=lr)),  # type: ignore[arg-type]
         scaler=arithmetic.scaler(),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from signs_dist.checkpointing.store import Cursor
 from signs_dist.checkpointing.tensors import plain_weights
@@ -27,6 +27,7 @@ from signs_dist.training.stepper import Stepper
 from tests.processes import run, started, train_command, wait_for
 from tests.sets import write_colour_set
 from tests.training.parts import make_process, make_stepper, shown
+from tests.training.waiting_networks import Waits, compute_with
 
 NUM_GPUS = torch.cuda.device_count()
 
@@ -155,35 +156,11 @@ def test_dropout_differs_from_step_to_step(tmp_path: Path) -> None:
     assert len({float(loss.detach()) for loss in losses}) == 4
 
 
-class Waits(nn.Module):
-    """A network that lets the host wait for the GPU in each training pass."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.inner(images)
-        return logits * (2 if self.training and float(images.mean().item()) > 1e9 else 1)
-
-
-def spoil(stepper: Stepper) -> None:
-    part, make = Waits(stepper.state.model), stepper._wrap
-
-    def wrap() -> Any:
-        forward, sync = make()
-        forward.model = part
-        return forward, sync
-
-    stepper._wrap = wrap  # type: ignore[method-assign]
-    stepper.state.forward.model = part
-
-
 @pytest.mark.parametrize("mode", [(), EXACT], ids=["fast", "exact"])
 def test_a_step_that_waits_for_the_gpu_goes_on_without_a_graph(tmp_path: Path, mode: tuple[str, ...]) -> None:
     process = on_gpu()
     stepper, _ = make_stepper(tmp_path, *NET, *mode, "train.graph=auto", process=process)
-    spoil(stepper)
+    compute_with(stepper, Waits(stepper.state.model))
     for epoch in range(3):  # dropout draws after the capture that failed as well
         for report in stepper.steps(Cursor(epoch, 0)):
             sums = report.sums
@@ -192,7 +169,7 @@ def test_a_step_that_waits_for_the_gpu_goes_on_without_a_graph(tmp_path: Path, m
     assert "the training step is no CUDA graph: it cannot be recorded: " in shown(process)
 
     required, _ = make_stepper(tmp_path, *NET, *mode, "train.graph=true", process=on_gpu())
-    spoil(required)
+    compute_with(required, Waits(required.state.model))
     with pytest.raises(UserError, match=r"train\.graph=true: the training step cannot be recorded"):
         list(required.steps(Cursor(0, 0)))
 

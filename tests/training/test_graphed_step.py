@@ -28,6 +28,7 @@ from signs_dist.training.stepper import Stepper
 from signs_dist.training.trainer import Trainer
 from tests.training.parts import Made, make_stepper, make_trainer
 from tests.training.recorded_calls import CallRecorder
+from tests.training.waiting_networks import Waits, compute_with
 
 NET = ("model.name=signs_net", "model.args={channels: 4, dropout: 0.3}", "train.epochs=3", "train.num_threads=1")
 """12 steps."""
@@ -259,32 +260,11 @@ def test_a_stop_within_an_epoch_is_saved_and_taken_up(
     assert again.run_state.steps_done_here == 5
 
 
-class Waits(nn.Module):
-    """A network that waits for the device in each training pass."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.inner(images)
-        return logits * (2 if self.training and float(images.mean().item()) > 1e9 else 1)
-
-
 @pytest.mark.parametrize("mode", [(), EXACT, ("train.micro_batch=4", "ema.decay=0.5")], ids=["fast", "exact", "two"])
 def test_a_step_that_cannot_be_recorded_is_done_by_the_plain_step(tmp_path: Path, mode: tuple[str, ...]) -> None:
     def spoiled() -> Stepper:
         stepper, _ = make_stepper(tmp_path, *NET, *POWERS, *mode)
-        part = Waits(stepper.state.model)
-        make = stepper._wrap
-
-        def wrap() -> Any:
-            forward, sync = make()
-            forward.model = part
-            return forward, sync
-
-        stepper._wrap = wrap  # type: ignore[method-assign]
-        stepper.state.forward.model = part
+        compute_with(stepper, Waits(stepper.state.model))
         return stepper
 
     told: list[str] = []
@@ -336,16 +316,7 @@ def test_a_recording_that_fails_amid_the_gradients_leaves_nothing_behind(tmp_pat
 
     def spoiled() -> Stepper:
         stepper, _ = make_stepper(tmp_path, *POWERS, *EXACT, "model.name=mlp", "train.epochs=3", "train.num_threads=1")
-        part = WaitsForItsGradient(stepper.state.model)
-        make = stepper._wrap
-
-        def wrap() -> Any:
-            forward, sync = make()
-            forward.model = part
-            return forward, sync
-
-        stepper._wrap = wrap  # type: ignore[method-assign]
-        stepper.state.forward.model = part
+        compute_with(stepper, WaitsForItsGradient(stepper.state.model))
         return stepper
 
     plain, recorded = spoiled(), spoiled()
