@@ -24,6 +24,15 @@ def test_blocks_have_the_same_bits_alone_and_together() -> None:
     assert torch.equal(torch.cat(parts), sum_squares_of_blocks(vector))
 
 
+def test_numbers_are_added_by_halves() -> None:
+    numbers = (torch.randn(BLOCK) * 10.0 ** torch.randint(-9, 9, (BLOCK,))).tolist()
+    squares = [number * number for number in torch.tensor(numbers).double().tolist()]
+    while len(squares) > 1:
+        half = len(squares) // 2
+        squares = [first + second for first, second in zip(squares[:half], squares[half:], strict=True)]
+    assert sum_squares_of_blocks(torch.tensor(numbers)).tolist() == squares
+
+
 def test_large_gradients_do_not_overflow_and_what_is_not_finite_stays_so() -> None:
     vector = torch.full((BLOCK,), 1e30)
     assert norm_of_blocks(sum_squares_of_blocks(vector)).item() == pytest.approx(1.6e31)

@@ -85,6 +85,16 @@ def test_training_goes_on_at_another_size_and_with_the_switch_flipped(
         assert_equal(learner.seen_average, whole.average.weights())
 
 
+def test_the_process_that_writes_alone_makes_the_content() -> None:
+    def work(group: ThreadGroup) -> set[str]:
+        learner = Learner(OPTIMIZERS["adam"], group)
+        learner.train(range(1))
+        assert learner.sharding is not None
+        return set(learner.sharding.ship(learner.optimizer, learner.average, Copier())[1])
+
+    assert in_threads(3, work) == [{"ema", "optimizer"}, set(), set()]
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     one_group = {"name": "adam", "weight_decay": 0.0}
     Learner(one_group).save(tmp_path / "checkpoint.pt")

@@ -143,6 +143,32 @@ def test_a_save_that_fails_is_only_told_where_the_config_says_so(
         ("torchrun", 15.0, None),  # half of the time is left
     ],
 )
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_travels_is_taken_whole_even_if_the_save_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Else the other processes would wait for ever until their pieces are taken."""
+    drained: list[bool] = []
+    made = make_trainer(tmp_path)
+    made.saver.begin({})
+    state = made.stepper.state
+    content = {"ema": None, "optimizer": state.optimizer.state_dict()}
+    shipment = SimpleNamespace(drain=lambda: drained.append(True))
+    state.sharding = SimpleNamespace(ship=lambda *_: (shipment, content))  # type: ignore[assignment]
+    made.run_state.advance()
+    if fails:
+        monkeypatch.setattr(type(made.saver.store), "write", _no_space)
+        with pytest.raises(SaveError, match="no space"):
+            save(made)
+    else:
+        save(made)
+    assert drained == [True]
+
+
+def _no_space(*_: Any) -> int:
+    raise SaveError("no space")
+
+
 def test_saves_that_take_long_are_warned_of_once(
     tmp_path: Path, launcher: str, took: float, advice: str | None
 ) -> None:
