@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from signs_dist.distributed.sharded_tree import flat_like, flat_view
+from signs_dist.distributed.ordered_norm import BLOCK
+from signs_dist.distributed.sharded_tree import ShardedTree, flat_like, flat_view
 from tests.distributed.sharded_learner import Learner, train_in_threads
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,6 +62,19 @@ def test_no_process_keeps_more_than_its_part() -> None:
     kept = [learner.num_kept() for learner in train_in_threads(4, OPTIMIZERS["adam"], range(1))]
     assert sum(kept) == total
     assert max(kept) < 0.35 * total  # blocks of so small a network are not divided evenly
+
+
+def test_tensors_are_cut_between_blocks() -> None:
+    """Fused kernels compute the end of a tensor otherwise: another cut would give other bits now and then."""
+    num_cuts = 0
+    for learner in train_in_threads(3, OPTIMIZERS["adam"], range(0)):
+        assert isinstance(learner.tree, ShardedTree)
+        for parameter in learner.parameters:
+            bounds = learner.tree.bounds(parameter)
+            num_cuts += len(bounds) - 1
+            assert [start % BLOCK for _, start, _ in bounds] == [0] * len(bounds)
+            assert [end for _, _, end in bounds] == [*(start for _, start, _ in bounds[1:]), parameter.numel()]
+    assert num_cuts > 0
 
 
 def test_whole_gradients_are_not_kept() -> None:

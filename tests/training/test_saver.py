@@ -135,14 +135,6 @@ def test_a_save_that_fails_is_only_told_where_the_config_says_so(
     assert "checkpoint.on_error=warn" in shown(made.process)
 
 
-@pytest.mark.parametrize(
-    ("launcher", "took", "advice"),
-    [
-        ("torchrun", 16.0, "start torchrun with --shutdown-timeout 48"),
-        ("srun", 16.0, "checkpoint.every_seconds"),
-        ("torchrun", 15.0, None),  # half of the time is left
-    ],
-)
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_travels_is_taken_whole_even_if_the_save_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
@@ -169,6 +161,14 @@ def _no_space(*_: Any) -> int:
     raise SaveError("no space")
 
 
+@pytest.mark.parametrize(
+    ("launcher", "took", "advice"),
+    [
+        ("torchrun", 16.0, "start torchrun with --shutdown-timeout 48"),
+        ("srun", 16.0, "checkpoint.every_seconds"),
+        ("torchrun", 15.0, None),  # half of the time is left
+    ],
+)
 def test_saves_that_take_long_are_warned_of_once(
     tmp_path: Path, launcher: str, took: float, advice: str | None
 ) -> None:
