@@ -80,7 +80,8 @@ def lines(file: Path) -> list[dict[str, Any]]:
 def metrics(folder: Path) -> list[dict[str, Any]]:
     return [
         {name: value for name, value in line.items() if name not in CHANGING}
-        for line in lines(folder / "metrics.jsonl")
+        # The line of a state is written when its file is whole: it may come late.
+        for line in sorted(lines(folder / "metrics.jsonl"), key=lambda line: (line["step"], line["kind"] == "state"))
         if line["kind"] != "save"
     ]
 
