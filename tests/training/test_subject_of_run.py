@@ -96,7 +96,7 @@ def test_reading_many_photos_is_told(tmp_path: Path) -> None:
 def test_ones_own_code_counts_with_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     files = {
-        "chain_net.py": "import chain_layers as own\n\ndef build(num_classes, image_size): return own.make(num_classes)\n",
+        "chain_net.py": "import chain_layers as l\n\ndef build(num_classes, image_size): return l.make(num_classes)\n",
         "chain_layers.py": (
             "from torch import nn\n\n\ndef make(n): return nn.Sequential(nn.Flatten(), nn.Linear(768, n))\n"
         ),
