@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import torch
 
+import signs_dist
 from signs_dist.checkpointing.state_digest import state_sha256
 from signs_dist.checkpointing.store import CheckpointStore, read_checkpoint
 
@@ -60,8 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for has_chain in (number % 2 == 0, number % 2 == 1):
                 run = Path(folder).resolve() / f"{'chain' if has_chain else 'none'}-{number}"
                 given = json.dumps([has_chain, str(run), settings(options.megabytes, options.saves)])
+                command = [sys.executable, "-c", PROGRAM, given]
+                # In a folder of its own: photos beside the checkout would be used in place of the drawn ones.
                 done = subprocess.run(
-                    [sys.executable, "-c", PROGRAM, given], check=True, stdout=subprocess.PIPE, text=True
+                    command, check=True, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment()
                 )
                 used, seconds = json.loads(done.stdout.splitlines()[-1])
                 lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -91,6 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name:<26} without {without:8.1f} {unit}, with the chain {with_chain:8.1f} {unit}: {more}")
     difference = statistics.median(processor[True]) - statistics.median(processor[False])
     print(f"processor time for each save, by the difference of runs: {1000 * difference / options.saves:.0f} ms")
+
+
+def environment() -> dict[str, str]:
+    """The environment of a program that imports this toolkit, in any folder."""
+    package = Path(signs_dist.__file__).resolve().parent
+    places = [str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 def settings(megabytes: int, num_saves: int) -> list[str]:
