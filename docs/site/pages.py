@@ -1,0 +1,105 @@
+"""The pages of the site, and what the site adds to the Markdown that GitHub shows.
+
+The navigation is docs/README.md: its headings, and the first link of each row below them. The reference of the public names
+is added to docs/api.md from their docstrings, and drawings are put into the page, so that they follow its light or dark.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+FRONT = "README"
+"""The page that the site opens with; the navigation hangs below it."""
+INDEX = "docs/README"
+"""The page whose headings and rows are the navigation."""
+API = "docs/api"
+OTHER_PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "slurm/README.md", "data/README.md")
+"""Pages outside docs/ that pages link to."""
+
+
+def source_pages(repository: Path) -> list[str]:
+    """The Markdown files of the site, relative to the repository."""
+    examples = sorted((repository / "examples").glob("*/README.md"))
+    return [*OTHER_PAGES, "docs/*.md", *(page.relative_to(repository).as_posix() for page in examples)]
+
+
+def other_folders(repository: Path) -> list[str]:
+    """The folders that hold no page of the site: Sphinx does not look into them."""
+    used = {"docs", "slurm", "data", "examples"}
+    folders = sorted(path.name for path in repository.iterdir() if path.is_dir() and path.name not in used)
+    return [*folders, "data/*/**", "docs/site", "docs/drawings", "**/.*"]
+
+
+def navigation(index: str) -> dict[str, list[str]]:
+    """Caption → pages, in the order of the index page.
+
+    Args:
+        index: the text of docs/README.md. A row of a table below a `## ` heading names a page by its first link.
+    """
+    found: dict[str, list[str]] = {}
+    caption = ""
+    for line in index.splitlines():
+        if line.startswith("## "):
+            caption = line.removeprefix("## ").strip()
+        row = re.match(r"\| \[[^]]*\]\(([\w./-]+\.md)\)", line)
+        if row and caption:
+            found.setdefault(caption, []).append(row[1])
+    return found
+
+
+def toctrees(index: str) -> str:
+    """The navigation as hidden tables of contents of the front page."""
+    parts = [
+        "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *map(_from_front, names), "```"])
+        for caption, names in {"signs_dist": ["README.md"], **navigation(index)}.items()
+    ]
+    return "\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _from_front(name: str) -> str:
+    path = name.removeprefix("../") if name.startswith("../") else f"docs/{name}"
+    return path.removesuffix(".md")
+
+
+def api_reference() -> str:
+    """The public names in the order of the guide, each with its docstring, for autodoc."""
+    import signs_dist
+
+    parts = []
+    for name in signs_dist.__all__:
+        is_class = inspect.isclass(getattr(signs_dist, name))
+        kind = "autoclass" if is_class else "autofunction"
+        parts += [f"## `{name}`", "", "```{eval-rst}", f".. {kind}:: signs_dist.{name}"]
+        parts += ["   :members:"] * is_class + ["```", ""]
+    return "\n\n" + "\n".join(parts)
+
+
+def with_drawings(text: str, folder: Path) -> str:
+    """The page with each `![what it shows](drawings/NAME.svg)` on a line of its own replaced by the drawing itself."""
+
+    def put_in(found: re.Match[str]) -> str:
+        drawing = (folder / found[2]).read_text(encoding="utf-8")
+        svg = drawing[drawing.index("<svg") :].strip()
+        return f'<figure class="drawing-box">\n{svg}\n</figure>'
+
+    return re.sub(r"^!\[([^]]*)\]\((drawings/[\w-]+\.svg)\)$", put_in, text, flags=re.MULTILINE)
+
+
+def add_to_page(app: Any, page: str, source: list[str]) -> None:
+    """Sphinx calls this with each page that it reads; the one string in `source` is changed in place."""
+    if page == FRONT:
+        source[0] += toctrees((Path(app.srcdir) / f"{INDEX}.md").read_text(encoding="utf-8"))
+    if page == API:
+        source[0] += api_reference()
+    if page.startswith("docs/"):
+        source[0] = with_drawings(source[0], Path(app.srcdir) / "docs")
+
+
+def finish_site(app: Any, error: Exception | None) -> None:
+    """Sphinx calls this at the end: the front page is index.html too."""
+    if error is None and app.builder.name == "html":
+        shutil.copyfile(Path(app.outdir) / f"{FRONT}.html", Path(app.outdir) / "index.html")
