@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from docs.site import messages
+
 FRONT = "README"
 """The page that the site opens with; the navigation hangs below it."""
 INDEX = "docs/README"
@@ -66,16 +68,39 @@ def _from_front(name: str) -> str:
 
 
 def api_reference() -> str:
-    """The public names in the order of the guide, each with its docstring, for autodoc."""
+    """The public names, what they return, and the errors, each with its docstring, for autodoc."""
     import signs_dist
+    from signs_dist import errors
 
     parts = []
     for name in signs_dist.__all__:
-        is_class = inspect.isclass(getattr(signs_dist, name))
-        kind = "autoclass" if is_class else "autofunction"
-        parts += [f"## `{name}`", "", "```{eval-rst}", f".. {kind}:: signs_dist.{name}"]
-        parts += ["   :members:"] * is_class + ["```", ""]
+        value = getattr(signs_dist, name)
+        parts += [f"## `{name}`", "", *_described(f"signs_dist.{name}", is_class=inspect.isclass(value))]
+        returned = None if inspect.isclass(value) else _returned_class(value)
+        if returned is not None:
+            parts += _described(f"{returned.__module__}.{returned.__name__}", is_class=True)
+    parts += ["## Errors", ""]
+    for name, value in vars(errors).items():
+        if inspect.isclass(value) and issubclass(value, errors.CommandError):
+            parts += _described(f"signs_dist.errors.{name}", is_class=True)
     return "\n\n" + "\n".join(parts)
+
+
+def _described(name: str, *, is_class: bool) -> list[str]:
+    kind = "autoclass" if is_class else "autofunction"
+    return ["```{eval-rst}", f".. {kind}:: {name}", *["   :members:"] * is_class, "```", ""]
+
+
+def _returned_class(function: Any) -> type | None:
+    """The class of this project that a function returns, if it is one with documented attributes of its own."""
+    import typing
+
+    import signs_dist
+
+    returned = typing.get_type_hints(function)["return"]
+    found = [each for each in (returned, *typing.get_args(returned)) if inspect.isclass(each)]
+    own = [each for each in found if each.__module__.startswith("signs_dist.") and "Config" not in each.__name__]
+    return own[0] if own and own[0].__name__ not in signs_dist.__all__ else None
 
 
 def with_drawings(text: str, folder: Path) -> str:
@@ -89,17 +114,30 @@ def with_drawings(text: str, folder: Path) -> str:
     return re.sub(r"^!\[([^]]*)\]\((drawings/[\w-]+\.svg)\)$", put_in, text, flags=re.MULTILINE)
 
 
+def without_folder_links(text: str, folder: Path) -> str:
+    """The page with each link to a folder, which is no page of the site, as text and the folder's name."""
+
+    def name(found: re.Match[str]) -> str:
+        goal = (folder / found[2]).resolve()
+        return f"{found[1]} (`{goal.relative_to(folder.parent.resolve())}/`)" if goal.is_dir() else found[0]
+
+    return re.sub(r"\[([^]]+)\]\((\.\./[\w./-]+)\)", name, text)
+
+
 def add_to_page(app: Any, page: str, source: list[str]) -> None:
     """Sphinx calls this with each page that it reads; the one string in `source` is changed in place."""
     if page == FRONT:
+        app.env.note_dependency(f"{INDEX}.md")
         source[0] += toctrees((Path(app.srcdir) / f"{INDEX}.md").read_text(encoding="utf-8"))
     if page == API:
         source[0] += api_reference()
     if page.startswith("docs/"):
-        source[0] = with_drawings(source[0], Path(app.srcdir) / "docs")
+        folder = Path(app.srcdir) / "docs"
+        source[0] = without_folder_links(with_drawings(source[0], folder), folder)
 
 
 def finish_site(app: Any, error: Exception | None) -> None:
-    """Sphinx calls this at the end: the front page is index.html too."""
+    """Sphinx calls this at the end: the front page is index.html too, and the search knows all messages."""
     if error is None and app.builder.name == "html":
+        messages.write_messages(app)
         shutil.copyfile(Path(app.outdir) / f"{FRONT}.html", Path(app.outdir) / "index.html")
