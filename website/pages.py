@@ -12,8 +12,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from docs.site import messages
+from website import messages
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 FRONT = "README"
 """The page that the site opens with; the navigation hangs below it."""
 INDEX = "docs/README"
@@ -26,14 +27,14 @@ OTHER_PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "slurm/README.md"
 def source_pages(repository: Path) -> list[str]:
     """The Markdown files of the site, relative to the repository."""
     examples = sorted((repository / "examples").glob("*/README.md"))
-    return [*OTHER_PAGES, "docs/*.md", *(page.relative_to(repository).as_posix() for page in examples)]
+    return [*OTHER_PAGES, "docs/**.md", *(page.relative_to(repository).as_posix() for page in examples)]
 
 
 def other_folders(repository: Path) -> list[str]:
     """The folders that hold no page of the site: Sphinx does not look into them."""
     used = {"docs", "slurm", "data", "examples"}
     folders = sorted(path.name for path in repository.iterdir() if path.is_dir() and path.name not in used)
-    return [*folders, "data/*/**", "docs/site", "docs/drawings", "**/.*"]
+    return [*folders, "data/*/**", "**/.*"]
 
 
 def navigation(index: str) -> dict[str, list[str]]:
@@ -111,7 +112,7 @@ def with_drawings(text: str, folder: Path) -> str:
         svg = drawing[drawing.index("<svg") :].strip()
         return f'<figure class="drawing-box">\n{svg}\n</figure>'
 
-    return re.sub(r"^!\[([^]]*)\]\((drawings/[\w-]+\.svg)\)$", put_in, text, flags=re.MULTILINE)
+    return re.sub(r"^!\[([^]]*)\]\(((?:\.\./)?drawings/[\w-]+\.svg)\)$", put_in, text, flags=re.MULTILINE)
 
 
 def without_folder_links(text: str, folder: Path) -> str:
@@ -119,9 +120,9 @@ def without_folder_links(text: str, folder: Path) -> str:
 
     def name(found: re.Match[str]) -> str:
         goal = (folder / found[2]).resolve()
-        return f"{found[1]} (`{goal.relative_to(folder.parent.resolve())}/`)" if goal.is_dir() else found[0]
+        return f"{found[1]} (`{goal.relative_to(REPOSITORY)}/`)" if goal.is_dir() else found[0]
 
-    return re.sub(r"\[([^]]+)\]\((\.\./[\w./-]+)\)", name, text)
+    return re.sub(r"\[([^]]+)\]\(((?:\.\./)+[\w./-]+)\)", name, text)
 
 
 def add_to_page(app: Any, page: str, source: list[str]) -> None:
@@ -132,7 +133,7 @@ def add_to_page(app: Any, page: str, source: list[str]) -> None:
     if page == API:
         source[0] += api_reference()
     if page.startswith("docs/"):
-        folder = Path(app.srcdir) / "docs"
+        folder = (Path(app.srcdir) / page).parent
         source[0] = without_folder_links(with_drawings(source[0], folder), folder)
 
 

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
+REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from docs.site import messages, pages  # noqa: E402
+from website import messages, pages  # noqa: E402
 from signs_dist import __version__  # noqa: E402
 
 project = "signs_dist"

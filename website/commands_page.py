@@ -1,6 +1,6 @@
 """The page docs/commands.md, made from the parsers of the commands.
 
-python -m docs.site.commands_page > docs/commands.md
+python -m website.commands_page > docs/commands.md
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from signs_dist import cli
 HEAD = """\
 # Commands
 
-<!-- Made from the commands' own parsers by: python -m docs.site.commands_page > docs/commands.md -->
+<!-- Made from the commands' own parsers by: python -m website.commands_page > docs/commands.md -->
 
 Every command with all its flags, as `--help` shows them. In a checkout, each can also be typed as `signs-dist NAME`; from an
 [installed wheel](launching.md#from-an-installed-wheel) this is the only form. Activate the environment first:

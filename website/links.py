@@ -1,12 +1,7 @@
-"""Check the links of the built site: python docs/site/links.py build/site
-
-Every link to a file or an anchor of the site must lead there, and no page may load anything from elsewhere. Links to other
-sites are listed, not opened. Exit codes: 0 all links lead somewhere, 1 some do not.
-"""
+"""Whether the links of the built site lead somewhere, within it: those to other sites are listed, and not opened."""
 
 from __future__ import annotations
 
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -36,7 +31,12 @@ class Page(HTMLParser):
 
 
 def check_site(folder: Path) -> tuple[list[str], dict[str, set[str]]]:
-    """(links that lead nowhere or load from elsewhere, link to another site → pages that have it)."""
+    """Look at all pages of a built site.
+
+    Returns:
+        The links that lead to no file or no anchor, and what a page would load from elsewhere, each as a line; and link to
+        another site → the pages that have it.
+    """
     pages = {file.resolve(): Page(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("*.html"))}
     lost: list[str] = []
     external: dict[str, set[str]] = {}
@@ -55,17 +55,3 @@ def check_site(folder: Path) -> tuple[list[str], dict[str, set[str]]]:
             elif parts.fragment and goal in pages and unquote(parts.fragment) not in pages[goal].anchors:
                 lost.append(f"{name}: {target}: there is no such anchor")
     return lost, external
-
-
-def main(arguments: list[str]) -> int:
-    """Check the folder that the first argument names."""
-    lost, external = check_site(Path(arguments[0]))
-    for target, names in sorted(external.items()):
-        print(f"not opened: {target} ({', '.join(sorted(names)[:3])})")
-    for line in lost:
-        print(f"error: {line}", file=sys.stderr)
-    return 1 if lost else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
