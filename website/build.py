@@ -1,7 +1,7 @@
 """Make the site, and check its links: python -m website.build build/site
 
-A warning of Sphinx is an error, and so is a link that leads nowhere. The folder is replaced. Exit codes: 0 the site is made,
-1 a warning or a lost link, which stderr names.
+A warning of Sphinx is an error, and so is a link that leads nowhere. The folder is replaced. Exit codes: 0 the site is
+made, 1 a warning or a lost link, which stderr names.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ HEAD = """\
 
 <!-- Made from the commands' own parsers by: python -m website.commands_page > docs/commands.md -->
 
-Every command with all its flags, as `--help` shows them. In a checkout, each can also be typed as `signs-dist NAME`; from an
-[installed wheel](launching.md#from-an-installed-wheel) this is the only form. Activate the environment first:
-`. .venv/bin/activate`.
+Every command with all its flags, as `--help` shows them. In a checkout, each has a short form, such as
+`signs-dist train`; from an [installed wheel](launching.md#from-an-installed-wheel) the launchers have no other form.
+Activate the environment first: `. .venv/bin/activate`.
 
 `section.key=value` stands for any [setting](settings.md), such as `optim.lr=0.05`. All commands share their
 [exit codes](exit-codes.md).
@@ -61,7 +61,12 @@ def _section(name: str, parsers: list[argparse.ArgumentParser], level: int = 2) 
             yield from (in_markdown(part), "")
     for parser in parsers:
         for choice, below, about in _subcommands(parser):
-            yield from (f"{'#' * (level + 1)} {name} {choice}", "", f"{in_markdown(about[:1].upper() + about[1:])}.", "")
+            yield from (
+                f"{'#' * (level + 1)} {name} {choice}",
+                "",
+                f"{in_markdown(about[:1].upper() + about[1:])}.",
+                "",
+            )
             yield from ("```text", f"{below.prog} {_usage(below)}".rstrip(), "```", "", *_table(below))
 
 
@@ -76,9 +81,7 @@ def _subcommands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argpars
 def _shown(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """The arguments that --help shows, without --help itself and the list of subcommands."""
     hidden = (argparse._HelpAction, argparse._SubParsersAction)
-    return [
-        action for action in parser._actions if action.help != argparse.SUPPRESS and not isinstance(action, hidden)
-    ]
+    return [action for action in parser._actions if action.help != argparse.SUPPRESS and not isinstance(action, hidden)]
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:

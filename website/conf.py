@@ -1,6 +1,6 @@
 """How Sphinx makes the site from the pages: `make docs`.
 
-The pages stay plain Markdown that GitHub shows. What the site adds is added while Sphinx reads them, and is in pages.py.
+The pages stay plain Markdown, as GitHub shows them. Sphinx adds the rest while it reads them: see pages.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from website import messages, pages  # noqa: E402
 from signs_dist import __version__  # noqa: E402
+from website import messages, pages  # noqa: E402
 
 project = "signs_dist"
 author = "the authors of signs_dist"

@@ -34,8 +34,8 @@ def check_site(folder: Path) -> tuple[list[str], dict[str, set[str]]]:
     """Look at all pages of a built site.
 
     Returns:
-        The links that lead to no file or no anchor, and what a page would load from elsewhere, each as a line; and link to
-        another site → the pages that have it.
+        The links that lead to no file or no anchor, and what a page would load from elsewhere, each as a line; and link
+        to another site → the pages that have it.
     """
     pages = {file.resolve(): Page(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("*.html"))}
     lost: list[str] = []

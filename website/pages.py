@@ -1,7 +1,7 @@
 """The pages of the site, and what the site adds to the Markdown that GitHub shows.
 
-The navigation is docs/README.md: its headings, and the first link of each row below them. The reference of the public names
-is added to docs/api.md from their docstrings, and drawings are put into the page, so that they follow its light or dark.
+The navigation is docs/README.md: its headings, and the first link of each row below them. The docstrings of the public
+names are added to docs/api.md. Drawings are put into the page, so that they follow its button for light and dark.
 """
 
 from __future__ import annotations
@@ -110,8 +110,6 @@ def with_drawings(text: str, folder: Path) -> str:
     def put_in(found: re.Match[str]) -> str:
         drawing = (folder / found[2]).read_text(encoding="utf-8")
         svg = drawing[drawing.index("<svg") :].strip()
-        # The theme marks the words of a search in all texts, and fails in these two.
-        svg = svg.replace("<title>", '<title class="nohighlight">').replace("<style>", '<style class="nohighlight">')
         return f'<figure class="drawing-box">\n{svg}\n</figure>'
 
     return re.sub(r"^!\[([^]]*)\]\(((?:\.\./)?drawings/[\w-]+\.svg)\)$", put_in, text, flags=re.MULTILINE)

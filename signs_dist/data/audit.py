@@ -97,6 +97,7 @@ def missing_lines(missing: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.data.audit",
         description="Find broken files, names without a label, missing classes, and images in more than one split.",

@@ -257,6 +257,7 @@ def _quiet_screen() -> Screen:
 
 
 def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.data.build",
         description="Make a data set of small square JPEGs from photos. Repeat it to continue a stopped build.",

@@ -226,6 +226,7 @@ def _locked(aside: Path) -> Iterator[None]:
 
 
 def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.data.download",
         description="Get the published SIGNS photos (1.16 GB) from Google Drive and verify them. To resume, repeat it.",

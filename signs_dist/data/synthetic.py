@@ -239,6 +239,7 @@ def _draw_batch(part: Path, image_size: int, seed: int, _: None, images: Sequenc
 
 
 def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.data.synthetic",
         description="Draw hands that show 0 to 5, in folders and with names like the real photos.",

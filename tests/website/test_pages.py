@@ -32,7 +32,8 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 
 def test_the_navigation_is_the_headings_and_rows_of_the_index() -> None:
-    index = "# All\n\n## Begin\n\n| page | what |\n|---|---|\n| [One](one.md) | 1 |\n| [Two](../two/README.md) | see [x](x.md) |\n"
+    rows = "| [One](one.md) | 1 |\n| [Two](../two/README.md) | see [x](x.md) |\n"
+    index = f"# All\n\n## Begin\n\n| page | what |\n|---|---|\n{rows}"
     assert navigation(index) == {"Begin": ["one.md", "../two/README.md"]}
     assert "\n:caption: Begin\n\ndocs/one\ntwo/README\n```" in toctrees(index)
 
@@ -50,7 +51,7 @@ def test_a_drawing_is_put_into_the_page(tmp_path: Path) -> None:
     (tmp_path / "drawings").mkdir()
     (tmp_path / "drawings" / "a.svg").write_text("<svg>\n<title>t</title>\n</svg>\n")
     page = with_drawings("before\n\n![what](drawings/a.svg)\n\nafter", tmp_path)
-    assert page == 'before\n\n<figure class="drawing-box">\n<svg>\n<title class="nohighlight">t</title>\n</svg>\n</figure>\n\nafter'
+    assert page == 'before\n\n<figure class="drawing-box">\n<svg>\n<title>t</title>\n</svg>\n</figure>\n\nafter'
 
 
 def test_a_link_to_a_folder_becomes_its_name() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import runpy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 import pytest
-import torch
 
 from tests.markdown_pages import blocks, pages
 
@@ -27,23 +25,28 @@ def python_of(page: str) -> list[str]:
 
 
 def run_api(code: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(code, {})
+    (folder / "notebook.py").write_text(code)
+    runpy.run_path("notebook.py")
     assert "function connect" in capsys.readouterr().out
 
 
 def run_exact_mode(code: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line is of a network's constructor, and one of its forward pass."""
     first, second = code.splitlines()
+    (folder / "net.py").write_text(
+        f"""
+import torch
 
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            exec(first, {"self": self, "torch": torch})
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        {first}
 
-        def forward(self) -> None:
-            exec(second, {"self": self})
-
-    net = Net()
+    def forward(self):
+        {second}
+"""
+    )
+    net = runpy.run_path("net.py")["Net"]()
     net()
     assert net.state_dict()["num_passes"] == 1
 
@@ -67,8 +70,8 @@ def run_hand_it_on(code: str, folder: Path, capsys: pytest.CaptureFixture[str]) 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, str(folder / "model.onnx"))
     PIL.Image.new("RGB", (6, 4), (30, 20, 10)).save(folder / "photo.jpg")
-    names: dict[str, Any] = {}
-    exec(code, names)
+    (folder / "notebook.py").write_text(code)
+    names = runpy.run_path("notebook.py")
     assert names["logits"].argmax() == 0
     assert names["probabilities"].shape == (1, 3)
 
@@ -94,4 +97,3 @@ def test_the_python_blocks_run(
     monkeypatch.chdir(tmp_path)
     (code,) = python_of(page)
     RUN_HERE[page](code, tmp_path, capsys)
-    shutil.rmtree(tmp_path, ignore_errors=True)

@@ -86,6 +86,9 @@ function stackTables() {
   }
 }
 
+// Sphinx marks the words of a search in all texts, and fails in the titles of icons and drawings.
+for (const text of document.querySelectorAll("svg title, svg style")) text.classList.add("nohighlight");
+
 document.addEventListener("DOMContentLoaded", () => {
   stackTables();
   if (window.location.hash) document.getElementById(window.location.hash.slice(1))?.scrollIntoView();
