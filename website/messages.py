@@ -27,7 +27,7 @@ def add_anchors(app: Any, doctree: Any) -> None:
     """Sphinx calls this with each page that it has read: rows of messages get anchors, and are noted."""
     from docutils import nodes
 
-    page, taken, found = app.env.current_document.docname, set[str](), []
+    page, taken, found = app.env.docname, set[str](), []
     for table in doctree.findall(nodes.table):
         header = next(iter(table.findall(nodes.thead)), None)
         if header is None or next(header.findall(nodes.entry)).astext().strip() != HEADER:

@@ -39,16 +39,38 @@ function rankPages(words, terms, numPages) {
   return new Map([...pages].map(([file, weight]) => [file, weight / total]));
 }
 
+/** Headings that have words of the query: the more of the query and of the heading, the better. */
+function searchHeadings(words) {
+  const { alltitles, titles, docnames, filenames } = Search._index;
+  const stemmer = new Stemmer();
+  return Object.entries(alltitles).flatMap(([heading, places]) => {
+    const own = splitQuery(heading.toLowerCase())
+      .filter((word) => !stopwords.has(word))
+      .map((word) => stemmer.stemWord(word));
+    const shared = own.filter((word) => words.has(word)).length;
+    const fit = 12 * (shared / words.size) * Math.sqrt(shared / Math.max(1, own.length));
+    if (fit < 3) return [];
+    return places.map(([file, anchor]) => {
+      const title = titles[file] === heading ? heading : `${titles[file]} > ${heading}`;
+      const score = fit * weightOf(docnames[file]);
+      return [docnames[file], title, anchor ? `#${anchor}` : "", null, score, filenames[file], "title"];
+    });
+  });
+}
+
+/** Pages for users come before the list of changes and the pages for developers. */
+const weightOf = (page) => (page.startsWith("docs/") ? 1 : 0.6);
+
 function searchPages(searchTerms) {
   const { terms, titleterms, docnames, filenames, titles } = Search._index;
   const inText = rankPages(searchTerms, terms, docnames.length);
   const inTitle = rankPages(searchTerms, titleterms, docnames.length);
   const most = Math.max(0, ...inText.values());
-  const results = [...new Set([...inText.keys(), ...inTitle.keys()])]
+  const pages = [...new Set([...inText.keys(), ...inTitle.keys()])]
     .filter((file) => (inText.get(file) ?? 0) >= 0.5 * most || inTitle.has(file))
     .map((file) => {
-      const score = 10 * (inText.get(file) ?? 0) + 5 * (inTitle.get(file) ?? 0);
-      return [docnames[file], titles[file], "", null, score, filenames[file], "text"];
+      const score = 5 * (inText.get(file) ?? 0) + 3 * (inTitle.get(file) ?? 0);
+      return [docnames[file], titles[file], "", null, score * weightOf(docnames[file]), filenames[file], "text"];
     });
   const query = new URLSearchParams(window.location.search).get("q") ?? "";
   const rows = typeof MESSAGES === "undefined" ? [] : findMessages(query, MESSAGES);
@@ -56,8 +78,8 @@ function searchPages(searchTerms) {
     const file = docnames.indexOf(page);
     return [page, titles[file], `#${anchor}`, text, 100 - place, filenames[file], "text"];
   });
-  const best = results.sort((one, other) => other[4] - one[4]).slice(0, rows.length ? 5 : 20);
-  return [...messages, ...best];
+  const best = [...searchHeadings(searchTerms), ...pages].sort((one, other) => other[4] - one[4]);
+  return [...messages, ...best.slice(0, rows.length ? 5 : 20)];
 }
 
 /** On a page that was opened from the search: the row or paragraph with most of the words comes into view. */
