@@ -1,4 +1,7 @@
-"""Rows of messages: each gets an anchor, and the search of the site finds it by the message as it was printed."""
+"""Messages: each gets an anchor, and the search of the site finds it by the message as it was printed.
+
+A message is in a table that explains messages, or it is an error in a block of what Python printed.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 HEADER = "message"
 """The first cell of the header of a table whose rows explain messages."""
 FILE = "messages.js"
+LEAST_LETTERS = 8
+"""An error with fewer letters beside its values would be found in too many other messages."""
 
 
 def anchor_of(text: str, taken: set[str]) -> str:
@@ -23,11 +28,24 @@ def anchor_of(text: str, taken: set[str]) -> str:
     return anchor
 
 
+def printed_errors(text: str) -> list[str]:
+    """The messages of the errors in what Python printed, without their types: `RuntimeError: grad can be …`."""
+    found = re.findall(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning): (.+)$", text, re.MULTILINE)
+    return [message for message in found if sum(map(str.isalpha, message)) >= LEAST_LETTERS]
+
+
 def add_anchors(app: Any, doctree: Any) -> None:
-    """Sphinx calls this with each page that it has read: rows of messages get anchors, and are noted."""
+    """Sphinx calls this with each page that it has read: messages get anchors, and are noted."""
     from docutils import nodes
 
-    page, taken, found = app.env.docname, set[str](), []
+    page, taken = app.env.docname, set[str]()
+    found: list[dict[str, str]] = []
+
+    def note(node: Any, texts: list[str]) -> None:
+        anchor = anchor_of(texts[0], taken)
+        node["ids"].append(anchor)
+        found.extend({"page": page, "anchor": anchor, "text": text} for text in texts)
+
     for table in doctree.findall(nodes.table):
         header = next(iter(table.findall(nodes.thead)), None)
         if header is None or next(header.findall(nodes.entry)).astext().strip() != HEADER:
@@ -35,9 +53,11 @@ def add_anchors(app: Any, doctree: Any) -> None:
         for row in next(table.findall(nodes.tbody)).findall(nodes.row):
             quoted = [span.astext() for span in next(row.findall(nodes.entry)).findall(nodes.literal)]
             if quoted:
-                anchor = anchor_of(quoted[0], taken)
-                row["ids"].append(anchor)
-                found += [{"page": page, "anchor": anchor, "text": text} for text in quoted]
+                note(row, quoted)
+    for block in doctree.findall(nodes.literal_block):
+        errors = printed_errors(block.astext()) if block.get("language") == "text" else []
+        if errors:
+            note(block, errors)
     if not hasattr(app.env, "signs_messages"):
         app.env.signs_messages = {}
     app.env.signs_messages[page] = found

@@ -1,6 +1,7 @@
 """The pages of the site, and what the site adds to the Markdown that GitHub shows.
 
-The navigation is docs/README.md: its headings, and the first link of each row below them. The docstrings of the public
+The navigation is docs/README.md: its headings, and the first link of each row below them; so is the README.md of a
+folder within docs/ for its pages. The docstrings of the public
 names are added to docs/api.md. Drawings are put into the page, so that they follow its button for light and dark.
 """
 
@@ -48,10 +49,19 @@ def navigation(index: str) -> dict[str, list[str]]:
     for line in index.splitlines():
         if line.startswith("## "):
             caption = line.removeprefix("## ").strip()
-        row = re.match(r"\| \[[^]]*\]\(([\w./-]+\.md)\)", line)
-        if row and caption:
-            found.setdefault(caption, []).append(row[1])
+        if caption and (row := rows_of(line)):
+            found.setdefault(caption, []).extend(row)
     return found
+
+
+def rows_of(index: str) -> list[str]:
+    """The pages that the first links of a page's rows lead to."""
+    return re.findall(r"^\| \[[^]]*\]\(([\w./-]+\.md)\)", index, re.MULTILINE)
+
+
+def below_index(text: str) -> str:
+    """For the index of a folder within docs/: its rows as a hidden table of contents."""
+    return "\n\n" + "\n".join(["```{toctree}", ":hidden:", "", *rows_of(text), "```"]) + "\n"
 
 
 def toctrees(index: str) -> str:
@@ -122,7 +132,7 @@ def without_folder_links(text: str, folder: Path) -> str:
         goal = (folder / found[2]).resolve()
         return f"{found[1]} (`{goal.relative_to(REPOSITORY)}/`)" if goal.is_dir() else found[0]
 
-    return re.sub(r"\[([^]]+)\]\(((?:\.\./)+[\w./-]+)\)", name, text)
+    return re.sub(r"\[([^]]+)\]\(([\w./-]+)\)", name, text)
 
 
 def add_to_page(app: Any, page: str, source: list[str]) -> None:
@@ -130,6 +140,8 @@ def add_to_page(app: Any, page: str, source: list[str]) -> None:
     if page == FRONT:
         app.env.note_dependency(f"{INDEX}.md")
         source[0] += toctrees((Path(app.srcdir) / f"{INDEX}.md").read_text(encoding="utf-8"))
+    if page.startswith("docs/") and page.count("/") > 1 and page.endswith("/README"):
+        source[0] += below_index(source[0])
     if page == API:
         source[0] += api_reference()
     if page.startswith("docs/"):

@@ -13,7 +13,16 @@ from signs_dist import errors
 from signs_dist.data.plan import EpochPlan, Shard
 from signs_dist.distributed.gradient_tree import local_nodes
 from tests.test_docs import unknown_files
-from website.pages import navigation, other_folders, source_pages, toctrees, with_drawings, without_folder_links
+from website.pages import (
+    below_index,
+    navigation,
+    other_folders,
+    rows_of,
+    source_pages,
+    toctrees,
+    with_drawings,
+    without_folder_links,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
@@ -25,6 +34,8 @@ def read(name: str) -> str:
 
 def test_every_page_is_in_the_navigation_once() -> None:
     shown = [name for names in navigation(read("README.md")).values() for name in names]
+    for index in [name for name in shown if re.fullmatch(r"[\w-]+/README\.md", name)]:
+        shown += [f"{Path(index).parent}/{name}" for name in rows_of(read(index))]
     pages = [page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")]
     assert sorted(set(pages) - {"README.md"} - set(shown)) == [], "add a row to docs/README.md"
     assert len(shown) == len(set(shown))
@@ -36,6 +47,7 @@ def test_the_navigation_is_the_headings_and_rows_of_the_index() -> None:
     index = f"# All\n\n## Begin\n\n| page | what |\n|---|---|\n{rows}"
     assert navigation(index) == {"Begin": ["one.md", "../two/README.md"]}
     assert "\n:caption: Begin\n\ndocs/one\ntwo/README\n```" in toctrees(index)
+    assert below_index(index).split() == ["```{toctree}", ":hidden:", "one.md", "../two/README.md", "```"]
 
 
 def test_sphinx_looks_into_no_folder_without_pages(tmp_path: Path) -> None:
@@ -55,8 +67,9 @@ def test_a_drawing_is_put_into_the_page(tmp_path: Path) -> None:
 
 
 def test_a_link_to_a_folder_becomes_its_name() -> None:
-    text = "are [written](../benchmarks/peers) as [here](../CONTRIBUTING.md)"
-    assert without_folder_links(text, DOCS) == "are written (`benchmarks/peers/`) as [here](../CONTRIBUTING.md)"
+    text = "are [written](../benchmarks/peers) as [here](../CONTRIBUTING.md), [drawn](drawings/)"
+    changed = "are written (`benchmarks/peers/`) as [here](../CONTRIBUTING.md), drawn (`docs/drawings/`)"
+    assert without_folder_links(text, DOCS) == changed
 
 
 class Drawing(html.parser.HTMLParser):

@@ -3,22 +3,26 @@
    The theme's own search wants each word on the page, and a message that is pasted has paths and numbers of its own. */
 "use strict";
 
-/** The rows of tables of messages that a query quotes: `text` is what the row's first cell has, … for a value. */
+/** The messages that a query quotes. In their `text` numbers and … stand for any value. */
 function findMessages(query, messages) {
   const plain = (text) => text.toLowerCase().replace(/[\s`'"]+/g, " ").trim();
   const asked = plain(query);
-  const found = messages.filter(({ text }) => {
-    const whole = plain(text);
-    if (asked.length >= 8 && whole.includes(asked)) return true;
+  const isQuoted = (text) => {
     let place = 0;
-    return whole
-      .split("…")
+    return text
+      .split(/…|\d+/)
       .map((part) => part.trim())
       .every((part) => {
         const start = asked.indexOf(part, place);
         place = start + part.length;
         return start >= 0;
       });
+  };
+  const found = messages.filter(({ text }) => {
+    const whole = plain(text);
+    const sentence = whole.split(". ")[0];
+    const isPart = asked.length >= 8 && whole.includes(asked);
+    return isPart || isQuoted(whole) || (sentence.length >= 20 && isQuoted(sentence));
   });
   return found.sort((one, other) => other.text.length - one.text.length);
 }
