@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-gpu bench-peers dashboards train test test-quick test-gpu chaos check lint types format settings-page clean
+.PHONY: help bench bench-gpu bench-peers dashboards train test test-quick test-gpu chaos check lint types format docs settings-page commands-page clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,15 @@ help:  ## list what can be made
 	  '.[tensorboard,wandb,mlflow,trackio]'
 	@touch $@
 
+# The site is made in an environment of its own, which finds signs_dist and torch in .venv: it shows their docstrings.
+.venv-docs/installed: pyproject.toml | .venv/installed
+	@echo "installing what makes the site into .venv-docs"
+	@$(PYTHON) -m venv .venv-docs
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	  "$$(.venv-docs/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_of_venv.pth"
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 # The programs that benchmarks compare with have an environment of their own, which finds the packages of .venv behind it.
 .venv-bench/installed: pyproject.toml benchmarks/requirements.txt | .venv/installed-dev
 	@echo "installing the programs that benchmarks compare with into .venv-bench"
@@ -54,7 +63,7 @@ help:  ## list what can be made
 train: .venv/installed  ## install, draw a data set if there are no photos, train, evaluate (settings: ARGS="optim.lr=0.05")
 	@$(BIN)/python -m signs_dist.train $(ARGS)
 
-test: .venv/installed-dev .venv-dashboards/installed  ## install what tests need, and run them all
+test: .venv/installed-dev .venv-dashboards/installed .venv-docs/installed  ## install what tests need, and run them all
 	@$(PYTEST) $(ARGS)
 
 test-quick: .venv/installed-dev  ## run the tests that are not marked slow
@@ -90,8 +99,14 @@ bench-gpu: .venv/installed-dev  ## check and measure one GPU, in under ten minut
 
 dashboards: .venv-dashboards/installed  ## install TensorBoard, wandb, MLflow and Trackio, for their tests
 
+docs: .venv-docs/installed  ## make the site of all pages in build/site, and check its links; a warning is an error
+	@.venv-docs/bin/python -m website.build build/site
+
 settings-page: .venv/installed  ## write docs/settings.md again, from the docstrings of the settings
 	@$(BIN)/python -m signs_dist.config.settings_page > docs/settings.md
 
+commands-page: .venv/installed  ## write docs/commands.md again, from the parsers of the commands
+	@$(BIN)/python -m website.commands_page > docs/commands.md
+
 clean:  ## remove the environment and caches, and keep data/ and runs/
-	rm -rf .venv .venv-bench .venv-dashboards .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-bench .venv-dashboards .venv-docs .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -10,7 +10,7 @@ import pytest
 
 from tests.test_layers import REPOSITORY, import_graph, imports, name_of
 
-PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples")
+PACKAGES = ("signs_dist", "launch", "slurm", "benchmarks", "examples", "website")
 
 TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.allocator": "tests/benchmarks/test_commands.py",
@@ -66,6 +66,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist.training.image_preparer": "tests/data/test_augment.py",
     "signs_dist.training.loop": "tests/distributed/test_step_sync.py",
     "signs_dist.training.step_parts": "tests/training/test_stepper.py",
+    "website.conf": "tests/website/test_build.py",
 }
 """Module → the test file that covers it. Remove the entry when the module gets a test file of its own."""
 

@@ -42,7 +42,7 @@ $ python -m signs_dist.train --config mine.yaml
 error: mine.yaml:3: unknown key train.global_btach. Did you mean train.global_batch? Legal in train: epochs, …
 ```
 
-[Quick start](quick-start.md#the-recipes) lists the recipes in `configs/`. [Ways to launch](launching.md#the-batch)
+[Recipes](recipes.md) lists the files in `configs/`. [Ways to launch](launching.md#the-batch)
 explains `train.global_batch` and `train.micro_batch`.
 """
 

@@ -96,7 +96,8 @@ def missing_lines(missing: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def _parser() -> CommandParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.data.audit",
         description="Find broken files, names without a label, missing classes, and images in more than one split.",
@@ -110,7 +111,7 @@ def _parser() -> CommandParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     max_megapixels = checked_megapixels(options.max_megapixels) or MAX_MEGAPIXELS
     from signs_dist.console.class_tables import count_table
     from signs_dist.console.screen import Screen

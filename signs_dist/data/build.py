@@ -256,7 +256,8 @@ def _quiet_screen() -> Screen:
     return Screen(is_terminal=False, quiet=True)
 
 
-def _parser() -> CommandParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.data.build",
         description="Make a data set of small square JPEGs from photos. Repeat it to continue a stopped build.",
@@ -311,7 +312,7 @@ def _parser() -> CommandParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
-    options = vars(_parser().parse_args(arguments))
+    options = vars(build_parser().parse_args(arguments))
     quiet = options.pop("quiet")
     options["max_megapixels"] = checked_megapixels(options["max_megapixels"]) or MAX_MEGAPIXELS
     request = BuildRequest(**options)

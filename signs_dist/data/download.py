@@ -225,7 +225,8 @@ def _locked(aside: Path) -> Iterator[None]:
                 aside.rmdir()  # fails if it holds a part, which is kept
 
 
-def _parser() -> CommandParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.data.download",
         description="Get the published SIGNS photos (1.16 GB) from Google Drive and verify them. To resume, repeat it.",
@@ -237,7 +238,7 @@ def _parser() -> CommandParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     from signs_dist.console.screen import Screen
     from signs_dist.console.streams import lasting
     from signs_dist.environment.context import is_watched

@@ -238,7 +238,8 @@ def _draw_batch(part: Path, image_size: int, seed: int, _: None, images: Sequenc
     return [None] * len(images)
 
 
-def _parser() -> CommandParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.data.synthetic",
         description="Draw hands that show 0 to 5, in folders and with names like the real photos.",
@@ -269,7 +270,7 @@ def _parser() -> CommandParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring. Raises UserError."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     from signs_dist.config.settings import DataConfig
     from signs_dist.console.screen import Screen
     from signs_dist.console.streams import lasting
