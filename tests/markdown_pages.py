@@ -142,4 +142,4 @@ def anchors(text: str) -> set[str]:
 def pages(repository: Path) -> list[Path]:
     """The pages that a test checks."""
     named = ("README.md", "CONTRIBUTING.md", "data/README.md", "slurm/README.md")
-    return [repository / name for name in named] + sorted((repository / "docs").glob("*.md"))
+    return [repository / name for name in named] + sorted((repository / "docs").rglob("*.md"))
