@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import tomllib
 import yaml
 
 import signs_dist
+
+tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no reader of TOML")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
