@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from signs_dist.data.batches import Batch
+from signs_dist.data.plan import BatchKey
 from signs_dist.replaying.records import IMAGES, LOSS, Event, MicroBatch
 from signs_dist.retraining.layers import LayerWatch
 from signs_dist.training.loop import ForwardWithLoss
@@ -56,11 +57,19 @@ class StepWatch:
         sync = self._stepper.state.sync
         share = 1.0 / (sync.loss_factor * self._scale)
         whole = share * sync.micro_batches.global_batch / sync.micro_batches.size
-        return [
+        found = [
             each.finish(share=share, whole=whole)
             for each in self._passes
             if each.number in self.batches and self._is_wanted(each.number)
         ]
+        return [self._with_images(each) for each in found] if self._stepper.prepared.features is not None else found
+
+    def _with_images(self, micro_batch: MicroBatch) -> MicroBatch:
+        """The micro-batch with the images whose features are stored."""
+        batch = self.batches[micro_batch.number]
+        key = BatchKey(batch.epoch, batch.step, batch.samples.numpy())
+        images, _ = self._stepper.prepare_evaluation(self._stepper.prepared.sources["train"][key])
+        return dataclasses.replace(micro_batch, images=images.cpu(), features=micro_batch.images)
 
     def _is_wanted(self, number: int) -> bool:
         return self._only is None or number == self._only
@@ -150,5 +159,3 @@ def find_bad_weights(model: nn.Module) -> list[str]:
         return []
     are_bad = torch.stack([(~torch.isfinite(tensor.detach())).any() for _, tensor in named]).cpu().tolist()
     return [name for (name, _), is_bad in zip(named, are_bad, strict=True) if is_bad]
-
-
