@@ -11,7 +11,7 @@ from signs_dist.replaying.run import Looked
 from signs_dist.retraining.recorded_run import RecordedRun
 
 BANNER = (
-    "The step is done. Of one micro-batch, the first that is not finite or else the first: batch, images, targets,\n"
+    "The step is done. Of the first micro-batch that is not finite, else of the first one: batch, images, targets,\n"
     "logits, losses, gradients. Of the step: step, micro_batches, weights_before. As they are now: model, optimizer.\n"
     "Also: again, run, torch. Ctrl-D ends."
 )

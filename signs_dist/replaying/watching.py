@@ -77,8 +77,11 @@ class StepWatch:
     def _before_forward(self, module: nn.Module, inputs: Any) -> None:
         if isinstance(module, ForwardWithLoss):
             number = self._stepper.state.sync.passes[len(self._passes)].start
-            self._passes.append(_Pass(number, *inputs[:2]))
-            self._note(0, IMAGES, "forward", inputs[0])
+            images, targets = inputs[:2]
+            self._passes.append(_Pass(number))
+            if self._is_wanted(number):
+                self._passes[-1].keep_inputs(images, targets)
+            self._note(0, IMAGES, "forward", images)
 
     def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(module, ForwardWithLoss):
@@ -96,17 +99,23 @@ class StepWatch:
 
 
 class _Pass:
-    """What is seen of one micro-batch. Numbers stay on the device until the end."""
+    """What is seen of one micro-batch. Numbers of its layers stay on the device until the end."""
 
     batch: Batch
+    _images: Tensor
+    _targets: Tensor
     losses: Tensor
     logits: Tensor
 
-    def __init__(self, number: int, images: Tensor, targets: Tensor) -> None:
-        self.number, self._images, self._targets = number, images.detach(), targets
+    def __init__(self, number: int) -> None:
+        self.number = number
         self._noted: list[tuple[str, str, tuple[int, ...]]] = []
         self._numbers: list[Tensor] = []  # float64 [3] each: largest, number of bad values, sum of squares
         self._gradients: dict[str, Tensor] = {}
+
+    def keep_inputs(self, images: Tensor, targets: Tensor) -> None:
+        # Copies: a network may change its input in place.
+        self._images, self._targets = images.detach().to("cpu", copy=True), targets.to("cpu", copy=True)
 
     def note(self, name: str, direction: str, tensor: Tensor, *, keeps_gradients: bool) -> None:
         self._noted.append((name, direction, tuple(tensor.shape)))
@@ -131,8 +140,8 @@ class _Pass:
             number=self.number,
             samples=self.batch.samples.tolist(),
             labels=self.batch.labels.tolist(),
-            images=self._images.cpu(),
-            targets=self._targets.cpu(),
+            images=self._images,
+            targets=self._targets,
             logits=self.logits,
             losses=self.losses,
             events=events,
