@@ -44,22 +44,22 @@ def tensors_of(value: Any, place: str = "") -> dict[str, Tensor]:
     return {name: tensor for key, item in items for name, tensor in tensors_of(item, f"{place}/{key}").items()}
 
 
-def replayed(path: Path, folder: Path, num_processes: int, *arguments: str) -> tuple[int, str, dict[str, Tensor], Any]:
-    """Exit code, output, saved tensors and JSON of a replay."""
+def replayed(path: Path, folder: Path, num_processes: int, *arguments: str) -> tuple[str, dict[str, Tensor], Any]:
+    """Output, saved tensors and JSON of a replay."""
     folder.mkdir()
     flags = ["--processes", str(num_processes), "--save", "t.pt", "--json", "n.json", "--images", "p.png", *arguments]
     ended = run([sys.executable, "-m", "signs_dist.replay", str(path), *flags], folder)
-    assert ended.code in (0, 1), ended.err
+    assert ended.code == 0, ended.err
     content = torch.load(folder / "t.pt", weights_only=True)
-    return ended.code, ended.out, tensors_of(content), json.loads((folder / "n.json").read_text())
+    return ended.out, tensors_of(content), json.loads((folder / "n.json").read_text())
 
 
 @pytest.mark.slow
 def test_an_exact_run_has_the_same_bits_on_any_number_of_processes(tmp_path: Path, real_photos: Path) -> None:
     settings = [
         *(f"data.root={real_photos}", f"data.cache={tmp_path}/cache", "data.image_size=32", "exact=true"),
-        *("train.global_batch=48", "train.micro_batch=8", "train.epochs=2", "train.epoch_steps=6", "log.samples=true"),
-        *("checkpoint.every_steps=4", "model.args={width: 8}", "train.precision=float32"),
+        *("train.global_batch=48", "train.micro_batch=8", "train.epochs=2", "train.epoch_steps=4", "log.samples=true"),
+        *("checkpoint.every_steps=5", "model.args={width: 8}", "train.precision=float32"),
     ]
     ended = run_ranks(2, train_command("--run-dir", "run", *settings), tmp_path)
     assert [each.code for each in ended] == [0, 0], ended[0].err
@@ -67,12 +67,11 @@ def test_an_exact_run_has_the_same_bits_on_any_number_of_processes(tmp_path: Pat
     tensors, values = [], []
     for number in (1, 2, 3):
         where = tmp_path / str(number)
-        code, out, found, value = replayed(tmp_path / "run", where, number, "--step", "9", "--until", "10", "--check")
-        assert code == 0
+        out, found, value = replayed(tmp_path / "run", where, number, "--step", "6", "--until", "7", "--check")
         assert (
-            "steps 9 to 10: the bits are those of the run: the samples of step 9, 10 are those in the run's logs" in out
+            "steps 6 to 7: the bits are those of the run: the samples of step 6, 7 are those in the run's logs" in out
         )
-        assert "the state after step 8, 12 has the SHA-256" in out
+        assert "the state after step 5, 8 has the SHA-256" in out
         assert f"on {number} process" in out
         assert "the run used 2" in out
         tensors.append(found)
@@ -95,8 +94,7 @@ def test_a_fast_run_of_two_processes_has_the_same_samples_and_its_numbers_to_rou
     ]
     ended = run(torchrun_command(2, "--run-dir", "run", *settings), tmp_path)
     assert ended.code == 0, ended.err
-    code, out, one, value = replayed(tmp_path / "run", tmp_path / "1", 1, "--step", "3")
-    assert code == 0
+    out, one, value = replayed(tmp_path / "run", tmp_path / "1", 1, "--step", "3")
     assert (
         "step 3: the samples and random draws are those of the run, the numbers equal to rounding: the samples" in out
     )
