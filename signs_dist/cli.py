@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("signs_dist.bench", "measure a config on this machine, and say what makes it faster"),
     "completion": ("signs_dist.completion", "let a shell complete commands and flags at the Tab key"),
     "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
+    "replay": ("signs_dist.replay", "train a step of a run again, and look into it"),
 }
 """Command → (module with a function `main(arguments)`, what it does)."""
 LAUNCHERS: dict[str, tuple[str, str]] = {
