@@ -1,0 +1,174 @@
+"""What a run, or the receipt of one, claims: read from its folder or its file, before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from signs_dist.checkpointing.cursor import Cursor
+from signs_dist.config.yaml_text import format_mapping
+from signs_dist.errors import UserError
+from signs_dist.files import write_json, write_text
+from signs_dist.proving.segments import Segment, find_segments, short_ones, without_other_subjects
+from signs_dist.results.receipt import NAME, lines_of, read_json, read_receipt
+from signs_dist.results.run_settings import read_raw_settings
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.lines import to_line
+from signs_dist.run_folder.records import EpochLine, MetricsLine, StateLine, StepLine, of_kind, to_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What is claimed of a run.
+
+    Attributes:
+        path: its run folder, or a folder that was made from its receipt.
+        settings: the sections of its config.
+        lines: the records of metrics.jsonl.
+        manifest: the contents of manifest.json.
+        result: the contents of result.json.
+        receipt: the contents of receipt.json; None where there is none.
+        kept: the steps done at its checkpoints.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    lines: Sequence[MetricsLine]
+    manifest: Mapping[str, Any]
+    result: Mapping[str, Any]
+    receipt: Mapping[str, Any] | None
+    kept: frozenset[int]
+
+    @property
+    def states(self) -> list[StateLine]:
+        """The lines of the chain, by steps."""
+        return sorted(of_kind(self.lines, StateLine), key=lambda line: line.step)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of an epoch. The last state is that of the end of an epoch."""
+        last = self.states[-1]
+        return max(1, last.step // max(1, last.epoch))
+
+    @property
+    def last_step(self) -> int:
+        """The steps of the whole run."""
+        return self.states[-1].step
+
+    @property
+    def result_step(self) -> int:
+        """The step whose weights the result has; 0 if it names none."""
+        weights = self.result.get("weights")
+        epoch = weights.get("epoch") if isinstance(weights, dict) else None
+        return epoch * self.num_steps if type(epoch) is int else 0
+
+    @property
+    def other_subjects(self) -> list[int]:
+        """The steps of the states that other settings, images or code have made than the last."""
+        last = self.states[-1].subject
+        return [line.step for line in self.states if line.subject != last]
+
+    @property
+    def before_other_bits(self) -> int:
+        """The step before the last change of the arithmetic; 0 without one."""
+        changes = self.result.get("arithmetic_changes")
+        steps = [each.get("step") for each in changes if isinstance(each, dict)] if isinstance(changes, list) else []
+        return max((step - 1 for step in steps if type(step) is int), default=0)
+
+    @property
+    def steps_of_lines(self) -> list[int]:
+        """The steps with numbers of the training images."""
+        return sorted({line.step for line in self.lines if isinstance(line, StepLine)})
+
+    @property
+    def validated(self) -> list[int]:
+        """The steps with numbers of the validation images."""
+        return [line.step for line in of_kind(self.lines, EpochLine) if line.val_accuracy is not None]
+
+    def all_segments(self) -> list[Segment]:
+        """From each state that is kept to the next. The first begins where the chain begins."""
+        states = self.states
+        segments = find_segments(self.kept & {line.step for line in states}, [line.step for line in states])
+        return [each for each in segments if each.first or not states[0].since]
+
+    def comparable(self) -> list[Segment]:
+        """The segments that were trained with the settings, images, code and arithmetic of the end of the run."""
+        before = self.before_other_bits
+        return [
+            each for each in without_other_subjects(self.all_segments(), self.other_subjects) if each.first >= before
+        ]
+
+    def short(self) -> list[Segment]:
+        """The comparable segments that are no longer than the run meant to keep states apart."""
+        section = self.settings.get("checkpoint")
+        every = section.get("keep_every_epochs") if isinstance(section, Mapping) else None
+        return short_ones(self.comparable(), (every if type(every) is int else 1) * self.num_steps)
+
+
+def open_run(path: Path) -> Claim:
+    """What a run folder claims.
+
+    Raises:
+        UserError: it is no run folder, or nothing can be proved of its run. The message says why, and what to do.
+    """
+    folder = RunFolder.open(path)
+    settings = read_raw_settings(folder.config)
+    if settings.get("exact") is not True:
+        raise UserError(
+            f"{path} is a run in fast mode, whose weights differ in rounding from one number of processes to another: "
+            f"they cannot be proved. Train with exact=true."
+        )
+    result = folder.read_result()
+    if result is None:
+        raise UserError(
+            f"{path} is not finished, and has no result to prove. Repeat its command to train it to its end."
+        )
+    receipt = read_receipt(path / NAME) if (path / NAME).exists() else None
+    claim = Claim(
+        path,
+        settings,
+        folder.read_metrics(),
+        read_json(folder.manifest),
+        result,
+        receipt,
+        kept=frozenset(),
+    )
+    _require_chain(claim, str(path))
+    cursors = [Cursor.of_file(file) for file in folder.checkpoints.glob("epoch*.pt")]
+    kept = {cursor.epoch * claim.num_steps + cursor.step for cursor in cursors if cursor is not None}
+    return dataclasses.replace(claim, kept=frozenset(kept))
+
+
+def open_receipt(file: Path, folder: Path) -> Claim:
+    """What a receipt claims, with a run folder made of it, from which the run can be trained again.
+
+    Args:
+        file: the receipt.
+        folder: a new folder is made in it.
+
+    Raises:
+        UserError: it is no receipt.
+    """
+    receipt = read_receipt(file)
+    path = RunFolder(folder / "run").create().path
+    made = RunFolder(path)
+    manifest = {name: receipt.get(name) for name in ("data", "plan", "arithmetic", "subject")}
+    claim = Claim(path, receipt["config"], lines_of(receipt), manifest, receipt["result"], receipt, frozenset())
+    _require_chain(claim, str(file))
+    try:
+        write_text(made.config, format_mapping(dict(receipt["config"])))
+        write_json(made.manifest, manifest)
+        write_json(made.result, receipt["result"])
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} is damaged: {error}.") from error
+    made.metrics.write_bytes(b"".join(to_line(to_fields(line)) for line in claim.lines))
+    return claim
+
+
+def _require_chain(claim: Claim, name: str) -> None:
+    if not of_kind(claim.lines, StateLine):
+        raise UserError(
+            f"{name} has no chain of states: an earlier release trained this run. Train it again to have one."
+        )
