@@ -7,6 +7,7 @@ python -m signs_dist.prove --receipt receipt.json --data PHOTOS     somebody els
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +25,6 @@ from signs_dist.errors import UserError
 
 if TYPE_CHECKING:
     from signs_dist.proving.claim import Claim
-    from signs_dist.proving.findings import Findings
-    from signs_dist.proving.plan import Plan
-    from signs_dist.proving.verdict import Verdict
 
 
 def build_parser() -> CommandParser:
@@ -78,7 +76,9 @@ def main(arguments: Sequence[str]) -> int:
     from signs_dist.proving.claim import open_receipt, open_run
 
     if read_context().world_size > 1:
-        raise UserError("prove starts its own processes: start it with plain python, and name their number: --processes")
+        raise UserError(
+            "prove starts its own processes: start it with plain python, and name their number: --processes"
+        )
     require_writable(options.receipt_out)
     if options.receipt is None:
         return _prove(options, open_run(options.run_dir))
@@ -99,7 +99,9 @@ def _require_legal(options: Any) -> None:
             "epochs, in place of --segments or --all."
         )
     if options.receipt is None and options.epochs is not None:
-        raise UserError("--epochs is for a receipt. Of a run folder, --segments N chooses N parts, and --all takes all.")
+        raise UserError(
+            "--epochs is for a receipt. Of a run folder, --segments N chooses N parts, and --all takes all."
+        )
     for name in ("segments", "epochs", "processes"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -109,29 +111,21 @@ def _require_legal(options: Any) -> None:
 
 
 def _prove(options: Any, claim: Claim) -> int:
-    """Compare the files of the run, train segments again, say what came out, and write the receipt."""
-    from signs_dist.environment.subprocesses import count_processes
-    from signs_dist.proving.starting import train_again
-    from signs_dist.proving.verdict import judge, judge_files
+    from signs_dist.proving.proof import Wishes, prove
 
-    verdict = judge_files(_faults(options, claim))
-    if verdict is not None:
-        print(verdict.text)
-        return verdict.exit_code
-    print(f"the files of the run agree with each other, and its chain of {len(claim.states)} states is whole")
-    seed = _choose_seed(options)
-    plan = _make_plan(options, claim, seed)
-    for note in plan.notes:
-        print(note)
-    if seed is not None:
-        print(f"--seed {seed} chooses {len(plan.segments)} of {len(plan.candidates)} parts")
-    for segment in plan.segments:
-        print(f"  {segment.describe(claim.num_steps)}")
-    print(f"training again on {count_processes(options.processes)} …", flush=True)
-    findings = train_again(_make_job(options, claim, plan), options.processes)
-    for note in notes_of(claim, findings):
-        print(note)
-    verdict = judge(claim, plan, findings)
-    print(verdict.text)
-    _write_receipt(options, claim, plan, findings, verdict, seed)
-    return verdict.exit_code
+    wishes = Wishes(
+        number=options.segments,
+        is_all=options.all,
+        epochs=options.epochs,
+        seed=options.seed,
+        num_processes=options.processes,
+        device=options.device,
+        data=options.data,
+        by=options.by,
+        receipt_out=options.receipt_out,
+    )
+    return prove(claim, wishes, functools.partial(print, flush=True)).exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

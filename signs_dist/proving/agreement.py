@@ -18,20 +18,17 @@ _BEST = {"accuracy": ("val_accuracy", 1), "loss": ("val_loss", -1), "macro_f1": 
 """`evaluate.best_by` → the number of an epoch's line, and 1 if a larger one is better."""
 
 
-def find_disagreements(
-    lines: Sequence[MetricsLine], subject: Any, result: Mapping[str, Any], config_sha256: str | None
-) -> list[str]:
+def find_disagreements(lines: Sequence[MetricsLine], subject: Any, result: Mapping[str, Any]) -> list[str]:
     """Where the chain breaks, and where other files say something else than metrics.jsonl; empty if nothing does.
 
     Args:
         lines: the records of metrics.jsonl. At least one is of a state.
         subject: the entry of manifest.json.
         result: the contents of result.json.
-        config_sha256: of the settings in config.yaml, as `Subject.config`; None: not compared.
     """
     return [
         *check_chain(lines),
-        *_compare_subject(of_kind(lines, StateLine), subject, config_sha256),
+        *_compare_subject(of_kind(lines, StateLine), subject),
         *_compare_result(lines, result),
     ]
 
@@ -47,7 +44,9 @@ def compare_receipt(receipt: Mapping[str, Any], expected: Mapping[str, Any]) -> 
         return ["receipt.json was changed: its entries do not have its SHA-256"]
     claim, files = claim_of(receipt), claim_of(expected)
     names = [name for name in {**claim, **files} if claim.get(name) != files.get(name)]
-    return [f"receipt.json and the run folder differ: {_where(claim.get(name), files.get(name), name)}" for name in names]
+    return [
+        f"receipt.json and the run folder differ: {_where(claim.get(name), files.get(name), name)}" for name in names
+    ]
 
 
 def _where(one: Any, other: Any, name: str) -> str:
@@ -61,7 +60,7 @@ def _where(one: Any, other: Any, name: str) -> str:
     return name
 
 
-def _compare_subject(lines: Sequence[StateLine], entry: Any, config_sha256: str | None) -> Iterator[str]:
+def _compare_subject(lines: Sequence[StateLine], entry: Any) -> Iterator[str]:
     subject = Subject.from_dict(entry)
     if subject is None:
         yield "manifest.json has no digests of config, data and code, or they were changed"
@@ -69,20 +68,18 @@ def _compare_subject(lines: Sequence[StateLine], entry: Any, config_sha256: str 
     last = max(lines, key=lambda line: line.step)
     if last.subject != subject.sha256:
         yield "the chain is of other settings, images or code than manifest.json says"
-    if config_sha256 is not None and config_sha256 != subject.config:
-        yield "config.yaml has other settings than the run trained with"
 
 
 def _compare_result(lines: Sequence[MetricsLine], result: Mapping[str, Any]) -> Iterator[str]:
     last = max(of_kind(lines, StateLine), key=lambda line: line.step)
     if (result.get("steps"), result.get("epochs_trained")) != (last.step, last.epoch):
         yield (
-            f"result.json says {result.get('steps')} steps in {result.get('epochs_trained')} epochs, and the chain ends "
-            f"after step {last.step} of epoch {last.epoch}"
+            f"result.json says {result.get('steps')} steps in {result.get('epochs_trained')} epochs, and the chain "
+            f"ends after step {last.step} of epoch {last.epoch}"
         )
     epochs = {line.epoch: line for line in of_kind(lines, EpochLine)}
     weights = result.get("weights")
-    final = epochs.get(weights.get("epoch")) if isinstance(weights, dict) else None
+    final = epochs.get(int(weights.get("epoch") or 0)) if isinstance(weights, dict) else None
     if final is None:
         yield "result.json names no epoch of the run whose weights it has"
     elif final.val_accuracy is not None:
@@ -92,7 +89,7 @@ def _compare_result(lines: Sequence[MetricsLine], result: Mapping[str, Any]) -> 
 
 
 def _compare_best(epochs: Mapping[int, EpochLine], result: Mapping[str, Any]) -> Iterator[str]:
-    best = epochs.get(result.get("best_epoch", 0))
+    best = epochs.get(int(result.get("best_epoch") or 0))
     if best is None:
         yield "result.json names no epoch of the run as its best"
         return

@@ -12,11 +12,12 @@ from signs_dist.config.yaml_text import format_mapping
 from signs_dist.errors import UserError
 from signs_dist.files import write_json, write_text
 from signs_dist.proving.segments import Segment, find_segments, short_ones, without_other_subjects
-from signs_dist.results.receipt import NAME, lines_of, read_json, read_receipt
+from signs_dist.results.receipt import lines_of, read_json, read_receipt
 from signs_dist.results.run_settings import read_raw_settings
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lines import to_line
 from signs_dist.run_folder.records import EpochLine, MetricsLine, StateLine, StepLine, of_kind, to_fields
+from signs_dist.run_folder.subject import Subject
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Claim:
         result: the contents of result.json.
         receipt: the contents of receipt.json; None where there is none.
         kept: the steps done at its checkpoints.
+        is_receipt: whether a receipt alone is there.
     """
 
     path: Path
@@ -39,12 +41,25 @@ class Claim:
     manifest: Mapping[str, Any]
     result: Mapping[str, Any]
     receipt: Mapping[str, Any] | None
-    kept: frozenset[int]
+    kept: frozenset[int] = frozenset()
+    is_receipt: bool = False
+
+    @property
+    def name_of_settings(self) -> str:
+        """The file with its settings."""
+        return "the receipt" if self.is_receipt else "config.yaml"
 
     @property
     def states(self) -> list[StateLine]:
         """The lines of the chain, by steps."""
         return sorted(of_kind(self.lines, StateLine), key=lambda line: line.step)
+
+    @property
+    def subject(self) -> Mapping[str, str]:
+        """The digests of settings, images and code of its last attempt. Asked for when they are known to be there."""
+        subject = Subject.from_dict(self.manifest.get("subject"))
+        assert subject is not None
+        return subject.as_dict()
 
     @property
     def num_steps(self) -> int:
@@ -125,16 +140,8 @@ def open_run(path: Path) -> Claim:
         raise UserError(
             f"{path} is not finished, and has no result to prove. Repeat its command to train it to its end."
         )
-    receipt = read_receipt(path / NAME) if (path / NAME).exists() else None
-    claim = Claim(
-        path,
-        settings,
-        folder.read_metrics(),
-        read_json(folder.manifest),
-        result,
-        receipt,
-        kept=frozenset(),
-    )
+    receipt = read_receipt(folder.receipt) if folder.receipt.exists() else None
+    claim = Claim(path, settings, folder.read_metrics(), read_json(folder.manifest), result, receipt)
     _require_chain(claim, str(path))
     cursors = [Cursor.of_file(file) for file in folder.checkpoints.glob("epoch*.pt")]
     kept = {cursor.epoch * claim.num_steps + cursor.step for cursor in cursors if cursor is not None}
@@ -154,8 +161,8 @@ def open_receipt(file: Path, folder: Path) -> Claim:
     receipt = read_receipt(file)
     path = RunFolder(folder / "run").create().path
     made = RunFolder(path)
-    manifest = {name: receipt.get(name) for name in ("data", "plan", "arithmetic", "subject")}
-    claim = Claim(path, receipt["config"], lines_of(receipt), manifest, receipt["result"], receipt, frozenset())
+    manifest = {name: receipt.get(name) for name in ("data", "code", "plan", "arithmetic", "subject")}
+    claim = Claim(path, receipt["config"], lines_of(receipt), manifest, receipt["result"], receipt, is_receipt=True)
     _require_chain(claim, str(file))
     try:
         write_text(made.config, format_mapping(dict(receipt["config"])))

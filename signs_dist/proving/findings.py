@@ -48,8 +48,7 @@ class Findings:
         same_bits: whether this machine computes the bits of the run; None if nothing tells.
         differences: what differs in the arithmetic, by name.
         arithmetic: of this machine, as plain values.
-        data: the digest of the images' contents, as `Subject.data`; None if the run tells of none.
-        code: the digest of the code, as `Subject.code`.
+        subject: the digests of settings, images and code that were trained again, as `Subject.as_dict`.
         kept: the checkpoints at the borders of the segments.
         model: SHA-256 of the weights in model.pt; "" if it cannot be read, None if there is none.
         lines: the numbers at each step that has a line: those of `StepLine` and `EpochLine`, by the steps done.
@@ -63,8 +62,7 @@ class Findings:
     same_bits: bool | None
     differences: Sequence[str]
     arithmetic: Mapping[str, Any] | None
-    data: str | None
-    code: str | None
+    subject: Mapping[str, str]
     kept: Sequence[Kept]
     model: str | None
     lines: Sequence[Mapping[str, Any]]

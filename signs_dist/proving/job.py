@@ -21,6 +21,7 @@ class Job:
         steps_of_lines: the steps at which the run wrote numbers down.
         validated: the steps of these whose numbers are of the validation images too.
         steps_of_states: the steps at which its chain has a state.
+        subject: the digests of settings, images and code that the run tells, as `Subject.as_dict`.
         result_step: the step whose weights are the run's result.
     """
 
@@ -31,6 +32,7 @@ class Job:
     steps_of_lines: Sequence[int]
     validated: Sequence[int]
     steps_of_states: Sequence[int]
+    subject: Mapping[str, str]
     result_step: int
 
     def as_dict(self) -> dict[str, Any]:

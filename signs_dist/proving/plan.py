@@ -71,8 +71,8 @@ def plan_from_beginning(claim: Claim, num_epochs: int | None) -> Plan:
     """
     if claim.states[0].since or claim.before_other_bits or claim.other_subjects:
         raise UserError(
-            "this run changed its settings, images, code or arithmetic on its way, or its chain does not begin with its "
-            "first step: from a receipt alone it cannot be trained again. Ask for the run folder."
+            "this run changed its settings, images, code or arithmetic on its way, or its chain does not begin with "
+            "its first step: from a receipt alone it cannot be trained again. Ask for the run folder."
         )
     last = claim.last_step if num_epochs is None else min(claim.last_step, num_epochs * claim.num_steps)
     segment = Segment(0, last)
@@ -90,8 +90,8 @@ def _notes_on_others(claim: Claim) -> list[str]:
     notes = []
     if others:
         notes.append(
-            f"cannot be compared: {describe_rest(others, claim.num_steps)}: the run went on with other settings, images, "
-            f"code or another arithmetic after them."
+            f"cannot be compared: {describe_rest(others, claim.num_steps)}: the run went on with other settings, "
+            f"images, code or another arithmetic after them."
         )
     if since := claim.states[0].since:
         notes.append(f"cannot be compared: steps 1 to {since:,}: the chain begins after them.")

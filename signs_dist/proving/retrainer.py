@@ -28,6 +28,7 @@ from signs_dist.training.final_weights import final_weights
 from signs_dist.training.own_metrics import compute_on_main
 from signs_dist.training.process import Process
 from signs_dist.training.score_table import epoch_fields, score_fields
+from signs_dist.training.subject_of_run import find_subject
 
 
 class Retrainer:
@@ -49,7 +50,8 @@ class Retrainer:
         self._result: dict[str, Any] | None = None
 
     def find(self, config: Config) -> Findings:
-        """Train again, unless a checkpoint is damaged, or this machine computes other bits than the run did.
+        """Train again, unless it would be for nothing: a checkpoint is damaged, images or settings are others, or this
+        machine computes other bits than the run did.
 
         Args:
             config: from `config_again`.
@@ -63,7 +65,9 @@ class Retrainer:
         again = begin_again(config, self._process, self._run, self._state_at(segments[0].first if is_whole else 0))
         not_finite = None
         try:
-            if is_whole and again.same_bits is not False:
+            subject = self._find_subject(again)
+            is_same = all(subject[name] == self._job.subject[name] for name in ("config", "data"))
+            if is_whole and is_same and again.same_bits is not False:
                 for segment in segments:
                     again = self._moved(again, config, segment.first)
                     self._train(again, segment)
@@ -71,12 +75,24 @@ class Retrainer:
             not_finite = again.steps_done + 1
         finally:
             again.close()
-        return self._findings(again, kept, not_finite)
+        return self._findings(again, kept, subject, not_finite)
 
     def _look_at_checkpoints(self) -> list[Kept]:
         """The checkpoints at the borders of the segments, read and hashed."""
         borders = sorted({step for segment in self._job.segments for step in (segment.first, segment.last)})
         return [look_at(self._states_on_disk[step]) for step in borders if step in self._states_on_disk]
+
+    def _find_subject(self, again: Again) -> Mapping[str, str]:
+        """The digests of settings, images and code here. One process reads the images for all."""
+        strategy, prepared = self._process.strategy, again.stepper.prepared
+
+        def find() -> Mapping[str, str] | None:
+            return find_subject(prepared, self._process).as_dict() if strategy.is_main else None
+
+        found: Mapping[str, str] = strategy.share_value(
+            strategy.all_succeed(find, "read the images"), "read the images"
+        )
+        return found
 
     def _state_at(self, steps_done: int) -> State:
         return self._states_on_disk[steps_done] if steps_done else BEGINNING
@@ -150,7 +166,9 @@ class Retrainer:
         labels = stepper.prepared.data.splits[split].labels
         return dataclasses.replace(score, metrics=compute_on_main(metrics, kept.in_full(), labels, strategy))
 
-    def _findings(self, again: Again, kept: Sequence[Kept], not_finite: int | None) -> Findings:
+    def _findings(
+        self, again: Again, kept: Sequence[Kept], subject: Mapping[str, str], not_finite: int | None
+    ) -> Findings:
         prepared, told = again.stepper.prepared, self._run.fingerprints
         is_same = all(told[name] == own for name, own in prepared.fingerprints.items() if name in told)
         return Findings(
@@ -158,8 +176,7 @@ class Retrainer:
             same_bits=again.same_bits,
             differences=again.differences,
             arithmetic=again.arithmetic.as_dict(),
-            data=None,
-            code=None,
+            subject=subject,
             kept=kept,
             model=_digest_of_model(self._run.folder.model) if self._process.strategy.is_main else None,
             lines=self._lines,
@@ -187,4 +204,3 @@ def _digest_of_model(path: Path) -> str | None:
     with contextlib.suppress(UserError, TypeError, AttributeError):
         return weights_sha256(read_plain(path))
     return ""
-

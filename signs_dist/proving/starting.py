@@ -6,11 +6,14 @@ import json
 import tempfile
 from pathlib import Path
 
-from signs_dist.environment.subprocesses import count_processes, failure_of, launch_command, started
+from signs_dist.environment.subprocesses import run_on_processes
 from signs_dist.files import write_json
 from signs_dist.proving.findings import Findings
 from signs_dist.proving.job import Job
 from signs_dist.proving.training_again import FINDINGS, JOB, find_here
+
+LONGEST_SECONDS = 30 * 24 * 3600.0
+"""The processes' own limits end them earlier, unless their launcher hangs."""
 
 
 def train_again(job: Job, num_processes: int) -> Findings:
@@ -31,9 +34,11 @@ def train_again(job: Job, num_processes: int) -> Findings:
     with tempfile.TemporaryDirectory(prefix="signs_dist-prove-") as name:
         folder = Path(name)
         write_json(folder / JOB, job.as_dict())
-        command = launch_command("signs_dist.proving.training_again", num_processes, [str(folder)])
-        with started(command, folder / "output") as process:
-            code = process.wait()
-        if code:
-            raise failure_of(f"training again on {count_processes(num_processes)}", code, folder / "output")
+        run_on_processes(
+            "signs_dist.proving.training_again",
+            num_processes,
+            [str(folder)],
+            folder / "output",
+            longest_seconds=LONGEST_SECONDS,
+        )
         return Findings.from_dict(json.loads((folder / FINDINGS).read_text(encoding="utf-8")))

@@ -46,8 +46,10 @@ def judge_files(faults: Sequence[str]) -> Verdict | None:
 
 def judge(claim: Claim, plan: Plan, findings: Findings) -> Verdict:
     """What follows from training again."""
-    if findings.same_images is False:
-        return Verdict("FAIL", "FAIL: the images are not those that the run was trained on.")
+    if findings.same_images is False or findings.subject["data"] != claim.subject["data"]:
+        return Verdict("FAIL", "FAIL: the images here are not those that the run was trained on.")
+    if findings.subject["config"] != claim.subject["config"]:
+        return Verdict("FAIL", f"FAIL: {claim.name_of_settings} has other settings than the run was trained with.")
     in_files = find_in_files(claim.lines, claim.result, findings, claim.result_step)
     if in_files:
         return _failed(claim, plan, in_files)
@@ -132,4 +134,3 @@ def make_proof(
         "verdict": verdict.word,
         "text": verdict.text,
     }
-

@@ -1,8 +1,8 @@
 """receipt.json: what one hands to a reviewer of an exact run, and what others have proved of it.
 
-It holds the settings, digests of data and code, the arithmetic, the chain of states with the numbers that it covers, the
-result, and an entry for each time that `prove` retrained a part. The file alone suffices to train the run again: it
-holds no path of the machine, and no password.
+It holds the settings, digests of data and code, the arithmetic, the chain of states with the numbers that it covers,
+the result, and an entry for each time that `prove` trained a part again. With the photos, the file alone suffices to
+train the run again. It holds no path of the machine, and no password.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from signs_dist.run_folder.records import (
     MetricsLine,
     SaveLine,
     StartLine,
+    StateLine,
     of_kind,
     parse_lines,
     to_fields,
 )
 
-NAME = "receipt.json"
 KIND = "receipt of an exact run of signs_dist"
 VERSION = 1
 MOST_BYTES = 2**30
@@ -69,7 +69,6 @@ def make_receipt(
                 "classes": data.get("classes"),
                 "images": result.get("split_sizes"),
                 "fingerprints": data.get("fingerprints"),
-                "contents": data.get("contents"),
             },
             "code": {
                 "commit": code.get("commit"),
@@ -106,8 +105,19 @@ def receipt_of(folder: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
+def write_receipt(folder: RunFolder, result: Mapping[str, Any]) -> None:
+    """Write the receipt of an exact run that ends, before its result.json. Nothing is written for other runs.
+
+    Args:
+        folder: the run folder.
+        result: the contents of result.json.
+    """
+    if folder.is_writer and result["exact"] and of_kind(folder.read_metrics(), StateLine):
+        folder.write_json(folder.receipt.name, receipt_of(folder, result))
+
+
 def covered_lines(lines: Sequence[MetricsLine]) -> list[dict[str, Any]]:
-    """The lines of states, and those of the numbers that they cover, as plain values, by steps. Without measured times."""
+    """The lines of states, and those of the numbers that they cover, as plain values by steps, without times."""
     return [
         {name: value for name, value in to_fields(line).items() if name not in MEASURED}
         for line in in_order(line for line in lines if not isinstance(line, SaveLine))
