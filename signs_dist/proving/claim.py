@@ -31,6 +31,7 @@ class Claim:
         manifest: the contents of manifest.json.
         result: the contents of result.json.
         receipt: the contents of receipt.json; None where there is none.
+        damage: what is wrong with receipt.json; "" for nothing.
         kept: the steps done at its checkpoints.
         is_receipt: whether a receipt alone is there.
     """
@@ -41,6 +42,7 @@ class Claim:
     manifest: Mapping[str, Any]
     result: Mapping[str, Any]
     receipt: Mapping[str, Any] | None
+    damage: str = ""
     kept: frozenset[int] = frozenset()
     is_receipt: bool = False
 
@@ -140,8 +142,13 @@ def open_run(path: Path) -> Claim:
         raise UserError(
             f"{path} is not finished, and has no result to prove. Repeat its command to train it to its end."
         )
-    receipt = read_receipt(folder.receipt) if folder.receipt.exists() else None
-    claim = Claim(path, settings, folder.read_metrics(), read_json(folder.manifest), result, receipt)
+    receipt, damage = None, ""
+    if folder.receipt.exists():
+        try:
+            receipt = read_receipt(folder.receipt)
+        except UserError as error:
+            damage = str(error)
+    claim = Claim(path, settings, folder.read_metrics(), read_json(folder.manifest), result, receipt, damage=damage)
     _require_chain(claim, str(path))
     cursors = [Cursor.of_file(file) for file in folder.checkpoints.glob("epoch*.pt")]
     kept = {cursor.epoch * claim.num_steps + cursor.step for cursor in cursors if cursor is not None}
@@ -165,13 +172,21 @@ def open_receipt(file: Path, folder: Path) -> Claim:
     claim = Claim(path, receipt["config"], lines_of(receipt), manifest, receipt["result"], receipt, is_receipt=True)
     _require_chain(claim, str(file))
     try:
-        write_text(made.config, format_mapping(dict(receipt["config"])))
+        write_text(made.config, format_mapping(_settings_here(receipt["config"])))
         write_json(made.manifest, manifest)
         write_json(made.result, receipt["result"])
     except (ValueError, TypeError) as error:
         raise UserError(f"{file} is damaged: {error}.") from error
     made.metrics.write_bytes(b"".join(to_line(to_fields(line)) for line in claim.lines))
     return claim
+
+
+def _settings_here(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a receipt without the folders that the run had on its machine."""
+    data = settings.get("data")
+    if not isinstance(data, Mapping):
+        return dict(settings)
+    return {**settings, "data": {name: value for name, value in data.items() if name not in ("cache", "split_folder")}}
 
 
 def _require_chain(claim: Claim, name: str) -> None:

@@ -11,11 +11,11 @@ from signs_dist.run_folder.chain import covered_fields
 from signs_dist.run_folder.records import EpochLine, MetricsLine, StateLine, StepLine
 
 PARTS = {
-    "model": "the weights",
-    "ema": "the average of the weights",
-    "optimizer": "the state of the optimizer",
-    "scaler": "the scale of the loss",
-    "place": "the place in the run",
+    "model": "weights",
+    "ema": "averaged weights",
+    "optimizer": "optimizer state",
+    "scaler": "loss scale",
+    "place": "place in the run",
 }
 """Part of a state → its name for people."""
 
@@ -132,9 +132,14 @@ def find_in_training(
         lines, result, result_step: as for `find_in_files`.
         findings: what came out.
     """
-    covered = [line for line in lines if any(each.first < line.step <= each.last for each in segments)]
+
+    def is_covered(step: int) -> bool:
+        return any(each.first < step <= each.last for each in segments)
+
+    covered = [line for line in lines if is_covered(line.step)]
+    again = [line for line in findings.lines if is_covered(line["step"])]
     found = [
-        *_compare_numbers([line for line in covered if isinstance(line, StepLine)], findings),
+        *_compare_numbers([line for line in covered if isinstance(line, StepLine)], again),
         *_compare_states([line for line in covered if isinstance(line, StateLine)], findings),
     ]
     if findings.result is not None:
@@ -152,9 +157,9 @@ def _compare_kept(states: Mapping[int, StateLine], kept: Sequence[Kept]) -> Iter
             yield Difference(each.steps_done, f"{each.name} holds another state than the chain says")
 
 
-def _compare_numbers(lines: Sequence[StepLine], findings: Findings) -> Iterator[Difference]:
+def _compare_numbers(lines: Sequence[StepLine], lines_again: Sequence[Mapping[str, Any]]) -> Iterator[Difference]:
     told = {(line.KEY, line.step): covered_fields(line) for line in lines}
-    again = {(("kind", line["kind"]), line["step"]): line for line in findings.lines}
+    again = {(("kind", line["kind"]), line["step"]): line for line in lines_again}
     for key, fields in again.items():
         if key not in told:
             if key[0] == EpochLine.KEY:
@@ -174,8 +179,9 @@ def _compare_states(lines: Sequence[StateLine], findings: Findings) -> Iterator[
             continue
         file = kept.get(line.step)
         parts = file.parts if file is not None and file.state == line.state else None
-        differing = [PARTS.get(name, name) for name in again if parts is not None and parts.get(name) != again[name]]
-        yield Difference(line.step, f"{', '.join(name for name in differing if name != 'state') or 'the state'} differ")
+        names = [PARTS[name] for name in PARTS if parts is not None and parts.get(name) != again.get(name)]
+        what = f"other {', '.join(names)}" if names else "another state"
+        yield Difference(line.step, f"training again gives {what}")
 
 
 def _compare_result(result: Mapping[str, Any], findings: Findings, step: int) -> Iterator[Difference]:

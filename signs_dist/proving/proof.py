@@ -93,7 +93,7 @@ def find_faults(claim: Claim) -> list[str]:
     """Where the files of a claim do not agree with each other."""
     faults = find_disagreements(claim.lines, claim.manifest.get("subject"), claim.result)
     if claim.receipt is None:
-        return faults
+        return [*faults, *([claim.damage.removesuffix(".")] if claim.damage else [])]
     expected = claim.receipt if claim.is_receipt else receipt_of(RunFolder(claim.path), claim.result)
     return [*faults, *compare_receipt(claim.receipt, expected)]
 

@@ -65,7 +65,7 @@ def make_receipt(
             "version": VERSION,
             "config": without_machine(config),
             "data": {
-                "name": data.get("name"),
+                "name": without_machine(data.get("name")),
                 "classes": data.get("classes"),
                 "images": result.get("split_sizes"),
                 "fingerprints": data.get("fingerprints"),
