@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "checkpoint": ("signs_dist.checkpoint", "show and verify checkpoints"),
     "drill": ("signs_dist.drill", "kill a short run many times, and check that nothing is lost"),
     "bench": ("signs_dist.bench", "measure a config on this machine, and say what makes it faster"),
+    "prove": ("signs_dist.prove", "train parts of an exact run again, and compare: a receipt others can check"),
     "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
 }
 """Command → (module with a function `main(arguments)`, what it does)."""

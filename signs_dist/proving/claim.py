@@ -11,12 +11,11 @@ from signs_dist.checkpointing.cursor import Cursor
 from signs_dist.config.yaml_text import format_mapping
 from signs_dist.errors import UserError
 from signs_dist.files import write_json, write_text
-from signs_dist.proving.segments import Segment, find_segments, short_ones, without_other_subjects
 from signs_dist.results.receipt import lines_of, read_json, read_receipt
 from signs_dist.results.run_settings import read_raw_settings
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lines import to_line
-from signs_dist.run_folder.records import EpochLine, MetricsLine, StateLine, StepLine, of_kind, to_fields
+from signs_dist.run_folder.records import MetricsLine, StateLine, of_kind, to_fields
 from signs_dist.run_folder.subject import Subject
 
 
@@ -80,48 +79,6 @@ class Claim:
         weights = self.result.get("weights")
         epoch = weights.get("epoch") if isinstance(weights, dict) else None
         return epoch * self.num_steps if type(epoch) is int else 0
-
-    @property
-    def other_subjects(self) -> list[int]:
-        """The steps of the states that other settings, images or code have made than the last."""
-        last = self.states[-1].subject
-        return [line.step for line in self.states if line.subject != last]
-
-    @property
-    def before_other_bits(self) -> int:
-        """The step before the last change of the arithmetic; 0 without one."""
-        changes = self.result.get("arithmetic_changes")
-        steps = [each.get("step") for each in changes if isinstance(each, dict)] if isinstance(changes, list) else []
-        return max((step - 1 for step in steps if type(step) is int), default=0)
-
-    @property
-    def steps_of_lines(self) -> list[int]:
-        """The steps with numbers of the training images."""
-        return sorted({line.step for line in self.lines if isinstance(line, StepLine)})
-
-    @property
-    def validated(self) -> list[int]:
-        """The steps with numbers of the validation images."""
-        return [line.step for line in of_kind(self.lines, EpochLine) if line.val_accuracy is not None]
-
-    def all_segments(self) -> list[Segment]:
-        """From each state that is kept to the next. The first begins where the chain begins."""
-        states = self.states
-        segments = find_segments(self.kept & {line.step for line in states}, [line.step for line in states])
-        return [each for each in segments if each.first or not states[0].since]
-
-    def comparable(self) -> list[Segment]:
-        """The segments that were trained with the settings, images, code and arithmetic of the end of the run."""
-        before = self.before_other_bits
-        return [
-            each for each in without_other_subjects(self.all_segments(), self.other_subjects) if each.first >= before
-        ]
-
-    def short(self) -> list[Segment]:
-        """The comparable segments that are no longer than the run meant to keep states apart."""
-        section = self.settings.get("checkpoint")
-        every = section.get("keep_every_epochs") if isinstance(section, Mapping) else None
-        return short_ones(self.comparable(), (every if type(every) is int else 1) * self.num_steps)
 
 
 def open_run(path: Path) -> Claim:

@@ -20,6 +20,7 @@ from signs_dist.proving.starting import train_again
 from signs_dist.proving.verdict import Verdict, judge, judge_files, make_proof
 from signs_dist.results.receipt import receipt_of, with_proof
 from signs_dist.run_folder.folder import RunFolder, timestamp
+from signs_dist.run_folder.records import EpochLine, StepLine, of_kind
 
 NUM_SEGMENTS = 3
 """How many segments are chosen if nothing is said."""
@@ -128,8 +129,8 @@ def _make_job(claim: Claim, wishes: Wishes, plan: Plan) -> Job:
         data=wishes.data,
         device=wishes.device,
         segments=plan.segments,
-        steps_of_lines=claim.steps_of_lines,
-        validated=claim.validated,
+        steps_of_lines=sorted({line.step for line in claim.lines if isinstance(line, StepLine)}),
+        validated=[line.step for line in of_kind(claim.lines, EpochLine) if line.val_accuracy is not None],
         steps_of_states=[line.step for line in claim.states],
         subject=claim.subject,
         result_step=claim.result_step,

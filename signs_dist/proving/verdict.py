@@ -9,7 +9,7 @@ from typing import Any, Literal
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_OTHER_ARITHMETIC
 from signs_dist.proving.claim import Claim
 from signs_dist.proving.findings import Difference, Findings, find_in_files, find_in_training
-from signs_dist.proving.plan import Plan
+from signs_dist.proving.plan import Plan, all_segments
 from signs_dist.proving.segments import joined
 
 Word = Literal["PASS", "FAIL", "OTHER ARITHMETIC"]
@@ -88,7 +88,7 @@ def coverage_text(claim: Claim, plan: Plan, findings: Findings) -> str:
     """What was trained again and was equal, and whether the result was."""
     done = sum(segment.num_steps for segment in plan.segments)
     share = done / claim.last_step
-    of = f"{len(plan.segments)} of {len(claim.all_segments())} segments, {done:,} of {claim.last_step:,} steps"
+    of = f"{len(plan.segments)} of {len(all_segments(claim))} segments, {done:,} of {claim.last_step:,} steps"
     equal = f"{of} ({100 * share:.1f} %) give the states and numbers of the run"
     if findings.result is None:
         return f"{equal}. Its result was not computed again: it is that of step {claim.result_step:,}."

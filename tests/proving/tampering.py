@@ -124,8 +124,8 @@ class Forger:
 
     def config(self) -> None:
         """A bit of a number of the settings that change the weights."""
-        # A careful forger's bound on gradients that were smaller anyway would be as true as the real one.
-        names = ["optim.lr", "ema.decay", *([] if self.is_careful else ["optim.clip_norm"])]
+        # In so few steps a change of the others may change nothing: the forged settings then are as true as the real.
+        names = ["optim.lr", *([] if self.is_careful else ["ema.decay", "optim.clip_norm"])]
         name, config = self._choose.choice(names), self._config()
         section, key = name.split(".")
         old = float(getattr(getattr(config, section), key))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import pytest
 from signs_dist.errors import UserError
 from signs_dist.files import write_json
 from signs_dist.proving.claim import open_receipt, open_run
+from signs_dist.proving.plan import all_segments, short_segments
 from signs_dist.proving.segments import Segment
 from signs_dist.results.receipt import make_receipt, sealed
 from signs_dist.results.run_settings import read_raw_settings
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.records import SaveLine, StateLine
-from tests.proving.claims import SUBJECT, chained, epoch_line, some_claim, some_lines, some_result
+from tests.proving.claims import SUBJECT, some_claim, some_lines, some_result
 
 
 def folder_of(path: Path, *, config: str = "exact: true\n", result: dict[str, Any] | None = None) -> RunFolder:
@@ -38,10 +38,8 @@ def test_what_a_run_folder_claims(tmp_path: Path) -> None:
     claim = open_run(folder.path)
     assert (claim.num_steps, claim.last_step, claim.result_step) == (4, 12, 12)
     assert claim.kept == {4, 6, 12}
-    assert claim.all_segments() == [Segment(0, 4), Segment(4, 12)]  # no line of the chain tells of step 6
-    assert claim.short() == [Segment(0, 4)]
-    assert claim.steps_of_lines == [2, 4, 6, 8, 10, 12]
-    assert claim.validated == [4, 8, 12]
+    assert all_segments(claim) == [Segment(0, 4), Segment(4, 12)]  # no line of the chain tells of step 6
+    assert short_segments(claim) == [Segment(0, 4)]
     assert claim.receipt is None
 
 
@@ -75,28 +73,6 @@ def test_a_receipt_that_cannot_be_read_is_damage_of_its_run(tmp_path: Path) -> N
     claim = open_run(folder.path)
     assert claim.receipt is None
     assert "is not JSON" in claim.damage
-
-
-def test_milestones_set_how_long_a_segment_may_be() -> None:
-    every_two = some_claim(6, settings={"checkpoint": {"keep_every_epochs": 2}}, kept=frozenset({8, 16}))
-    assert every_two.short() == [Segment(0, 8), Segment(8, 16), Segment(16, 24)]
-    newest = some_claim(6, settings={}, kept=frozenset({16, 20, 24}))
-    assert newest.all_segments() == [Segment(0, 16), Segment(16, 20), Segment(20, 24)]
-    assert newest.short() == [Segment(16, 20), Segment(20, 24)]
-
-
-def test_what_was_trained_with_other_settings_or_arithmetic_cannot_be_compared() -> None:
-    lines = chained(*(epoch_line(epoch) for epoch in range(1, 5)), subjects={4: "other", 8: "other"})
-    assert some_claim(4, lines=lines).comparable() == [Segment(8, 12), Segment(12, 16)]
-    changed = some_result(4, arithmetic_changes=[{"step": 5, "what": "torch"}])
-    assert some_claim(4, result=changed).comparable() == [Segment(4, 8), Segment(8, 12), Segment(12, 16)]
-
-
-def test_a_chain_that_begins_late_leaves_its_beginning_out() -> None:
-    lines = [line for line in some_lines(4) if line.step > 4]
-    first = next(line for line in lines if isinstance(line, StateLine))
-    lines = [dataclasses.replace(line, since=4) if line is first else line for line in lines]
-    assert some_claim(4, lines=lines, kept=frozenset({8, 12})).all_segments() == [Segment(8, 12), Segment(12, 16)]
 
 
 def receipt_file(path: Path, **changes: Any) -> Path:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from signs_dist.errors import UserError
-from signs_dist.proving.plan import plan_all, plan_from_beginning, plan_segments
+from signs_dist.proving.plan import (
+    all_segments,
+    comparable_segments,
+    plan_all,
+    plan_from_beginning,
+    plan_segments,
+    short_segments,
+)
 from signs_dist.proving.segments import Segment
-from tests.proving.claims import chained, epoch_line, some_claim, some_result
+from signs_dist.run_folder.records import StateLine
+from tests.proving.claims import chained, epoch_line, some_claim, some_lines, some_result
 
 
 def test_some_segments_are_chosen_by_the_seed() -> None:
@@ -61,3 +71,25 @@ def test_a_receipt_of_a_run_that_changed_on_its_way_is_refused() -> None:
     lines = chained(*(epoch_line(epoch) for epoch in range(1, 5)), subjects={4: "other"})
     with pytest.raises(UserError, match="Ask for the run folder"):
         plan_from_beginning(some_claim(4, lines=lines), None)
+
+
+def test_milestones_set_how_long_a_segment_may_be() -> None:
+    every_two = some_claim(6, settings={"checkpoint": {"keep_every_epochs": 2}}, kept=frozenset({8, 16}))
+    assert short_segments(every_two) == [Segment(0, 8), Segment(8, 16), Segment(16, 24)]
+    newest = some_claim(6, settings={}, kept=frozenset({16, 20, 24}))
+    assert all_segments(newest) == [Segment(0, 16), Segment(16, 20), Segment(20, 24)]
+    assert short_segments(newest) == [Segment(16, 20), Segment(20, 24)]
+
+
+def test_what_was_trained_with_other_settings_or_arithmetic_cannot_be_compared() -> None:
+    lines = chained(*(epoch_line(epoch) for epoch in range(1, 5)), subjects={4: "other", 8: "other"})
+    assert comparable_segments(some_claim(4, lines=lines)) == [Segment(8, 12), Segment(12, 16)]
+    changed = some_result(4, arithmetic_changes=[{"step": 5, "what": "torch"}])
+    assert comparable_segments(some_claim(4, result=changed)) == [Segment(4, 8), Segment(8, 12), Segment(12, 16)]
+
+
+def test_a_chain_that_begins_late_leaves_its_beginning_out() -> None:
+    lines = [line for line in some_lines(4) if line.step > 4]
+    first = next(line for line in lines if isinstance(line, StateLine))
+    lines = [dataclasses.replace(line, since=4) if line is first else line for line in lines]
+    assert all_segments(some_claim(4, lines=lines, kept=frozenset({8, 12}))) == [Segment(8, 12), Segment(12, 16)]
