@@ -29,6 +29,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.plan_scale": "tests/benchmarks/test_commands.py",
     "benchmarks.predict_speed": "tests/benchmarks/test_commands.py",
     "benchmarks.cached_features": "tests/benchmarks/test_commands.py",
+    "benchmarks.prove_cost": "tests/benchmarks/test_commands.py",
     "benchmarks.recipe_curve": "tests/benchmarks/test_commands.py",
     "benchmarks.report_opening": "tests/benchmarks/test_commands.py",
     "benchmarks.save_stall": "tests/benchmarks/test_commands.py",

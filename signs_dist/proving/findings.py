@@ -56,6 +56,7 @@ class Findings:
         result: the entries of result.json that were computed again; None if their place was not reached.
         not_finite: the step whose loss was not finite; None: all were.
         num_steps: of an epoch.
+        seconds: of training again and validating.
     """
 
     same_images: bool | None
@@ -70,6 +71,7 @@ class Findings:
     result: Mapping[str, Any] | None
     not_finite: int | None
     num_steps: int
+    seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

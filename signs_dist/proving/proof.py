@@ -101,7 +101,7 @@ def find_faults(claim: Claim) -> list[str]:
 
 def notes_of(claim: Claim, findings: Findings) -> list[str]:
     """What to know about training again, beside the verdict."""
-    notes = []
+    notes = [f"trained again in {findings.seconds:.1f} s"] if findings.states else []
     if findings.subject["code"] != claim.subject["code"]:
         commit = claim.manifest.get("code", {}).get("commit")
         told = f", of commit {str(commit)[:12]}" if commit else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Retrainer:
         not_finite = None
         try:
             subject = self._find_subject(again)
+            begun = time.perf_counter()
             is_same = all(subject[name] == self._job.subject[name] for name in ("config", "data"))
             if is_whole and is_same and again.same_bits is not False:
                 for segment in segments:
@@ -75,7 +77,8 @@ class Retrainer:
             not_finite = again.steps_done + 1
         finally:
             again.close()
-        return self._findings(again, kept, subject, not_finite)
+        findings = self._findings(again, kept, subject, not_finite)
+        return dataclasses.replace(findings, seconds=time.perf_counter() - begun)
 
     def _look_at_checkpoints(self) -> list[Kept]:
         """The checkpoints at the borders of the segments, read and hashed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_the_program_writes_what_it_finds(job: Job, tmp_path: Path) -> None:
     assert list(findings.states) == [3]
     assert [line["step"] for line in findings.lines] == [1, 3]
     assert (findings.same_bits, findings.same_images, findings.result) == (True, True, None)
-    assert findings == train_again(job, 1)
+    assert dataclasses.replace(findings, seconds=0) == dataclasses.replace(train_again(job, 1), seconds=0)
 
 
 def test_images_that_are_gone_are_told(job: Job) -> None:
