@@ -92,6 +92,12 @@ def test_a_receipt_that_cannot_be_written_is_told_and_no_fault_of_the_run(
     assert "the receipt was not written: " in capsys.readouterr().out
 
 
+def test_a_receipt_wants_to_know_where_the_photos_are(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(prove, ["--receipt", str(finished / "receipt.json")]) == 2
+    told = "the run has trained on colours: say where these photos are on this machine: --data PATH"
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_real_photos_on_two_processes_and_from_a_receipt_on_three(tmp_path: Path, real_photos: Path) -> None:
     settings = [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.checkpointing.cursor import Cursor
+from signs_dist.checkpointing.resume_rules import FREE
 from signs_dist.config.yaml_text import format_mapping
 from signs_dist.errors import UserError
 from signs_dist.files import write_json, write_text
@@ -136,6 +137,16 @@ def open_receipt(file: Path, folder: Path) -> Claim:
         raise UserError(f"{file} is damaged: {error}.") from error
     made.metrics.write_bytes(b"".join(to_line(to_fields(line)) for line in claim.lines))
     return claim
+
+
+def compared_parts(claim: Claim) -> tuple[str, ...]:
+    """The parts of the subject that must be equal here: `data`, and `config` where all settings of the run are known.
+
+    A receipt holds no folders: with weights to start from, its settings are known but for the place of their file.
+    """
+    shortened = (claim.receipt or {}).get("shortened") if claim.is_receipt else None
+    is_known = not any(isinstance(name, str) and not name.startswith(FREE) for name in shortened or ())
+    return ("config", "data") if is_known else ("data",)
 
 
 def _settings_here(settings: Mapping[str, Any]) -> dict[str, Any]:

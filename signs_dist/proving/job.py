@@ -22,6 +22,7 @@ class Job:
         validated: the steps of these whose numbers are of the validation images too.
         steps_of_states: the steps at which its chain has a state.
         subject: the digests of settings, images and code that the run tells, as `Subject.as_dict`.
+        compared: the parts of it that must be equal: if they are not, nothing is trained.
         result_step: the step whose weights are the run's result.
     """
 
@@ -33,6 +34,7 @@ class Job:
     validated: Sequence[int]
     steps_of_states: Sequence[int]
     subject: Mapping[str, str]
+    compared: Sequence[str]
     result_step: int
 
     def as_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from signs_dist.environment.subprocesses import count_processes
 from signs_dist.errors import UserError
 from signs_dist.files import write_json
 from signs_dist.proving.agreement import compare_receipt, find_disagreements
-from signs_dist.proving.claim import Claim
+from signs_dist.proving.claim import Claim, compared_parts
 from signs_dist.proving.findings import Findings
 from signs_dist.proving.job import Job
 from signs_dist.proving.plan import Plan, plan_all, plan_from_beginning, plan_segments
@@ -69,6 +69,7 @@ def prove(claim: Claim, wishes: Wishes, tell: Callable[[str], None]) -> Verdict:
     if verdict is not None:
         tell(verdict.text)
         return verdict
+    _require_data(claim, wishes)
     tell(f"the files agree with each other, and the chain of {len(claim.states)} states is whole")
     is_chosen = not (wishes.is_all or claim.is_receipt)
     seed = (secrets.randbelow(2**31) if wishes.seed is None else wishes.seed) if is_chosen else None
@@ -90,6 +91,17 @@ def prove(claim: Claim, wishes: Wishes, tell: Callable[[str], None]) -> Verdict:
     return verdict
 
 
+def _require_data(claim: Claim, wishes: Wishes) -> None:
+    """Raise `UserError` if a receipt's photos were in a folder, and nobody says where they are here."""
+    data = claim.settings.get("data")
+    if not claim.is_receipt or wishes.data is not None or not isinstance(data, dict):
+        return
+    if data.get("root") is not None and data.get("reader") is None:
+        raise UserError(
+            f"the run has trained on {data['root']}: say where these photos are on this machine: --data PATH"
+        )
+
+
 def find_faults(claim: Claim) -> list[str]:
     """Where the files of a claim do not agree with each other."""
     faults = find_disagreements(claim.lines, claim.manifest.get("subject"), claim.result)
@@ -102,6 +114,10 @@ def find_faults(claim: Claim) -> list[str]:
 def notes_of(claim: Claim, findings: Findings) -> list[str]:
     """What to know about training again, beside the verdict."""
     notes = [f"trained again in {findings.seconds:.1f} s"] if findings.states else []
+    if "config" not in compared_parts(claim):
+        notes.append(
+            "a file that the settings name is here in another folder: the digest of the settings is not compared"
+        )
     if findings.subject["code"] != claim.subject["code"]:
         commit = claim.manifest.get("code", {}).get("commit")
         told = f", of commit {str(commit)[:12]}" if commit else ""
@@ -133,6 +149,7 @@ def _make_job(claim: Claim, wishes: Wishes, plan: Plan) -> Job:
         validated=[line.step for line in of_kind(claim.lines, EpochLine) if line.val_accuracy is not None],
         steps_of_states=[line.step for line in claim.states],
         subject=claim.subject,
+        compared=compared_parts(claim),
         result_step=claim.result_step,
     )
 

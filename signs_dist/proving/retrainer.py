@@ -68,7 +68,7 @@ class Retrainer:
         try:
             subject = self._find_subject(again)
             begun = time.perf_counter()
-            is_same = all(subject[name] == self._job.subject[name] for name in ("config", "data"))
+            is_same = all(subject[name] == self._job.subject[name] for name in self._job.compared)
             if is_whole and is_same and again.same_bits is not False:
                 for segment in segments:
                     again = self._moved(again, config, segment.first)

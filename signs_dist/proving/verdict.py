@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_OTHER_ARITHMETIC
-from signs_dist.proving.claim import Claim
+from signs_dist.proving.claim import Claim, compared_parts
 from signs_dist.proving.findings import Difference, Findings, find_in_files, find_in_training
 from signs_dist.proving.plan import Plan, all_segments
 from signs_dist.proving.segments import joined
 
 Word = Literal["PASS", "FAIL", "OTHER ARITHMETIC"]
+OTHER_IMAGES = "the images here are not those that the run was trained on. --data PATH says where they are."
 EXIT_CODES: dict[Word, int] = {"PASS": EXIT_OK, "FAIL": EXIT_FAILED, "OTHER ARITHMETIC": EXIT_OTHER_ARITHMETIC}
 
 
@@ -47,8 +48,8 @@ def judge_files(faults: Sequence[str]) -> Verdict | None:
 def judge(claim: Claim, plan: Plan, findings: Findings) -> Verdict:
     """What follows from training again."""
     if findings.same_images is False or findings.subject["data"] != claim.subject["data"]:
-        return Verdict("FAIL", "FAIL: the images here are not those that the run was trained on.")
-    if findings.subject["config"] != claim.subject["config"]:
+        return Verdict("FAIL", f"FAIL: {OTHER_IMAGES}")
+    if "config" in compared_parts(claim) and findings.subject["config"] != claim.subject["config"]:
         return Verdict("FAIL", f"FAIL: {claim.name_of_settings} has other settings than the run was trained with.")
     in_files = find_in_files(claim.lines, claim.result, findings, claim.result_step)
     if in_files:

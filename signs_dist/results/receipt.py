@@ -64,6 +64,7 @@ def make_receipt(
             "kind": KIND,
             "version": VERSION,
             "config": without_machine(config),
+            "shortened": shortened_settings(config),
             "data": {
                 "name": without_machine(data.get("name")),
                 "classes": data.get("classes"),
@@ -203,6 +204,23 @@ def without_machine(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_machine(each) for each in value]
     return _without_folder(value) if isinstance(value, str) else value
+
+
+def shortened_settings(config: Mapping[str, Any]) -> list[str]:
+    """The settings, by their dotted names, of which a receipt does not hold the whole value."""
+    return [
+        f"{section}.{name}"
+        for section in config
+        for name, value in _part(config, section).items()
+        if without_machine({name: value})[name] != _as_plain(value)
+    ]
+
+
+def _as_plain(value: Any) -> Any:
+    """The value with lists for tuples, as in JSON."""
+    if isinstance(value, Mapping):
+        return {str(name): _as_plain(each) for name, each in value.items()}
+    return [_as_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _without_folder(text: str) -> str:

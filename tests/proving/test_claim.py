@@ -10,7 +10,7 @@ import pytest
 
 from signs_dist.errors import UserError
 from signs_dist.files import write_json
-from signs_dist.proving.claim import open_receipt, open_run
+from signs_dist.proving.claim import compared_parts, open_receipt, open_run
 from signs_dist.proving.plan import all_segments, short_segments
 from signs_dist.proving.segments import Segment
 from signs_dist.results.receipt import make_receipt, sealed
@@ -93,6 +93,16 @@ def test_a_receipt_becomes_a_run_folder_that_claims_the_same(tmp_path: Path) -> 
     assert read_raw_settings(folder.config) == {"exact": True, "data": {"root": "photos"}}
     assert json.loads(folder.manifest.read_text())["plan"] == {"micro_batch": 2}
     assert folder.is_finished
+
+
+@pytest.mark.parametrize(
+    ("shortened", "expected"),
+    [([], ("config", "data")), (["data.root", "data.cache"], ("config", "data")), (["model.weights"], ("data",))],
+)
+def test_settings_are_compared_where_the_receipt_holds_them(
+    tmp_path: Path, shortened: list[str], expected: tuple[str, ...]
+) -> None:
+    assert compared_parts(open_receipt(receipt_file(tmp_path / "r.json", shortened=shortened), tmp_path)) == expected
 
 
 def test_a_receipt_without_lines_is_refused(tmp_path: Path) -> None:

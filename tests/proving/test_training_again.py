@@ -23,7 +23,7 @@ from tests.proving.tampering import NUM_STEPS, train_a_run
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     run = train_a_run(tmp_path_factory.mktemp("run"), "train.epochs=2")
     subject = open_run(run).subject
-    return Job(str(run), None, "cpu", [Segment(0, 3)], [1, 3], [3], [3, 6], subject, 2 * NUM_STEPS)
+    return Job(str(run), None, "cpu", [Segment(0, 3)], [1, 3], [3], [3, 6], subject, ["config", "data"], 2 * NUM_STEPS)
 
 
 def test_the_program_writes_what_it_finds(job: Job, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from signs_dist.proving.claim import Claim
 from signs_dist.proving.findings import Kept
 from signs_dist.proving.plan import Plan, plan_all, plan_segments
-from signs_dist.proving.verdict import Verdict, judge, judge_files, make_proof
+from signs_dist.proving.verdict import OTHER_IMAGES, Verdict, judge, judge_files, make_proof
 from tests.proving.claims import PARTS, SUBJECT, some_claim, some_findings
 
 CLAIM = some_claim()
@@ -51,7 +51,7 @@ def test_fail_names_the_first_segment_and_part_that_differ() -> None:
 )
 def test_other_images_fail(findings: dict[str, Any]) -> None:
     said = verdict(**findings)
-    assert (said.word, said.text) == ("FAIL", "FAIL: the images here are not those that the run was trained on.")
+    assert (said.word, said.text) == ("FAIL", f"FAIL: {OTHER_IMAGES}")
 
 
 def test_other_settings_fail() -> None:

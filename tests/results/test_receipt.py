@@ -19,6 +19,7 @@ from signs_dist.results.receipt import (
     read_receipt,
     receipt_of,
     sealed,
+    shortened_settings,
     with_proof,
     without_machine,
     write_receipt,
@@ -93,6 +94,12 @@ def test_what_belongs_to_a_machine_is_left_out(value: Any, expected: Any) -> Non
     if isinstance(value, dict):
         assert found.pop("args") == {"Secret": "withheld"}
     assert found == expected
+
+
+def test_settings_that_are_not_whole_are_named() -> None:
+    assert some_receipt()["shortened"] == ["data.root", "data.reader_args"]
+    config = {"model": {"weights": "/w.pt", "args": {"sizes": (1, 2)}}, "data": {"root": "photos"}, "exact": True}
+    assert shortened_settings(config) == ["model.weights"]
 
 
 def test_any_changed_bit_shows(tmp_path: Path) -> None:
