@@ -130,7 +130,7 @@ def open_receipt(file: Path, folder: Path) -> Claim:
     claim = Claim(path, receipt["config"], lines_of(receipt), manifest, receipt["result"], receipt, is_receipt=True)
     _require_chain(claim, str(file))
     try:
-        write_text(made.config, format_mapping(_settings_here(receipt["config"])))
+        write_text(made.config, format_mapping(_settings_here(receipt["config"], folder)))
         write_json(made.manifest, manifest)
         write_json(made.result, receipt["result"])
     except (ValueError, TypeError) as error:
@@ -149,12 +149,13 @@ def compared_parts(claim: Claim) -> tuple[str, ...]:
     return ("config", "data") if is_known else ("data",)
 
 
-def _settings_here(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a receipt without the folders that the run had on its machine."""
+def _settings_here(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings of a receipt without the folders of the run's machine; a division of photos is made in `folder`."""
     data = settings.get("data")
     if not isinstance(data, Mapping):
         return dict(settings)
-    return {**settings, "data": {name: value for name, value in data.items() if name not in ("cache", "split_folder")}}
+    kept = {name: value for name, value in data.items() if name != "cache"}
+    return {**settings, "data": {**kept, "split_folder": str(folder / "splits")}}
 
 
 def _require_chain(claim: Claim, name: str) -> None:

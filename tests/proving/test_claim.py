@@ -90,7 +90,8 @@ def test_a_receipt_becomes_a_run_folder_that_claims_the_same(tmp_path: Path) -> 
     assert [line.chain for line in claim.states] == [line.chain for line in some_claim().states]
     folder = RunFolder(claim.path)
     assert [line for line in folder.read_metrics() if isinstance(line, StateLine)] == claim.states
-    assert read_raw_settings(folder.config) == {"exact": True, "data": {"root": "photos"}}
+    data = {"root": "photos", "split_folder": str(tmp_path / "splits")}
+    assert read_raw_settings(folder.config) == {"exact": True, "data": data}
     assert json.loads(folder.manifest.read_text())["plan"] == {"micro_batch": 2}
     assert folder.is_finished
 
