@@ -79,7 +79,7 @@ def _compare_result(lines: Sequence[MetricsLine], result: Mapping[str, Any]) -> 
         )
     epochs = {line.epoch: line for line in of_kind(lines, EpochLine)}
     weights = result.get("weights")
-    final = epochs.get(int(weights.get("epoch") or 0)) if isinstance(weights, dict) else None
+    final = epochs.get(_whole(weights.get("epoch"))) if isinstance(weights, dict) else None
     if final is None:
         yield "result.json names no epoch of the run whose weights it has"
     elif final.val_accuracy is not None:
@@ -89,7 +89,7 @@ def _compare_result(lines: Sequence[MetricsLine], result: Mapping[str, Any]) -> 
 
 
 def _compare_best(epochs: Mapping[int, EpochLine], result: Mapping[str, Any]) -> Iterator[str]:
-    best = epochs.get(int(result.get("best_epoch") or 0))
+    best = epochs.get(_whole(result.get("best_epoch")))
     if best is None:
         yield "result.json names no epoch of the run as its best"
         return
@@ -102,6 +102,11 @@ def _compare_best(epochs: Mapping[int, EpochLine], result: Mapping[str, Any]) ->
     better = [number for number, value in values.items() if own is not None and sign * value > sign * own]
     if better:
         yield f"result.json says that epoch {best.epoch} is the best, and epoch {better[0]} is better in metrics.jsonl"
+
+
+def _whole(value: Any) -> int:
+    """The value if it is a whole number, else 0: an editor may have changed it."""
+    return value if type(value) is int else 0
 
 
 def _other_number(name: str, told: Any, line: Any, epoch: int) -> str:

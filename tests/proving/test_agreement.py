@@ -32,8 +32,10 @@ def test_files_that_agree() -> None:
         ({"best_val_loss": 0.1}, "best_val_loss: 0.1 in result.json"),
         ({"steps": 13}, "result.json says 13 steps in 3 epochs, and the chain ends after step 12 of epoch 3"),
         ({"epochs_trained": 2}, "result.json says 12 steps in 2 epochs"),
+        ({"best_epoch": "x"}, "names no epoch of the run as its best"),
         ({"best_epoch": 9}, "names no epoch of the run as its best"),
         ({"weights": {"kind": "last", "epoch": 7}}, "names no epoch of the run whose weights it has"),
+        ({"weights": {"epoch": [3]}}, "names no epoch of the run whose weights it has"),
         ({"weights": None}, "names no epoch of the run whose weights it has"),
         (
             {

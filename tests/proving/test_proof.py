@@ -13,6 +13,7 @@ from signs_dist.proving.proof import Wishes, find_faults, prove
 from signs_dist.proving.verdict import Verdict
 from signs_dist.results.receipt import is_intact, read_receipt
 from tests.proving.tampering import KINDS, Forger, copy_of, train_a_run
+from tests.sets import write_colour_set
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,25 @@ def test_a_receipt_alone_suffices_with_the_photos(run: Path, tmp_path: Path, mon
     assert "and its result" in verdict.text
     assert read_receipt(tmp_path / "mine.json")["proved"][0]["verdict"] == "PASS"
     assert (tmp_path / "theirs.json").read_bytes() == before
+
+
+def test_other_photos_fail_and_the_receipt_does_not_tell_of_them(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path)
+    write_colour_set(tmp_path / "others", counts={"train": 13, "val": 4, "test": 4})
+    before = (copy / "receipt.json").read_bytes()
+    verdict, told = verdict_on(copy, number=1, data=str(tmp_path / "others"))
+    assert verdict.word == "FAIL"
+    assert told[-1].startswith("FAIL: the images here are not those that the run was trained on.")
+    assert (copy / "receipt.json").read_bytes() == before
+
+
+def test_a_state_that_differs_is_told_and_written_into_the_receipt(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path)
+    Forger(copy, 3, is_careful=True).checkpoint("model")
+    verdict, _ = verdict_on(copy, is_all=True)
+    assert "differs. At step" in verdict.text
+    assert "training again gives other weights" in verdict.text
+    assert read_receipt(copy / "receipt.json")["proved"][0]["verdict"] == "FAIL"
 
 
 @pytest.mark.parametrize("kind", KINDS)
