@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "drill": ("signs_dist.drill", "kill a short run many times, and check that nothing is lost"),
     "bench": ("signs_dist.bench", "measure a config on this machine, and say what makes it faster"),
     "completion": ("signs_dist.completion", "let a shell complete commands and flags at the Tab key"),
+    "prove": ("signs_dist.prove", "train parts of an exact run again, and compare: a receipt others can check"),
     "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
     "replay": ("signs_dist.replay", "train a step of a run again, and look into it"),
 }

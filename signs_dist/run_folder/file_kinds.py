@@ -11,7 +11,7 @@ from signs_dist.files import find_other_kind
 FILES = (
     *("config.yaml", "manifest.json", "metrics.jsonl", "attempts.jsonl", "model.pt", "result.json"),
     *("lease.json", "make-way", "non_finite_loss.json", "predictions-val.jsonl", "predictions-test.jsonl"),
-    *("training-images.png", "training-images.jsonl", "division.csv"),
+    *("training-images.png", "training-images.jsonl", "division.csv", "receipt.json"),
 )
 FOLDERS = ("checkpoints", "logs")
 _LOGS = (".log", ".json", ".jsonl")

@@ -9,6 +9,7 @@ training-images… the first training images as the network sees them, and their
 checkpoints/     the newest states of the run and the best, each with its SHA-256
 model.pt         final weights
 predictions-…    what these weights say about each image of a split; before the end, those of the best epoch so far
+receipt.json     of an exact run: what others need to prove it, and what they have proved
 result.json      final numbers; the run is finished if and only if they can be read
 logs/            the output of each process
 """
@@ -68,6 +69,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.model = path / "model.pt"
         self.result = path / "result.json"
+        self.receipt = path / "receipt.json"
         self.logs = path / "logs"
 
     def create(self) -> RunFolder:
@@ -117,7 +119,7 @@ class RunFolder:
         mark = f"{result.get('epochs_trained', result.get('epochs', 'earlier'))}-epochs"
         moved = []
         predictions = (self.path / f"predictions-{split}.jsonl" for split in ("val", "test"))
-        for path in (self.result, self.model, *predictions):
+        for path in (self.result, self.receipt, self.model, *predictions):
             with contextlib.suppress(FileNotFoundError):
                 moved.append(path.replace(path.with_stem(f"{path.stem}-{mark}")))
         return moved

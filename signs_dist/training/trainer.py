@@ -23,6 +23,7 @@ from signs_dist.learning.metrics import RunningSums, Score
 from signs_dist.learning.own_parts import build_metrics
 from signs_dist.learning.probabilities import KeptProbabilities
 from signs_dist.monitoring.signals import StopRequest, stop_reason
+from signs_dist.results.receipt import write_receipt
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import EpochLine, StepLine
@@ -338,6 +339,7 @@ class Trainer:
             images_per_second=round(images / self._step_seconds, 1) if self._step_seconds else None,
             weights_sha256=tensors.weights_sha256(weights),
         )
+        write_receipt(self._folder, result)  # before the result, with which the run is finished
         self._folder.write_result(result)
         show_result(self._process, result, scores, self._folder)
         return result

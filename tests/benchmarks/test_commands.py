@@ -93,6 +93,15 @@ def colours(tmp_path: Path) -> Path:
             ],
         ),
         (
+            "benchmarks/prove_cost.py",
+            ["--data", "data/64x64_SIGNS", "--epochs", "3", "--repeats", "1", *SMALL, "train.epoch_steps=2"],
+            [
+                r"3 epochs, 6 steps on 1 processes: trained in [\d.]+ s",
+                r"seed 0: PASS: 3 of 3 segments",
+                r"prove takes [\d.]+ % of the training time, and [\d.]+ s to start",
+            ],
+        ),
+        (
             "benchmarks/state_chain.py",
             ["--megabytes", "1", "--saves", "3", "--steps", "2", "--repeats", "1"],
             [

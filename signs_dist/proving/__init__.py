@@ -1,0 +1,1 @@
+"""What the command `prove` does: which parts of a run are retrained, what is compared, and what is said of it."""
