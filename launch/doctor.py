@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import shutil
 import sys
@@ -124,8 +125,6 @@ def _read_request(options: argparse.Namespace, given: argparse.Namespace, rest: 
 
 
 def _with_new_folder(request: Request, made: list[Path]) -> Request:
-    import dataclasses
-
     from signs_dist.run_folder.folder import make_new_folder
 
     path = make_new_folder(request.run_path)

@@ -40,8 +40,8 @@ def build_parser() -> CommandParser:
         description="Submit a training run to SLURM: srun starts one process per GPU, ranks and addresses come from "
         "the allocation, and the run is saved and requeued at the time limit and at preemption. What follows `--` goes "
         "to signs_dist.train.",
-        epilog=f"Then: {spell('submit')} status|logs|cancel|wait [RUN_DIR|JOB]; before: {spell('submit')} doctor, which "
-        "examines the nodes; each has a --help. Exit codes: 0 "
+        epilog=f"Before: {spell('submit')} doctor, which examines the nodes. Then: {spell('submit')} "
+        "status|logs|cancel|wait [RUN_DIR|JOB]; each has a --help. Exit codes: 0 "
         "submitted (with --wait: finished), 2 wrong input or refused by SLURM; with --wait those of signs_dist.train.",
     )
     parser.add_argument(

@@ -11,7 +11,7 @@ from signs_dist.health.finding import Finding, Place, listed
 from signs_dist.health.links import PairTiming
 
 SLOW = 3.0
-"""A pair counts as slow from so many times the time of the faster half of its kind."""
+"""A pair counts as slow from so many times the time of the fastest of its kind."""
 LEAST_LATENCY_SECONDS = 0.002
 """A shorter latency is not called slow: the system's scheduler alone takes as long."""
 LEAST_SHARE_OF_LINK = 0.3
@@ -121,8 +121,10 @@ def _judge_kind(
     is_between: bool,
 ) -> Finding:
     """The finding about all pairs within machines, or all between machines."""
-    latency = _better_half([timing.latency_seconds for timing in timings.values()])
-    rate = 1 / _better_half([1 / max(timing.bytes_per_second, 1.0) for timing in timings.values()])
+    # The better quartile: one slow rank of four is in half of all pairs, and the median would lie among those.
+    quartile = (len(timings) - 1) // 4
+    latency = sorted(timing.latency_seconds for timing in timings.values())[quartile]
+    rate = sorted((timing.bytes_per_second for timing in timings.values()), reverse=True)[quartile]
     slow = [
         pair
         for pair, timing in timings.items()
@@ -178,11 +180,6 @@ def name_culprit(
         if count == len(slow) and len(own) > 1 and count > len(own) / 2 and len(own) < len(measured):
             return f"machine {node}"
     return f"the connection of {listed(_pair(pair, places) for pair in slow)}"
-
-
-def _better_half(values: list[float]) -> float:
-    """The largest of the smaller half: with as many slow ones as fast ones, the median would lie between them."""
-    return sorted(values)[(len(values) - 1) // 4]
 
 
 def _is_between(pair: tuple[int, int], places: Mapping[int, Place]) -> bool:

@@ -211,7 +211,9 @@ class SignalWatch:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
-        return "" if ended.returncode == 0 else (ended.stderr.strip() or f"exit code {ended.returncode}")
+        if ended.returncode in (0, -self.NUMBER):  # scancel is a process of the step too, and gets the signal
+            return ""
+        return ended.stderr.strip() or f"exit code {ended.returncode}"
 
     def wait(self, seconds: float = ARRIVAL_SECONDS) -> float | None:
         """Seconds until the signal arrives; None if it does not."""
