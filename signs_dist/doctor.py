@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     from signs_dist.environment.context import read_context
     from signs_dist.files import require_writable, write_json
     from signs_dist.health.attempts import has_hanging
-    from signs_dist.health.examination import Examination, Wish
+    from signs_dist.health.examination import Wish, examine
     from signs_dist.health.finding import Finding, as_json, show, summarize, worst
     from signs_dist.train import read_decided_config
 
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
         is_run=options.run_dir is not None,
         signal_seconds=options.signal_seconds,
     )
-    findings = Examination(wish, context, tell).run()
+    findings = examine(wish, context, tell)
     code = EXIT_OK
     if is_main:
         seconds = time.monotonic() - started

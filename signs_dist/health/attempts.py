@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from signs_dist.errors import CommandError
 from signs_dist.health.finding import Finding, Place, listed
 
 BROKEN = "broken"
@@ -73,4 +74,6 @@ def split_broken(
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().split("\n")[0]
+    if isinstance(error, CommandError):  # written for people
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

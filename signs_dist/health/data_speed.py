@@ -132,7 +132,7 @@ def judge(speed: DataSpeed) -> Finding:
         if own
         else f"no room for {_workers(speed.num_workers)}"
     )
-    disk = "" if speed.disk_bytes is None else f"; disk {speed.disk_bytes / 2**20:,.0f} MiB/s"
+    disk = "" if speed.disk_bytes is None else f"; disk {speed.disk_bytes / speed.image_bytes:,.0f} photos/s"
     told = f"network {speed.network:,.0f} images/s on each rank, loader {chosen}{disk}"
     expected = "images as fast as the network takes them"
     reads = speed.num_ranks * speed.network * speed.image_bytes
@@ -141,7 +141,7 @@ def judge(speed: DataSpeed) -> Finding:
             CHECK,
             "warn",
             told,
-            f"{reads / 2**20:,.0f} MiB/s from the disk, for {speed.num_ranks} ranks",
+            f"{speed.num_ranks * speed.network:,.0f} photos/s from the disk, for all ranks of this machine",
             "data.storage=packed reads each photo once; or copy the photos to a disk of this machine",
         )
     if own is not None and own >= need:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from signs_dist.errors import UserError
 from signs_dist.health.attempts import attempt, has_hanging, is_broken, split_broken
 from signs_dist.health.finding import places_of
 
@@ -20,7 +21,11 @@ def test_what_raises() -> None:
     def broken() -> None:
         raise OSError("no such disk\nmore")
 
+    def refused() -> None:
+        raise UserError("data.root=x is not there")
+
     assert attempt(broken, 5.0) == {"broken": "OSError: no such disk"}
+    assert attempt(refused, 5.0) == {"broken": "data.root=x is not there"}
 
 
 def test_what_hangs() -> None:
