@@ -53,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"--run-dir {options.run_dir} is a file. Name a folder.")
     started = time.monotonic()
 
+    from signs_dist.console.streams import lasting
     from signs_dist.environment.context import read_context
     from signs_dist.files import require_writable, write_json
     from signs_dist.health.attempts import has_hanging
@@ -66,10 +67,12 @@ def main(arguments: Sequence[str]) -> int:
     if is_main:
         require_writable(options.json)
 
+    output = sys.stdout if options.json is None else lasting(sys.stdout)  # the file is wanted, whoever reads the output
+
     def tell(findings: Sequence[Finding]) -> None:
         for finding in findings:
             if not options.quiet or finding.status in ("warn", "fail"):
-                print(show(finding, shutil.get_terminal_size().columns), flush=True)
+                print(show(finding, shutil.get_terminal_size().columns), file=output, flush=True)
 
     wish = Wish(
         config,
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     code = EXIT_OK
     if is_main:
         seconds = time.monotonic() - started
-        print(f"{summarize(findings)}; {seconds:.0f} s", flush=True)
+        print(f"{summarize(findings)}; {seconds:.0f} s", file=output, flush=True)
         if options.json is not None:
             write_json(options.json, as_json(findings, context.world_size, seconds))
         code = EXIT_FAILED if worst(findings) == "fail" else EXIT_OK

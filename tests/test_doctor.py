@@ -54,7 +54,7 @@ def test_alone_nothing_fails_and_nothing_stays(quick: Path, capfd: pytest.Captur
     assert [line.split()[0] for line in said.splitlines() if line[:1].isalpha()] == [
         each["status"] for each in found["findings"]
     ]
-    assert [line for line in said.splitlines() if len(line) > 80 and len(line.split()) > 1] == []
+    assert max(len(line) for line in said.splitlines() if str(quick) not in line) <= 80
     assert by_check(found)["data"]["measured"].startswith("not measured, since no config is given: type --config FILE")
     assert before == environment()
 
@@ -129,7 +129,7 @@ from signs_dist import doctor
 from signs_dist.console.command import run_command
 from signs_dist.health import examination
 
-examination.LIMITS["run folder"] = 2.0
+examination.LIMITS["run folder"] = 1.0
 rank = int(os.environ["RANK"])
 if rank == 1:
     os.environ["SLURMD_NODENAME"] = "no-such-machine.invalid"
@@ -154,7 +154,7 @@ def test_a_rank_that_hangs_and_a_name_without_address_are_named(tmp_path: Path) 
     assert (main.code, other.code) == (1, 0), main.out + main.err + other.out + other.err
     found = json.loads((tmp_path / "found.json").read_text())
     told = {each["check"]: each["measured"] for each in found["findings"] if each["status"] in ("fail", "skip")}
-    assert told["ranks"] == "rank 2 on localhost did not answer in the check 'run folder' within 7 s"
+    assert told["ranks"] == "rank 2 on localhost did not answer in the check 'run folder' within 6 s"
     assert told["names"].startswith("rank 0 on localhost found no address for no-such-machine.invalid: ")
     assert told["ports"] == (
         "rank 0 on localhost does not reach rank 1 on no-such-machine.invalid: no-such-machine.invalid has no address"

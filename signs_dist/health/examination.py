@@ -98,6 +98,7 @@ def examine(wish: Wish, context: Context, tell: Tell) -> list[Finding]:
         check_slurm(visit, wish)
         check_signal(visit)
         visit.gather("end", lambda: None, LIMITS["end"])
+        visit.stages.leave()
     finally:
         visit.stages.close()
     return visit.findings

@@ -5,6 +5,7 @@ A rank that does not answer is left behind, and named. Nobody waits for it longe
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -91,6 +92,14 @@ class Stages:
             return values
         told = self._board.get(f"{key} of all", [0], left + self._grace)
         return dict(told[0]) if told else None
+
+    def leave(self) -> None:
+        """Be done: rank 0, which may serve the store, waits until the others need it no more."""
+        with contextlib.suppress(RuntimeError):
+            if self._rank != 0:
+                self._board.put("left", None)
+            else:
+                self._board.get("left", [rank for rank in self.living if rank != 0], self._grace)
 
     def _give_up(self, name: str, waited: float) -> None:
         """End this process, whose store does not answer: nothing else interrupts such a wait."""

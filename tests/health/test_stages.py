@@ -85,6 +85,17 @@ def test_a_rank_that_comes_too_late_ends() -> None:
     assert str(late) == "rank 1 answered too late in the stage 'one': the others went on."
 
 
+def test_rank_0_leaves_last() -> None:
+    def work(stages: Stages, rank: int) -> float:
+        stages.run("one", lambda: rank, 5.0)
+        time.sleep(0.3 * rank)
+        stages.leave()
+        return time.monotonic()
+
+    first, second = run_ranks(2, work, grace_seconds=5.0)
+    assert second <= first + 0.05
+
+
 def test_without_rank_0_the_others_end() -> None:
     def work(stages: Stages, rank: int) -> Any:
         return None if rank == 0 else stages.run("one", lambda: rank, 0.1)
