@@ -149,11 +149,13 @@ def make_doctor_job(request: Request, given: argparse.Namespace, folder: Path, s
         config_file.write_text(dump_config(request.config), encoding="utf-8")
         config = config_arguments(config_file, ())
     cluster: ClusterConfig = request.cluster
+    device = given.device if given.device != "auto" or not cluster.gpus_per_node else "cuda"
     return Job(
         arguments=(
             *config,
             *(["--run-dir", str(given.run_dir.absolute())] if given.run_dir is not None else []),
             *("--json", str(request.run_path / FINDINGS), "--signal-seconds", str(cluster.signal_seconds)),
+            *("--device", device),
             *(["--quiet"] if given.quiet else []),
         ),
         run_folder=str(request.run_path),

@@ -27,6 +27,8 @@ from .torchrun import LaunchPlan, choose_thread_variables, start
 
 TRAIN = "signs_dist.train"
 """What each process runs, unless --module names another module."""
+_WITH_DEVICE = ("signs_dist.bench", "signs_dist.doctor")
+"""Others that take --device."""
 
 
 def build_parser() -> CommandParser:
@@ -233,7 +235,9 @@ def plan_launch(
             )
         nproc = len(names) if nproc is None else nproc
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(names[:nproc])
-        if module == TRAIN and not any(argument.partition("=")[0] == "--device" for argument in arguments):
+        if module in (TRAIN, *_WITH_DEVICE) and not any(
+            argument.partition("=")[0] == "--device" for argument in arguments
+        ):
             arguments = ["--device", "cuda", *arguments]  # without these GPUs the run fails rather than use the CPU
     if nproc is None:
         raise UserError("how many processes? Type --nproc 4, or --gpus 0,1,2,3 for one per GPU.")

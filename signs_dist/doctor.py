@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from signs_dist.console.command import CommandParser, add_config_arguments, run_command, whole_number
+from signs_dist.environment.devices import parse_device
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 
 
@@ -32,6 +33,7 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="where the run writes, or an earlier run (default: runs/)"
     )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings to a file as well")
     parser.add_argument("--quiet", action="store_true", help="print warnings, fails and the last line only")
     parser.add_argument(
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"--signal-seconds {options.signal_seconds}: at least 1.")
     if options.run_dir is not None and options.run_dir.exists() and not options.run_dir.is_dir():
         raise UserError(f"--run-dir {options.run_dir} is a file. Name a folder.")
+    parse_device(options.device)
     started = time.monotonic()
 
     from signs_dist.console.streams import lasting
@@ -80,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         run_folder=options.run_dir or Path("runs"),
         is_run=options.run_dir is not None,
         signal_seconds=options.signal_seconds,
+        device=options.device,
     )
     findings = examine(wish, context, tell)
     code = EXIT_OK

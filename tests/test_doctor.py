@@ -116,6 +116,7 @@ def test_ranks_that_do_not_come_are_named(
         (["--run-dir", "/etc/hostname"], "--run-dir /etc/hostname is a file. Name a folder."),
         (["--signal-seconds", "0"], "--signal-seconds 0: at least 1."),
         (["data.rot=here"], "data.rot"),
+        (["--device", "gpu"], "--device gpu: it must be auto, cpu, cuda, cuda:N"),
     ],
 )
 def test_wrong_input(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,6 +102,11 @@ def read_granted_cores(environment: Mapping[str, str]) -> int | None:
     return parse_number(environment.get("SLURM_CPUS_ON_NODE")) if "SLURM_PROCID" in environment else None
 
 
+def slurm_version(config: Mapping[str, str]) -> str:
+    """SLURM's version, such as 24.05.3, from the settings of `scontrol show config`; "" without it."""
+    return config.get("SLURM_VERSION", "")
+
+
 def read_step(environment: Mapping[str, str]) -> str:
     """The step that this environment belongs to, as SLURM's commands take it, such as `12.0`; "" outside of one."""
     job, step = environment.get("SLURM_JOB_ID"), environment.get("SLURM_STEP_ID")

@@ -42,8 +42,13 @@ class Gpu:
     programs: tuple[str, ...] = ()
 
 
-def read_devices(context: Context) -> dict[str, Any]:
-    """What this process sees, as plain values for `judge`. Imports torch."""
+def read_devices(context: Context, device: str = "auto") -> dict[str, Any]:
+    """What this process sees, as plain values for `judge`. Imports torch.
+
+    Args:
+        context: of this process.
+        device: `--device`.
+    """
     import torch
 
     found: dict[str, Any] = {
@@ -58,7 +63,7 @@ def read_devices(context: Context) -> dict[str, Any]:
     from signs_dist.distributed.device_choice import describe_devices, plan_process
 
     try:
-        plan = plan_process(context)
+        plan = plan_process(context, device=device)
         found["device"] = describe_devices(plan)
         found["index"] = plan.indices[0] if plan.indices else None
     except (UserError, RuntimeError) as error:  # RuntimeError: of CUDA

@@ -59,6 +59,7 @@ class Wish:
         run_folder: where the run would write.
         is_run: whether a person has named the folder, whose last save is read then.
         signal_seconds: how long before its time limit a job is signalled.
+        device: `--device`.
     """
 
     config: Config
@@ -66,6 +67,7 @@ class Wish:
     run_folder: Path
     is_run: bool = False
     signal_seconds: int = slurm.DEFAULT_SIGNAL_SECONDS
+    device: str = "auto"
 
 
 def examine(wish: Wish, context: Context, tell: Tell) -> list[Finding]:
@@ -82,7 +84,7 @@ def examine(wish: Wish, context: Context, tell: Tell) -> list[Finding]:
     Raises:
         PeerLostError: on another rank than 0: rank 0 does not answer.
     """
-    here = look_here(context)
+    here = look_here(context, wish.device)
     visit = begin_visit(context, tell)
     try:
         if len(visit.places) < context.world_size:  # on rank 0, whose others did not come
@@ -104,11 +106,11 @@ def examine(wish: Wish, context: Context, tell: Tell) -> list[Finding]:
     return visit.findings
 
 
-def look_here(context: Context) -> dict[str, Any]:
+def look_here(context: Context, device: str = "auto") -> dict[str, Any]:
     """What each rank can measure by itself, before it meets the others."""
     return {
         "versions": attempt(versions.read_versions, 30.0),
-        "devices": attempt(lambda: devices.read_devices(context), 30.0),
+        "devices": attempt(lambda: devices.read_devices(context, device), 30.0),
         "cores": attempt(lambda: cores.read_cores(context), 5.0),
         "limits": attempt(limits.read_amounts, 5.0),
     }

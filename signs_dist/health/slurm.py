@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from signs_dist.environment.installation import add_checkout_to_path, full_name
-from signs_dist.environment.slurm_job import read_job_attempt, read_step
+from signs_dist.environment.slurm_job import read_job_attempt, read_step, slurm_version
 from signs_dist.health.finding import Finding, Place, listed, places_of
 
 CHECK = "slurm"
@@ -95,7 +95,7 @@ def judge_partitions(config: Mapping[str, str], partitions: Sequence[Mapping[str
         f"{each.get('MaxTime', 'UNLIMITED')} on {each.get('TotalNodes', '?')} nodes"
         for each in partitions
     )
-    measured = f"SLURM {config.get('SLURM_VERSION', '')}: {told or 'no partition'}".replace("SLURM :", "SLURM:")
+    measured = f"{' '.join(filter(None, ['SLURM', slurm_version(config)]))}: {told or 'no partition'}"
     down = [each.get("PartitionName", "") for each in partitions if each.get("State", "UP") != "UP"]
     if down or not partitions:
         what = f"{listed(down)} takes no jobs now; {measured}" if down else measured

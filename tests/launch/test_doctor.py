@@ -37,7 +37,7 @@ def a_request(folder: Path, *words: str) -> tuple[Request, argparse.Namespace]:
 def test_the_job_runs_the_doctor(tmp_path: Path, words: list[str], arguments: list[str]) -> None:
     request, given = a_request(tmp_path, *words)
     job = make_doctor_job(request, given, tmp_path, Snapshot((tmp_path,), {}))
-    own = ["--json", f"{tmp_path}/runs/doctor/doctor.json", "--signal-seconds", "90"]
+    own = ["--json", f"{tmp_path}/runs/doctor/doctor.json", "--signal-seconds", "90", "--device", "auto"]
     quiet = ["--quiet"] if "--quiet" in words else []
     assert list(job.arguments) == [word.format(folder=tmp_path) for word in arguments] + own + quiet
     assert job.module == "signs_dist.doctor"
