@@ -110,6 +110,16 @@ def test_ranks_that_do_not_come_are_named(
     assert "ok versions " in said  # what is known without them is told
 
 
+def test_machines_of_one_name_are_told_apart() -> None:
+    found = {0: ("localhost", "1a2b3c4d5e"), 1: ("localhost", "1a2b3c4d5e"), 2: ("n2", "")}
+    assert examination.name_machines(found) == {0: "localhost", 1: "localhost", 2: "n2"}
+    assert examination.name_machines({**found, 1: ("localhost", "ffff0000aa")}) == {
+        0: "localhost (1a2b3c4d)",
+        1: "localhost (ffff0000)",
+        2: "n2",
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -93,7 +93,8 @@ def _check_names(visit: Visit) -> Mapping[str, str]:
     # gloo also asks for the address of its own machine.
     names = sorted(visit.nodes - {own} | {visit.context.host}) if len(visit.nodes) > 1 else []
     unknown, broken = visit.gather("names", lambda: _without_address(names), 4 * links.NAME_SECONDS, visit.leaders)
-    visit.say([*broken, *network.judge_names(unknown, visit.places)])
+    judged = network.judge_same_names(visit.places) or network.judge_names(unknown, visit.places)
+    visit.say([*broken, *judged])
     return next((found for rank, found in unknown.items() if visit.places[rank].node == own), {})
 
 

@@ -167,9 +167,9 @@ def judge(
     if set(kinds.values()) == {"cpu"}:
         return [Finding(CHECK, "skip", "no GPU here: the CPU computes, and no GPU is checked")]
     devices = list(dict.fromkeys(reading["device"] for reading in readings.values()))
-    return [
-        Finding(CHECK, "ok", listed(devices), "GPUs that torch sees, without other programs, that reach each other")
-    ]
+    driver = find_driver(readings)
+    told = f"{listed(devices)}{f'; driver {driver}' if driver else ''}"
+    return [Finding(CHECK, "ok", told, "GPUs that torch sees, without other programs, that reach each other")]
 
 
 def _judge_machine(reading: Mapping[str, Any], place: Place) -> list[Finding]:

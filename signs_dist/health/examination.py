@@ -34,6 +34,8 @@ from signs_dist.health.visit import Tell, Visit
 
 MEETING_SECONDS = 60.0
 """How long rank 0 waits for all ranks: Python takes its time to start on a busy machine."""
+IMPORT_SECONDS = 100.0
+"""How long torch may take to be imported: from a shared file system the first time takes a minute."""
 LIMITS = {
     "here": 5.0,
     "busy": 5.0,
@@ -109,7 +111,7 @@ def examine(wish: Wish, context: Context, tell: Tell) -> list[Finding]:
 def look_here(context: Context, device: str = "auto") -> dict[str, Any]:
     """What each rank can measure by itself, before it meets the others."""
     return {
-        "versions": attempt(versions.read_versions, 30.0),
+        "versions": attempt(versions.read_versions, IMPORT_SECONDS),
         "devices": attempt(lambda: devices.read_devices(context, device), 30.0),
         "cores": attempt(lambda: cores.read_cores(context), 5.0),
         "limits": attempt(limits.read_amounts, 5.0),
@@ -143,10 +145,30 @@ def begin_visit(context: Context, tell: Tell) -> Visit:
             return visit
     board = Board(context.rank, None if meeting is None else meeting.store)
     stages = Stages(board, context.rank, context.world_size)
-    begun = stages.run("begin", lambda: [own, os.getpid(), secrets.token_hex(8)], LIMITS["here"])
-    places = places_of({rank: node for rank, (node, _, _) in begun.items()})
-    pids = {rank: pid for rank, (_, pid, _) in begun.items()}
-    return Visit(context, stages, places, pids, begun[0][2].encode(), meeting, tell)
+    begun = stages.run("begin", lambda: [own, read_boot_id(), os.getpid(), secrets.token_hex(8)], LIMITS["here"])
+    places = places_of(name_machines({rank: (name, boot) for rank, (name, boot, _, _) in begun.items()}))
+    pids = {rank: pid for rank, (_, _, pid, _) in begun.items()}
+    return Visit(context, stages, places, pids, begun[0][3].encode(), meeting, tell)
+
+
+def read_boot_id() -> str:
+    """What only this start of this machine has (random(4)); "" where the system has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def name_machines(found: Mapping[int, tuple[str, str]]) -> dict[int, str]:
+    """A name for the machine of each rank: two machines of one name are told apart by the beginning of their boot id.
+
+    Args:
+        found: rank → (name of its machine, its boot id).
+    """
+    boots: dict[str, set[str]] = {}
+    for name, boot in found.values():
+        boots.setdefault(name, set()).add(boot)
+    return {rank: name if len(boots[name]) == 1 else f"{name} ({boot[:8]})" for rank, (name, boot) in found.items()}
 
 
 def judge_meeting(message: str) -> Finding:

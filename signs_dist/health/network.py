@@ -49,6 +49,26 @@ def judge_names(unknown: Mapping[int, Mapping[str, str]], places: Mapping[int, P
     return [Finding("names", "ok", f"{count} machines find each other's names", "an address for each name, both ways")]
 
 
+def judge_same_names(places: Mapping[int, Place]) -> list[Finding]:
+    """Whether several machines have one name: then no rank can be told where the others are.
+
+    Args:
+        places: of each rank; machines of one name have their boot id in brackets.
+    """
+    twice = [place.node for place in places.values() if place.node.endswith(")")]
+    if not twice:
+        return []
+    return [
+        Finding(
+            "names",
+            "fail",
+            f"several machines have the same name: {listed(dict.fromkeys(twice))} (in brackets: when each was started)",
+            "a name of its own for each machine",
+            "sudo hostnamectl set-hostname NAME on each; for containers docker run --hostname NAME, or --network host",
+        )
+    ]
+
+
 def judge_ports(unreached: Mapping[tuple[int, int], str], places: Mapping[int, Place], num_tried: int) -> list[Finding]:
     """Whether each rank reaches each other.
 

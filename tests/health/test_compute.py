@@ -91,6 +91,7 @@ def test_this_machine() -> None:
 MEASURE = """
 import json, sys
 from signs_dist.health.compute import measure
+measure("cpu", 0.01)  # what is imported now is not imported while the process is stopped
 print("ready", flush=True)
 print(json.dumps(measure("cpu", 1.0)), flush=True)
 """
@@ -107,9 +108,9 @@ def test_a_process_that_is_stopped_again_and_again_is_found(tmp_path: Any) -> No
             while not done.is_set():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGSTOP)
-                    time.sleep(0.15)
+                    time.sleep(0.25)
                     os.kill(process.pid, signal.SIGCONT)
-                time.sleep(0.05)
+                time.sleep(0.02)
 
         thread = threading.Thread(target=stop_in_turns)
         thread.start()

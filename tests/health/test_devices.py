@@ -41,6 +41,7 @@ def test_this_machine_without_its_gpus() -> None:
     [
         ({}, "skip", "no GPU here"),
         ({"device": "cuda:0 (NVIDIA H100, 80 GiB)", "count": 2}, "ok", "cuda:0 (NVIDIA H100, 80 GiB)"),
+        ({"device": "cuda:0 (H100)", "count": 1, "gpus": gpus()[:1]}, "ok", "cuda:0 (H100); driver 550.54.15"),
         ({"gpus": gpus()[:1]}, "fail", "nvidia-smi lists 1 GPUs, and this torch is built without CUDA"),
         ({"gpus": gpus()[:1], "built_for": "12.8"}, "fail", "nvidia-smi lists 1 GPUs, and torch sees none"),
         ({"gpus": gpus()[1:], "count": 2, "device": "cuda:0"}, "warn", "others hold 39.1 of 79.6 GiB of GPU 1"),

@@ -13,6 +13,7 @@ from signs_dist.health.network import (
     judge_names,
     judge_pairs,
     judge_ports,
+    judge_same_names,
     name_culprit,
     parse_infiniband,
     read_link_speed,
@@ -41,6 +42,13 @@ def test_a_host_name_that_does_not_resolve_is_named() -> None:
 def test_names_that_resolve() -> None:
     assert [each.status for each in judge_names({0: {}, 2: {}}, PLACES)] == ["ok"]
     assert [each.status for each in judge_names({}, places_of({0: "n1", 1: "n1"}))] == ["skip"]
+
+
+def test_two_machines_of_one_name() -> None:
+    (finding,) = judge_same_names(places_of({0: "localhost (1a2b)", 1: "localhost (3c4d)"}))
+    assert finding.status == "fail"
+    assert finding.measured.startswith("several machines have the same name: localhost (1a2b), localhost (3c4d)")
+    assert judge_same_names(PLACES) == []
 
 
 def test_ports() -> None:
