@@ -23,6 +23,8 @@ NAME_SECONDS = 3.0
 NUM_PINGS = 20
 PAIR_BYTES = 8 * 2**20
 BLOCK_BYTES = 2**18
+LEAST_PAIR_SECONDS = 0.2
+"""How long to send at least: a rank that is held up now and then is slow only on average."""
 MOST_PAIR_SECONDS = 0.5
 """How long to send at most: a slow network is told by less."""
 NUM_CLOCK_READINGS = 8
@@ -162,16 +164,18 @@ def time_pair(address: str, port: int, token: bytes, num_bytes: int = PAIR_BYTES
 
 
 def _flood(connection: socket.socket, num_bytes: int) -> float:
-    """Bytes per second: all of them, or as many as are sent in MOST_PAIR_SECONDS."""
+    """Bytes per second, of at least so many bytes and for LEAST_PAIR_SECONDS, but no longer than MOST_PAIR_SECONDS."""
     block = bytes(BLOCK_BYTES)
     started, sent = time.perf_counter(), 0
-    while sent < num_bytes and (not sent or time.perf_counter() - started < MOST_PAIR_SECONDS):
+    elapsed = 0.0
+    while elapsed < LEAST_PAIR_SECONDS or (sent < num_bytes and elapsed < MOST_PAIR_SECONDS):
         connection.sendall(b"f" + _NUMBER.pack(float(4 * BLOCK_BYTES)))
         for _ in range(4):
             connection.sendall(block)
         _receive(connection, 1)
         sent += 4 * BLOCK_BYTES
-    return sent / (time.perf_counter() - started)
+        elapsed = time.perf_counter() - started
+    return sent / elapsed
 
 
 def clock_offset(address: str, port: int, token: bytes, now: Callable[[], float] = time.time) -> tuple[float, float]:

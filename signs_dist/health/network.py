@@ -15,6 +15,13 @@ SLOW = 3.0
 LEAST_LATENCY_SECONDS = 0.002
 """A shorter latency is not called slow: the system's scheduler alone takes as long."""
 LEAST_SHARE_OF_LINK = 0.3
+MEND_SLOW_LINK = (
+    "on that machine: top for busy programs, ethtool INTERFACE for the speed of the link, ip -s link for lost packets; or "
+    "omit it (on SLURM --extra exclude=NODE)"
+)
+MEND_SLOW_RANK = (
+    "top shows programs that keep its core busy, ps -o pid,stat,ni,cmd whether it is stopped; fewer processes"
+)
 INTERFACES = Path("/sys/class/net")
 INFINIBAND = Path("/sys/class/infiniband")
 BITS_PER_MEGABIT = 1_000_000
@@ -167,8 +174,7 @@ def _judge_kind(
             "warn",
             f"{culprit} is slow: {numbers}; others {told}",
             expected,
-            "on that machine: top for busy programs, ethtool INTERFACE for the speed of the link, ip -s link for lost "
-            "packets; or omit it (on SLURM --extra exclude=NODE)",
+            MEND_SLOW_LINK if is_between else MEND_SLOW_RANK,
         )
     if link is not None and rate < LEAST_SHARE_OF_LINK * link:
         return Finding(
