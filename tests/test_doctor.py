@@ -12,7 +12,7 @@ import pytest
 
 from signs_dist.console.command import run_command
 from signs_dist.doctor import main as doctor
-from signs_dist.health import cores, examination, run_folder, versions
+from signs_dist.health import beginning, cores, examination, run_folder, versions
 from tests.processes import PATIENCE, environment, finish, free_port, program_command, rank_environment, run, started
 
 CONFIG = ["model.name=mlp", "model.args={}", "data.image_size=8"]
@@ -103,21 +103,11 @@ def test_ranks_that_do_not_come_are_named(
 ) -> None:
     for name, value in rank_environment(0, 3, free_port()).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(examination, "MEETING_SECONDS", 0.5)
+    monkeypatch.setattr(beginning, "MEETING_SECONDS", 0.5)
     assert run_command(doctor, []) == 1
     said = " ".join(capfd.readouterr().out.split())
     assert "fail meeting ranks 1, 2 of 3 never arrived: rank 0 on " in said
     assert "ok versions " in said  # what is known without them is told
-
-
-def test_machines_of_one_name_are_told_apart() -> None:
-    found = {0: ("localhost", "1a2b3c4d5e"), 1: ("localhost", "1a2b3c4d5e"), 2: ("n2", "")}
-    assert examination.name_machines(found) == {0: "localhost", 1: "localhost", 2: "n2"}
-    assert examination.name_machines({**found, 1: ("localhost", "ffff0000aa")}) == {
-        0: "localhost (1a2b3c4d)",
-        1: "localhost (ffff0000)",
-        2: "n2",
-    }
 
 
 @pytest.mark.parametrize(

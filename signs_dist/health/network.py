@@ -20,7 +20,7 @@ MEND_SLOW_LINK = (
     "omit it (on SLURM --extra exclude=NODE)"
 )
 MEND_SLOW_RANK = (
-    "top shows programs that keep its core busy, ps -o pid,stat,ni,cmd whether it is stopped; fewer processes"
+    "top shows what keeps its core busy, ps -o pid,stat,ni,cmd whether it is stopped; start fewer processes"
 )
 INTERFACES = Path("/sys/class/net")
 INFINIBAND = Path("/sys/class/infiniband")
