@@ -43,7 +43,8 @@ def begin_visit(context: Context, tell: Tell) -> Visit:
     board = Board(context.rank, None if meeting is None else meeting.store)
     stages = Stages(board, context.rank, context.world_size)
     begun = stages.run("begin", lambda: [own, read_boot_id(), os.getpid(), secrets.token_hex(8)], BEGIN_SECONDS)
-    places = places_of(name_machines({rank: (name, boot) for rank, (name, boot, _, _) in begun.items()}))
+    machines = name_machines({rank: (name, boot) for rank, (name, boot, _, _) in begun.items()})
+    places = places_of(dict.fromkeys(stages.lost, "a machine that it has not told") | machines)
     pids = {rank: pid for rank, (_, _, pid, _) in begun.items()}
     return Visit(context, stages, places, pids, begun[0][3].encode(), meeting, tell)
 

@@ -84,7 +84,7 @@ def examine(wish: Wish, context: Context, tell: Tell) -> list[Finding]:
     here = look_here(context, wish.device)
     visit = begin_visit(context, tell)
     try:
-        if len(visit.places) < context.world_size:  # on rank 0, whose others did not come
+        if context.world_size > 1 and visit.meeting is None:  # on rank 0, whose others did not come
             judge_here(visit, wish, {name: {0: reading} for name, reading in here.items()}, {})
             return visit.findings
         check_here(visit, wish, here)

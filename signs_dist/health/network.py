@@ -16,8 +16,8 @@ LEAST_LATENCY_SECONDS = 0.002
 """A shorter latency is not called slow: the system's scheduler alone takes as long."""
 LEAST_SHARE_OF_LINK = 0.3
 MEND_SLOW_LINK = (
-    "on that machine: top for busy programs, ethtool INTERFACE for the speed of the link, ip -s link for lost packets; or "
-    "omit it (on SLURM --extra exclude=NODE)"
+    "on that machine: top for busy programs, ethtool INTERFACE for the speed of the link, ip -s link for lost packets; "
+    "or omit it (on SLURM --extra exclude=NODE)"
 )
 MEND_SLOW_RANK = (
     "top shows what keeps its core busy, ps -o pid,stat,ni,cmd whether it is stopped; start fewer processes"

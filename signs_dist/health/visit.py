@@ -54,8 +54,8 @@ class Visit:
 
     @property
     def nodes(self) -> set[str]:
-        """The machines of all ranks."""
-        return {place.node for place in self.places.values()}
+        """The machines of all ranks that still answer."""
+        return {self.places[rank].node for rank in self.stages.living}
 
     @property
     def leaders(self) -> list[int]:
