@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
@@ -38,6 +39,7 @@ class Job:
         max_restarts: with torchrun: how often it may restart the processes.
         signal_seconds: with torchrun: how long before the job's end its signal comes: the time to save.
         port: of rank 0, for tasks of a job on this machine; None for tasks of SLURM, which find rank 0 themselves.
+        module: the command that each task runs.
     """
 
     arguments: tuple[str, ...]
@@ -48,6 +50,7 @@ class Job:
     max_restarts: int = 0
     signal_seconds: int = 0
     port: int | None = None
+    module: str = "signs_dist.train"
 
     def __call__(self) -> str:
         """Train, and return the run folder. Ends the process with the exit code of signs_dist.train if it is not 0."""
@@ -77,10 +80,9 @@ class Job:
         _end_untrained(Path(self.run_folder), find_launch(os.environ).rank, signal.SIGUSR2)
 
     def _train(self) -> int:
-        from signs_dist import train
         from signs_dist.console.command import run_command
 
-        return run_command(train.main, self.arguments)
+        return run_command(import_module(self.module).main, self.arguments)
 
     def _launch_agent(self, run_path: Path) -> int:
         """Start torchrun on this node; it meets the torchrun of each other node of the job."""

@@ -2,6 +2,7 @@
 
 python -m launch.local --nproc 4 -- --config configs/signs.yaml
 python -m launch.local --gpus 0,2,5,6 -- --config configs/signs.yaml optim.lr=0.05
+python -m launch.local --nproc 4 --module signs_dist.doctor
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 from signs_dist import train
+from signs_dist.cli import COMMANDS
 from signs_dist.console.command import MOST_PROCESSES, CommandParser, run_command, whole_number
 from signs_dist.environment.context import read_context
 from signs_dist.environment.devices import parse_gpus
@@ -21,6 +24,11 @@ from signs_dist.errors import EXIT_OK, UserError
 from signs_dist.run_folder.folder import RunFolder
 
 from .torchrun import LaunchPlan, choose_thread_variables, start
+
+TRAIN = "signs_dist.train"
+"""What each process runs, unless --module names another module."""
+_WITH_DEVICE = ("signs_dist.bench", "signs_dist.doctor")
+"""Others that take --device."""
 
 
 def build_parser() -> CommandParser:
@@ -47,8 +55,14 @@ def build_parser() -> CommandParser:
         metavar="N",
         help="start all processes again when one fails, at most N times, from the newest checkpoint (default: 0)",
     )
+    parser.add_argument(
+        "--module",
+        default=TRAIN,
+        metavar="NAME",
+        help="what each process runs, such as signs_dist.doctor (default: signs_dist.train)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the command that would be started, and exit")
-    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="for signs_dist.train")
+    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="for signs_dist.train, or for NAME")
     parser.passes_on = train.build_parser()
     return parser
 
@@ -66,13 +80,17 @@ def main(arguments: Sequence[str]) -> int:
         arguments=rest,
         usable_cores=context.usable_cores,
         environment=os.environ,
+        module=options.module,
     )
     if options.dry_run:
         print(describe_launch(plan))
         return EXIT_OK
 
     def check() -> None:
-        check_arguments(rest, plan.num_processes)
+        if options.module == TRAIN:
+            check_arguments(rest, plan.num_processes)
+        else:
+            check_flags(options.module, rest)
         if options.gpus is None and plan.num_processes > context.usable_cores:
             from signs_dist.console.screen import Screen
 
@@ -105,6 +123,17 @@ def check_arguments(arguments: Sequence[str], num_processes: int) -> None:
     cut_global_batch(config.train.global_batch, config.train.micro_batch, num_processes)
 
 
+def check_flags(module: str, arguments: Sequence[str]) -> None:
+    """Let the parser of one of this toolkit's commands read the arguments: wrong ones end this process.
+
+    Args:
+        module: what each process runs.
+        arguments: of it.
+    """
+    if module in {name for name, _ in COMMANDS.values()}:
+        import_module(module).build_parser().parse_intermixed_args(arguments)
+
+
 def describe_shared_cores(num_processes: int, num_cores: int) -> str:
     """The note that there are more processes than cores."""
     cores = "core" if num_cores == 1 else "cores"
@@ -131,7 +160,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def read_sides(
-    parser: CommandParser, arguments: Sequence[str], *, example: str
+    parser: CommandParser, arguments: Sequence[str], *, example: str, module: str = TRAIN
 ) -> tuple[argparse.Namespace, list[str]]:
     """A launcher's own flags, and the arguments after the first `--`, which are for the command that it starts.
 
@@ -139,6 +168,7 @@ def read_sides(
         parser: of the launcher; its positional `arguments` takes what belongs after `--`, to name it in the message.
         arguments: as typed.
         example: flags for the message.
+        module: what takes the arguments after `--`.
 
     Raises:
         UserError: an argument is on the wrong side of `--`.
@@ -148,8 +178,7 @@ def read_sides(
     require_on_its_side(parser, rest)
     if options.arguments:
         raise UserError(
-            f"arguments for signs_dist.train go after --, such as: {parser.prog} {example} -- "
-            f"{shlex.join(options.arguments)}"
+            f"arguments for {module} go after --, such as: {parser.prog} {example} -- {shlex.join(options.arguments)}"
         )
     return options, rest
 
@@ -180,6 +209,7 @@ def plan_launch(
     usable_cores: int,
     environment: Mapping[str, str],
     max_restarts: int = 0,
+    module: str = TRAIN,
 ) -> LaunchPlan:
     """Decide what to start.
 
@@ -190,6 +220,7 @@ def plan_launch(
         usable_cores: of this machine.
         environment: of this process.
         max_restarts: `--max-restarts`.
+        module: `--module`.
 
     Raises:
         UserError: a number is not legal, or contradicts another.
@@ -204,7 +235,9 @@ def plan_launch(
             )
         nproc = len(names) if nproc is None else nproc
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(names[:nproc])
-        if not any(argument.partition("=")[0] == "--device" for argument in arguments):
+        if module in (TRAIN, *_WITH_DEVICE) and not any(
+            argument.partition("=")[0] == "--device" for argument in arguments
+        ):
             arguments = ["--device", "cuda", *arguments]  # without these GPUs the run fails rather than use the CPU
     if nproc is None:
         raise UserError("how many processes? Type --nproc 4, or --gpus 0,1,2,3 for one per GPU.")
@@ -215,7 +248,7 @@ def plan_launch(
     if "--dp" in arguments:
         raise UserError("--dp is one process with several GPUs. Omit it here: each process has a GPU of its own.")
     variables |= choose_thread_variables(environment, usable_cores, nproc)
-    return LaunchPlan(nproc, variables, tuple(arguments), max_restarts)
+    return LaunchPlan(nproc, variables, tuple(arguments), max_restarts, program=("-m", module))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python launch/submit.py --nodes 2 --gpus-per-node 4 --time 4:00:00 --partition gpu -- --config configs/signs.yaml
 python launch/submit.py --dry-run …                       # everything except submitting
 python launch/submit.py status|logs|cancel|wait [RUN_DIR|JOB]
+python launch/submit.py doctor --nodes 2 …                # examine the nodes that a run would get
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from .local import read_sides
 from .request import CLUSTERS
 from .schedulers import SCHEDULERS
 
-COMMANDS = ("status", "logs", "cancel", "wait")
+LOOKING_AFTER = ("status", "logs", "cancel", "wait")
+COMMANDS = (*LOOKING_AFTER, "doctor")
 
 
 def build_parser() -> CommandParser:
@@ -38,7 +40,8 @@ def build_parser() -> CommandParser:
         description="Submit a training run to SLURM: srun starts one process per GPU, ranks and addresses come from "
         "the allocation, and the run is saved and requeued at the time limit and at preemption. What follows `--` goes "
         "to signs_dist.train.",
-        epilog=f"Then: {spell('submit')} status|logs|cancel|wait [RUN_DIR|JOB]; each has a --help. Exit codes: 0 "
+        epilog=f"Before: {spell('submit')} doctor, which examines the nodes. Then: {spell('submit')} "
+        "status|logs|cancel|wait [RUN_DIR|JOB]; each has a --help. Exit codes: 0 "
         "submitted (with --wait: finished), 2 wrong input or refused by SLURM; with --wait those of signs_dist.train.",
     )
     parser.add_argument(
@@ -81,10 +84,14 @@ def build_parser() -> CommandParser:
 def main(arguments: Sequence[str]) -> int:
     """Submit, or look after what was submitted."""
     first = arguments[0] if arguments else ""
-    if first in COMMANDS:
+    if first in LOOKING_AFTER:
         from .look_after import look_after
 
         return look_after(arguments)
+    if first == "doctor":
+        from .doctor import submit_doctor
+
+        return submit_doctor(build_parser(), arguments[1:])
     if not first.startswith("-") and (near := difflib.get_close_matches(first, COMMANDS, n=1)):
         raise UserError(f"there is no command {first}. Did you mean {near[0]}? Commands: {', '.join(COMMANDS)}.")
     options, rest = read_sides(build_parser(), arguments, example="--nodes 1")

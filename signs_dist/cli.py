@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("signs_dist.sweep", "train with many settings, and compare"),
     "checkpoint": ("signs_dist.checkpoint", "show and verify checkpoints"),
     "drill": ("signs_dist.drill", "kill a short run many times, and check that nothing is lost"),
+    "doctor": ("signs_dist.doctor", "examine the machines that a run would use"),
     "bench": ("signs_dist.bench", "measure a config on this machine, and say what makes it faster"),
     "completion": ("signs_dist.completion", "let a shell complete commands and flags at the Tab key"),
     "prove": ("signs_dist.prove", "train parts of an exact run again, and compare: a receipt others can check"),

@@ -295,7 +295,8 @@ def parse_only(module: str, arguments: Sequence[str], monkeypatch: pytest.Monkey
         config = Path(given_config) if given_config else None
         load_config(config if config is None or config.exists() else None, options.overrides)
     if behind:
-        parse_only("signs_dist.train", behind.split(" \0"), monkeypatch)
+        passed_on = "signs_dist.doctor" if given[:1] == ["doctor"] else getattr(options, "module", "signs_dist.train")
+        parse_only(passed_on, behind.split(" \0"), monkeypatch)
 
 
 def _stopping(parse: Callable[..., argparse.Namespace]) -> Callable[..., argparse.Namespace]:

@@ -53,6 +53,8 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.rehearsal",
     # Speeds of a config on this machine, for the command bench.
     "signs_dist.benching",
+    # What can be wrong with machines before a run, for the command doctor.
+    "signs_dist.health",
     # A file at the top of signs_dist is a command.
     "signs_dist.*",
     # How a run starts.

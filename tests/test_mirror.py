@@ -54,6 +54,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist.exporting.onnx_file": "tests/test_export.py",
     "signs_dist.exporting.torch_file": "tests/test_export.py",
     "signs_dist.replaying.scope": "tests/replaying/test_command.py",
+    "signs_dist.health.connections": "tests/test_doctor.py",
+    "signs_dist.health.examination": "tests/test_doctor.py",
     "signs_dist.reporting.cells": "tests/reporting/test_comparison_page.py",
     "signs_dist.results.overview": "tests/test_runs.py",
     "signs_dist.searching.flags": "tests/test_sweep.py",

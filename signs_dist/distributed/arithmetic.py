@@ -140,12 +140,13 @@ def _name_gpu(device: torch.device) -> dict[str, str]:
         "CUDA": str(torch.version.cuda or torch.version.hip or ""),
         "cuDNN": str(cudnn.version() or ""),  # type: ignore[no-untyped-call]
         "cuDNN deterministic": f"{cudnn.deterministic}, benchmark {cudnn.benchmark}",
-        "NCCL": _nccl_version(),
+        "NCCL": nccl_version(),
         "TF32": f"matmul {torch.backends.cuda.matmul.allow_tf32}, cuDNN {cudnn.allow_tf32}",
     }
 
 
-def _nccl_version() -> str:
+def nccl_version() -> str:
+    """The version of NCCL; "" without it."""
     nccl = getattr(torch.cuda, "nccl", None)
     try:
         return ".".join(map(str, nccl.version())) if nccl is not None else ""

@@ -66,10 +66,47 @@ def join(
             "first, or omit your own init_process_group()."
         )
     pulse.enter("rendezvous", collective=True)
+    group = connect_all(
+        meet(context, rendezvous_seconds), context, device, timeout_seconds=timeout_seconds, pulse=pulse
+    )
+    pulse.enter("prepare")
+    return group
+
+
+@dataclasses.dataclass(frozen=True)
+class Meeting:
+    """All processes of a run have arrived at rank 0's store.
+
+    Attributes:
+        store: the part of it that belongs to this rendezvous.
+        address, port: of the store.
+    """
+
+    store: Store
+    address: str
+    port: int
+
+
+def meet(context: Context, rendezvous_seconds: float) -> Meeting:
+    """Wait until all processes of the run have arrived. Raises as `join`."""
     check_interfaces(os.environ, interfaces())
     with _open_store(context, rendezvous_seconds) as (connected, found):
         store = _await_all(PrefixStore("signs_dist", connected), found, rendezvous_seconds)
-    on_gpu = device.type == "cuda"
+    assert found.master_address is not None
+    assert found.master_port is not None
+    return Meeting(store, found.master_address, found.master_port)
+
+
+def connect_all(
+    meeting: Meeting, context: Context, device: torch.device, *, timeout_seconds: float, pulse: Pulse
+) -> Group:
+    """Connect this process with each other process; all processes call this after `meet`.
+
+    Args:
+        meeting: of all processes.
+        context, device, timeout_seconds, pulse: as in `join`.
+    """
+    on_gpu, store = device.type == "cuda", meeting.store
     if on_gpu:
         torch.cuda.set_device(device)
     backend = "nccl" if on_gpu else "gloo"
@@ -82,9 +119,7 @@ def join(
             timeout=datetime.timedelta(seconds=timeout_seconds),
             device_id=device if on_gpu else None,
         )
-        group = Group(context.rank, context.world_size, device, pulse, PrefixStore("waits", store))
-    pulse.enter("prepare")
-    return group
+        return Group(context.rank, context.world_size, device, pulse, PrefixStore("waits", store))
 
 
 def _is_on_one_machine(context: Context) -> bool:

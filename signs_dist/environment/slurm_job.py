@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from signs_dist.environment.variables import read_number
+from signs_dist.environment.variables import parse_number, read_number
 
 
 def parse_tasks_per_node(text: str, node: int) -> int | None:
@@ -95,3 +95,19 @@ def first_node(text: str) -> str:
     first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", text)
     assert first is not None  # it also matches the empty text
     return re.sub(r"\[([^\]]*)\]", lambda found: re.split(r"[,-]", found[1])[0], first[0])
+
+
+def read_granted_cores(environment: Mapping[str, str]) -> int | None:
+    """Cores of the job on this machine (SLURM_CPUS_ON_NODE); None outside of a job's step."""
+    return parse_number(environment.get("SLURM_CPUS_ON_NODE")) if "SLURM_PROCID" in environment else None
+
+
+def slurm_version(config: Mapping[str, str]) -> str:
+    """SLURM's version, such as 24.05.3, from the settings of `scontrol show config`; "" without it."""
+    return config.get("SLURM_VERSION", "")
+
+
+def read_step(environment: Mapping[str, str]) -> str:
+    """The step that this environment belongs to, as SLURM's commands take it, such as `12.0`; "" outside of one."""
+    job, step = environment.get("SLURM_JOB_ID"), environment.get("SLURM_STEP_ID")
+    return f"{job}.{step}" if job and step else ""

@@ -11,8 +11,11 @@ from signs_dist.environment.slurm_job import (
     job_variables,
     node_name,
     parse_tasks_per_node,
+    read_granted_cores,
     read_job_attempt,
     read_node_list,
+    read_step,
+    slurm_version,
 )
 
 
@@ -96,3 +99,13 @@ def test_the_machine_and_the_machines_of_a_job() -> None:
     environment = {"SLURMD_NODENAME": "n7", "SLURM_JOB_NODELIST": "n[7-8]"}
     assert (node_name(environment, "host"), read_node_list(environment)) == ("n7", "n[7-8]")
     assert (node_name({}, "host"), read_node_list({})) == ("host", "")
+
+
+def test_the_step_and_its_cores() -> None:
+    job = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_CPUS_ON_NODE": "4"}
+    assert (read_step(job), read_granted_cores(job)) == ("7.0", 4)
+    assert (read_step({"SLURM_JOB_ID": "7"}), read_granted_cores({"SLURM_CPUS_ON_NODE": "4"})) == ("", None)
+
+
+def test_the_version() -> None:
+    assert (slurm_version({"SLURM_VERSION": "24.05.3"}), slurm_version({})) == ("24.05.3", "")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launch.local import check_arguments, describe_shared_cores, main, plan_launch, split_arguments
+from launch.local import check_arguments, check_flags, describe_shared_cores, main, plan_launch, split_arguments
 from signs_dist.console.command import run_command
 from signs_dist.errors import UserError
 
@@ -118,3 +118,21 @@ def test_what_the_processes_can_do_is_not_refused(tmp_path: Path) -> None:
 )
 def test_more_processes_than_cores_are_told(num_cores: int, expected: str) -> None:
     assert expected in describe_shared_cores(99, num_cores)
+
+
+def test_another_module(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--nproc", "2", "--module", "signs_dist.doctor", "--dry-run", "--", "--quiet"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.endswith("--max-restarts=0 -m signs_dist.doctor --quiet\n")
+    launch = plan_launch(
+        nproc=None, gpus="0,1", arguments=(), usable_cores=8, environment={}, module="signs_dist.doctor"
+    )
+    assert (launch.program, launch.arguments) == (("-m", "signs_dist.doctor"), ("--device", "cuda"))
+
+
+def test_a_wrong_flag_of_another_module_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        check_flags("signs_dist.doctor", ["--jsn", "a.json"])
+    assert caught.value.code == 2
+    assert "Did you mean --json?" in capsys.readouterr().err
+    check_flags("my.module", ["--anything"])

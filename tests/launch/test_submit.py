@@ -14,7 +14,7 @@ from tests.test_layers import import_graph
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["statsu"], "there is no command statsu. Did you mean status? Commands: status, logs, cancel, wait."),
+        (["statsu"], "there is no command statsu. Did you mean status? Commands: status, logs, cancel, wait, doctor."),
         (
             ["--nodes", "1", "--", "--wait", "optim.lr=0.1"],
             "--wait is a flag of this command: type it before --, as in",
@@ -27,6 +27,9 @@ from tests.test_layers import import_graph
         (["--cluster", "/nowhere/site"], "--cluster /nowhere/site: there is no /nowhere/site."),
         (["cancel", ""], "which run? Type its folder, or its job's id."),
         (["--parallel", "4"], "--parallel is for --array"),
+        (["doctor", "--array", "seeds=0,1"], "--array and --parallel are for runs. Omit them: the doctor is one job."),
+        (["doctor", "--cluster", "debug", "--", "--run-dir", "/etc/hostname"], "--run-dir /etc/hostname is a file."),
+        (["doctor", "here"], "arguments for signs_dist.doctor go after --, such as:"),
         (["--array", "seeds=0,1", "--parallel", "0"], "--parallel 0: at least 1."),
         (["--max-restarts", "2"], "--max-restarts is for --agent torchrun"),
         (["--array", "seeds=0,0"], "--array 'seeds=0,0': 0 is given twice. Each value is one run: type it once."),
