@@ -30,6 +30,8 @@ Direction = Literal[
 SIDES = ("A", "B")
 OF_MICRO_BATCH = ("samples", "input", "targets", "forward", "loss", "backward")
 """Directions within one micro-batch; the others are of the whole step."""
+KNOWN_AT_ONCE = ("plan", "samples", "input", "targets", "end")
+"""Directions in which no layer is to be looked for."""
 WHOLE_STEP: tuple[tuple[Direction, str], ...] = (
     ("reduction", "summed"),
     ("clipping", "clipped"),

@@ -71,9 +71,7 @@ class Observation:
         call, state = self._call, self._call.state
         with self._watching(state):
             try:
-                call.do(
-                    *(state, call.batch, self._prepare), step=call.step, run_step=call.run_step, sums=call.sums
-                )
+                call.do(*(state, call.batch, self._prepare), step=call.step, run_step=call.run_step, sums=call.sums)
             except NonFiniteLossError as error:
                 self._error = str(error)
 

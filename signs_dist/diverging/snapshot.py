@@ -30,7 +30,7 @@ class Snapshot:
             parameter: {name: _copy(value) for name, value in entries.items()}
             for parameter, entries in state.optimizer.state.items()
         }
-        self._groups = [{name: value for name, value in group.items()} for group in state.optimizer.param_groups]
+        self._groups = [dict(group) for group in state.optimizer.param_groups]
         self._scaler = dict(state.scaler.state_dict())
         self._num_updates = state.average.num_updates if state.average is not None else 0
         self._attributes = [(layer, _plain_attributes(layer)) for layer in state.model.modules()]
