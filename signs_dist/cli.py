@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "checkpoint": ("signs_dist.checkpoint", "show and verify checkpoints"),
     "drill": ("signs_dist.drill", "kill a short run many times, and check that nothing is lost"),
     "bench": ("signs_dist.bench", "measure a config on this machine, and say what makes it faster"),
+    "diverge": ("signs_dist.diverge", "find where two runs part: step, micro-batch, layer, direction"),
     "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
 }
 """Command → (module with a function `main(arguments)`, what it does)."""

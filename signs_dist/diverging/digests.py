@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from signs_dist.diverging.facts import Digests
 from signs_dist.distributed.sharded_average import ShardedAverage
 from signs_dist.distributed.sharded_state import ShardedState
+from signs_dist.diverging.facts import Digests
 from signs_dist.models.weights import named_weights, plain_name
 from signs_dist.training.loop import TrainingState
 

@@ -46,8 +46,7 @@ def read_state_lines(run: RecordedRun) -> dict[int, str]:
     """Steps done → digest of the state, as an exact run writes it into metrics.jsonl."""
     from signs_dist.run_folder.records import StateLine
 
-    lines = run.folder.read_lines(StateLine)
-    return {line.step: line.state for line in lines}
+    return {line.step: line.state for line in run.folder.read_metrics() if isinstance(line, StateLine)}
 
 
 def bracket_of(left: SavedStates, right: SavedStates) -> Bracket:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from signs_dist.config.yaml_text import format_value
-from signs_dist.diverging.blame import Before, Place
+from signs_dist.diverging.blame import SIDES, Before, Place
 from signs_dist.diverging.brackets import Bracket
 from signs_dist.diverging.orders import Subject
 from signs_dist.diverging.running import MOST_NAMED, Outcome
@@ -32,12 +32,21 @@ MOST_TENSORS = 3
 """Weights that are named."""
 
 
-def describe_subject(name: str, subject: Subject) -> str:
-    """A side, for people: what it trains, on how many processes, with whose code."""
-    what = str(subject.run) if subject.run is not None else str(subject.config or "the default settings")
-    parts = [f"{name}  {what}", *([" ".join(subject.overrides)] if subject.overrides else [])]
-    code = f", code of {subject.code}" if subject.code is not None else ""
-    return f"{', '.join(parts)}, on {count_processes(subject.num_processes)}{code}"
+def describe_subjects(subjects: tuple[Subject, Subject]) -> list[str]:
+    """Both sides, for people: what each trains, on how many processes, with whose code."""
+    left, right = subjects
+    common = [word for word in left.overrides if word in right.overrides]
+    lines = []
+    if left.run is None:
+        lines.append(" ".join(["settings:", *([f"--config {left.config}"] if left.config else []), *common]))
+    for name, subject in zip(SIDES, subjects, strict=True):
+        own = [word for word in subject.overrides if word not in common]
+        parts = [str(subject.run)] if subject.run is not None else []
+        parts += [count_processes(subject.num_processes), *own]
+        if subject.code is not None:
+            parts.append(f"code of {subject.code}")
+        lines.append(f"{name}  {', '.join(parts)}")
+    return lines
 
 
 def describe_recorded_arithmetic(differences: Sequence[str], *, is_same: bool | None) -> list[str]:
@@ -117,7 +126,7 @@ def describe_place(place: Place, names: Sequence[str], num_micro_batches: int | 
         lines.append(
             "  done again from the same state, it did not differ: some operation gives other bits from call to call"
         )
-    for side, error in zip(("A", "B"), place.errors, strict=True):
+    for side, error in zip(SIDES, place.errors, strict=True):
         if error:
             lines.append(f"  {side} ended in this step: {error}")
     return lines
@@ -143,8 +152,8 @@ def describe_fast_mode(outcome: Outcome, command: str) -> list[str]:
     if all(start.is_exact for start in outcome.starts) or outcome.place is None:
         return []
     return [
-        "This is fast mode: another number of processes adds the gradients in another order, and bits differ by rounding "
-        "from the first sum on. That is no fault. In exact mode no bit differs:",
+        "This is fast mode: another number of processes adds the gradients in another order, and bits differ by "
+        "rounding from the first sum on. That is no fault. In exact mode no bit differs:",
         f"  {command}",
     ]
 
