@@ -22,8 +22,8 @@ Direction = Literal[
     "reduction",
     "clipping",
     "optimizer",
-    "average",
     "buffers",
+    "average",
     "end",
 ]
 """What computed other bits, in the order of blame within a step."""
@@ -37,8 +37,8 @@ WHOLE_STEP: tuple[tuple[Direction, str], ...] = (
     ("clipping", "clipped"),
     ("optimizer", "weights"),
     ("optimizer", "optimizer"),
-    ("average", "average"),
     ("buffers", "buffers"),
+    ("average", "average"),
 )
 """What a step computes after its micro-batches, in the order of blame: (direction, field of `Step`)."""
 MAY_BE_SPREAD = ("summed", "clipped", "optimizer")

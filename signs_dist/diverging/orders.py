@@ -77,7 +77,7 @@ def read_words(text: str, flag: str) -> tuple[int | None, list[str]]:
         UserError: a word is no setting, or the number is not a whole number from 1.
     """
     try:
-        words = shlex.split(text)
+        words = _joined(shlex.split(text))
     except ValueError as error:
         raise UserError(f"{flag} {text!r}: {error}. Type {flag} 'processes=2 optim.lr=0.1'") from None
     num_processes: int | None = None
@@ -93,6 +93,19 @@ def read_words(text: str, flag: str) -> tuple[int | None, list[str]]:
         else:
             raise UserError(f"{flag}: {word}: give a whole number from 1, such as {PROCESSES}=2.")
     return num_processes, settings
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words, with those between brackets as one: `model.args={a: 1, b: 2}` is one setting."""
+    joined: list[str] = []
+    depth = 0
+    for word in words:
+        if depth > 0:
+            joined[-1] += f" {word}"
+        else:
+            joined.append(word)
+        depth += sum(word.count(each) for each in "{[") - sum(word.count(each) for each in "}]")
+    return joined
 
 
 def search_path(code: Path, path: Sequence[str]) -> list[str]:
