@@ -14,6 +14,8 @@ from signs_dist.diverging.request import DEFAULT_STEPS, Request
 from signs_dist.diverging.running import Outcome, compare_sides
 from signs_dist.diverging.saved_states import SavedStates, bracket_of
 from signs_dist.environment.subprocesses import count_processes
+from signs_dist.results.differences import differing_settings
+from signs_dist.results.run_settings import read_settings
 from signs_dist.retraining.recorded_run import RecordedRun, read_recorded_run
 
 Tell = Callable[[str], None]
@@ -91,7 +93,7 @@ def _compare_runs(request: Request, folder: Path, tell: Tell) -> Result:
     assert first.run is not None
     assert second.run is not None
     left, right = read_recorded_run(first.run), read_recorded_run(second.run)
-    for line in _recorded_arithmetic(left, right):
+    for line in [*_recorded_arithmetic(left, right), *_differing_settings(left, right)]:
         tell(line)
     ours, theirs = SavedStates(left), SavedStates(right)
     bracket = bracket_of(ours, theirs)
@@ -115,7 +117,7 @@ def _compare_runs(request: Request, folder: Path, tell: Tell) -> Result:
     recorded = None
     if outcome.states is not None:
         one, other = outcome.states
-        recorded = ours.digest(until) == one, theirs.digest(until) == other
+        recorded = ours.digest(until) in one, theirs.digest(until) in other
     if not reaches_state:
         bracket = dataclasses.replace(bracket, differs=None)
     result = Result(bracket, outcome, recorded)
@@ -131,6 +133,11 @@ def _recorded_arithmetic(left: RecordedRun, right: RecordedRun) -> list[str]:
     return wording.describe_recorded_arithmetic(left.arithmetic.differences(right.arithmetic), is_same=is_same)
 
 
+def _differing_settings(left: RecordedRun, right: RecordedRun) -> list[str]:
+    settings = [read_settings(run.config.model_dump(mode="json")) for run in (left, right)]
+    return wording.describe_settings(differing_settings(settings))
+
+
 def _tell_training(request: Request, equal: int, until: int, tell: Tell) -> None:
     numbers = " and ".join(count_processes(subject.num_processes) for subject in request.subjects)
     tell(f"training both side by side, steps {equal + 1} to {until}, on {numbers} …")
@@ -140,7 +147,7 @@ def _describe(result: Result, request: Request) -> list[str]:
     outcome = result.outcome
     assert outcome is not None
     lines = [f"{name}: {note}" for name, start in zip(SIDES, outcome.starts, strict=True) for note in start.notes]
-    lines += wording.describe_outcome(outcome)
+    lines += wording.describe_outcome(outcome, has_told_settings=request.is_of_runs)
     lines += wording.describe_fast_mode(outcome, request.exact_command)
     if result.place is not None:
         return [*lines, f"DIFFERENT: from step {result.place.number} on"]

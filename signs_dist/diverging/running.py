@@ -46,7 +46,7 @@ class Outcome:
         place: the first difference; None if the bits of all steps are equal.
         names: the file names of `place.samples`, at most `MOST_NAMED` of them.
         ended: why both sides ended before the last step; "" if they did not.
-        states: the digest of each side's state after `last`, if it was asked for.
+        states: the digests that each side's state after `last` may have been saved with, if they were asked for.
     """
 
     starts: tuple[Start, Start]
@@ -57,7 +57,7 @@ class Outcome:
     place: blame.Place | None
     names: list[str]
     ended: str = ""
-    states: tuple[str, str] | None = None
+    states: tuple[list[str], list[str]] | None = None
 
 
 def compare_sides(
@@ -229,8 +229,7 @@ def _compare(left: Side, right: Side, *, until: int, wants_states: bool) -> Outc
     if wants_states and place is None and not ended and last >= first:
         for side in (left, right):
             side.tell({"do": "state"})
-        digests = [side.hear()[0]["state"] for side in (left, right)]
-        states = digests[0], digests[1]
+        states = left.hear()[0]["states"], right.hear()[0]["states"]
     return Outcome((ours[0], theirs[0]), before, images, first, last, place, names, ended, states)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from signs_dist.checkpointing.state_digest import state_sha256
 from signs_dist.checkpointing.store import read_checkpoint
 from signs_dist.diverging.brackets import Bracket, find_bracket
 from signs_dist.errors import CheckpointError, UserError
 from signs_dist.retraining.recorded_run import RecordedRun
+from signs_dist.run_folder.records import StateLine
 
 
 class SavedStates:
@@ -22,6 +26,7 @@ class SavedStates:
 
     def __init__(self, run: RecordedRun) -> None:
         self._files: dict[int, Path] = {run.steps_done(cursor): path for cursor, path in run.states}
+        self._num_steps = run.num_steps
         self._digests: dict[int, str] = dict(read_state_lines(run))
         self.steps = sorted({*self._files, *self._digests})
 
@@ -33,19 +38,29 @@ class SavedStates:
     def digest(self, steps_done: int) -> str | None:
         """The digest of a state; None if there is none, or if its checkpoint is broken."""
         if steps_done not in self._digests and steps_done in self._files:
-            from signs_dist.checkpointing.state_digest import state_sha256
-
             try:
-                self._digests[steps_done] = state_sha256(read_checkpoint(self._files[steps_done]))
+                content = read_checkpoint(self._files[steps_done])
+                self._digests[steps_done] = state_sha256(at_next_epoch(content, self._num_steps))
             except (CheckpointError, UserError):
                 del self._files[steps_done]
         return self._digests.get(steps_done)
 
 
+def at_next_epoch(content: Mapping[str, Any], num_steps: int | None) -> Mapping[str, Any]:
+    """The content of a checkpoint; of one after the last step of an epoch as it is after the epoch's evaluation.
+
+    Args:
+        content: of a checkpoint.
+        num_steps: steps of an epoch; None if it is not known.
+    """
+    cursor = content["cursor"]
+    if num_steps is None or cursor["step"] != num_steps:
+        return content
+    return {**content, "cursor": {"epoch": cursor["epoch"] + 1, "step": 0}}
+
+
 def read_state_lines(run: RecordedRun) -> dict[int, str]:
     """Steps done → digest of the state, as an exact run writes it into metrics.jsonl."""
-    from signs_dist.run_folder.records import StateLine
-
     return {line.step: line.state for line in run.folder.read_metrics() if isinstance(line, StateLine)}
 
 

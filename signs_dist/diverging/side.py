@@ -8,7 +8,7 @@ FILE is a `SideOrder` as JSON. The process reports to the command, and answers e
     images    the names, labels and contents of all training images
     step      does the next step, and tells a `Step`
     again     does the same step once more from the same state, and tells a `Detail`
-    state     the digest of the whole state, as a checkpoint has it
+    state     the digests that a checkpoint of this place may have
     end       ends
 """
 
@@ -189,7 +189,7 @@ class Server:
         self._again.stepper.state.around = self._do_step
         for _ in self._again.train_until(until):
             while self._next["do"] == "state":
-                self._line.send({"state": self._digest_state()})
+                self._line.send({"states": self._digest_states()})
                 self._next = self._answer_until(("step", "state", "end"))
             if self._next["do"] == "end":
                 return
@@ -227,10 +227,14 @@ class Server:
                 assert told["do"] == "images", told
                 self._line.send({"images": list_images(index)})
 
-    def _digest_state(self) -> str:
+    def _digest_states(self) -> list[str]:
+        """Of the state that a checkpoint of this place has: at the end of an epoch, before and after its evaluation."""
         from signs_dist.checkpointing.state_digest import state_sha256
+        from signs_dist.diverging.saved_states import at_next_epoch
 
-        return state_sha256(self._again.content())
+        content = self._again.content()
+        plain = at_next_epoch(content, self._again.stepper.prepared.plan.num_steps)
+        return list(dict.fromkeys([state_sha256(content), state_sha256(plain)]))
 
 
 def list_images(index: ImageIndex) -> list[list[Any]] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -132,9 +133,10 @@ def describe_place(place: Place, names: Sequence[str], num_micro_batches: int | 
     return lines
 
 
-def describe_outcome(outcome: Outcome) -> list[str]:
-    """What training side by side has shown."""
-    lines = describe_before(outcome.before, outcome.images)
+def describe_outcome(outcome: Outcome, *, has_told_settings: bool) -> list[str]:
+    """What training side by side has shown; the settings that differ only if they have not been told."""
+    before = dataclasses.replace(outcome.before, settings={}) if has_told_settings else outcome.before
+    lines = describe_before(before, outcome.images)
     plan = outcome.starts[0].plan
     if outcome.place is not None:
         count = plan["global_batch"] // plan["micro_batch"]

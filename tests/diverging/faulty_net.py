@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from signs_dist.data.plan import Shard
 from signs_dist.distributed.moving_buffers import Buffers
@@ -126,7 +127,7 @@ class FaultyNet(nn.Module):
         elif kind == "buffers":
             change(Buffers, "move", after=False)
         else:
-            torch.optim.optimizer.register_optimizer_step_post_hook(self._change_weight)
+            register_optimizer_step_post_hook(self._change_weight)
 
     @torch.no_grad()
     def _change_weight(self, *_: Any) -> None:
