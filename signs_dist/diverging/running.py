@@ -184,10 +184,11 @@ def _started_side(order: SideOrder, subject: Subject, folder: Path) -> Iterator[
     file.touch(mode=0o600)  # it holds the token
     file.write_text(json.dumps(dataclasses.asdict(order)), encoding="utf-8")
     command = launch_command("signs_dist.diverging.side", subject.num_processes, [str(file)])
-    environment = None
+    # Launchers that are killed leave temporary files behind: they go with the folder.
+    environment = {**os.environ, "TMPDIR": str(folder)}
     if subject.code is not None:
         # Python's own rule would look into the working folder first.
-        environment = with_own_modules(os.environ, search_path(subject.code, sys.path)) | {"PYTHONSAFEPATH": "1"}
+        environment |= with_own_modules(environment, search_path(subject.code, sys.path)) | {"PYTHONSAFEPATH": "1"}
     output = folder / f"{order.name}.output"
     with started(command, output, environment) as process:
         yield Side(order, subject.num_processes, process, output)
