@@ -26,7 +26,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m signs_dist.parity",
         description="Train some steps of a config on several numbers of processes and compare: the order of samples, "
-        "their augmentation, the losses and the weights. Where bits differ in exact mode, it says where, as diverge does.",
+        "their augmentation, the losses and the weights. In exact mode it says where bits part, as diverge does.",
         epilog="Exit codes: 0 all equal (in fast mode: within the bound), 1 a difference, 2 wrong input.",
     )
     add_config_arguments(parser)

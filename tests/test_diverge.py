@@ -205,7 +205,7 @@ def test_fast_mode_is_told(colours: Path, tmp_path: Path, capsys: pytest.Capture
     found = find(tmp_path, *settings, "--left-processes", "1", "--right-processes", "2", "--steps", "3")
     assert found["first_difference"]["direction"] == "reduction"
     said = capsys.readouterr().out
-    assert "This is fast mode: another number of processes adds the gradients in another order" in said
+    assert "This is fast mode: other processes add the gradients in another order" in said
     assert "exact=true --left processes=1 --right processes=2" in said
 
 

@@ -154,8 +154,8 @@ def describe_fast_mode(outcome: Outcome, command: str) -> list[str]:
     if all(start.is_exact for start in outcome.starts) or outcome.place is None:
         return []
     return [
-        "This is fast mode: another number of processes adds the gradients in another order, and bits differ by "
-        "rounding from the first sum on. That is no fault. In exact mode no bit differs:",
+        "This is fast mode: other processes add the gradients in another order, and may compute with another number "
+        "of threads, so bits differ by rounding. That is no fault. In exact mode no bit differs:",
         f"  {command}",
     ]
 
