@@ -7,12 +7,14 @@ python -m signs_dist.diverge --config configs/signs.yaml exact=true --left proce
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from signs_dist.console.command import CommandParser, add_config_arguments, run_command, whole_number
+from signs_dist.console.command import SETTINGS, CommandParser, run_command, whole_number
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 
 MOST_STEPS = 1_000_000_000
@@ -23,13 +25,20 @@ def build_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         prog="python -m signs_dist.diverge",
-        usage="%(prog)s RUN_A RUN_B [flags]\n       %(prog)s [--config FILE] [key=value …] --left … --right … [flags]",
         description="Find where two runs part: the first step, micro-batch, layer and direction (forward, backward, "
         "reduction, optimizer) whose bits differ. Both train again side by side, from the last state in which they "
         "are equal. Give two run folders, or one config with --left and --right. Nothing is written into run folders.",
         epilog="Exit codes: 0 equal bits, 1 a difference, 2 wrong input.",
     )
-    add_config_arguments(parser)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings; see configs/")
+    parser.add_argument(
+        SETTINGS,
+        nargs="*",
+        action=_RunsAndSettings,
+        metavar="RUN_A RUN_B | section.key=value",
+        help="two run folders; or settings of both sides, such as exact=true",
+    )
+    parser.set_defaults(runs=[])
     for side, name in (("left", "A"), ("right", "B")):
         parser.add_argument(
             f"--{side}",
@@ -47,6 +56,14 @@ def build_parser() -> CommandParser:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to a file as well")
     return parser
+
+
+class _RunsAndSettings(argparse.Action):
+    """Tells run folders, `runs`, from settings, which have an equals sign."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        namespace.runs = [word for word in values if "=" not in word or Path(word).is_dir()]
+        setattr(namespace, self.dest, [word for word in values if word not in namespace.runs])
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+import signs_dist as sd
 from signs_dist.console.command import run_command
 from signs_dist.diverge import main as diverge
 from signs_dist.environment.process_table import find_descendants, process_state
 from tests.diverging.faults import FAULTS, STEPS, Fault, base_settings
-from tests.processes import PATIENCE, environment, rank_environment, run, train_command
+from tests.processes import PATIENCE, environment, rank_environment, run
 from tests.sets import small_run, write_colour_set
 
 
@@ -107,8 +108,7 @@ def test_two_runs_are_compared_and_not_touched(
 ) -> None:
     settings = small_run(colours, "exact=true", "train.precision=float32", epochs=2, global_batch=16)
     for name, more in {"a": [], "b": ["optim.clip_norm=0.01"]}.items():
-        ended = run(train_command("--run-dir", str(tmp_path / name), *settings, *more), tmp_path)
-        assert ended.code == 0, ended.out + ended.err
+        sd.fit(sd.load_config(None, [*settings, *more]), run_dir=tmp_path / name, quiet=True)
     runs = [str(tmp_path / name) for name in "ab"]
     before = digests(tmp_path / "a", tmp_path / "b")
     found = find(tmp_path, *runs, "--right-processes", "2")
@@ -145,7 +145,7 @@ def test_a_changed_photo_is_named(colours: Path, tmp_path: Path, capsys: pytest.
     assert f"({found['files'][0]})" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.longer
 def test_code_of_one_side_alone(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = (
         "from torch import nn\n\n\nclass Own(nn.Module):\n    def __init__(self, num_classes, image_size):\n"

@@ -64,8 +64,7 @@ def read_request(options: argparse.Namespace) -> Request:
     Raises:
         UserError: they do not fit together, or a run or a config cannot be read.
     """
-    folders = [word for word in options.overrides if "=" not in word or Path(word).is_dir()]
-    settings = [word for word in options.overrides if word not in folders]
+    folders, settings = options.runs, options.overrides
     if options.steps is not None and options.steps < 1:
         raise UserError(f"--steps {options.steps}: at least 1.")
     words = read_words(options.left or "", "--left"), read_words(options.right or "", "--right")
