@@ -148,7 +148,7 @@ def _describe(result: Result, request: Request) -> list[str]:
     assert outcome is not None
     lines = [f"{name}: {note}" for name, start in zip(SIDES, outcome.starts, strict=True) for note in start.notes]
     lines += wording.describe_outcome(outcome, has_told_settings=request.is_of_runs)
-    lines += wording.describe_fast_mode(outcome, request.exact_command)
+    lines += wording.describe_fast_mode(outcome, request.subjects, request.exact_command)
     if result.place is not None:
         return [*lines, f"DIFFERENT: from step {result.place.number} on"]
     if outcome.ended:

@@ -163,8 +163,19 @@ def describe_start(again: Again, config: Config, rank: int, notes: list[str]) ->
         fingerprints=dict(prepared.fingerprints),
         arithmetic=again.arithmetic.as_dict(),
         weights=weights_and_buffers(again.stepper.state.model),
-        notes=notes,
+        notes=[*notes, *_notes_on(again)],
     )
+
+
+def _notes_on(again: Again) -> list[str]:
+    """What keeps this training from being that of the run."""
+    notes = []
+    if again.same_images is False:
+        notes.append("its training images have changed since it was trained")
+    if again.same_bits is False:
+        differences = "; ".join(again.differences) or "no version or instruction differs"
+        notes.append(f"it was trained with other arithmetic than that of this machine: {differences}")
+    return notes
 
 
 class Server:

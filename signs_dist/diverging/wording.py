@@ -144,20 +144,24 @@ def describe_outcome(outcome: Outcome, *, has_told_settings: bool) -> list[str]:
     return lines
 
 
-def describe_fast_mode(outcome: Outcome, command: str) -> list[str]:
-    """That bits differ by rounding in fast mode, where that may be the reason for the difference.
+def describe_fast_mode(outcome: Outcome, subjects: tuple[Subject, Subject], command: str) -> list[str]:
+    """What fast mode has to do with a difference; nothing in exact mode.
 
     Args:
         outcome: of the comparison.
+        subjects: A and B.
         command: compares the same in exact mode.
     """
     if all(start.is_exact for start in outcome.starts) or outcome.place is None:
         return []
-    return [
-        "This is fast mode: other processes add the gradients in another order, and may compute with another number "
-        "of threads, so bits differ by rounding. That is no fault. In exact mode no bit differs:",
-        f"  {command}",
-    ]
+    if subjects[0].num_processes == subjects[1].num_processes and not outcome.before.arithmetic:
+        why = "This is fast mode, which promises no equal bits. In exact mode they are:"
+    else:
+        why = (
+            "This is fast mode: other processes add the gradients in another order, and may compute with another "
+            "number of threads, so bits differ by rounding. That is no fault. In exact mode no bit differs:"
+        )
+    return [why, f"  {command}"]
 
 
 def _plain(value: Any) -> Any:

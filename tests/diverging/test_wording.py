@@ -9,10 +9,13 @@ import pytest
 
 from signs_dist.diverging.blame import Before, Place
 from signs_dist.diverging.brackets import Bracket
+from signs_dist.diverging.facts import Start
 from signs_dist.diverging.orders import Subject
+from signs_dist.diverging.running import Outcome
 from signs_dist.diverging.wording import (
     describe_before,
     describe_bracket,
+    describe_fast_mode,
     describe_place,
     describe_recorded_arithmetic,
     describe_subjects,
@@ -109,3 +112,21 @@ def test_both_sides_are_shown() -> None:
     ]
     runs = Subject(1, run=Path("runs/a")), Subject(2, run=Path("runs/b"))
     assert describe_subjects(runs) == ["A  runs/a, 1 process", "B  runs/b, 2 processes"]
+
+
+@pytest.mark.parametrize(
+    ("is_exact", "processes", "told"),
+    [
+        (True, (1, 2), ""),
+        (False, (1, 2), "This is fast mode: other processes add the gradients in another order"),
+        (False, (2, 2), "This is fast mode, which promises no equal bits"),
+    ],
+)
+def test_fast_mode_is_told_as_what_it_is(is_exact: bool, processes: tuple[int, int], told: str) -> None:
+    start = Start(0, "/a", is_exact, "float32", 0, {}, {}, {}, {}, {})
+    before = Before([], {}, [], {}, [])
+    outcome = Outcome((start, start), before, [], 1, 1, Place(1, 1, 1, "reduction"), [])
+    subjects = Subject(processes[0]), Subject(processes[1])
+    lines = describe_fast_mode(outcome, subjects, "the command")
+    assert [line[: len(told)] for line in lines[:1]] == ([told] if told else [])
+    assert lines[1:] == (["  the command"] if told else [])
