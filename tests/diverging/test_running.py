@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from signs_dist.distributed.step_sync import ExactSync
+from signs_dist.diverging.facts import Step
 from signs_dist.diverging.orders import read_words
-from signs_dist.diverging.running import compare_images, describe_before
+from signs_dist.diverging.running import NUM_AGAIN, _compare, compare_images, describe_before
 from signs_dist.learning.weight_average import WeightAverage
 from tests.diverging.faults import BY_SETTINGS, IN_LAYERS, Fault, base_settings, net
 from tests.diverging.offline import Recorded, find_place, record
+from tests.diverging.test_blame import DETAIL, STEP
+from tests.diverging.test_facts import START
 from tests.sets import write_colour_set
 
 SOME = [
@@ -74,3 +80,72 @@ def test_images_that_differ() -> None:
         "c.jpg: other contents",
         "d.jpg: only in B",
     ]
+
+
+class FakeSide:
+    """A side of one process that answers from a list of steps."""
+
+    def __init__(self, steps: Sequence[Step], first: int = 1) -> None:
+        self.steps_done = 0
+        self.told: list[str] = []
+        self._steps = {step.number: step for step in steps}
+        self._start = dataclasses.replace(START, steps_done=first - 1)
+        self._answers: list[Any] = [self._start]
+
+    def tell(self, value: Mapping[str, Any]) -> None:
+        self.told.append(value["do"])
+        if value["do"] == "step":
+            self._answers.append(self._steps[self.steps_done + 1])
+        elif value["do"] == "again":
+            self._answers.append(DETAIL)
+        else:
+            self._answers.append({"states": ["digest"]})
+
+    def hear(self) -> list[dict[str, Any]]:
+        answer = self._answers.pop(0)
+        return [answer if isinstance(answer, dict) else dataclasses.asdict(answer)]
+
+    def ask_main(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        self.told.append(value["do"])
+        return {"names": [f"{sample}.jpg" for sample in value["samples"]]}
+
+
+def numbered(last: int, differs_at: int | None = None, **changes: Any) -> list[Step]:
+    return [
+        dataclasses.replace(STEP, number=number, **(changes if number == differs_at else {}))
+        for number in range(1, last + 1)
+    ]
+
+
+def test_each_side_does_the_steps_once_and_two_more() -> None:
+    left, right = FakeSide(numbered(9)), FakeSide(numbered(9, 7, summed="x"))
+    outcome = _compare(left, right, until=9, wants_states=True)  # type: ignore[arg-type]
+    assert outcome.place is not None
+    assert (outcome.place.number, outcome.place.direction) == (7, "reduction")
+    assert left.told == right.told == ["step"] * 7 + ["again"] * 2
+    assert NUM_AGAIN <= 3
+
+
+def test_a_side_that_begins_earlier_catches_up_first() -> None:
+    left, right = FakeSide(numbered(9)), FakeSide(numbered(9, 5, summed="x"), first=5)
+    outcome = _compare(left, right, until=9, wants_states=False)  # type: ignore[arg-type]
+    assert (outcome.first, outcome.last) == (5, 5)
+    assert (left.told.count("step"), right.told.count("step")) == (5, 1)
+    assert outcome.before.weights is None
+
+
+def test_images_that_differ_are_named_without_a_step_more() -> None:
+    parts = [dataclasses.replace(part, images=["x", "i9"]) for part in STEP.parts]
+    left, right = FakeSide(numbered(2)), FakeSide(numbered(2, 2, parts=parts))
+    outcome = _compare(left, right, until=2, wants_states=False)  # type: ignore[arg-type]
+    assert outcome.names == ["4.jpg"]
+    assert left.told == ["step", "step", "names"]
+
+
+def test_both_may_end_alike_and_equal_sides_tell_their_states() -> None:
+    left, right = (FakeSide(numbered(4, 3, error="not finite")) for _ in range(2))
+    outcome = _compare(left, right, until=4, wants_states=True)  # type: ignore[arg-type]
+    assert (outcome.place, outcome.ended, outcome.last, outcome.states) == (None, "not finite", 3, None)
+    left, right = (FakeSide(numbered(4)) for _ in range(2))
+    outcome = _compare(left, right, until=4, wants_states=True)  # type: ignore[arg-type]
+    assert (outcome.place, outcome.last, outcome.states) == (None, 4, (["digest"], ["digest"]))
