@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("signs_dist.bench", "measure a config on this machine, and say what makes it faster"),
     "diverge": ("signs_dist.diverge", "find where two runs part: step, micro-batch, layer, direction"),
     "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
+    "replay": ("signs_dist.replay", "train a step of a run again, and look into it"),
 }
 """Command → (module with a function `main(arguments)`, what it does)."""
 LAUNCHERS: dict[str, tuple[str, str]] = {

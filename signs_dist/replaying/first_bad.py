@@ -36,17 +36,17 @@ class FirstBad:
         if event.name == IMAGES:
             return f"the images are not finite before they go into the network ({count})"
         if event.name == LOSS:
-            return f"the loss function is the first whose output is not finite ({count}); the output of each layer is"
+            return f"the loss function is the first whose output is not finite ({count}). That of each layer is finite"
         if event.direction == "forward":
             why = f", whose {_names(self.bad_weights)} not finite" if self.bad_weights else ""
-            most = f"; the largest value that goes into it is {self.before.largest:.4g}" if self.before else ""
+            most = f"; the largest value before it is {self.before.largest:.4g}" if self.before else ""
             return f"{event.name} is the first layer whose output is not finite, forward{why} ({count}{most})"
         what = f"the gradient at the output of {event.name}"
         if event.direction == "gradient":
             what = f"the gradient of {event.name}"
         behind = ""
         if self.before is not None and self.before.direction == "backward":
-            behind = f", computed from the gradient at the output of {self.before.name}, which is finite"
+            behind = f"; the one before, at the output of {self.before.name}, is finite"
         return f"{what} is the first that is not finite, backward{behind} ({count}). All of forward is finite"
 
 

@@ -44,13 +44,14 @@ class MicroBatch:
         number: in its step, from 0, as in logs and non_finite_loss.json.
         samples: the numbers of its B images in the training split.
         labels: their classes.
-        images: what went into the network: float32 [B, 3, H, W], or stored features [B, …].
+        images: what went into the network, float32 [B, 3, H, W]; with stored features, into its backbone.
         targets: labels int64 [B], or shares of the classes float32 [B, C].
         logits: float [B, C].
         losses: float32 [B].
         events: what was computed, in this order.
         gradient_norm: the 2-norm of the gradient of its mean loss.
         gradients: by name, its part of the step's gradient; None where they are not kept.
+        features: what went into the head, float32 [B, …], where features are stored.
     """
 
     number: int
@@ -63,6 +64,7 @@ class MicroBatch:
     events: list[Event]
     gradient_norm: float
     gradients: dict[str, Tensor] | None = None
+    features: Tensor | None = None
 
     @property
     def loss(self) -> float:
@@ -140,7 +142,9 @@ class Step:
 
 def to_plain(steps: Iterable[Step]) -> list[dict[str, Any]]:
     """Plain values and tensors, as `torch.load(weights_only=True)` reads them."""
-    return [_shallow(step) | {"micro_batches": [_plain_micro_batch(each) for each in step.micro_batches]} for step in steps]
+    return [
+        _shallow(step) | {"micro_batches": [_plain_micro_batch(each) for each in step.micro_batches]} for step in steps
+    ]
 
 
 def from_plain(rows: Iterable[Mapping[str, Any]]) -> list[Step]:

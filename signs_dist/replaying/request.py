@@ -89,8 +89,8 @@ def read_failure(run_dir: Path) -> list[FailedMicroBatch]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"--failure: {run_dir} has no {FAILURE_FILE}: no loss of this run was recorded as not finite. Type --step N "
-            f"for a step of the run."
+            f"--failure: {run_dir} has no {FAILURE_FILE}: no loss of this run was recorded as not finite. Type "
+            f"--step N for a step of the run."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--failure: cannot read {path}: {error}. Type --step N for a step of the run.") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from signs_dist.data.batches import Batch
+from signs_dist.data.plan import BatchKey
 from signs_dist.replaying.records import IMAGES, LOSS, Event, MicroBatch
 from signs_dist.retraining.layers import LayerWatch
 from signs_dist.training.loop import ForwardWithLoss
@@ -56,11 +57,19 @@ class StepWatch:
         sync = self._stepper.state.sync
         share = 1.0 / (sync.loss_factor * self._scale)
         whole = share * sync.micro_batches.global_batch / sync.micro_batches.size
-        return [
+        found = [
             each.finish(share=share, whole=whole)
             for each in self._passes
             if each.number in self.batches and self._is_wanted(each.number)
         ]
+        return [self._with_images(each) for each in found] if self._stepper.prepared.features is not None else found
+
+    def _with_images(self, micro_batch: MicroBatch) -> MicroBatch:
+        """The micro-batch with the images whose features are stored."""
+        batch = self.batches[micro_batch.number]
+        key = BatchKey(batch.epoch, batch.step, batch.samples.numpy())
+        images, _ = self._stepper.prepare_evaluation(self._stepper.prepared.sources["train"][key])
+        return dataclasses.replace(micro_batch, images=images.cpu(), features=micro_batch.images)
 
     def _is_wanted(self, number: int) -> bool:
         return self._only is None or number == self._only
@@ -68,8 +77,11 @@ class StepWatch:
     def _before_forward(self, module: nn.Module, inputs: Any) -> None:
         if isinstance(module, ForwardWithLoss):
             number = self._stepper.state.sync.passes[len(self._passes)].start
-            self._passes.append(_Pass(number, *inputs[:2]))
-            self._note(0, IMAGES, "forward", inputs[0])
+            images, targets = inputs[:2]
+            self._passes.append(_Pass(number))
+            if self._is_wanted(number):
+                self._passes[-1].keep_inputs(images, targets)
+            self._note(0, IMAGES, "forward", images)
 
     def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(module, ForwardWithLoss):
@@ -87,17 +99,23 @@ class StepWatch:
 
 
 class _Pass:
-    """What is seen of one micro-batch. Numbers stay on the device until the end."""
+    """What is seen of one micro-batch. Numbers of its layers stay on the device until the end."""
 
     batch: Batch
+    _images: Tensor
+    _targets: Tensor
     losses: Tensor
     logits: Tensor
 
-    def __init__(self, number: int, images: Tensor, targets: Tensor) -> None:
-        self.number, self._images, self._targets = number, images.detach(), targets
+    def __init__(self, number: int) -> None:
+        self.number = number
         self._noted: list[tuple[str, str, tuple[int, ...]]] = []
         self._numbers: list[Tensor] = []  # float64 [3] each: largest, number of bad values, sum of squares
         self._gradients: dict[str, Tensor] = {}
+
+    def keep_inputs(self, images: Tensor, targets: Tensor) -> None:
+        # Copies: a network may change its input in place.
+        self._images, self._targets = images.detach().to("cpu", copy=True), targets.to("cpu", copy=True)
 
     def note(self, name: str, direction: str, tensor: Tensor, *, keeps_gradients: bool) -> None:
         self._noted.append((name, direction, tuple(tensor.shape)))
@@ -122,8 +140,8 @@ class _Pass:
             number=self.number,
             samples=self.batch.samples.tolist(),
             labels=self.batch.labels.tolist(),
-            images=self._images.cpu(),
-            targets=self._targets.cpu(),
+            images=self._images,
+            targets=self._targets,
             logits=self.logits,
             losses=self.losses,
             events=events,
@@ -150,5 +168,3 @@ def find_bad_weights(model: nn.Module) -> list[str]:
         return []
     are_bad = torch.stack([(~torch.isfinite(tensor.detach())).any() for _, tensor in named]).cpu().tolist()
     return [name for (name, _), is_bad in zip(named, are_bad, strict=True) if is_bad]
-
-

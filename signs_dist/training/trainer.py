@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -359,7 +360,8 @@ class Trainer:
             f"the training loss is not a finite number at epoch {first['epoch']}, step {first['step']}, in micro-batch "
             f"{', '.join(str(row['micro_batch']) for row in rows)}. A lower optim.lr (it is {self._config.optim.lr:g}) "
             f"or optim.clip_norm=1 often helps. The images are named in {self._folder.path / 'non_finite_loss.json'}; "
-            f"{kept}."
+            f"{kept}. To look into the step: python -m signs_dist.replay {shlex.quote(str(self._folder.path))} "
+            f"--failure"
         )
 
 

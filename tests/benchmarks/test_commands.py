@@ -85,6 +85,14 @@ def colours(tmp_path: Path) -> Path:
             [r"training stands still +[\d.]+ ms", r"torch.save and a flush +[\d.]+ ms"],
         ),
         (
+            "benchmarks/replay_cost.py",
+            ["--root", "data/64x64_SIGNS", "--steps", "2", "data.image_size=16", "model.args={width: 8}"],
+            [
+                r"a replay from    2 steps before it +[\d.]+ s",
+                r"beside the steps +[\d.]+ s: (within|above) the bar of 10 s",
+            ],
+        ),
+        (
             "benchmarks/state_chain.py",
             ["--megabytes", "1", "--saves", "3", "--steps", "2", "--repeats", "1"],
             [

@@ -351,7 +351,7 @@ def test_a_loss_that_is_not_finite_names_the_images(tmp_path: Path) -> None:
         train(made)
     message = str(failed.value)
     assert "not a finite number at epoch 1, step 2, in micro-batch 0, 1. A lower optim.lr (it is 1e+30)" in message
-    assert message.endswith("no state was saved before.")
+    assert "no state was saved before. To look into the step: python -m signs_dist.replay " in message
     rows = json.loads((made.folder.path / "non_finite_loss.json").read_text())["micro_batches"]
     assert [(row["rank"], row["epoch"], row["step"], row["micro_batch"]) for row in rows] == [
         (0, 1, 2, 0),
