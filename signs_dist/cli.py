@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("signs_dist.bench", "measure a config on this machine, and say what makes it faster"),
     "completion": ("signs_dist.completion", "let a shell complete commands and flags at the Tab key"),
     "prove": ("signs_dist.prove", "train parts of an exact run again, and compare: a receipt others can check"),
+    "diverge": ("signs_dist.diverge", "find where two runs part: step, micro-batch, layer, direction"),
     "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
     "replay": ("signs_dist.replay", "train a step of a run again, and look into it"),
 }

@@ -5,11 +5,13 @@ python -m signs_dist.parity --config configs/signs.yaml --world-sizes 1,2,3,4 --
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from signs_dist.console.command import CommandParser, add_config_arguments, config_arguments, run_command, whole_number
 from signs_dist.environment.subprocesses import count_processes
@@ -24,7 +26,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m signs_dist.parity",
         description="Train some steps of a config on several numbers of processes and compare: the order of samples, "
-        "their augmentation, the losses and the weights.",
+        "their augmentation, the losses and the weights. In exact mode it says where bits part, as diverge does.",
         epilog="Exit codes: 0 all equal (in fast mode: within the bound), 1 a difference, 2 wrong input.",
     )
     add_config_arguments(parser)
@@ -81,12 +83,33 @@ def main(arguments: Sequence[str]) -> int:
 
     bounds = rounding_bounds(records[0], controls) if controls else None
     rows = [compare_records(records[0], record, bounds) for record in records]
-    print(describe_rows(rows, records[0], bounds))
+    print(describe_rows(rows, records[0], bounds), flush=True)
+    result: dict[str, Any] = {"exact": config.exact, "rows": [dataclasses.asdict(row) for row in rows]}
+    is_equal = all(row.is_equal for row in rows)
+    if config.exact and not is_equal:
+        other = next(row.world_size for row in rows if not row.is_equal)
+        result["diverge"] = tell_where(options, overrides, (world_sizes[0], other))
     if options.json is not None:
         from signs_dist.files import write_json
 
-        write_json(options.json, {"exact": config.exact, "rows": [dataclasses.asdict(row) for row in rows]})
-    return EXIT_OK if all(row.is_equal for row in rows) else EXIT_FAILED
+        write_json(options.json, result)
+    return EXIT_OK if is_equal else EXIT_FAILED
+
+
+def tell_where(options: argparse.Namespace, overrides: Sequence[str], world_sizes: tuple[int, int]) -> dict[str, Any]:
+    """Train once more on two numbers of processes, side by side, and print where their bits part, as `diverge` does.
+
+    Returns:
+        What `diverge --json` writes.
+    """
+    from signs_dist.diverging.comparison import compare
+    from signs_dist.diverging.orders import Subject
+    from signs_dist.diverging.request import Request
+
+    left, right = (Subject(number, config=options.config, overrides=tuple(overrides)) for number in world_sizes)
+    request = Request((left, right), options.steps, options.device)
+    with tempfile.TemporaryDirectory(prefix="signs_dist-parity-") as folder:
+        return compare(request, Path(folder), tell=lambda line: print(line, flush=True)).as_fields()
 
 
 def parse_world_sizes(text: str) -> list[int]:

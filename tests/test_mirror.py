@@ -50,6 +50,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "signs_dist.data.hands.anatomy": "tests/data/hands/test_pose.py",
     "signs_dist.data.other_sources": "tests/data/shards/test_opening.py",
     "signs_dist.proving.starting": "tests/proving/test_training_again.py",
+    "signs_dist.diverging.comparison": "tests/test_diverge.py",
     "signs_dist.exporting.formats": "tests/test_export.py",
     "signs_dist.exporting.onnx_file": "tests/test_export.py",
     "signs_dist.exporting.torch_file": "tests/test_export.py",

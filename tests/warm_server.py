@@ -45,7 +45,7 @@ from tests import warm_processes, warm_python  # noqa: E402
 
 STARTERS = (
     *(warm_processes.TORCHRUN, "launch.local", "launch.agent", "launch.elastic_agent"),
-    *("signs_dist.drill", "signs_dist.parity", "signs_dist.sweep"),
+    *("signs_dist.drill", "signs_dist.parity", "signs_dist.diverge", "signs_dist.sweep"),
 )
 """Modules that start others. So do benchmarks."""
 HIGH = 200

@@ -57,14 +57,22 @@ def launch_command(module: str, world_size: int, arguments: Sequence[str]) -> li
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    command: Sequence[str], output: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A running command that prints into a file. If it still runs at the end of the block, its process tree is killed.
 
-    Within the block SIGTERM ends this process by SystemExit, so that the command does not outlive it.
+    Within the block SIGTERM ends this process by SystemExit, so that the command does not outlive it. `environment` is
+    that of the command; None: that of this process.
     """
     with output.open("w") as stream, _ending_by_sigterm():
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
         )
         try:
             yield process

@@ -12,6 +12,7 @@ Begin with `train_step`: it does all five. Nothing here knows of other processes
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -40,6 +41,8 @@ Observer = Callable[[range, Batch, Tensor, Tensor], None]
 """Called after a forward pass with (numbers of its micro-batches, their batch, prepared images, loss)."""
 StepFunction = Callable[..., None]
 """Does a training step, with the arguments of `train_step`."""
+AroundStep = Callable[..., None]
+"""Does a training step, or does it more than once: called with the step function and its arguments."""
 
 
 class ForwardWithLoss(nn.Module):
@@ -123,6 +126,8 @@ class TrainingState:
         pulse: is set to each phase of a step.
         sharding: how optimizer and average are spread over the processes; None if each process has all of them.
         observe: called after each forward pass; None to call nothing.
+        observe_sums: called when the gradients of a step are summed, before they are clipped; None to call nothing.
+        around: does each step in place of the step function; None: the step function does it.
     """
 
     model: nn.Module
@@ -138,6 +143,8 @@ class TrainingState:
     pulse: Pulse
     sharding: Sharding | None = None
     observe: Observer | None = None
+    observe_sums: Callable[[], None] | None = None
+    around: AroundStep | None = None
 
 
 @dataclasses.dataclass
@@ -191,12 +198,15 @@ def train_epoch(
     timed = _timed(batches)
     if in_a_row:
         timed, prepare = prepared_in_a_row(timed, prepare), AsPrepared(prepare.device)
+    do_step = do_step or train_step
+    if state.around is not None:
+        do_step = functools.partial(state.around, do_step)
     for step, (batch, waited) in enumerate(timed, first_step):
         wait_seconds += waited
         run_step = first_run_step + step - first_step
         rate = state.learning_rate(run_step * global_batch)
         set_learning_rate(state.optimizer, rate)
-        (do_step or train_step)(state, batch, prepare, step=step, run_step=run_step, sums=sums)
+        do_step(state, batch, prepare, step=step, run_step=run_step, sums=sums)
         yield StepReport(step + 1, sums, rate, wait_seconds)
         state.pulse.enter("load")
 
@@ -226,6 +236,8 @@ def train_step(
         sums.add(losses, logits, targets)
     pulse.enter("sum gradients", collective="sum" in sync.waits_in)
     sync.finish()
+    if state.observe_sums is not None:
+        state.observe_sums()
     pulse.enter("optimizer")
     move_weights(state)
 
