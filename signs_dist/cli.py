@@ -30,14 +30,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "synthetic": ("signs_dist.data.synthetic", "draw hands showing 0 to 5"),
     "sweep": ("signs_dist.sweep", "train with many settings, and compare"),
     "checkpoint": ("signs_dist.checkpoint", "show and verify checkpoints"),
+    "replay": ("signs_dist.replay", "train a step of a run again, and look into it"),
+    "prove": ("signs_dist.prove", "train parts of an exact run again, and compare: a receipt others can check"),
+    "diverge": ("signs_dist.diverge", "find where two runs part: step, micro-batch, layer, direction"),
+    "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
     "drill": ("signs_dist.drill", "kill a short run many times, and check that nothing is lost"),
     "doctor": ("signs_dist.doctor", "examine the machines that a run would use"),
     "bench": ("signs_dist.bench", "measure a config on this machine, and say what makes it faster"),
     "completion": ("signs_dist.completion", "let a shell complete commands and flags at the Tab key"),
-    "prove": ("signs_dist.prove", "train parts of an exact run again, and compare: a receipt others can check"),
-    "diverge": ("signs_dist.diverge", "find where two runs part: step, micro-batch, layer, direction"),
-    "parity": ("signs_dist.parity", "check that any number of processes gives the same result"),
-    "replay": ("signs_dist.replay", "train a step of a run again, and look into it"),
 }
 """Command → (module with a function `main(arguments)`, what it does)."""
 LAUNCHERS: dict[str, tuple[str, str]] = {

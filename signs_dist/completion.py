@@ -58,7 +58,7 @@ def whole_parser(files: object) -> argparse.ArgumentParser:
             if not isinstance(action, argparse._HelpAction):
                 command._add_action(action)
                 if _is_path(action):
-                    action.complete = files  # type: ignore[attr-defined]
+                    action.complete = files
     return parser
 
 
