@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ from signs_dist.learning.precision import Precision, choose_precision, find_capa
 from signs_dist.models import create_model
 from signs_dist.models.backbone import head_of
 from signs_dist.models.compiling import require_one_pass
+from signs_dist.models.narrow_inputs import refusing_narrow_inputs
 from signs_dist.models.outputs import require_logits, require_own_names
 from signs_dist.models.recomputing import recompute_blocks
 from signs_dist.models.trainable import require_trainable
@@ -253,9 +255,14 @@ def _make_model(config: Config, num_classes: int, plan: EpochPlan, process: Proc
 def _require_logits(model: nn.Module, config: Config, num_classes: int, precision: Precision) -> None:
     """Try the network on images of each size that the run has. Raises `UserError` if one does not suit it."""
 
+    # Source: `models/narrow_inputs.py`. GPUs have kernels of their own.
+    watches = precision.name == "bfloat16" and next(model.parameters()).device.type == "cpu"
+
     def try_at(side: int) -> None:
         name, autocast = config.model.name, precision.autocast()
-        require_logits(model, name, num_classes=num_classes, image_size=side, autocast=autocast)
+        watching = refusing_narrow_inputs(model, name, side) if watches else contextlib.nullcontext()
+        with watching:
+            require_logits(model, name, num_classes=num_classes, image_size=side, autocast=autocast)
 
     *smaller, (whole, _) = sides_of(config)
     try_at(whole)
