@@ -21,7 +21,7 @@ FREE = (
     *("data.max_megapixels", "data.split_folder", "data.reader", "data.reader_args"),
     *("model.gradient_checkpointing", "train.allocator", "train.shard_optimizer", "train.autotune", "train.graph"),
     *("evaluate.batch", "evaluate.metrics"),
-    *("processes.", "checkpoint.", "log."),
+    *("processes.", "checkpoint.", "check.", "log."),
 )
 """Settings that do not change the weights, so they may differ between attempts. A dot at the end means a section."""
 ALIKE: Mapping[str, Collection[Any]] = {"data.storage": ("packed", "device")}
