@@ -14,7 +14,7 @@ from signs_dist.errors import UserError
 from signs_dist.monitoring.failure_card import read_failures
 from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, SaveLine, StartLine, of_kind
+from signs_dist.run_folder.records import AttemptLine, EndLine, EpochLine, StartLine, StepLine, of_kind
 
 from .jobs import is_finished, jobs_of
 from .logs import explain_end, last_error
@@ -38,7 +38,7 @@ def describe_state(folder: RunFolder, job: str) -> str:
 
 def describe_progress(folder: RunFolder) -> str:
     """How far a run is, in a few words; "" before its first step."""
-    lines = [line for line in folder.read_metrics() if not isinstance(line, SaveLine)]
+    lines = [line for line in folder.read_metrics() if isinstance(line, StepLine)]
     if not lines:
         return ""
     words = [f"epoch {lines[-1].epoch} step {lines[-1].step:,}"]

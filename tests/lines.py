@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from signs_dist.run_folder.records import EndLine, EpochLine, SaveLine, StartLine, StepLine
+from signs_dist.run_folder.records import EndLine, EpochLine, SaveLine, StartLine, StateLine, StepLine
 
 NUMBERS: dict[str, Any] = {
     "epoch": 1,
@@ -28,6 +28,11 @@ def epoch_line(step: int, **changes: Any) -> EpochLine:
 
 def save_line(step: int, **changes: Any) -> SaveLine:
     return SaveLine(**{"epoch": 1, "step": step, "stall_seconds": 0.01, **changes})
+
+
+def state_line(step: int, **changes: Any) -> StateLine:
+    digests = {"state": f"{step:064x}", "chain": "", "subject": "5" * 64}
+    return StateLine(**{"epoch": 1, "step": step, **digests, **changes})
 
 
 def start_line(attempt: int = 1, **changes: Any) -> StartLine:

@@ -12,17 +12,17 @@ of epoch-0005-step-000120.pt. Both are read, and their order is by place.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from signs_dist.checkpointing.content import require_whole
+from signs_dist.checkpointing.cursor import Cursor as Cursor
+from signs_dist.checkpointing.rotation import choose_deleted
 from signs_dist.checkpointing.tensors import Written, find_other_values, num_tensor_bytes, write_to
 from signs_dist.errors import CheckpointError, SaveError, UserError, require_kind
 from signs_dist.files import NO_SPACE, explain_no_space, flush_to_disk, written_aside
@@ -35,8 +35,6 @@ BROKEN = ".broken"
 """The suffix of a file that was renamed because it is broken."""
 FOREIGN = ".foreign"
 """The suffix of a checkpoint that was renamed because this run did not write it."""
-_NAME = re.compile(r"epoch-(?P<epoch>[0-9]{4,9})(?:-step-(?P<step>[0-9]{6,12}))?\.pt")
-_OLD_NAME = re.compile(r"epoch(?P<epoch>[0-9]{4,9})-step(?P<step>[0-9]{6,12})\.pt")
 
 
 def ignore_stage(stage: str) -> None:
@@ -45,36 +43,6 @@ def ignore_stage(stage: str) -> None:
 
 on_stage: Callable[[str], None] = ignore_stage
 """Called with the name of each stage that a save reaches. Only `signs_dist.rehearsal.save_stages` changes it."""
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Cursor:
-    """A place in a run: the number of finished epochs, and of steps done in the next epoch."""
-
-    epoch: int
-    step: int
-
-    @property
-    def file_name(self) -> str:
-        """The name of the checkpoint at this place: epoch-0005-step-000120.pt, or epoch-0005.pt for an epoch's end."""
-        return f"epoch-{self.epoch + 1:04}-step-{self.step:06}.pt" if self.step else f"epoch-{self.epoch:04}.pt"
-
-    @classmethod
-    def of_file(cls, path: Path) -> Cursor | None:
-        """The place in the name of a checkpoint, also of an earlier release's; None for other files."""
-        if found := _NAME.fullmatch(path.name):
-            if found["step"] is None:
-                return cls(int(found["epoch"]), 0)
-            is_place = int(found["epoch"]) > 0 and int(found["step"]) > 0
-            return cls(int(found["epoch"]) - 1, int(found["step"])) if is_place else None
-        found = _OLD_NAME.fullmatch(path.name)
-        return cls(int(found["epoch"]), int(found["step"])) if found else None
-
-    def __str__(self) -> str:
-        """The place in words, with epochs from 1: `epoch 5, step 120`, `epoch 5` for its end, or `the beginning`."""
-        if self.step:
-            return f"epoch {self.epoch + 1}, step {self.step}"
-        return f"epoch {self.epoch}" if self.epoch else "the beginning"
 
 
 class CheckpointStore:
@@ -90,8 +58,12 @@ class CheckpointStore:
     Args:
         folder: need not exist; the first save makes it.
         keep: how many of the newest checkpoints to keep, in addition to the best.
+        keep_every_epochs: also keep the checkpoints at the end of each epoch that is a multiple of it; None: no others.
         require_held: called before a checkpoint is written and before it gets its name. It raises where this process
             may no longer write.
+
+    Attributes:
+        protected: places whose checkpoints stay too, as long as they are in it.
 
     Example:
         >>> import tempfile, torch, signs_dist as sd
@@ -110,8 +82,16 @@ class CheckpointStore:
         <All keys matched successfully>
     """
 
-    def __init__(self, folder: Path | str, keep: int = 3, *, require_held: Callable[[], None] = allow) -> None:
-        self.folder, self.keep = Path(folder), keep
+    def __init__(
+        self,
+        folder: Path | str,
+        keep: int = 3,
+        *,
+        keep_every_epochs: int | None = None,
+        require_held: Callable[[], None] = allow,
+    ) -> None:
+        self.folder, self.keep, self._keep_every_epochs = Path(folder), keep, keep_every_epochs
+        self.protected: Collection[Cursor] = ()
         self._require_held = require_held
         self._own: dict[str, str] | None = None  # name → SHA-256 of this run's files; None before they are known
         self._notes: list[str] = []
@@ -343,11 +323,17 @@ class CheckpointStore:
 
     def _delete_old(self, best: Cursor | None) -> None:
         on_stage("before rotation")
-        for cursor, path in self.files()[self.keep :]:
-            if cursor != best:
-                path.unlink(missing_ok=True)
-                on_stage("in rotation")
-                digest_path(path).unlink(missing_ok=True)
+        deleted = choose_deleted(
+            self.files(),
+            keep=self.keep,
+            best=best,
+            keep_every_epochs=self._keep_every_epochs,
+            protected=self.protected,
+        )
+        for path in deleted:
+            path.unlink(missing_ok=True)
+            on_stage("in rotation")
+            digest_path(path).unlink(missing_ok=True)
 
 
 def read_content(path: Path, max_pickle_bytes: int | None = None) -> dict[str, Any]:

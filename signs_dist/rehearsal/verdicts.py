@@ -9,12 +9,11 @@ from typing import Any
 
 from signs_dist.errors import CheckpointError
 from signs_dist.results.predictions import predictions_path
+from signs_dist.run_folder.chain import in_order
 from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.records import SaveLine, to_fields
+from signs_dist.run_folder.records import MEASURED, SaveLine, to_fields
 from signs_dist.run_folder.sample_log import find_repeated, read_samples
 
-MEASURED = ("images_per_second", "data_wait_share", "stall_seconds", "last_write_seconds")
-"""Numbers of metrics.jsonl that depend on the machine's speed."""
 COMPARED = ("weights_sha256", "weights", "val_loss", "val_confusion", "best_epoch", "steps", "stopped_early")
 """Numbers of result.json that a kill must not change."""
 
@@ -106,7 +105,7 @@ def _compare_predictions(whole: RunFolder, killed: RunFolder) -> Iterator[str]:
 
 def _read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, without saves and without numbers that depend on the machine's speed."""
-    lines = [to_fields(line) for line in folder.read_metrics() if not isinstance(line, SaveLine)]
+    lines = [to_fields(line) for line in in_order(folder.read_metrics()) if not isinstance(line, SaveLine)]
     return [{name: value for name, value in line.items() if name not in MEASURED} for line in lines]
 
 

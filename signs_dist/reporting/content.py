@@ -16,7 +16,7 @@ from signs_dist.results.predictions import Prediction, PredictionsHeader, predic
 from signs_dist.results.summary import RunSummary, summarise_run
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lines import read_lines
-from signs_dist.run_folder.records import AttemptLine, EpochLine, MetricsLine, SaveLine, StepLine, of_kind
+from signs_dist.run_folder.records import AttemptLine, EpochLine, MetricsLine, StepLine, of_kind
 
 SPLITS = ("val", "test")
 """Splits that a run may be evaluated on."""
@@ -62,7 +62,7 @@ class RunContent:
     @property
     def steps(self) -> list[StepLine]:
         """The lines within epochs and at their ends, in their order."""
-        return [line for line in self.metrics if not isinstance(line, SaveLine)]
+        return [line for line in self.metrics if isinstance(line, StepLine)]
 
 
 def read_content(path: Path, *, is_ended: bool = False) -> RunContent:

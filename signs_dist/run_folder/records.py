@@ -83,6 +83,33 @@ class SaveLine:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StateLine:
+    """A line of metrics.jsonl of an exact run, about its state at the end of an epoch or at a save by steps.
+
+    It is written when the checkpoint is whole, so lines of later steps may come before it in the file. `chain` covers
+    the line of the state before and the numbers of the lines between the two, see `run_folder.chain`.
+
+    Attributes:
+        epoch: of the last step before, from 1.
+        step: number of steps since the start of the run.
+        state: SHA-256 (hex) of the state, from `state_sha256`.
+        chain: SHA-256 (hex) over this line and all before it, from `chain_sha256`.
+        subject: SHA-256 (hex) over config, data and code, which manifest.json has under `subject`.
+        since: where the chain begins, if that is not the start of the run: the number of steps before it, which the
+            chain does not cover; None for a line that continues a chain, and for the first line of a whole run.
+    """
+
+    KEY: ClassVar = ("kind", "state")
+
+    epoch: int
+    step: int
+    state: str
+    chain: str
+    subject: str
+    since: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StartLine:
     """A line of attempts.jsonl at the start of an attempt.
 
@@ -154,11 +181,11 @@ class RequeueLine:
     excluded: str | None = None
 
 
-MetricsLine = StepLine | EpochLine | SaveLine
+MetricsLine = StepLine | EpochLine | SaveLine | StateLine
 AttemptLine = StartLine | EndLine | RequeueLine
 Line = MetricsLine | AttemptLine
 LineOfKind = TypeVar("LineOfKind", bound=Line)
-METRICS_KINDS: tuple[type[MetricsLine], ...] = (StepLine, EpochLine, SaveLine)
+METRICS_KINDS: tuple[type[MetricsLine], ...] = (StepLine, EpochLine, SaveLine, StateLine)
 """The kinds of line in metrics.jsonl."""
 ATTEMPT_KINDS: tuple[type[AttemptLine], ...] = (StartLine, EndLine, RequeueLine)
 """The kinds of line in attempts.jsonl."""
@@ -171,8 +198,11 @@ OMITTED_IF_NONE = (
     "job",
     "other_bits",
     "excluded",
+    "since",
 )
 """Fields that a line omits if they are None."""
+MEASURED = ("images_per_second", "data_wait_share", "stall_seconds", "last_write_seconds")
+"""Fields of metrics.jsonl that depend on the machine's speed."""
 
 
 def to_fields(line: Line) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from signs_dist.run_folder.records import EpochLine, MetricsLine, SaveLine, StepLine
+from signs_dist.run_folder.records import EpochLine, MetricsLine, StepLine
 
 NAMES = {"train_loss": "train/loss", "train_accuracy": "train/accuracy"}
 """Field of a line → its name, where the name differs. Fields that begin with val_ are under val/."""
@@ -34,7 +34,7 @@ def points_after(lines: Iterable[MetricsLine], step: int) -> list[Point]:
     """
     points = []
     for line in lines:
-        if not isinstance(line, SaveLine) and line.step > step:
+        if isinstance(line, StepLine) and line.step > step:
             points.append(Point(line.step, _values(line)))
             step = line.step
     return points

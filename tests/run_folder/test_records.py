@@ -17,6 +17,7 @@ from signs_dist.run_folder.records import (
     RequeueLine,
     SaveLine,
     StartLine,
+    StateLine,
     StepLine,
     of_kind,
     parse_line,
@@ -46,6 +47,8 @@ LINES: list[Line] = [
     EndLine(attempt=1, time="2026-01-31T12:00:00+00:00", reason="finished", last_step=40, seconds_lost=0.0),
     EndLine(attempt=1, time="2026-01-31T12:00:00+00:00", reason="killed", last_step=40, seconds_lost=None),
     RequeueLine(time="2026-01-31T12:00:00+00:00", why="preempted", is_timeout=False, job="7", before=0),
+    StateLine(epoch=2, step=40, state="a" * 64, chain="b" * 64, subject="c" * 64),
+    StateLine(epoch=2, step=40, state="a" * 64, chain="b" * 64, subject="c" * 64, since=40),
 ]
 
 
