@@ -44,6 +44,11 @@ ROOMS: tuple[str, ...] = (
     "signs_dist.inference",
     # Trained models as files for others.
     "signs_dist.exporting",
+    # Runs that are trained again: a step looked at, segments proved, two runs compared.
+    "signs_dist.retraining",
+    "signs_dist.replaying",
+    "signs_dist.proving",
+    "signs_dist.diverging",
     # Runs that are recorded, killed and compared, for the commands parity and drill.
     "signs_dist.rehearsal",
     # Speeds of a config on this machine, for the command bench.

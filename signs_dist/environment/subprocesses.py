@@ -74,6 +74,36 @@ def started(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[b
                 process.wait()
 
 
+def run_on_processes(
+    module: str, world_size: int, arguments: Sequence[str], output: Path, *, longest_seconds: float
+) -> None:
+    """Run `python -m MODULE` on a number of processes of this machine, and wait for its end.
+
+    Args:
+        module: what is run.
+        world_size: number of processes.
+        arguments: for each process.
+        output: a file for what they print.
+        longest_seconds: after this time they are killed: their own limits end them earlier, unless the launcher hangs.
+
+    Raises:
+        UserError: the processes were given wrong input.
+        TrainingFailedError: the processes failed, or did not end; the message ends with the last lines that they
+            printed.
+    """
+    what = f"the run on {count_processes(world_size)}"
+    with started(launch_command(module, world_size, arguments), output) as process:
+        try:
+            code = process.wait(longest_seconds)
+        except subprocess.TimeoutExpired:
+            printed = "\n".join(last_lines(output))
+            raise TrainingFailedError(
+                f"{what} did not end within {longest_seconds:g} s. It printed:\n{printed}"
+            ) from None
+    if code:
+        raise failure_of(what, code, output)
+
+
 def failure_of(what: str, code: int, output: Path) -> UserError | TrainingFailedError:
     """The error to raise for processes that failed.
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from signs_dist.environment.subprocesses import count_processes, failure_of, last_lines, launch_command, started
-from signs_dist.errors import TrainingFailedError
+from signs_dist.environment.subprocesses import run_on_processes
 from signs_dist.rehearsal.records import Record, read_record
 
 LONGEST_SECONDS = 6 * 3600.0
@@ -28,17 +26,11 @@ def record_run(world_size: int, arguments: Sequence[str], folder: Path) -> Recor
             printed.
     """
     folder.mkdir()
-    output = folder / "output"
-    command = launch_command("signs_dist.rehearsal.recording", world_size, [str(folder), *arguments])
-    with started(command, output) as process:
-        try:
-            code = process.wait(LONGEST_SECONDS)
-        except subprocess.TimeoutExpired:
-            printed = "\n".join(last_lines(output))
-            raise TrainingFailedError(
-                f"the run on {count_processes(world_size)} did not end within {LONGEST_SECONDS:g} s. It printed:\n"
-                f"{printed}"
-            ) from None
-    if code:
-        raise failure_of(f"the run on {count_processes(world_size)}", code, output)
+    run_on_processes(
+        "signs_dist.rehearsal.recording",
+        world_size,
+        [str(folder), *arguments],
+        folder / "output",
+        longest_seconds=LONGEST_SECONDS,
+    )
     return read_record(folder, world_size)

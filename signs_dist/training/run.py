@@ -175,6 +175,16 @@ def _make_run(
     return Run(folder, process, stepper, run_state, saver, stop, command)
 
 
+def _describe_plan(prepared: Prepared) -> dict[str, Any]:
+    """The manifest's entry on the plan: with the config it decides which samples are computed together, and how."""
+    return {
+        "steps_of_epoch": prepared.plan.num_steps,
+        "global_batch": prepared.plan.global_batch,
+        "micro_batch": prepared.plan.micro_batches.size,
+        "precision": prepared.precision.name,
+    }
+
+
 def _describe_step(stepper: Stepper) -> str:
     return stepper.graph.describe()
 
@@ -192,6 +202,7 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
         "processes": strategy.gather_values(where, "gather devices"),
         "usable_cores": context.usable_cores,
         "threads": prepared.way.num_threads,
+        "plan": _describe_plan(prepared),
     }
     if about["code"]["why"]:
         run.process.screen.result(about["code"]["why"])

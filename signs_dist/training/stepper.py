@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +290,7 @@ class Stepper:
         forward = make_evaluation_forward(prepared.trained_part, prepared.config, num_classes, prepared.precision)
         return self._strategy.wrap(forward, for_training=False)  # type: ignore[return-value]
 
-    def steps(self, cursor: Cursor, sums: RunningSums | None = None) -> Iterator[loop.StepReport]:
+    def steps(self, cursor: Cursor, sums: RunningSums | None = None) -> Generator[loop.StepReport, None, None]:
         """Train the rest of an epoch, yielding after each step.
 
         Args:
