@@ -106,8 +106,8 @@ def compare_replicas(rows: Sequence[Row]) -> Verdict | None:
                 odd.setdefault(rank, []).append(name)
     if not odd:
         return None
-    names = dict.fromkeys(name for each in odd.values() for name in each)
-    return Verdict(tuple(sorted(odd)), True, " and ".join(names))
+    names = {name for each in odd.values() for name in each}
+    return Verdict(tuple(sorted(odd)), True, _listed([name for name in REPLICAS if name in names]))
 
 
 def find_disputes(rows: Sequence[Row], tasks: Sequence[Recomputation]) -> list[Recomputation]:
@@ -150,10 +150,15 @@ def settle(disputes: Sequence[Recomputation], rows: Sequence[Row], thirds: Mappi
             certain.add(each.checker)
         else:
             open_ones.append((each.owner, each.checker))
-    what = " and ".join(dict.fromkeys(names))
+    what = _listed(list(dict.fromkeys(names)))
     unexplained = {rank for pair in open_ones if not certain & set(pair) for rank in pair}
     if len(rows) == 1:
         return Verdict((0,), True, what)
     if unexplained and not certain:
         return Verdict(tuple(sorted(unexplained)), False, what)
     return Verdict(tuple(sorted(certain)), True, what)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])

@@ -93,9 +93,9 @@ class FailureCard:
 
     @classmethod
     def from_exception(cls, error: BaseException, identity: Identity, pulse: Pulse, *, exit_code: int) -> FailureCard:
-        """The card of an exception in this process."""
+        """The card of an exception in this process; it is about the process that the exception names, if it does."""
         return cls.of_process(
-            identity,
+            getattr(error, "identity", None) or identity,
             pulse,
             kind="lost_peer" if is_lost_peer(error) else "error",
             error=f"{type(error).__name__}: {error}",

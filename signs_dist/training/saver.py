@@ -137,9 +137,16 @@ class Saver:
             )
         )
         best = Cursor(run_state.best.epoch, 0) if run_state.best is not None else None
+        self.store.protected = self._find_trusted(stepper)
         flush = functools.partial(self._folder.flush, self._folder.metrics)
         after = shipment.drain if shipment is not None else None
         self._writer.submit(run_state.cursor, content, best, flush, after)
+
+    def _find_trusted(self, stepper: Stepper) -> list[Cursor]:
+        """The place of the newest checkpoint from before the last check of the hardware that found no difference."""
+        path = self.store.newest_until(stepper.check.clean) if stepper.check is not None else None
+        place = Cursor.of_file(path) if path is not None else None
+        return [place] if place is not None else []
 
     def wait(self) -> None:
         """Wait until the save in progress is written, or this process's part is sent. Raises SaveError if it fails."""

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from signs_dist.checkpointing.store import Cursor
-from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.cross_checks import recomputations
-from signs_dist.errors import WrongResultError
 from tests.training.liars import (
     Fault,
     always_in_gradient,
@@ -24,7 +22,6 @@ from tests.training.liars import (
     ranks_of,
     train_ranks,
 )
-from tests.training.parts import make_stepper
 
 FOUR = MicroBatches(2, 4)
 CHECKED_STEP = 4
