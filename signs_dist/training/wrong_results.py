@@ -57,7 +57,9 @@ def describe_finding(error: WrongResultError) -> str:
     if error.is_certain:
         return f"{named} computed something else than the other processes did from the same: {place}. Its hardware is faulty."
     count = {2: "two", 3: "three"}.get(len(error.suspects), str(len(error.suspects)))
-    return f"one of these {count} computed something else from the same: {named}: {place}. The hardware of one is faulty."
+    return (
+        f"one of these {count} computed something else from the same: {named}: {place}. The hardware of one is faulty."
+    )
 
 
 def describe_state(error: WrongResultError, newest: Path | None, steps_per_epoch: int) -> str:

@@ -58,7 +58,10 @@ def test_a_wrong_weight_is_found_and_the_run_resumes_from_before_the_last_clean_
     trusted = run / "checkpoints" / "epoch-0002-step-000001.pt"
     assert "signs_dist: rank 1 of 3 failed" in card
     assert f"rank 1 on {socket.gethostname()} (cpu" in card
-    assert "computed something else than the other processes did from the same: the weights and the optimizer's state, at" in card
+    assert (
+        "computed something else than the other processes did from the same: the weights and the optimizer's state, at"
+        in card
+    )
     assert f"The last check without a difference was at step 6; the newest state from before it is {trusted}" in card
     assert json.loads((run / "logs" / "suspect.json").read_text())["clean"] == [1, 1]
     assert trusted.is_file(), "the rotation keeps it, although checkpoint.keep=1"
