@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-gpu bench-peers dashboards train test test-quick test-gpu chaos check lint types format settings-page clean
+.PHONY: help bench bench-gpu bench-peers dashboards train test test-quick test-gpu chaos prove-tools check lint types format settings-page clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ test-quick: .venv/installed-dev  ## run the tests that are not marked slow
 
 test-gpu: .venv/installed-dev  ## run the tests that need a GPU; all others hide it from themselves
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+prove-tools: .venv/installed-dev  ## run the tests marked `longer`: the counts behind prove, replay, diverge and recomputing
+	@$(PYTEST) -m longer $(ARGS)
 
 chaos: .venv/installed  ## kill runs a hundred times, and compare (15 minutes; settings: ARGS="data.root=PHOTOS")
 	@$(BIN)/python -m signs_dist.drill --world-size 2 --kills 100 --runs 10 train.epochs=6 $(ARGS)

@@ -55,8 +55,9 @@ def _let_torch_log_to_the_root() -> None:
             logger.propagate = True
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Slow tests first, those of the slowest files before all others; within a file as they stand."""
+    _leave_out_longer(config, items)
 
     def place(item: pytest.Item) -> tuple[int, bool]:
         name = item.path.stem
@@ -64,6 +65,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return first, item.get_closest_marker("slow") is None
 
     items.sort(key=place)
+
+
+def _leave_out_longer(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests with the mark `longer` take minutes each: they run only where the marks to run name it."""
+    if "longer" in config.option.markexpr:
+        return
+    longer = [item for item in items if item.get_closest_marker("longer") is not None]
+    if longer:
+        config.hook.pytest_deselected(items=longer)
+        items[:] = [item for item in items if item not in longer]
 
 
 def pytest_collection_finish() -> None:
