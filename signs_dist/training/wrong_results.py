@@ -55,7 +55,8 @@ def describe_finding(error: WrongResultError) -> str:
     if error.suspects[0].world_size == 1:
         return f"{named} computed something twice from the same, with two results: {place}. Its hardware is faulty."
     if error.is_certain:
-        return f"{named} computed something else than the other processes did from the same: {place}. Its hardware is faulty."
+        what = "computed something else than the other processes did from the same"
+        return f"{named} {what}: {place}. Its hardware is faulty."
     count = {2: "two", 3: "three"}.get(len(error.suspects), str(len(error.suspects)))
     return (
         f"one of these {count} computed something else from the same: {named}: {place}. The hardware of one is faulty."

@@ -6,13 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from signs_dist.checkpointing.store import Cursor
+from signs_dist.checkpointing.store import Cursor, read_checkpoint
+from signs_dist.checkpointing.tensors import weights_sha256
+from signs_dist.config.reading import load_config
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.cross_checks import recomputations
+from signs_dist.errors import FaultyHardwareError, UserError
+from signs_dist.training import checked_step as checked_step_module
+from signs_dist.training.stepper import Stepper
+from tests.own_modules import module_writer
 from tests.training.liars import (
     Fault,
     always_in_gradient,
     at_step,
+    flip_bit,
     in_activation_of,
     in_average,
     in_buffer,
@@ -22,6 +29,8 @@ from tests.training.liars import (
     ranks_of,
     train_ranks,
 )
+from tests.training.parts import make_process, make_stepper, make_trainer
+from tests.training.test_cached_features import cached
 
 FOUR = MicroBatches(2, 4)
 CHECKED_STEP = 4
@@ -129,3 +138,182 @@ def test_a_single_process_recomputes_its_own_micro_batches(tmp_path: Path) -> No
     outcome = train_ranks(tmp_path, 1, faults={0: in_pass("gradient", 0, 1)})[0]
     assert outcome.error is not None
     assert ranks_of(outcome.error) == [0]
+
+
+ODD = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self, num_classes):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3, stride=4), nn.BatchNorm2d(4)
+            self.head = nn.Linear(4, num_classes, dtype=torch.float64)
+            self.unused, self.empty = nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(0, 2))
+            self.frozen = nn.Parameter(torch.ones(4, dtype=torch.bfloat16), requires_grad=False)
+
+        def forward(self, images):
+            found = self.norm(self.conv(images)).mean((2, 3)) * self.frozen.float()
+            return self.head(found.double()).float()
+
+    def make(num_classes, image_size):
+        return Net(num_classes)
+"""
+
+
+@pytest.fixture
+def odd_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Parameters of three kinds of numbers, one without gradient, one without elements, one that is frozen."""
+    return f"model.name={module_writer(tmp_path, monkeypatch)(ODD)}:make"
+
+
+def test_parameters_of_all_kinds_are_looked_at(tmp_path: Path, odd_network: str) -> None:
+    odd = (odd_network, "model.args={}")
+    plain = train_ranks(tmp_path, 3, *odd, "check.recompute_every=null")
+    found = train_ranks(tmp_path, 3, *odd, "check.recompute_every=1")
+    assert [outcome.error for outcome in found] == [None] * 3
+    assert {outcome.sha256 for outcome in found} == {outcome.sha256 for outcome in plain}
+    for name in ("frozen", "unused", "head.weight"):
+
+        def act(stepper: Stepper, name: str = name) -> None:
+            flip_bit(stepper.state.model.get_parameter(name), 9)
+
+        for outcome in train_ranks(tmp_path, 3, *odd, faults={1: at_step(3, act)}):
+            assert outcome.error is not None, name
+            assert (ranks_of(outcome.error), outcome.error.what) == ([1], "the weights")
+
+
+def trained(stepper: Stepper) -> str:
+    for epoch in range(2):
+        for _ in stepper.steps(Cursor(epoch, 0)):
+            pass
+    stepper.settle()
+    return weights_sha256(stepper.state.model)
+
+
+THAWS = ("model.freeze=backbone", "model.thaw_after_epochs=1", "ema.decay=0.9", "optim.clip_norm=1.0")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("model.name=signs_net", "model.args={channels: 4, dropout: 0.3}", *THAWS),
+        pytest.param(
+            ("model.name=torchvision:resnet18", "model.gradient_checkpointing=true", "train.epoch_steps=1"),
+            marks=pytest.mark.slow,
+        ),
+        ("augment.backend=torchvision", "augment.transforms=[{RandomRotation: {degrees: 25}}]", "data.storage=files"),
+        ("model.name=signs_net", "train.global_batch=8", "train.micro_batch=8"),
+    ],
+    ids=["thaw and dropout", "gradient checkpointing", "transforms of files", "one micro-batch"],
+)
+def test_a_single_process_has_the_weights_of_a_run_without_checks(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    exact = ("exact=true", *(() if "train.micro_batch=8" in settings else ("train.micro_batch=2",)), *settings)
+    plain, _ = make_stepper(tmp_path, *exact)
+    checked_one, _ = make_stepper(tmp_path, *exact, "check.recompute_every=1")
+    assert trained(checked_one) == trained(plain)
+    assert checked_one.check is not None
+    assert checked_one.check.clean == Cursor(1, plain.prepared.plan.num_steps - 1)
+
+
+def test_features_that_are_kept_are_the_input_of_the_recomputed_head(tmp_path: Path) -> None:
+    exact = ("exact=true", "train.micro_batch=2")
+    plain = Stepper(cached(tmp_path, *exact), make_process())
+    checked_one = Stepper(cached(tmp_path, *exact, "check.recompute_every=1"), make_process())
+    assert trained(checked_one) == trained(plain)
+    assert checked_one.check is not None
+    assert checked_one.check.clean == Cursor(1, 3)
+
+
+def test_fast_mode_is_refused() -> None:
+    with pytest.raises(UserError, match=r"check.recompute_every is not read with exact=false.*set exact=true"):
+        load_config(None, ["check.recompute_every=1000"])
+
+
+def test_without_checks_the_step_is_the_plain_one(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, "exact=true", "train.micro_batch=2")
+    assert stepper.check is None
+    assert stepper._do_step is checked_step_module.loop.train_step
+
+
+class Late:
+    """In place of an event of a GPU: notes when the host waits."""
+
+    def __init__(self) -> None:
+        self.num_waits = 0
+
+    def synchronize(self) -> None:
+        self.num_waits += 1
+
+
+def test_on_a_gpu_the_sums_are_read_a_step_late_and_before_a_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = Late()
+    monkeypatch.setattr(checked_step_module, "_to_host", lambda sums: (sums, event))
+    stepper, _ = make_stepper(tmp_path, "exact=true", "train.micro_batch=2", "check.recompute_every=2")
+    waits = [event.num_waits for _ in stepper.steps(Cursor(0, 0))]
+    assert waits == [0, 0, 1, 1]
+    stepper.settle()
+    assert event.num_waits == 2
+    stepper.settle()
+    assert event.num_waits == 2
+
+
+def test_a_difference_that_is_found_late_is_settled_with_the_weights_of_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checked_step_module, "_to_host", lambda sums: (sums, Late()))
+    for outcome in train_ranks(tmp_path, 3, faults={1: in_pass("gradient", 1, 3)}):
+        assert outcome.error is not None
+        assert (outcome.error.step, ranks_of(outcome.error)) == (CHECKED_STEP, [1])
+
+
+SAVES = ("exact=true", "train.micro_batch=2", "check.recompute_every=3", "checkpoint.every_steps=1")
+
+
+def test_a_state_from_before_the_last_clean_check_stays(tmp_path: Path) -> None:
+    made = make_trainer(tmp_path, *SAVES, "checkpoint.keep=1", "evaluate.every_epochs=9", "train.epochs=2")
+    made.trainer.train(0.0)
+    # Of 8 steps, the third and the sixth are checked: the states from before step 6 are those up to 5 steps.
+    names = [path.name for _, path in made.saver.store.files()]
+    assert names == ["epoch-0002.pt", "epoch-0002-step-000001.pt"]
+    content = read_checkpoint(made.folder.checkpoints / names[0])
+    assert content["clean_check"] == {"epoch": 1, "step": 1}
+    again = make_trainer(tmp_path, *SAVES, "train.epochs=2", run="again")
+    again.run_state.restore(content, again.stepper, made.folder.checkpoints / names[0])
+    assert again.stepper.check is not None
+    assert again.stepper.check.clean == Cursor(1, 1)
+
+
+def test_nothing_is_saved_once_a_difference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_trainer(tmp_path, *SAVES)
+    plain, stepper = made.stepper._do_step, made.stepper
+
+    def do_step(*arguments: object, **places: int) -> None:
+        if places["run_step"] == 5:
+            in_gradient_of(recomputations(2, FOUR, 1)[0].number, 5)(stepper, 5)
+        plain(*arguments, **places)
+
+    monkeypatch.setattr(stepper, "_do_step", do_step)
+    with pytest.raises(FaultyHardwareError, match=r"the newest state from before it is .*epoch-0001-step-000002.pt"):
+        made.trainer.train(0.0)
+    assert made.saver.store.files()[0][0] == Cursor(1, 1)
+
+
+def test_a_hundred_recomputations_raise_no_false_alarm(tmp_path: Path) -> None:
+    count_clean(tmp_path, num_epochs=9)
+
+
+@pytest.mark.longer
+@pytest.mark.timeout(3600)
+def test_ten_thousand_recomputations_raise_no_false_alarm(tmp_path: Path) -> None:
+    count_clean(tmp_path, num_epochs=834)
+
+
+def count_clean(folder: Path, num_epochs: int) -> None:
+    """Three ranks, of which each recomputes a micro-batch in each of an epoch's four steps."""
+    settings = ("check.recompute_every=1", f"train.epochs={num_epochs}", "augment.backend=batch", "optim.lr=0.001")
+    outcomes = train_ranks(folder, 3, *settings, num_epochs=num_epochs)
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert {outcome.clean for outcome in outcomes} == {Cursor(num_epochs - 1, 3)}

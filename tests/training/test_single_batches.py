@@ -11,7 +11,8 @@ from tests.training.parts import make_stepper
 
 
 def test_a_micro_batch_is_that_of_the_loader_that_has_the_step(tmp_path: Path) -> None:
-    stepper, _ = make_stepper(tmp_path, "train.micro_batch=2", "augment.backend=torchvision")
+    turned = ("augment.backend=torchvision", "augment.transforms=[{RandomRotation: {degrees: 25}}]")
+    stepper, _ = make_stepper(tmp_path, "train.micro_batch=2", *turned)
     single = SingleBatches.of(stepper.prepared, stepper.prepared.sources["train"], stepper.train_loader)
     for step, batch in enumerate(stepper.train_loader.epoch(1)):
         for number in range(4):

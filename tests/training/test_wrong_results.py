@@ -14,10 +14,10 @@ from signs_dist.run_folder.suspects import read_suspicion
 from signs_dist.training.wrong_results import describe_finding, describe_state, end_wrong
 from tests.training.parts import make_process, make_trainer
 
+CLEAN = Cursor(1, 1)
 
-def found(
-    *ranks: int, is_certain: bool = True, clean: Cursor | None = Cursor(1, 1), world_size: int = 3
-) -> WrongResultError:
+
+def found(*ranks: int, is_certain: bool = True, clean: Cursor | None = CLEAN, world_size: int = 3) -> WrongResultError:
     suspects = [Identity(rank, world_size, f"n{rank}", 7, "cuda:0", "") for rank in ranks]
     return WrongResultError("the weights", suspects, is_certain=is_certain, step=1009, clean=clean)
 
@@ -37,8 +37,8 @@ def found(
         ),
         (
             found(0, world_size=1),
-            "rank 0 on n0 (cuda:0) computed something twice from the same, with two results: the weights, at step 1,009. "
-            "Its hardware is faulty.",
+            "rank 0 on n0 (cuda:0) computed something twice from the same, with two results: the weights, at step "
+            "1,009. Its hardware is faulty.",
         ),
     ],
 )
