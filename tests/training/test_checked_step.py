@@ -199,7 +199,10 @@ THAWS = ("model.freeze=backbone", "model.thaw_after_epochs=1", "ema.decay=0.9", 
     [
         ("model.name=signs_net", "model.args={channels: 4, dropout: 0.3}", *THAWS),
         pytest.param(
-            ("model.name=torchvision:resnet18", "model.gradient_checkpointing=true", "train.epoch_steps=1"),
+            (
+                *("model.name=torchvision:resnet18", "model.gradient_checkpointing=true", "train.epoch_steps=1"),
+                *("data.image_size=32", "train.precision=float32"),
+            ),
             marks=pytest.mark.slow,
         ),
         ("augment.backend=torchvision", "augment.transforms=[{RandomRotation: {degrees: 25}}]", "data.storage=files"),
