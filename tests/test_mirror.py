@@ -34,6 +34,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "benchmarks.save_stall": "tests/benchmarks/test_commands.py",
     "benchmarks.shard_optimizer": "tests/benchmarks/test_commands.py",
     "benchmarks.signs_accuracy": "tests/benchmarks/test_commands.py",
+    "benchmarks.state_chain": "tests/benchmarks/test_commands.py",
     "benchmarks.start_up": "tests/benchmarks/test_commands.py",
     "benchmarks.waiting_threads": "tests/benchmarks/test_commands.py",
     "examples.own_project.shapes.images": "tests/examples/test_own_project.py",

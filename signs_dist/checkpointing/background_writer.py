@@ -86,8 +86,8 @@ class BackgroundWriter:
                 before()
                 self._store.write(cursor, content, best)
             finally:
+                self.last_write_seconds = time.perf_counter() - started
                 if after is not None:
                     after()
         except BaseException as error:  # noqa: BLE001 - raised in the main thread by `check`
             self._error = error
-        self.last_write_seconds = time.perf_counter() - started

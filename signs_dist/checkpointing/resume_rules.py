@@ -181,6 +181,21 @@ def changes_of_result(differences: Mapping[str, tuple[Any, Any]]) -> dict[str, t
     }
 
 
+def settings_of_result(config: Config) -> dict[str, Any]:
+    """The settings that change the weights and are not at their defaults, as plain values by their dotted names.
+
+    Values that give the same weights count as the first of them.
+    """
+    defaults = dict(flatten(Config()))
+    found = {}
+    for name, value in flatten(config):
+        alike = tuple(ALIKE.get(name, ()))
+        counts = alike[0] if value in alike else value
+        if not name.startswith(FREE) and counts != defaults[name]:
+            found[name] = _plain(counts)
+    return found
+
+
 def is_result_of(folder: RunFolder, config: Config, accepted: Collection[str]) -> bool:
     """Whether a run is finished, and its result is of this config.
 

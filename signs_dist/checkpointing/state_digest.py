@@ -62,7 +62,7 @@ class PassingState:
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         self._streams: list[_HashedStream] = []
-        self.content = self._watched(content)
+        self.content: dict[str, Any] = self._watched(dict(content))
 
     def parts_sha256(self) -> dict[str, str]:
         """As `parts_sha256`. Tensors that were not asked for while the checkpoint was written are taken now.

@@ -145,6 +145,9 @@ class CheckpointConfig(Section):
     """Save when this many seconds have passed since the last save. null: no saves by time."""
     keep: Count = 3
     """How many of the newest checkpoints to keep, in addition to the best."""
+    keep_every_epochs: Count | None = None
+    """Also keep, for good, the checkpoint of each epoch that is a multiple of this. An exact run can be proved between
+    two of them. Each takes the room of the weights, their average and the optimizer's state. null: none."""
     on_error: Literal["stop", "warn"] = "stop"
     """When a save fails, as on a full disk: stop ends the run with exit code 74, warn continues without the save."""
     takeover_seconds: Annotated[float, Field(ge=2, le=WEEK_SECONDS)] = 30.0

@@ -70,7 +70,15 @@ def wind_back(folder: RunFolder, plan: EpochPlan, run_state: RunState, saved_at:
     if earlier and isinstance(earlier[-1], StartLine):
         last_progress = find_last_progress(folder, read_beats(folder.logs), plan)
         folder.add(end_of_killed(earlier[-1], last_progress, saved_at))
-    folder.keep_lines(folder.metrics, lambda line: is_before(line, cursor, run_state.steps_done))
+    # Saved after an epoch's last step, before its validation: the line of the epoch's end is written again.
+    is_unvalidated = cursor.step == plan.num_steps
+    folder.keep_lines(
+        folder.metrics,
+        lambda line: (
+            is_before(line, cursor, run_state.steps_done)
+            and not (is_unvalidated and line.get("kind") == "state" and line.get("step") == run_state.steps_done)
+        ),
+    )
     keep_samples(folder.logs, lambda place: is_sample_before(place, cursor))
     drop_later_predictions(folder, run_state.steps_done)
     clear_failures(folder.logs)

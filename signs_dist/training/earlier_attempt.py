@@ -165,7 +165,9 @@ class EarlierAttempt:
         """A copy with `notes` added, and without the tensors of the checkpoint, which the run has loaded."""
         content = self.content
         kept = (
-            {name: content[name] for name in ("learning_rate", "micro_batch", "saved_at", "run")} if content else None
+            {name: content[name] for name in ("learning_rate", "micro_batch", "saved_at", "config", "run")}
+            if content
+            else None
         )
         return dataclasses.replace(self, content=kept, notes=(*self.notes, *notes))
 

@@ -25,6 +25,7 @@ from signs_dist.reporting.after_training import ReportProcess, is_wanted, second
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
+from signs_dist.run_folder.subject import Subject
 from signs_dist.tracking.beside import fed_dashboards
 from signs_dist.training.arithmetic_changes import noted, read_fingerprint
 from signs_dist.training.arithmetic_probe import name_only, tell_of_ranks
@@ -46,7 +47,9 @@ from signs_dist.training.process import Process
 from signs_dist.training.profiling import StepProfiler
 from signs_dist.training.run_state import RunState, make_run_state
 from signs_dist.training.saver import Saver
+from signs_dist.training.state_chain import make_chain
 from signs_dist.training.stepper import Stepper
+from signs_dist.training.subject_of_run import find_subject
 from signs_dist.training.supervisor import Supervisor
 from signs_dist.training.trainer import Trainer
 from signs_dist.training.training_images import write_training_images
@@ -142,9 +145,14 @@ def train(
                     "load the checkpoint",
                 )
         earlier = strategy.all_succeed(lambda: set_broken_aside(earlier, config, folder), "set broken files aside")
+        # One process reads the images for all.
+        has_subject = config.exact and folder.is_writer
+        subject = strategy.all_succeed(
+            lambda: find_subject(prepared, process) if has_subject else None, "read the images"
+        )
         # To the end: until the attempt has its last line in attempts.jsonl, a signal sets a flag and nothing else.
         cleanup.enter_context(run.stop.handling())
-        attempt = _begin(run, earlier)
+        attempt = _begin(run, earlier, subject)
         log = folder.logs / f"rank{context.rank}.log"
         with process.screen.logging_to(log), supervisor.watching(folder.logs, log, attempt):
             again = earlier.banner_lines(run.run_state, run.stepper, attempt)
@@ -189,7 +197,7 @@ def _describe_step(stepper: Stepper) -> str:
     return stepper.graph.describe()
 
 
-def _begin(run: Run, earlier: EarlierAttempt) -> int:
+def _begin(run: Run, earlier: EarlierAttempt, subject: Subject | None) -> int:
     """Write the manifest, the config, and a line in attempts.jsonl. Returns the number of the attempt."""
     folder, prepared, strategy, context = run.folder, run.stepper.prepared, run.process.strategy, run.process.context
     where = {"host": context.host, "device": run.process.devices}
@@ -204,6 +212,8 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
         "threads": prepared.way.num_threads,
         "plan": _describe_plan(prepared),
     }
+    if subject is not None:
+        about["subject"] = subject.as_dict()
     if about["code"]["why"]:
         run.process.screen.result(about["code"]["why"])
     kept = folder.set_result_aside()  # before the config, whose result it is not
@@ -221,7 +231,11 @@ def _begin(run: Run, earlier: EarlierAttempt) -> int:
         number = begin_attempt(folder, context, run.run_state).attempt
         starts = of_kind(folder.read_attempts(), StartLine)
         sizes = [line.world_size for line in starts]
-        run.saver.begin({**about, "attempts": number, "world_sizes": sizes}, earlier.path)
+        every_steps, num_steps = prepared.config.checkpoint.every_steps, prepared.plan.num_steps
+        chain = make_chain(folder, subject, every_steps=every_steps, num_steps=num_steps)
+        if chain is not None:
+            chain.begin(earlier, run.run_state)
+        run.saver.begin({**about, "attempts": number, "world_sizes": sizes}, earlier.path, chain)
     attempt: int = strategy.share_value(number, "agree on the attempt")
     return attempt
 

@@ -20,9 +20,10 @@ from signs_dist.console.screen import Screen
 from signs_dist.distributed.shipment import Sender, Shipment
 from signs_dist.monitoring.waiting import telling
 from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.records import SaveLine
+from signs_dist.run_folder.records import SaveLine, StepLine
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState
+from signs_dist.training.state_chain import StateChain
 from signs_dist.training.stepper import Stepper
 
 
@@ -71,9 +72,15 @@ class Saver:
     def __init__(
         self, folder: RunFolder, config: CheckpointConfig, process: Process, *, last_write_seconds: float = 0.0
     ) -> None:
-        self.store = CheckpointStore(folder.checkpoints, config.keep, require_held=lambda: folder.require_held())
+        self.store = CheckpointStore(
+            folder.checkpoints,
+            config.keep,
+            keep_every_epochs=config.keep_every_epochs,
+            require_held=lambda: folder.require_held(),
+        )
         self.timer = SaveTimer(config.every_seconds if process.strategy.is_main else None)
         self._about: Mapping[str, Any] = {}
+        self._chain: StateChain | None = None
         self._folder, self._process = folder, process
         self._writer = BackgroundWriter(self.store, _warner(process.screen) if config.on_error == "warn" else None)
         # At a SIGTERM before the first save, the trainer needs to know how long a save takes.
@@ -86,14 +93,17 @@ class Saver:
         """The seconds that the newest save took to write, perhaps in an earlier attempt; 0 if unknown."""
         return self._writer.last_write_seconds
 
-    def begin(self, about: Mapping[str, Any], resumed_from: Path | None = None) -> None:
+    def begin(
+        self, about: Mapping[str, Any], resumed_from: Path | None = None, chain: StateChain | None = None
+    ) -> None:
         """Begin an attempt, on the process that writes.
 
         Args:
             about: plain values about the run, for people, written into each checkpoint.
             resumed_from: the checkpoint from which the run resumes; None if it begins at its first step.
+            chain: gets a line for each state that is saved at the end of an epoch or by steps; None: no lines.
         """
-        self._about = about
+        self._about, self._chain = about, chain
         self.store.begin(resumed_from)
         self._tell_notes()
 
@@ -127,7 +137,9 @@ class Saver:
             return
         self._tell_notes()
         self._warn_of_slow_saves()
-        content = run_state.to_content(stepper, self._copier, totals, self._about, spread)
+        content: Mapping[str, Any] = run_state.to_content(stepper, self._copier, totals, self._about, spread)
+        if self._chain is not None:
+            content = self._chain.watch(content, run_state)
         self._folder.add(
             SaveLine(
                 epoch=run_state.epoch,
@@ -139,8 +151,13 @@ class Saver:
         best = Cursor(run_state.best.epoch, 0) if run_state.best is not None else None
         self.store.protected = self._find_trusted(stepper)
         flush = functools.partial(self._folder.flush, self._folder.metrics)
-        after = shipment.drain if shipment is not None else None
+        after = functools.partial(_end_save, self._chain, shipment)
         self._writer.submit(run_state.cursor, content, best, flush, after)
+
+    def cover(self, line: StepLine) -> None:
+        """Take a line of metrics.jsonl into the chain of an exact run."""
+        if self._chain is not None:
+            self._chain.cover(line)
 
     def _find_trusted(self, stepper: Stepper) -> list[Cursor]:
         """The place of the newest checkpoint from before the last check of the hardware that found no difference."""
@@ -156,14 +173,20 @@ class Saver:
                 self._writer.wait()
         else:
             self._writer.wait()
+        self._add_state_line()
 
     def check(self) -> None:
         """Raise SaveError if a save has failed. Does not wait."""
         self._writer.check()
+        self._add_state_line()
 
     def newest(self) -> Path | None:
         """The newest checkpoint on disk; None before the first."""
         return self.store.newest()
+
+    def _add_state_line(self) -> None:
+        if self._chain is not None:
+            self._chain.add_line()
 
     def _tell_notes(self) -> None:
         for note in self.store.take_notes():
@@ -183,6 +206,16 @@ class Saver:
             f"a save takes {took:.0f} s, and {self._process.killer} kills its processes {limit:g} s after SIGTERM: "
             f"{advice}",
         )
+
+
+def _end_save(chain: StateChain | None, shipment: Shipment | None) -> None:
+    """In the thread that writes: the digest of a state does not depend on whether the disk took its checkpoint."""
+    try:
+        if chain is not None:
+            chain.hash_state()
+    finally:
+        if shipment is not None:
+            shipment.drain()
 
 
 def _warn(screen: Screen, message: str) -> None:

@@ -195,7 +195,7 @@ class Trainer:
         if val is not None and is_best:
             self._predictions.write("val", val.kept, {"epoch": epoch, "step": run_state.steps_done, "weights": "best"})
         fields = epoch_fields(score) if score is not None else {}
-        self._folder.add(EpochLine(**dataclasses.asdict(line), **fields))
+        self._add(EpochLine(**dataclasses.asdict(line), **fields))
         self._save(None)
         best_by, left = self._config.evaluate.best_by, seconds_left(run_state, self._sides)
         self._process.screen.epoch(epoch, num_epochs, epoch_text(line, score, num_epochs, left, best_by))
@@ -228,7 +228,7 @@ class Trainer:
                     left = duration(seconds_left(run_state, self._sides)) if not at_end else None
                     show(run_state.steps_done, step_text(line, self._config.train.epochs), left)
                     if not at_end:
-                        self._folder.add(line)
+                        self._add(line)
                         self._mind_cores()
                 self._after_step(sums)
         except NonFiniteLossError as error:  # from a step, or from `settle` here or before a save
@@ -238,6 +238,11 @@ class Trainer:
         self._step_seconds += time.perf_counter() - started
         assert line is not None
         return line
+
+    def _add(self, line: StepLine) -> None:
+        """Add a line to metrics.jsonl, and to the chain of an exact run."""
+        self._folder.add(line)
+        self._saver.cover(line)
 
     def _make_line(self, sums: RunningSums, num_here: int, wait_seconds: float, seconds: float) -> StepLine:
         """The numbers of the epoch so far; this attempt did `num_here` of its steps in `seconds`."""

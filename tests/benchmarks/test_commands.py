@@ -85,6 +85,14 @@ def colours(tmp_path: Path) -> Path:
             [r"training stands still +[\d.]+ ms", r"torch.save and a flush +[\d.]+ ms"],
         ),
         (
+            "benchmarks/state_chain.py",
+            ["--megabytes", "1", "--saves", "3", "--repeats", "1"],
+            [
+                r"digest of a state +[\d.]+ ms of a processor",
+                r"a save stops training +without +[\d.]+ ms, with the chain",
+            ],
+        ),
+        (
             "benchmarks/predict_speed.py",
             [
                 *("--data", "data/64x64_SIGNS/val_signs", "--num-photos", "20", "--repeats", "1"),

@@ -56,7 +56,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [
         {name: value for name, value in line.items() if name not in CHANGING}
-        for line in lines
+        for line in sorted(lines, key=lambda line: (line["step"], line["kind"] == "state"))
         if line["kind"] != "save"
     ]
 

@@ -56,7 +56,7 @@ def resumed(folder: Path, colours: Path) -> Ended:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     every = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in every if line["kind"] != "save"]
+    return [line for line in every if line["kind"] in ("step", "epoch")]
 
 
 def mark(folder: Path, name: str) -> Mapping[str, Any]:

@@ -130,7 +130,7 @@ def test_what_was_taken_up_holds_no_tensors(tmp_path: Path, cleanup: contextlib.
     earlier = find(tmp_path, cleanup)
     again, *_ = resume(earlier, tmp_path)
     assert again.content is not None
-    assert again.content.keys() == {"learning_rate", "micro_batch", "saved_at", "run"}
+    assert again.content.keys() == {"learning_rate", "micro_batch", "saved_at", "config", "run"}
     assert not any(isinstance(value, torch.Tensor) for value in again.content.values())
     assert (again.path, again.lease, again.saved_at) == (earlier.path, earlier.lease, earlier.saved_at)
 
