@@ -111,7 +111,7 @@ def check_training(request: Request) -> list[str]:
             require_exact(stepper, process, second)
         steps = stepper.steps(Cursor(0, 0))
         next(steps)
-        steps.close()  # type: ignore[attr-defined]
+        steps.close()
     data, fingerprint = prepared.data, prepared.fingerprints["train"]
     counts = ", ".join(f"{len(index):,} {name}" for name, index in data.splits.items())
     return [

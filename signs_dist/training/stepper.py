@@ -58,6 +58,7 @@ def _no_wish() -> bool:
     return False
 
 
+# Many members: what a run, a trial and the tools that repeat a run do with a model.
 class Stepper:
     """Trains and evaluates the model of a prepared run.
 
