@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +39,7 @@ from signs_dist.distributed.group import Group
 from signs_dist.distributed.sharded_average import ShardedAverage
 from signs_dist.distributed.step_sync import ExactSync
 from signs_dist.distributed.strategy import DistributedProcesses
-from signs_dist.errors import WrongResultError
+from signs_dist.errors import NonFiniteLossError, WrongResultError
 from signs_dist.learning.metrics import RunningSums
 from signs_dist.monitoring.beats import Identity
 from signs_dist.training import loop
@@ -120,19 +119,31 @@ class CheckedStep:
 
         Raises:
             WrongResultError: two processes computed something else from the same, in this step or a step before it. All
-                processes raise it.
+                processes raise it, also where the loss is not finite.
+            NonFiniteLossError: as `loop.train_step`.
         """
         late, self._pending = self._pending, None
-        common: dict[str, Any] = {"step": step, "run_step": run_step, "sums": sums}
+
+        def do_step() -> NonFiniteLossError | None:
+            try:
+                loop.train_step(state, batch, prepare, step=step, run_step=run_step, sums=sums)
+            except NonFiniteLossError as error:  # on all processes alike: perhaps because of faulty hardware
+                return error
+            return None
+
         if (run_step + 1) % self._every:
-            loop.train_step(state, batch, prepare, **common)
+            not_finite = do_step()
         else:
-            place = _Place(batch.epoch, step, run_step)
-            self._pending = self._check(state, place, lambda: loop.train_step(state, batch, prepare, **common))
+            self._pending, not_finite = self._check(state, _Place(batch.epoch, step, run_step), do_step)
         if late is not None:
             self._read(late)
-        if self._pending is not None and self._pending.is_there is None:
+        if self._pending is not None and (self._pending.is_there is None or not_finite is not None):
             self.settle()
+        if not_finite is not None:
+            try:
+                raise not_finite
+            finally:
+                del not_finite  # the error's traceback refers to this frame, and the frame must not refer to the error
 
     def settle(self) -> None:
         """Compare what has not been compared yet. Call it before a save. Raises WrongResultError, as a step."""
@@ -140,8 +151,10 @@ class CheckedStep:
         if check is not None:
             self._read(check)
 
-    def _check(self, state: loop.TrainingState, place: _Place, do_step: Callable[[], None]) -> _Check:
-        """Do a step with a check."""
+    def _check(
+        self, state: loop.TrainingState, place: _Place, do_step: Callable[[], NonFiniteLossError | None]
+    ) -> tuple[_Check, NonFiniteLossError | None]:
+        """Do a step with a check. Returns what `do_step` returned with it."""
         state.pulse.enter("recompute", step=place.step + 1)
         world_size, rank = self._shard.count, self._shard.index
         number = (place.run_step + 1) // self._every
@@ -151,13 +164,13 @@ class CheckedStep:
         again = self._recompute(state, place, tasks[rank].number)
         own = next(task.number for task in tasks if task.owner == rank)
         with self._watched(state, own) as found:
-            do_step()
+            not_finite = do_step()
         row = torch.cat([each.sums for each in (*found, *again, *replicas)])
         state.pulse.enter("compare checks", collective=self._group is not None)
         if self._group is not None:
             row = self._group.start_gather(row, row.new_empty(world_size * row.numel())).wait()
         host, is_there = _to_host(row)
-        return _Check(place, tasks, state, kept, host, is_there)
+        return _Check(place, tasks, state, kept, host, is_there), not_finite
 
     @contextlib.contextmanager
     def _watched(self, state: loop.TrainingState, number: int) -> Iterator[tuple[BitSums, BitSums]]:

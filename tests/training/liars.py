@@ -162,17 +162,19 @@ def in_gradient_of(number: int, run_step: int) -> Fault:
 def in_activation_of(number: int, run_step: int) -> Fault:
     """In the pass of a micro-batch of a step, a bit of what the first layer computes."""
 
-    def act(stepper: Stepper) -> None:
-        layer = next(each for each in stepper.state.model.modules() if isinstance(each, torch.nn.Conv2d))
+    return at_step(run_step, lambda stepper: around_forward(stepper, number, lambda output: flip_bit(output, 20)))
 
-        def hook(module: Any, inputs: Any, output: Tensor) -> Tensor:
-            changed = output.clone(memory_format=torch.contiguous_format)
-            flip_bit(changed, 20)
-            return changed
 
-        _around_pass(stepper, number, lambda: layer.register_forward_hook(hook), "forward")
+def around_forward(stepper: Stepper, number: int, change: Callable[[Tensor], Any]) -> None:
+    """Change what the first layer computes in the next pass of a micro-batch."""
+    layer = next(each for each in stepper.state.model.modules() if isinstance(each, torch.nn.Conv2d))
 
-    return at_step(run_step, act)
+    def hook(module: Any, inputs: Any, output: Tensor) -> Tensor:
+        changed = output.clone(memory_format=torch.contiguous_format)
+        change(changed)
+        return changed
+
+    _around_pass(stepper, number, lambda: layer.register_forward_hook(hook), "forward")
 
 
 def _around_pass(stepper: Stepper, number: int, begin: Callable[[], Any], name: str) -> None:

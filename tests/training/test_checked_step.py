@@ -11,13 +11,15 @@ from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.config.reading import load_config
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.cross_checks import recomputations
-from signs_dist.errors import FaultyHardwareError, UserError
+from signs_dist.errors import FaultyHardwareError, NonFiniteLossError, UserError
 from signs_dist.training import checked_step as checked_step_module
+from signs_dist.training.run_state import Best
 from signs_dist.training.stepper import Stepper
 from tests.own_modules import module_writer
 from tests.training.liars import (
     Fault,
     always_in_gradient,
+    around_forward,
     at_step,
     flip_bit,
     in_activation_of,
@@ -320,3 +322,53 @@ def count_clean(folder: Path, num_epochs: int) -> None:
     outcomes = train_ranks(folder, 3, *settings, num_epochs=num_epochs)
     assert [outcome.error for outcome in outcomes] == [None] * 3
     assert {outcome.clean for outcome in outcomes} == {Cursor(num_epochs - 1, 3)}
+
+
+def test_the_best_state_of_the_state_that_stays_stays_too(tmp_path: Path) -> None:
+    made = make_trainer(tmp_path, *SAVES, "checkpoint.keep=1")
+    made.saver.begin({"data": made.stepper.prepared.about_data()})
+    assert made.stepper.check is not None
+    for place, best in ((Cursor(1, 0), 1), (Cursor(1, 1), 1), (Cursor(2, 0), 2)):
+        made.run_state.cursor, made.run_state.best = place, Best(best, 0.5, 0.5)
+        made.stepper.check.clean = min(place, Cursor(1, 1))
+        made.saver.save(made.run_state, made.stepper)
+        made.saver.wait()
+    names = [path.name for _, path in made.saver.store.files()]
+    assert names == ["epoch-0002.pt", "epoch-0002-step-000001.pt", "epoch-0001.pt"]
+
+
+def test_a_loss_that_is_not_finite_does_not_hide_what_a_check_before_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checked_step_module, "_to_host", lambda sums: (sums, Late()))
+    fault = in_pass("gradient", 1, 3)
+
+    def act(stepper: Stepper, done: int) -> None:
+        fault(stepper, done)
+        if done == CHECKED_STEP:  # the step after the check, before its sums are read
+            next(stepper.state.model.parameters()).data.fill_(float("nan"))
+
+    for outcome in train_ranks(tmp_path, 3, faults={1: act}):
+        assert outcome.error is not None
+        assert (outcome.error.step, ranks_of(outcome.error)) == (CHECKED_STEP, [1])
+
+
+def test_a_loss_that_is_not_finite_within_a_check_is_the_fault_of_the_one_who_has_it(tmp_path: Path) -> None:
+    """An infinity in a checked micro-batch reaches the loss, for which all processes would end."""
+    number = checked(1, 3)
+
+    def act(stepper: Stepper) -> None:
+        around_forward(stepper, number, lambda output: output.fill_(float("inf")))
+
+    for outcome in train_ranks(tmp_path, 3, faults={1: at_step(CHECKED_STEP - 1, act)}):
+        assert outcome.error is not None
+        assert ranks_of(outcome.error) == [1]
+
+
+def test_a_run_that_diverges_ends_as_without_checks(tmp_path: Path) -> None:
+    stepper, _ = make_stepper(
+        tmp_path, "exact=true", "train.micro_batch=2", "check.recompute_every=1", "model.name=signs_net"
+    )
+    next(stepper.state.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError):
+        next(stepper.steps(Cursor(0, 0)))
