@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import StateLine, of_kind
 from tests.processes import REPOSITORY, Ended, run_ranks
 from tests.sets import write_colour_set
 
@@ -80,6 +81,9 @@ def test_a_wrong_weight_is_found_and_the_run_resumes_from_before_the_last_clean_
     plain = train(photos, tmp_path / "plain", 1, "check.recompute_every=null")
     assert plain[0].code == 0, plain[0].last_lines
     assert sha256_of(run) == sha256_of(tmp_path / "plain")
+    states, expected = (of_kind(RunFolder(path).read_metrics(), StateLine) for path in (run, tmp_path / "plain"))
+    assert len(expected) == 12
+    assert states == expected, "the chain of states is that of a run without checks and without a fault"
 
 
 def test_a_wrong_gradient_is_found_before_any_check_was_clean(photos: Path, tmp_path: Path) -> None:
