@@ -27,32 +27,25 @@ import torch
 import signs_dist
 from signs_dist.checkpointing.state_digest import state_sha256
 from signs_dist.checkpointing.store import CheckpointStore, read_checkpoint
-
-STEPS = 40
-"""Steps between saves: enough for the writing to end, since the next save waits for it."""
-MICRO_BATCH = 4
-PROGRAM = """
-import json, sys, time
-from pathlib import Path
-import signs_dist as sd
 from signs_dist.training import state_chain
 
-has_chain, run, settings = json.loads(sys.argv[1])
-state_chain.is_written = has_chain
-config = sd.load_config(None, settings)
-used, begun = time.process_time(), time.perf_counter()
-sd.fit(config, run_dir=run, quiet=True)
-print(json.dumps([time.process_time() - used, time.perf_counter() - begun]))
-"""
+MICRO_BATCH = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=100, help="MiB of the model's weights (default: 100)")
     parser.add_argument("--saves", type=int, default=8, help="saves of a run (default: 8)")
+    parser.add_argument(
+        "--steps", type=int, default=40, help="steps between saves, in which writing must end (default: 40)"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="runs with the chain, and as many without (default: 3)")
     parser.add_argument("--folder", type=Path, default=Path(), help="where to write (default: here)")
+    parser.add_argument("--run", help=argparse.SUPPRESS)  # in a process of its own
     options = parser.parse_args(arguments)
+    if options.run is not None:
+        train_once(*json.loads(options.run))
+        return
     stalls: dict[bool, list[float]] = {False: [], True: []}
     processor: dict[bool, list[float]] = {False: [], True: []}
     wall: dict[bool, list[float]] = {False: [], True: []}
@@ -61,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number in range(options.repeats):
             for has_chain in (number % 2 == 0, number % 2 == 1):
                 run = Path(folder).resolve() / f"{'chain' if has_chain else 'none'}-{number}"
-                given = json.dumps([has_chain, str(run), settings(options.megabytes, options.saves)])
-                command = [sys.executable, "-c", PROGRAM, given]
+                given = json.dumps([has_chain, str(run), settings(options.megabytes, options.saves, options.steps)])
+                command = [sys.executable, __file__, "--run", given]
                 # In a folder of its own: photos beside the checkout would be used in place of the drawn ones.
                 done = subprocess.run(
                     command, check=True, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment()
@@ -97,23 +90,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"processor time for each save, by the difference of runs: {1000 * difference / options.saves:.0f} ms")
 
 
+def train_once(has_chain: bool, run: str, overrides: list[str]) -> None:
+    """Train a run, and print its processor time and its time in seconds."""
+    state_chain.is_written = has_chain
+    config = signs_dist.load_config(None, overrides)
+    used, begun = time.process_time(), time.perf_counter()
+    signs_dist.fit(config, run_dir=run, quiet=True)
+    print(json.dumps([time.process_time() - used, time.perf_counter() - begun]))
+
+
 def environment() -> dict[str, str]:
     """The environment of a program that imports this toolkit, in any folder."""
-    package = Path(signs_dist.__file__).resolve().parent
-    places = [str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    place = str(Path(signs_dist.__file__).resolve().parent.parent)
+    places = list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places if place in places else [place, *places])}
 
 
-def settings(megabytes: int, num_saves: int) -> list[str]:
+def settings(megabytes: int, num_saves: int, steps_between: int) -> list[str]:
     """The config of a run with so many saves, the one at the end of its epoch included."""
     hidden = max(1, round(megabytes * 2**20 / 4 / (3 * 32 * 32 + 7)))
-    steps = STEPS * num_saves
+    steps = steps_between * num_saves
     return [
         *("exact=true", f"train.micro_batch={MICRO_BATCH}", "train.precision=float32", "data.image_size=32"),
         *("model.name=mlp", f"model.args={{hidden: [{hidden}]}}", "optim.name=adamw", "optim.lr=0.001"),
         *("train.epochs=1", f"train.epoch_steps={steps}", f"train.global_batch={MICRO_BATCH}", "log.report=false"),
         f"data.synthetic.train={max(100, steps * MICRO_BATCH)}",
-        *("data.synthetic.val=12", "data.synthetic.test=12", f"checkpoint.every_steps={STEPS}", "checkpoint.keep=1"),
+        *(
+            "data.synthetic.val=12",
+            "data.synthetic.test=12",
+            f"checkpoint.every_steps={steps_between}",
+            "checkpoint.keep=1",
+        ),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from signs_dist.data.folder import ImageIndex
 from signs_dist.data.kept_listing import remember
 from signs_dist.errors import UserError
+from signs_dist.files import written_aside
 from signs_dist.run_folder.digest import file_sha256
 from signs_dist.run_folder.subject import photos_sha256
 
@@ -20,27 +22,53 @@ _FACTS = b"contents 1\0"
 """What distinguishes the text that is kept beside a listing from others."""
 
 
-def contents_sha256(index: ImageIndex, *, num_threads: int, report: Callable[[str, int, int], None]) -> str:
+def contents_sha256(
+    index: ImageIndex, *, num_threads: int, report: Callable[[str, int, int], None], cache: Path | None = None
+) -> str:
     """SHA-256 (hex) over names, labels and contents of a split's photos.
-
-    For a kept listing it is kept too: photos whose names, sizes and times are those of the listing are not read again.
 
     Args:
         index: the split.
         num_threads: photos read at once.
         report: called with (what, photos done, photos in all).
+        cache: data.cache. The result is kept there, with the names, sizes and times of the photos: as long as these are
+            the same, no photo is read again. None: it is not kept.
 
     Raises:
         UserError: a photo cannot be read.
     """
     facts = _FACTS + repr(index.classes).encode("utf-8", "surrogateescape") + hashlib.sha256(index.labels.data).digest()
 
-    def find() -> str:
+    def read() -> str:
         digests = _digests(index, num_threads, report)
         photos = zip(index.paths, index.labels.tolist(), digests, strict=True)
         return photos_sha256(index.classes, photos)
 
-    return remember(index.paths, facts, find)
+    def find() -> str:
+        return read() if cache is None else _kept(cache / "contents", index, facts, read)
+
+    return remember(index.paths, facts, find)  # of a kept listing, sizes and times were compared already
+
+
+def _kept(folder: Path, index: ImageIndex, facts: bytes, read: Callable[[], str]) -> str:
+    """What `read` returns, from a file of this split if the photos have the names, sizes and times that they had."""
+    hasher = hashlib.sha256(facts)
+    for path, stamp in zip(index.paths, index.all_stamps(), strict=True):
+        hasher.update(repr((path, stamp)).encode())
+    key = hasher.hexdigest()
+    place = hashlib.sha256(repr((str(index.root.resolve()), index.split)).encode()).hexdigest()
+    file = folder / place[:16]
+    with contextlib.suppress(OSError, ValueError):
+        known, check = file.read_text(encoding="utf-8").split()
+        if check == hashlib.sha256(f"{key} {known}".encode()).hexdigest():
+            return known
+    text = read()
+    with contextlib.suppress(OSError, UserError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_aside(file) as aside:
+            check = hashlib.sha256(f"{key} {text}".encode()).hexdigest()
+            aside.write_text(f"{text} {check}\n", encoding="utf-8")
+    return text
 
 
 def _digests(index: ImageIndex, num_threads: int, report: Callable[[str, int, int], None]) -> Iterator[str]:

@@ -32,9 +32,9 @@ def find_subject(prepared: Prepared, process: Process) -> Subject:
     contents = dict(prepared.fingerprints)
     if prepared.config.data.storage == "files":
         with process.screen.preparing() as report, prepared.data.inspection_advised():
-            cores = process.context.cores_per_process
+            cores, cache = process.context.cores_per_process, Path(prepared.config.data.cache)
             contents = {
-                name: contents_sha256(index, num_threads=cores, report=report)
+                name: contents_sha256(index, num_threads=cores, report=report, cache=cache)
                 for name, index in prepared.data.splits.items()
             }
     return Subject(

@@ -86,7 +86,7 @@ def colours(tmp_path: Path) -> Path:
         ),
         (
             "benchmarks/state_chain.py",
-            ["--megabytes", "1", "--saves", "3", "--repeats", "1"],
+            ["--megabytes", "1", "--saves", "3", "--steps", "2", "--repeats", "1"],
             [
                 r"digest of a state +[\d.]+ ms of a processor",
                 r"a save stops training +without +[\d.]+ ms, with the chain",

@@ -72,6 +72,41 @@ def test_photos_of_a_kept_listing_are_read_once(root: Path, tmp_path: Path, monk
     assert look() != before
 
 
+@pytest.mark.parametrize("damage", [None, "", "torn", f"{'0' * 64} {'0' * 64}"])
+def test_photos_are_read_again_where_something_has_changed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None
+) -> None:
+    read: list[Path] = []
+    hashed = contents.file_sha256
+    monkeypatch.setattr(contents, "file_sha256", lambda path: (read.append(path), hashed(path))[1])
+    cache = tmp_path / "cache"
+
+    def look() -> tuple[str, int]:
+        read.clear()
+        index = index_split(root, "train")
+        found = contents_sha256(index, num_threads=2, report=lambda what, done, total: None, cache=cache)
+        return found, len(read)
+
+    expected = digest(index_split(root, "train"))
+    assert look() == (expected, 9)
+    assert look() == (expected, 0)
+    (kept,) = (cache / "contents").iterdir()
+    if damage is not None:
+        kept.write_text(damage)
+        assert look() == (expected, 9)
+    rewrite(sorted((root / "train_signs").iterdir())[4])  # the time of its change cannot be set back
+    changed, num_read = look()
+    assert (changed == expected, num_read) == (False, 9)
+    assert [path.name for path in (cache / "contents").iterdir()] == [kept.name]
+
+
+def test_a_cache_that_cannot_be_written_keeps_nothing(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    index = index_split(root, "train")
+    found = contents_sha256(index, num_threads=2, report=lambda what, done, total: None, cache=tmp_path / "cache")
+    assert found == digest(index)
+
+
 def test_a_photo_that_is_gone_is_named(root: Path) -> None:
     index = index_split(root, "train")
     gone = sorted((root / "train_signs").iterdir())[0]

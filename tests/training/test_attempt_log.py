@@ -25,7 +25,7 @@ from signs_dist.training.attempt_log import (
     wind_back,
 )
 from signs_dist.training.run_state import RunState
-from tests.lines import step_line
+from tests.lines import epoch_line, state_line, step_line
 
 START = StartLine(attempt=2, time="1970-01-12T13:46:40+00:00", first_step=30, world_size=1)
 
@@ -119,6 +119,24 @@ def test_winding_back_drops_what_is_done_again(tmp_path: Path) -> None:
     assert isinstance(end, EndLine)
     assert (end.reason, end.last_step) == ("killed without a message", 13)
     assert end.seconds_lost is not None
+
+
+@pytest.mark.parametrize(
+    ("cursor", "kept"),
+    [
+        (Cursor(1, 0), [("state", 8), ("epoch", 10), ("state", 10)]),
+        (Cursor(0, 10), [("state", 8)]),  # saved at a signal, before the validation
+        (Cursor(0, 8), [("state", 8)]),
+        (Cursor(0, 7), []),
+    ],
+)
+def test_the_line_of_a_state_goes_with_its_state(tmp_path: Path, cursor: Cursor, kept: list[tuple[str, int]]) -> None:
+    folder = make_folder(tmp_path)
+    plan, state = make_state(cursor)
+    for line in (state_line(8), epoch_line(10), step_line(11, epoch=2), state_line(10)):
+        folder.add(line)
+    wind_back(folder, plan, state, saved_at=None)
+    assert [(line["kind"], line["step"]) for line in folder.read_lines(folder.metrics)] == kept
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,14 @@ def test_the_best_epoch_is_kept_by_a_name(tmp_path: Path) -> None:
     assert names == ["epoch-0002.pt", "epoch-0001.pt"]
 
 
+def test_milestones_are_kept(tmp_path: Path) -> None:
+    made = make_trainer(tmp_path, "checkpoint.keep=1", "checkpoint.keep_every_epochs=2")
+    for place in (Cursor(1, 0), Cursor(1, 2), Cursor(2, 0), Cursor(3, 0), Cursor(4, 0), Cursor(4, 1)):
+        made.run_state.cursor = place
+        save(made)
+    assert [path.stem for _, path in made.saver.store.files()] == ["epoch-0005-step-000001", "epoch-0004", "epoch-0002"]
+
+
 def test_a_process_that_does_not_write_only_counts_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     made = make_trainer(tmp_path, "checkpoint.every_seconds=5", process=make_silent(make_process()))
