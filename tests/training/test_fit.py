@@ -18,9 +18,13 @@ from typing import Any
 import pytest
 import torch
 
+from signs_dist.checkpointing.state_digest import state_sha256
 from signs_dist.checkpointing.store import CheckpointStore
 from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.errors import SaveError, StoppedError, TrainingFailedError, UserError
+from signs_dist.run_folder.chain import check_chain
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import StateLine, of_kind
 from signs_dist.train import main as train
 from signs_dist.training.fit import fit
 from signs_dist.training.trainer import Trainer
@@ -295,3 +299,20 @@ def test_a_cuda_generator_that_was_not_used_begins_as_it_would_have(
     with contextlib.suppress(UserError):
         fit(make_config(tmp_path, "data.root=/nowhere"), tmp_path / "run")
     assert seeds[-1] == 11
+
+
+def test_an_exact_run_has_a_chain_and_a_fast_one_has_none(tmp_path: Path) -> None:
+    exact = ("exact=true", "train.micro_batch=4", "train.precision=float32", "checkpoint.every_steps=3")
+    fit(make_config(tmp_path, *exact), tmp_path / "exact", quiet=True)
+    fit(make_config(tmp_path), tmp_path / "fast", quiet=True)
+    states = of_kind(RunFolder(tmp_path / "exact").read_metrics(), StateLine)
+    assert [line.step for line in states] == [3, 4, 6, 8]
+    subject = json.loads((tmp_path / "exact" / "manifest.json").read_text())["subject"]
+    assert {line.subject for line in states} == {subject["sha256"]}
+    newest = CheckpointStore(tmp_path / "exact" / "checkpoints").load()
+    assert newest is not None
+    assert newest["run"]["subject"] == subject
+    assert states[-1].state == state_sha256(newest)
+    assert check_chain(RunFolder(tmp_path / "exact").read_metrics()) == []
+    assert of_kind(RunFolder(tmp_path / "fast").read_metrics(), StateLine) == []
+    assert "subject" not in json.loads((tmp_path / "fast" / "manifest.json").read_text())

@@ -178,6 +178,8 @@ def test_a_line_that_a_kill_left_out_is_added_by_the_next_attempt(
     begin(again, earlier_of(killed), OTHER)  # a change that was accepted counts from here on
     assert state_lines(again) == state_lines(whole)
     begin(again, earlier_of(killed), OTHER)  # nothing is missing now
+    save(again)  # of the same place
+    assert state_lines(again) == state_lines(whole)
     go_to(again, 3, 0)
     save(again)
     assert [line.subject for line in state_lines(again)] == [*(SUBJECT.sha256 for _ in places), OTHER.sha256]
