@@ -8,6 +8,7 @@
     a node that fails                                            SLURM
     scontrol requeue                                             SLURM
     an exact run is on machines that compute other bits          this toolkit, without these machines
+    a check of an exact run has found faulty hardware            this toolkit, without these machines
 
 python -m launch.requeue RUN_DIR --exit-code CODE …          (internal: prints `requeue`, `requeue-without NODES` or
                                                               `end` and why; its own exit code is that for the job)
@@ -32,7 +33,7 @@ from signs_dist.errors import EXIT_FAILED, EXIT_OK, EXIT_OTHER_ARITHMETIC, EXIT_
 from signs_dist.monitoring.failure_card import FailureCard, read_failures
 from signs_dist.monitoring.root_cause import find_root_cause
 from signs_dist.run_folder.folder import RunFolder, timestamp
-from signs_dist.run_folder.other_machine import read_other_machine
+from signs_dist.run_folder.other_machine import OTHER_BITS, WRONG_RESULTS, read_other_machine, read_why
 from signs_dist.run_folder.records import AttemptLine, EndLine, RequeueLine, StartLine, of_kind
 
 from .durations import parse_duration
@@ -41,7 +42,7 @@ from .notices import CODE, EXIT_TERMINATED, NOT_ITS_OWN, last_attempt, own_failu
 NEAR_SECONDS = 90.0
 """A job that ends within this time after its signal was due was signalled because of its time limit."""
 MAX_ELSEWHERE = 3
-"""How often a job is requeued because it was on machines that compute other bits than its run did."""
+"""How often a job is requeued because it was on machines that compute other bits than its run did, or wrong ones."""
 EXIT_KILLED = 128 + signal.SIGKILL
 """Exit code of a task that was killed, by the kernel when memory runs out, or by a person."""
 EXIT_SIGNALLED = 128 + signal.SIGUSR2
@@ -63,7 +64,8 @@ class Ending:
         restart_count: how often the job was requeued before.
         timeouts: how often this toolkit has requeued it because its time limit was near.
         idle_attempts: how many attempts in a row, up to this one, have made no step.
-        other_machines: the nodes that compute other bits than the run did, as SLURM names them; "" for none.
+        other_machines: the nodes that it should not come back to, as SLURM names them; "" for none.
+        why_other: what is wrong with them.
         elsewhere: how often this toolkit has requeued the job for that.
         excluded: the nodes that SLURM does not give to the job already.
     """
@@ -78,6 +80,7 @@ class Ending:
     is_preempted: bool = False
     job_state: str = "RUNNING"
     other_machines: str = ""
+    why_other: str = OTHER_BITS
     elsewhere: int = 0
     excluded: str = ""
 
@@ -126,7 +129,8 @@ def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
     """
     if ending.exit_code == EXIT_OK:
         return Decision(False, "finished")
-    if ending.exit_code == EXIT_OTHER_ARITHMETIC and ending.other_machines:
+    code_of_other = EXIT_FAILED if ending.why_other == WRONG_RESULTS else EXIT_OTHER_ARITHMETIC
+    if ending.exit_code == code_of_other and ending.other_machines:
         return _decide_elsewhere(ending, max_requeues=max_requeues)
     if ending.exit_code not in (EXIT_STOPPED, EXIT_TERMINATED, EXIT_SIGNALLED):
         return Decision(False, f"the attempt failed by itself (exit code {ending.exit_code})")
@@ -149,10 +153,12 @@ def decide(ending: Ending, *, max_requeues: int, max_timeouts: int) -> Decision:
 
 
 def _decide_elsewhere(ending: Ending, *, max_requeues: int) -> Decision:
-    """Whether the job may come back on other nodes than those that compute other bits."""
-    cause = f"{ending.other_machines} computes other bits than the run did"
+    """Whether the job may come back on other nodes than those that compute other bits, or wrong ones."""
+    cause = f"{ending.other_machines} {ending.why_other}"
     remedy = (
         "submit it with --constraint for the kind of node that the run began on, or with --accept-change arithmetic"
+        if ending.why_other == OTHER_BITS
+        else f"submit it with --exclude {ending.other_machines}"
     )
     if ending.job_state not in ("RUNNING", ""):
         return Decision(False, f"SLURM ends or requeues it already: the job is {ending.job_state.lower()}")
@@ -253,6 +259,7 @@ def read_ending(
         is_preempted=is_preempted,
         job_state=shown.get("JobState", ""),
         other_machines="" if other is None else ",".join(other) or read_node_list(environment),
+        why_other=read_why(folder, attempt.mark),
         elsewhere=len(elsewhere),
         excluded=excluded,
     )

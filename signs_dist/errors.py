@@ -62,6 +62,20 @@ class TrainingFailedError(CommandError, RuntimeError):
     """Training cannot continue. The message says why."""
 
 
+class FaultyHardwareError(TrainingFailedError):
+    """A process of an exact run computed something else than the others did from the same.
+
+    Args:
+        message: which process, what it computed, and from which state the run resumes.
+        identity: a `monitoring.beats.Identity`: of the process, or of one of those that it may be.
+        nodes: the machines of all processes that it may be.
+    """
+
+    def __init__(self, message: str, identity: Any, nodes: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.identity, self.nodes = identity, nodes
+
+
 class NotFiniteError(CommandError, ArithmeticError):
     """A trained model gives NaN or infinity for an image. The message names its weights."""
 
@@ -163,3 +177,20 @@ class NonFiniteLossError(RuntimeError):
     def __init__(self, found: list[dict[str, Any]]) -> None:
         super().__init__("the loss is not a finite number")
         self.found = found
+
+
+class WrongResultError(RuntimeError):
+    """A check has found that a process computed something else than the others did from the same.
+
+    Attributes:
+        what: differs, such as `the weights`.
+        suspects: the `monitoring.beats.Identity` of each process that did, or may have done.
+        is_certain: whether all of `suspects` did; False: one of them, or more.
+        step: of the run, from 1, in which it was found.
+        clean: the `Cursor` before the newest step whose check found no difference; None without one.
+    """
+
+    def __init__(self, what: str, suspects: list[Any], *, is_certain: bool, step: int, clean: Any) -> None:
+        names = ", ".join(str(each.rank) for each in suspects)
+        super().__init__(f"{what} of rank {names} {'differ' if is_certain else 'may differ'} at step {step}")
+        self.what, self.suspects, self.is_certain, self.step, self.clean = what, suspects, is_certain, step, clean

@@ -40,11 +40,13 @@ ENDS: dict[str, str] = {
     "signs_dist/rehearsal/killing.py:run_attempt": "`means.end` has waited with a limit",
     "signs_dist/searching/jobs.py:kill": "the process was killed just before",
     "signs_dist/tracking/beside.py:wait": "the process was killed just before",
+    "signs_dist/training/checked_step.py:_check": "torch's own limit, processes.timeout_seconds",
     "signs_dist/training/saver.py:save": "Saver.wait, which tells it",
     "signs_dist/training/saver.py:wait": "Saver.wait, which tells it",
     "signs_dist/training/trainer.py:_end_non_finite": "Saver.wait, which tells it",
     "signs_dist/training/trainer.py:_end_stopped": "Saver.wait, which tells it",
     "signs_dist/training/trainer.py:train": "Saver.wait, which tells it",
+    "signs_dist/training/wrong_results.py:end_wrong": "Saver.wait, which tells it",
     "signs_dist/training/second_process.py:close": "the process was killed just before",
     "slurm/dev_cluster.py:down": "the daemons were killed just before",
 }

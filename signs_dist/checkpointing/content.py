@@ -299,12 +299,13 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "sums": _check_sums,
     "best": _check_best,
     "best_macro_f1": _check_share,
+    "clean_check": _check_cursor,
     "train_seconds": _number(),
     "saved_at": _number(),
 }
 """Each entry of a content, and what is wrong with it: the end of a sentence, or "" if nothing is."""
-_SINCE_LATER = ("best_macro_f1",)
-"""Entries that checkpoints of earlier releases do not have."""
+_SINCE_LATER = ("best_macro_f1", "clean_check")
+"""Entries that checkpoints of earlier releases do not have, or runs without checks."""
 
 
 def _find_contradictions(content: Mapping[str, Any]) -> Iterator[str]:

@@ -8,20 +8,21 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
-from signs_dist.config.reading import load_saved_config
+from signs_dist.checkpointing.store import BROKEN, CheckpointStore, Cursor, read_checkpoint
+from signs_dist.config.reading import SUSPECTS, load_saved_config
 from signs_dist.config.section import flatten
 from signs_dist.config.settings import Config
 from signs_dist.errors import CheckpointError, UserError
 from signs_dist.run_folder.file_kinds import require_run_files
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.suspects import Suspicion
 
 FREE = (
     *("data.root", "data.cache", "data.num_workers", "data.prefetch", "data.timeout_seconds", "data.pin_memory"),
     *("data.max_megapixels", "data.split_folder", "data.reader", "data.reader_args"),
     *("model.gradient_checkpointing", "train.allocator", "train.shard_optimizer", "train.autotune", "train.graph"),
     *("evaluate.batch", "evaluate.metrics"),
-    *("processes.", "checkpoint.", "log."),
+    *("processes.", "checkpoint.", "check.", "log."),
 )
 """Settings that do not change the weights, so they may differ between attempts. A dot at the end means a section."""
 ALIKE: Mapping[str, Collection[Any]] = {"data.storage": ("packed", "device")}
@@ -43,37 +44,57 @@ class Found:
         path: the newest whole checkpoint, or None if the run has begun and never saved.
         broken: newer checkpoints that are broken, each with a message. `set_aside` renames them when the run resumes: a
             command that is refused renames nothing.
+        suspects: newer checkpoints that may hold wrong results; they are renamed as well.
+        suspicion: why.
     """
 
     path: Path | None
     broken: tuple[tuple[Path, str], ...] = ()
+    suspects: tuple[Path, ...] = ()
+    suspicion: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Messages about the broken checkpoints."""
+        """Messages about the broken checkpoints, and about the suspects."""
+        told = []
+        if self.suspects:
+            names = ", ".join(path.name for path in self.suspects)
+            then = f"the run resumes from {self.path}" if self.path is not None else "the run begins again"
+            told = [
+                f"{self.suspicion} Saved after the last check without a difference: {names}. So {then}. To resume from "
+                f"the newest all the same, type --accept-change {SUSPECTS}"
+            ]
         whole = [f"the checkpoint before it is whole: {self.path}"] if self.path is not None and self.broken else []
-        return (*(message for _, message in self.broken), *whole)
+        return (*told, *(message for _, message in self.broken), *whole)
 
 
-def find_checkpoint(store: CheckpointStore, *, has_saved: bool) -> Found:
-    """The newest whole checkpoint. Newer broken checkpoints are noted.
+def find_checkpoint(store: CheckpointStore, *, has_saved: bool, suspicion: Suspicion | None = None) -> Found:
+    """The newest whole checkpoint that is no suspect. Newer broken checkpoints and suspects are noted.
 
     Args:
         store: the run's checkpoints.
         has_saved: whether the run has saved before.
+        suspicion: which checkpoints are suspects; None: none are.
 
     Raises:
         UserError: the run has saved checkpoints, and none is whole; or another release wrote the newest.
     """
     store.sweep()
     broken = []
-    for _, path in store.files():
+    suspects: list[Path] = []
+    what = suspicion.what if suspicion is not None else ""
+    for cursor, path in store.files():
+        if suspicion is not None and suspicion.is_suspect((cursor.epoch, cursor.step)):
+            suspects.append(path)
+            continue
         try:
             read_checkpoint(path)
         except CheckpointError as error:
             broken.append((path, str(error)))
             continue
-        return Found(path, tuple(broken))
+        return Found(path, tuple(broken), tuple(suspects), what)
+    if suspects and not broken:
+        return Found(None, (), tuple(suspects), what)
     if broken or has_saved:
         found = " ".join(message for _, message in broken) or f"{store.folder} holds no checkpoint."
         raise UserError(
@@ -83,9 +104,9 @@ def find_checkpoint(store: CheckpointStore, *, has_saved: bool) -> Found:
     return Found(None)
 
 
-def set_aside(store: CheckpointStore, broken: Iterable[Path]) -> list[str]:
+def set_aside(store: CheckpointStore, broken: Iterable[Path], suffix: str = BROKEN) -> list[str]:
     """Rename broken checkpoints, so that they are not read again. Returns a message for each."""
-    return [f"{path.name} was renamed to {store.set_aside(path).name}" for path in broken]
+    return [f"{path.name} was renamed to {store.set_aside(path, suffix).name}" for path in broken]
 
 
 def changed_settings(before: Mapping[str, Any], now: Config) -> dict[str, tuple[Any, Any]]:

@@ -35,6 +35,8 @@ BROKEN = ".broken"
 """The suffix of a file that was renamed because it is broken."""
 FOREIGN = ".foreign"
 """The suffix of a checkpoint that was renamed because this run did not write it."""
+SUSPECT = ".suspect"
+"""The suffix of a checkpoint that was renamed because it may hold wrong results: see `run_folder.suspects`."""
 
 
 def ignore_stage(stage: str) -> None:
@@ -111,6 +113,10 @@ class CheckpointStore:
         """The path of the newest checkpoint, or None. The file is not read."""
         files = self.files()
         return files[0][1] if files else None
+
+    def newest_until(self, place: Cursor | None) -> Path | None:
+        """The path of the newest checkpoint at a place or before it; None for none. No file is read."""
+        return next((path for cursor, path in self.files() if place is not None and cursor <= place), None)
 
     def save(self, content: Mapping[str, Any], *, step: int, epoch: int = 0, is_best: bool = False) -> Path:
         """Write a checkpoint and wait until it is on the disk; returns its path.

@@ -128,6 +128,8 @@ def _delete(dotted: str, values: dict[str, Any], origins: dict[str, str]) -> Non
 
 ARITHMETIC = "arithmetic"
 """The name by which --accept-change accepts, in exact mode, a machine that computes other bits."""
+SUSPECTS = "suspects"
+"""The name by which --accept-change accepts states that were saved before faulty hardware was found."""
 
 
 def accepted_names(texts: Sequence[str]) -> frozenset[str]:
@@ -138,10 +140,11 @@ def accepted_names(texts: Sequence[str]) -> frozenset[str]:
     """
     names = frozenset(name.strip() for text in texts for name in text.split(",") if name.strip())
     known = {name for name, _ in flatten(Config())}
-    known |= {name.split(".")[0] for name in known} | {ARITHMETIC}
+    known |= {name.split(".")[0] for name in known} | {ARITHMETIC, SUSPECTS}
     for name in sorted(names - known):
         raise UserError(
-            f"--accept-change {name}: no such setting. Give a setting such as train.epochs, or data, or {ARITHMETIC}."
+            f"--accept-change {name}: no such setting. Give a setting such as train.epochs, or data, {ARITHMETIC} or "
+            f"{SUSPECTS}."
         )
     return names
 

@@ -154,6 +154,13 @@ class CheckpointConfig(Section):
     """Seconds without a sign of life after which a run on another machine counts as ended, and its folder as free."""
 
 
+class CheckConfig(Section):
+    """How an exact run looks for hardware that computes something else."""
+
+    recompute_every: Count | None = None
+    """Steps from one check to the next: each process recomputes a micro-batch of another. 1000 is usual. null: none."""
+
+
 class LogConfig(Section):
     """What is written while training."""
 
@@ -195,6 +202,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     processes: ProcessesConfig = ProcessesConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    check: CheckConfig = CheckConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")

@@ -303,6 +303,12 @@ READINGS = (
         "set model.cache_features=false: the head alone is trained on what is kept",
     ),
     Reading(
+        ("check.recompute_every",),
+        "exact",
+        lambda config: config.exact,
+        "set exact=true: without it, equal work gives other bits on another process",
+    ),
+    Reading(
         ("evaluate.crop",), "evaluate.ten_crop", lambda config: config.evaluate.ten_crop, "set evaluate.ten_crop=true"
     ),
 )

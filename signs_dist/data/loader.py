@@ -72,6 +72,7 @@ class TrainLoader:
         settings: how to load.
 
     Attributes:
+        rank: of this process.
         on_stuck: called when this process itself loads and a batch takes longer than the limit. With worker processes
             the loader raises `LoadingError` instead.
     """
@@ -79,7 +80,7 @@ class TrainLoader:
     def __init__(self, dataset: Dataset[Any], plan: EpochPlan, shard: Shard, settings: LoaderSettings) -> None:
         self.plan = plan
         self.on_stuck: OnStuck | None = None
-        self._settings, self._rank = settings, shard.index
+        self._settings, self.rank = settings, shard.index
         self._sampler = PlanSampler(dataset, plan, shard)
         self._loader: DataLoader[Any] | None = _data_loader(dataset, PlanBatchSampler(self._sampler), settings)
         self._pass = _no_batches()
@@ -90,7 +91,7 @@ class TrainLoader:
         self._sampler.set_epoch(epoch, start_step)
         wait = BatchWait(
             lambda number: f"epoch {epoch + 1}, step {start_step + number}",
-            rank=self._rank,
+            rank=self.rank,
             timeout_seconds=self._settings.timeout_seconds,
             on_stuck=self.on_stuck,
         )

@@ -8,9 +8,10 @@ results to the others. So the bits of the sum do not depend on the number of pro
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ BUCKET_BYTES = 4 * 2**20
 
 Node = tuple[int, int]
 """(level, index) in the tree."""
+OnLeaf = Callable[[int, int, Tensor], None]
 
 
 class TreeSum:
@@ -85,6 +87,7 @@ class Bucket:
         leaf: the vector of the current micro-batch.
         exchange: the exchange with the other processes.
         total: the sum of the step, after it; of a `ShardedTree` this process's chunk of it.
+        first: the place of its first number among the gradients of all buckets.
     """
 
     parameters: list[nn.Parameter]
@@ -96,6 +99,7 @@ class Bucket:
     leaf: Tensor | None = None
     exchange: Pending | None = None
     total: Tensor | None = None
+    first: int = 0
 
     @property
     def num_blocks(self) -> int:
@@ -122,6 +126,10 @@ class GradientTree:
         micro_batches: of a step.
         shard: which of them this process computes.
         group: all processes, or None for one process.
+
+    Attributes:
+        on_leaf: called with the gradients of each micro-batch before they are added: (number of the micro-batch, place
+            of the first number among all gradients, vector). None: nothing is called.
     """
 
     def __init__(
@@ -132,6 +140,8 @@ class GradientTree:
         shard: Shard,
         group: Group | None,
     ) -> None:
+        self.on_leaf: OnLeaf | None = None
+        self._is_aside = False
         self._group = group
         self._num_leaves = micro_batches.count
         nodes_by_rank = [
@@ -146,6 +156,8 @@ class GradientTree:
         # The backward pass computes the last layers' gradients first.
         self._buckets += [self._make_bucket(group) for group in _split(list(reversed(parameters)), BUCKET_BYTES)]
         self._gradients = self._buckets[1 if num_extras else 0 :]
+        for before, bucket in zip(self._gradients, self._gradients[1:], strict=False):
+            bucket.first = before.first + before.length
         self._num_sent = 0
         self._may_send = False
         self._leaf_number = 0
@@ -174,6 +186,25 @@ class GradientTree:
             if bucket.leaf is not None:
                 self._complete(bucket)
         self._advance()
+
+    @contextlib.contextmanager
+    def aside(self, leaf: int) -> Iterator[None]:
+        """Within the block, a backward pass of micro-batch `leaf` gives its gradients to `on_leaf`, and to no sum.
+
+        It comes before the first `begin` of a step: the vectors that can be used again are then in no exchange.
+        """
+        self._leaf_number, self._may_send, self._is_aside = leaf, False, True
+        for bucket in self._gradients:
+            for parameter in bucket.parameters:
+                parameter.grad = None
+            bucket.leaf = bucket.free.pop() if bucket.free else self._new_vector(bucket)
+            bucket.is_ready = [False] * len(bucket.parameters)
+        try:
+            yield
+            for bucket in self._gradients:
+                self._complete(bucket)
+        finally:
+            self._is_aside = False
 
     def finish(self) -> Tensor:
         """Set the gradient of every parameter to the sum over all micro-batches; returns the sum of the extras."""
@@ -256,7 +287,12 @@ class GradientTree:
         for number, is_ready in enumerate(bucket.is_ready):
             if not is_ready:
                 bucket.view(leaf, number).zero_()
-        bucket.tree.push((0, self._leaf_number), leaf)
+        if self.on_leaf is not None and bucket.parameters[0] is not self._extras:
+            self.on_leaf(self._leaf_number, bucket.first, leaf)
+        if self._is_aside:
+            bucket.free.append(leaf)
+        else:
+            bucket.tree.push((0, self._leaf_number), leaf)
         bucket.leaf = None
 
     def _send(self, bucket: Bucket) -> None:

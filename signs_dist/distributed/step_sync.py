@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from signs_dist.data.plan import MicroBatches, Shard
-from signs_dist.distributed.gradient_tree import GradientTree
+from signs_dist.distributed.gradient_tree import GradientTree, OnLeaf
 from signs_dist.distributed.group import Group, Pending
 from signs_dist.distributed.moving_buffers import Buffers
 from signs_dist.distributed.sharded_tree import ShardedTree
@@ -296,6 +296,19 @@ class ExactSync(StepSync):
             self._buffers.moved.zero_()
         yield
         self._tree.end()
+
+    @contextlib.contextmanager
+    def watched(self, on_leaf: OnLeaf) -> Iterator[None]:
+        """Within the block, `on_leaf` is called with the gradients of each micro-batch; see `GradientTree.on_leaf`."""
+        self._tree.on_leaf = on_leaf
+        try:
+            yield
+        finally:
+            self._tree.on_leaf = None
+
+    def aside(self, number: int) -> contextlib.AbstractContextManager[None]:
+        """Enter it, before a step, for a backward pass of micro-batch `number` that is in no sum."""
+        return self._tree.aside(number)
 
     def clip(self, max_norm: float) -> None:
         """As in StepSync, with the same bits on any number of processes."""

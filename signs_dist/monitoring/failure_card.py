@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from signs_dist.errors import FaultyHardwareError
 from signs_dist.files import write_text
 from signs_dist.monitoring.beats import FAILED, Beat, Identity, failed_path
 from signs_dist.monitoring.diagnosis import find_place, hints, is_lost_peer
@@ -93,9 +94,9 @@ class FailureCard:
 
     @classmethod
     def from_exception(cls, error: BaseException, identity: Identity, pulse: Pulse, *, exit_code: int) -> FailureCard:
-        """The card of an exception in this process."""
+        """The card of an exception in this process; it is about the process that the exception names, if it does."""
         return cls.of_process(
-            identity,
+            error.identity if isinstance(error, FaultyHardwareError) else identity,
             pulse,
             kind="lost_peer" if is_lost_peer(error) else "error",
             error=f"{type(error).__name__}: {error}",

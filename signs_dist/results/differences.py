@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-NOT_COMPARED = ("data.cache", "processes.", "checkpoint.", "log.")
+NOT_COMPARED = ("data.cache", "processes.", "checkpoint.", "check.", "log.")
 """Settings that say where files are, how long processes wait, and what is saved and shown, and not what is trained. A
 dot at the end means a section."""
 

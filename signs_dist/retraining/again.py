@@ -11,7 +11,7 @@ from typing import Any
 from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import Copier
 from signs_dist.config.reading import read_config
-from signs_dist.config.settings import Config
+from signs_dist.config.settings import CheckConfig, Config
 from signs_dist.distributed.arithmetic import Fingerprint
 from signs_dist.environment.user_cache import user_cache_folder
 from signs_dist.inference.places import find_writable
@@ -30,8 +30,8 @@ from signs_dist.training.stepper import Stepper
 def config_again(run: RecordedRun, *, data: str | None = None, overrides: Sequence[str] = ()) -> Config:
     """The config with which a run is trained again: its own, with its micro-batch and its precision.
 
-    What does not change the weights is left out: dashboards, the report, sharding, the compiler, CUDA graphs, trials of
-    threads. Relative paths are those of the folder in which the run was started.
+    What does not change the weights is left out: checks of the hardware, dashboards, the report, sharding, the
+    compiler, CUDA graphs, trials of threads. Relative paths are those of the folder in which the run was started.
 
     Args:
         run: the run.
@@ -56,6 +56,7 @@ def config_again(run: RecordedRun, *, data: str | None = None, overrides: Sequen
         update={
             "train": config.train.model_copy(update=changes),
             "data": config.data.model_copy(update=_changes_of_data(config, run, data)),
+            "check": CheckConfig(),
             "log": config.log.model_copy(update={"to": (), "report": False, "samples": False}),
         }
     )

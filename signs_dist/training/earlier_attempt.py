@@ -23,6 +23,7 @@ from signs_dist.checkpointing.resume_rules import (
     refuse_other_batch,
 )
 from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
+from signs_dist.config.reading import SUSPECTS
 from signs_dist.config.settings import Config
 from signs_dist.console.screen import percent
 from signs_dist.distributed.strategy import SingleProcess
@@ -36,6 +37,7 @@ from signs_dist.run_folder.lease import TRIES, Lease
 from signs_dist.run_folder.lines import describe_damage
 from signs_dist.run_folder.manifest import changed_files, changed_software, describe_software, imported_files
 from signs_dist.run_folder.records import SaveLine, of_kind
+from signs_dist.run_folder.suspects import read_suspicion
 from signs_dist.training.arithmetic_changes import compare_arithmetic, describe_changes_of_bits, read_changes
 from signs_dist.training.prepare import Prepared
 from signs_dist.training.process import Process
@@ -130,6 +132,7 @@ class EarlierAttempt:
         path: the checkpoint from which the run resumes; None to start from the beginning.
         content: what the checkpoint holds.
         broken: newer checkpoints that are broken or do not fit the run, each with a message.
+        suspects: newer checkpoints that may hold wrong results.
         damages: a message for each record of the run with lines that cannot be read.
         notes: messages for the screen, those of `damages` among them.
         lease: the lease of the run folder; None in processes that do not write.
@@ -142,6 +145,7 @@ class EarlierAttempt:
     path: Path | None = None
     content: dict[str, Any] | None = None
     broken: tuple[tuple[Path, str], ...] = ()
+    suspects: tuple[Path, ...] = ()
     damages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lease: Lease | None = None
@@ -172,7 +176,8 @@ class EarlierAttempt:
         if not self.is_begun:
             return []
         if self.content is None:
-            return [("again", f"attempt {attempt}, from the beginning: nothing was saved")]
+            why = "all states are suspects" if self.suspects else "nothing was saved"
+            return [("again", f"attempt {attempt}, from the beginning: {why}")]
         best = f", best {percent(run_state.best.accuracy)}" if run_state.best is not None else ""
         place = f"attempt {attempt} resumes after {run_state.cursor}"
         rates = f"{self.content['learning_rate']:.4g} → {stepper.state.learning_rate(run_state.images):.4g}"
@@ -228,7 +233,9 @@ def find_earlier_attempt(
         store = CheckpointStore(folder.checkpoints, config.checkpoint.keep)
         # A save writes its line before its file, so a single line may be of a save that was killed before its file.
         has_saved = len(saves) > 1 or folder.is_finished
-        return _Seen(is_begun=True, found=find_checkpoint(store, has_saved=has_saved), damages=damages)
+        suspicion = read_suspicion(folder) if SUSPECTS not in accepted else None
+        found = find_checkpoint(store, has_saved=has_saved, suspicion=suspicion)
+        return _Seen(is_begun=True, found=found, damages=damages)
 
     seen = strategy.all_succeed(look, "look for a checkpoint")
     seen = strategy.share_value(seen, "agree on the checkpoint")
@@ -236,7 +243,8 @@ def find_earlier_attempt(
         seen.is_begun,
         result=seen.result,
         damages=seen.damages,
-        notes=seen.damages,
+        suspects=seen.found.suspects,
+        notes=(*seen.damages, *seen.found.notes),
         lease=lease,
         last_write_seconds=last_write_seconds,
     )
@@ -268,7 +276,8 @@ def take_up(
         strategy.all_succeed(lambda: _refuse(differences, accepted, content, config), "compare settings")
     changes = [f"changed since: {line}" for line in describe_changes(differences)]
     notes = (*earlier.damages, *found.notes, *changes)
-    return dataclasses.replace(earlier, path=path, content=content, broken=found.broken, notes=notes)
+    suspects = found.suspects or earlier.suspects
+    return dataclasses.replace(earlier, path=path, content=content, broken=found.broken, suspects=suspects, notes=notes)
 
 
 def _refuse(

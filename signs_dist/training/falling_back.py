@@ -7,10 +7,11 @@ from collections.abc import Collection
 
 from signs_dist.checkpointing.fitting import find_misfits
 from signs_dist.checkpointing.resume_rules import Found, set_aside
-from signs_dist.checkpointing.store import CheckpointStore, read_checkpoint
+from signs_dist.checkpointing.store import SUSPECT, CheckpointStore, read_checkpoint
 from signs_dist.config.settings import Config
 from signs_dist.errors import CheckpointError
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.suspects import clear_suspicion
 from signs_dist.training.earlier_attempt import EarlierAttempt, take_up
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import expected_of
@@ -58,10 +59,12 @@ def fall_back(
 
 
 def set_broken_aside(earlier: EarlierAttempt, config: Config, folder: RunFolder) -> EarlierAttempt:
-    """Rename the broken checkpoints of a run that now resumes. Returns `earlier` with a note about each."""
-    if not folder.is_writer or not earlier.broken:
+    """Rename broken checkpoints and suspects of a run that now resumes. Returns `earlier` with a note about each."""
+    if not folder.is_writer:
         return earlier
-    renamed = set_aside(_store_of(folder, config), [path for path, _ in earlier.broken])
+    store = _store_of(folder, config)
+    renamed = set_aside(store, [path for path, _ in earlier.broken]) + set_aside(store, earlier.suspects, SUSPECT)
+    clear_suspicion(folder)  # last: a command that is killed before it renames the rest
     return dataclasses.replace(earlier, notes=(*earlier.notes, *renamed))
 
 

@@ -37,6 +37,7 @@ class StepFacts:
         compile: train.compile.
         recomputes: model.gradient_checkpointing.
         own_code: settings that name code of the user's own within the step, as they are typed.
+        checks: check.recompute_every.
     """
 
     wanted: bool | Literal["auto"]
@@ -49,6 +50,7 @@ class StepFacts:
     compile: bool | str = False
     recomputes: bool = False
     own_code: Sequence[str] = ()
+    checks: int | None = None
 
     @classmethod
     def of(cls, config: Config, *, device_type: str, num_processes: int, num_replicas: int) -> StepFacts:
@@ -65,6 +67,7 @@ class StepFacts:
             compile=config.train.compile,
             recomputes=config.model.gradient_checkpointing,
             own_code=tuple(f"{key}={name}" for key, name in names.items() if is_dotted(name)),
+            checks=config.check.recompute_every,
         )
 
 
@@ -138,4 +141,6 @@ def _why_none(facts: StepFacts) -> str:
         return f"train.compile={facts.compile} makes CUDA graphs of its own"
     if facts.recomputes:
         return "model.gradient_checkpointing=true restores torch's generator, which no graph records"
+    if facts.checks is not None:
+        return f"check.recompute_every={facts.checks} looks at the gradients of single micro-batches"
     return ""

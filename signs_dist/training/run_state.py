@@ -237,6 +237,7 @@ class RunState:
             "trial": dataclasses.asdict(stepper.trial) if stepper.trial is not None else None,
             "arithmetic": stepper.arithmetic.as_dict() if stepper.arithmetic is not None else None,
             "arithmetic_changes": [dict(each) for each in self.arithmetic_changes],
+            **_save_check(stepper),
             "train_seconds": self.clock.seconds,
             "saved_at": time.time(),
             "run": dict(about),
@@ -273,8 +274,16 @@ class RunState:
         self.cursor = Cursor(**content["cursor"])
         self.first_step = self.steps_done
         self._sums = content["sums"]
+        if stepper.check is not None and content.get("clean_check") is not None:
+            stepper.check.clean = Cursor(**content["clean_check"])
         self.best = read_best(content)
         self.clock.add(float(content["train_seconds"]))
+
+
+def _save_check(stepper: Stepper) -> dict[str, Any]:
+    """The entry of a checkpoint about the last check of the hardware that found no difference; none without checks."""
+    clean = stepper.check.clean if stepper.check is not None else None
+    return {"clean_check": dataclasses.asdict(clean)} if clean is not None else {}
 
 
 def make_run_state(prepared: Prepared) -> RunState:

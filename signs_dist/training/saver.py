@@ -86,6 +86,7 @@ class Saver:
         # At a SIGTERM before the first save, the trainer needs to know how long a save takes.
         self._writer.last_write_seconds = last_write_seconds
         self._copier, self._piece_copier, self._sender = Copier(), Copier(), Sender()
+        self._best_at: dict[Cursor, Cursor | None] = {}  # which was the best when a place was saved
         self._has_warned = False
 
     @property
@@ -149,6 +150,8 @@ class Saver:
             )
         )
         best = Cursor(run_state.best.epoch, 0) if run_state.best is not None else None
+        self.store.protected = self._find_trusted(stepper)
+        self._best_at[run_state.cursor] = best
         flush = functools.partial(self._folder.flush, self._folder.metrics)
         after = functools.partial(_end_save, self._chain, shipment)
         self._writer.submit(run_state.cursor, content, best, flush, after)
@@ -157,6 +160,21 @@ class Saver:
         """Take a line of metrics.jsonl into the chain of an exact run."""
         if self._chain is not None:
             self._chain.cover(line)
+
+    def _find_trusted(self, stepper: Stepper) -> list[Cursor]:
+        """The place of the newest checkpoint from before the last check of the hardware that found no difference.
+
+        A run that resumes there needs its best checkpoint of that time as well.
+        """
+        if stepper.check is None or stepper.check.clean is None:
+            return []
+        path = self.store.newest_until(stepper.check.clean)
+        place = Cursor.of_file(path) if path is not None else None
+        if place is None:
+            return []
+        self._best_at = {other: best for other, best in self._best_at.items() if other >= place}
+        best = self._best_at.get(place)
+        return [place] if best is None else [place, best]
 
     def wait(self) -> None:
         """Wait until the save in progress is written, or this process's part is sent. Raises SaveError if it fails."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import gc
@@ -18,7 +17,6 @@ from signs_dist.checkpointing.tensors import plain_weights
 from signs_dist.data.batches import Batch
 from signs_dist.data.loader import EvaluationLoader, LoaderSettings, OnStuck, TrainLoader
 from signs_dist.data.loader_room import require_room
-from signs_dist.data.loader_wait import BatchWait
 from signs_dist.data.mixing import BatchMixer, mixes
 from signs_dist.data.plan import BatchKey, Shard
 from signs_dist.data.side_stream import CudaStreams, SideCopies
@@ -38,12 +36,14 @@ from signs_dist.models.trainable import frozen_parameters, thaw
 from signs_dist.models.trial import Trial, TrialDigest
 from signs_dist.training import loop
 from signs_dist.training.cached_features import FeaturePreparer
+from signs_dist.training.checked_step import make_checked_step
 from signs_dist.training.graph_choice import GraphChoice
 from signs_dist.training.graph_recorder import CudaRecorder
 from signs_dist.training.graphed_step import GraphedStep
 from signs_dist.training.image_preparer import ImagePreparer, Preparer
 from signs_dist.training.prepare import Prepared, sides_of
 from signs_dist.training.process import Process
+from signs_dist.training.single_batches import SingleBatches
 from signs_dist.training.step_parts import (
     build_augmenter,
     make_evaluation_forward,
@@ -58,6 +58,7 @@ def _no_wish() -> bool:
     return False
 
 
+# Many members: what a run, a trial and the tools that repeat a run do with a model.
 class Stepper:
     """Trains and evaluates the model of a prepared run.
 
@@ -74,6 +75,7 @@ class Stepper:
         evaluation_loaders: split to batches. Each image is in the batches of one process.
         trial: in exact mode, what the model computes from its initial weights; None before it is tried.
         arithmetic: the arithmetic of this process; None before it is looked at.
+        check: what checks the hardware; None without check.recompute_every.
     """
 
     def __init__(self, prepared: Prepared, process: Process, wishes: Wishes = (_no_wish, _no_wish)) -> None:
@@ -103,6 +105,9 @@ class Stepper:
             make_recorder = functools.partial(CudaRecorder, strategy.device)
             tell = process.screen.result
             self._do_step = GraphedStep(prepared.graph, make_recorder, recover=self._renew, tell=tell)
+        self.check = make_checked_step(prepared, process, self.train_loader, self._inputs[0])
+        if self.check is not None:
+            self._do_step = self.check
         self._streams = CudaStreams(strategy.device) if strategy.device.type == "cuda" else None
         self._evaluation_forward = self._make_evaluation_forward()
         self.trial: TrialDigest | None = None
@@ -242,7 +247,7 @@ class Stepper:
         if after is None or epochs_done < after or not frozen_parameters(self.prepared.model):
             return
         self._pulse.enter("thaw the backbone", collective=self._strategy.world_size > 1)
-        self.state.sync.settle()
+        self.settle()
         sharding = self.state.sharding
         before = self._collect(sharding) if isinstance(sharding, ShardedState) else None
         self._drop_wrapper()
@@ -313,6 +318,16 @@ class Stepper:
         finally:
             batches.close()  # a traceback that is kept would keep them, and with them the worker processes
 
+    def settle(self) -> None:
+        """Read what has not been read yet about the steps done. Call it before a save.
+
+        Raises:
+            NonFiniteLossError, WrongResultError: as a step.
+        """
+        self.state.sync.settle()
+        if self.check is not None:
+            self.check.settle()
+
     def evaluate(self, split: str, kept: KeptProbabilities | None = None) -> RunningSums:
         """Losses and hits on this process's images of a split, with the moving average of the weights if it is on.
 
@@ -350,14 +365,8 @@ class Stepper:
         if self.prepare_train.mix is not None:
             num_read += -num_images % plan.micro_batches.size  # images are mixed within whole micro-batches
         samples = plan.samples(0, 0, Shard(0, 1))[:num_read]
-        wait = BatchWait(
-            lambda number: "epoch 1, step 1",
-            rank=self._strategy.shard.index,
-            timeout_seconds=self.prepared.loading.timeout_seconds,
-            on_stuck=self.train_loader.on_stuck,
-        )
-        with contextlib.closing(wait), wait.waiting([]):
-            batch = self.prepared.sources["train"][BatchKey(0, 0, samples)]
+        single = SingleBatches.of(self.prepared, self.prepared.sources["train"], self.train_loader)
+        batch = single.read(BatchKey(0, 0, samples))
         images, targets = self.prepare_train(batch)
         return batch.part(0, min(num_images, len(samples))), images[:num_images], targets[:num_images]
 

@@ -22,6 +22,7 @@ from signs_dist.environment.context import Context
 from signs_dist.errors import (
     EXIT_PEER_LOST,
     CommandError,
+    FaultyHardwareError,
     LoadingError,
     PeerLostError,
     StoppedError,
@@ -84,7 +85,7 @@ class Supervisor:
         try:
             recorded(action, self._write_error_file)()
         except (CommandError, KeyboardInterrupt) as error:
-            if self._context.world_size == 1:
+            if self._context.world_size == 1 and not isinstance(error, FaultyHardwareError):
                 self._tell_reason(_reason(error))
                 raise
             self._end(error)
@@ -140,7 +141,11 @@ class Supervisor:
         code, reason = exit_code(error), _reason(error)
         with contextlib.suppress(BaseException):
             self._screen.log_only("".join(traceback.format_exception(error)))
-        if isinstance(error, (TrainingFailedError, StoppedError, KeyboardInterrupt)) or (
+        if isinstance(error, FaultyHardwareError):
+            # All processes raise the same error. Rank 0 shows the card of the process that it names.
+            if self._context.rank == 0:
+                print(render(self._find_card(error)[0]), file=sys.stderr, flush=True)
+        elif isinstance(error, (TrainingFailedError, StoppedError, KeyboardInterrupt)) or (
             isinstance(error, UserError) and self._folder is None
         ):
             # All processes raise the same error, and rank 0 reports it.

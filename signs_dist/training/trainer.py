@@ -18,7 +18,7 @@ from torch import Tensor
 from signs_dist.checkpointing import tensors
 from signs_dist.data.batches import Batch
 from signs_dist.environment.core_wait import CoreWatch, is_passive, list_remedies
-from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError
+from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError, WrongResultError
 from signs_dist.learning.metrics import RunningSums, Score
 from signs_dist.learning.own_parts import build_metrics
 from signs_dist.learning.probabilities import KeptProbabilities
@@ -41,6 +41,7 @@ from signs_dist.training.saver import Saver
 from signs_dist.training.score_table import duration, epoch_fields, score_fields
 from signs_dist.training.stepper import Stepper
 from signs_dist.training.wait_advice import Reading, WaitAdvice
+from signs_dist.training.wrong_results import end_wrong
 
 ShowProgress = Callable[[int, str, str | None], None]
 """Called with (steps done since the start of the run, numbers beside the bar, time left)."""
@@ -222,7 +223,7 @@ class Trainer:
                     self._profiler.after_step(run_state.steps_done)
                 at_end = step.step == num_steps
                 if at_end or run_state.steps_done % self._config.log.every_steps == 0:
-                    state.sync.settle()  # raises, so that no line is written about a loss that is not finite
+                    self._stepper.settle()  # raises, so that no line is written about a loss that is not finite
                     seconds = time.perf_counter() - started
                     line = self._make_line(sums, step.step - first_step, step.wait_seconds, seconds)
                     # The line about the epoch follows its last step, after the evaluation.
@@ -234,6 +235,8 @@ class Trainer:
                 self._after_step(sums)
         except NonFiniteLossError as error:  # from a step, or from `settle` here or before a save
             self._end_non_finite(error)
+        except WrongResultError as error:
+            end_wrong(error, self._folder, self._saver, self._process, steps_per_epoch=num_steps)
         self._step_seconds += time.perf_counter() - started
         assert line is not None
         return line
@@ -271,7 +274,7 @@ class Trainer:
 
     def _save(self, sums: RunningSums | None) -> None:
         """Save the run. `sums` are this process's sums of the epoch so far; None at the end of an epoch."""
-        self._stepper.state.sync.settle()  # raises, so that no step whose loss is not finite is saved
+        self._stepper.settle()  # raises, so that no step whose loss is not finite is saved, and no wrong result
         self._pulse.enter("save", collective=sums is not None and self._strategy.world_size > 1)
         totals = self._strategy.total(sums.tensors()) if sums is not None else None
         self._saver.save(self._run_state, self._stepper, totals)

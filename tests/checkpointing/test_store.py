@@ -17,10 +17,11 @@ import pytest
 import torch
 
 from signs_dist.checkpointing.resume_rules import find_checkpoint, set_aside
-from signs_dist.checkpointing.store import CheckpointStore, Cursor, read_checkpoint
+from signs_dist.checkpointing.store import SUSPECT, CheckpointStore, Cursor, read_checkpoint
 from signs_dist.errors import CheckpointError, SaveError, TrainingFailedError, UserError
 from signs_dist.rehearsal.save_stages import STAGES, watching_saves
 from signs_dist.run_folder.digest import digest_path, find_damage
+from signs_dist.run_folder.suspects import Suspicion
 from tests.checkpointing.stored import content, names, number_in, put, write
 from tests.checkpointing.test_tensors import Evil
 
@@ -348,3 +349,39 @@ def test_another_format_is_refused_and_renames_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"epoch-0002\.pt has format 999, .* reads format 2\. Resume with the release"):
         find_checkpoint(store, has_saved=True)
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("clean", "found_name", "suspects"),
+    [
+        ((5, 0), "epoch-0004.pt", []),
+        ((3, 1), "epoch-0003.pt", ["epoch-0004.pt"]),
+        ((2, 0), "epoch-0002.pt", ["epoch-0004.pt", "epoch-0003.pt"]),
+        (None, None, ["epoch-0004.pt", "epoch-0003.pt", "epoch-0002.pt"]),
+    ],
+)
+def test_states_that_may_hold_wrong_results_are_not_resumed_from(
+    tmp_path: Path, clean: tuple[int, int] | None, found_name: str | None, suspects: list[str]
+) -> None:
+    for number in (2, 3, 4):
+        CheckpointStore(tmp_path, 3).write(Cursor(number, 0), content(number), None)
+    store = CheckpointStore(tmp_path, 3)
+    found = find_checkpoint(store, has_saved=True, suspicion=Suspicion(99, "rank 1 is faulty.", clean))
+    assert (found.path.name if found.path is not None else None) == found_name
+    assert [path.name for path in found.suspects] == suspects
+    assert [note.startswith("rank 1 is faulty. Saved after") for note in found.notes] == [True] * bool(suspects)
+    set_aside(store, found.suspects, SUSPECT)
+    assert sorted(path.name for path in tmp_path.glob("*.suspect")) == sorted(f"{name}.suspect" for name in suspects)
+
+
+def test_the_newest_until_a_place(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 3))
+    store = CheckpointStore(tmp_path, 2)
+    for place, name in (
+        (Cursor(2, 5), "epoch-0002.pt"),
+        (Cursor(1, 9), "epoch-0001.pt"),
+        (Cursor(0, 9), ""),
+        (None, ""),
+    ):
+        path = store.newest_until(place)
+        assert (path.name if path is not None else "") == name

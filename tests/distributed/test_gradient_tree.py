@@ -175,3 +175,36 @@ def test_a_gradient_that_is_no_number_does_not_stay_between_the_gradients() -> N
     assert norms[1] == pytest.approx(3)
     assert parameter.grad is not None
     assert parameter.grad.tolist() == pytest.approx([1, 0.5, 1])
+
+
+def test_a_backward_pass_aside_is_seen_and_is_in_no_sum() -> None:
+    torch.manual_seed(0)
+    used, unused = nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.ones(2))
+    tree = GradientTree([used, unused], 1, MicroBatches(1, 2), Shard(0, 1), None)
+    inputs = torch.randn(2, 5, 3)
+    seen: list[tuple[int, int, Tensor]] = []
+
+    def step(*, aside: bool) -> Tensor:
+        used.grad = unused.grad = None
+        if aside:
+            with tree.aside(1):
+                (used * inputs[1]).sum().backward()
+        for number in range(2):
+            tree.begin(number, torch.ones(1), is_last=number == 1)
+            (used * inputs[number]).sum().backward()
+            tree.end()
+        assert tree.finish().tolist() == [2.0]
+        assert used.grad is not None
+        assert unused.grad is not None
+        assert not unused.grad.any()
+        return used.grad.clone()
+
+    plain = step(aside=False)
+    tree.on_leaf = lambda number, first, vector: seen.append((number, first, vector.clone()))
+    assert torch.equal(step(aside=True), plain)
+    assert [number for number, _, _ in seen] == [1, 0, 1]
+    assert torch.equal(seen[0][2], seen[2][2]), "the same micro-batch gives the same vector"
+    assert not torch.equal(seen[0][2], seen[1][2])
+    tree.on_leaf = None
+    assert torch.equal(step(aside=False), plain)
+    assert len(seen) == 3

@@ -23,7 +23,7 @@ from signs_dist.console.command import run_command
 from signs_dist.environment.slurm_job import JobAttempt, read_job_attempt
 from signs_dist.monitoring.failure_card import FailureCard
 from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.other_machine import note_other_machine
+from signs_dist.run_folder.other_machine import WRONG_RESULTS, note_other_machine
 from signs_dist.run_folder.records import AttemptLine, EndLine, RequeueLine, StartLine
 from tests.lines import NOON, end_line, start_line
 
@@ -100,6 +100,12 @@ ELSEWHERE = {"exit_code": 4, "signals": frozenset(), "other_machines": "n2", "id
         ),
         ({"job_state": "COMPLETING"}, "end SLURM ends or requeues it already"),
         ({"other_machines": ""}, "end the attempt failed by itself (exit code 4)"),  # the run had not begun
+        ({"exit_code": 1}, "end the attempt failed by itself (exit code 1)"),
+        ({"exit_code": 1, "why_other": WRONG_RESULTS}, "requeue-without n2 n2 gave wrong results"),
+        (
+            {"exit_code": 1, "why_other": WRONG_RESULTS, "elsewhere": 3},
+            "end n2 gave wrong results, and it was requeued for that 3 times; submit it with --exclude n2",
+        ),
     ],
 )
 def test_who_comes_back_elsewhere(changes: dict[str, Any], line: str) -> None:
@@ -125,6 +131,9 @@ def test_a_job_on_other_machines_is_read_from_its_note(
         assert (ending.elsewhere, ending.excluded) == (1, "n1,n[2-3]")
     assert read_ending(folder, 4, environment, job=shown, signal_seconds=0).excluded == "n1"
     assert read_ending(folder, 4, {"SLURM_JOB_ID": "8"}, job="", signal_seconds=0).excluded == ""
+    note_other_machine(folder, "7.1", ("n2",), WRONG_RESULTS)
+    ending = read_ending(folder, 1, environment, job=shown, signal_seconds=0)
+    assert (ending.other_machines, ending.why_other) == ("n2", WRONG_RESULTS)
     environment["SLURM_RESTART_COUNT"] = "2"  # the note is about the attempt before
     assert read_ending(folder, 4, environment, job=shown, signal_seconds=0).other_machines == ""
 

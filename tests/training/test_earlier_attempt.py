@@ -24,6 +24,7 @@ from signs_dist.run_folder.digest import digest_path
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.lease import Lease
 from signs_dist.run_folder.records import SaveLine
+from signs_dist.run_folder.suspects import Suspicion, read_suspicion, write_suspicion
 from signs_dist.training.earlier_attempt import (
     EarlierAttempt,
     find_earlier_attempt,
@@ -31,6 +32,7 @@ from signs_dist.training.earlier_attempt import (
     resume_from,
     take_lease,
 )
+from signs_dist.training.falling_back import set_broken_aside
 from signs_dist.training.run_state import Best, RunState
 from signs_dist.training.stepper import Stepper
 from tests.training.parts import Made, make_config, make_process, make_silent, make_stepper, make_trainer, shown
@@ -463,3 +465,47 @@ def test_a_long_wait_for_the_lease_is_told(
     folder, process = RunFolder(tmp_path), make_process()
     assert take_lease(folder, process, 30.0, cleanup) is not None
     assert f"waits until the holder of {tmp_path / 'lease.json'} ends" in shown(process)
+
+
+def suspected(tmp_path: Path, clean: tuple[int, int] | None) -> Made:
+    """A run with states after steps 2, 3 and 4, whose check has found faulty hardware."""
+    made = saved(tmp_path)
+    for _ in range(2):
+        save_after(made, 1)
+    write_suspicion(made.folder, Suspicion(5, "rank 1 on n1 is faulty.", clean))
+    return made
+
+
+def test_a_run_resumes_from_before_the_last_clean_check(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = suspected(tmp_path, (0, 3))
+    trusted = made.folder.checkpoints / "epoch-0001-step-000003.pt"
+    earlier = find(tmp_path, cleanup)
+    assert earlier.path == trusted
+    assert earlier.notes[0].startswith("rank 1 on n1 is faulty. Saved after the last check without a difference: ")
+    assert f"So the run resumes from {trusted}. To resume from the newest" in earlier.notes[0]
+    assert read_suspicion(made.folder) is not None, "a command that is refused changes nothing"
+    earlier = set_broken_aside(earlier, make_config(tmp_path), made.folder)
+    assert earlier.notes[-1] == "epoch-0001-step-000004.pt was renamed to epoch-0001-step-000004.pt.suspect"
+    assert read_suspicion(made.folder) is None
+    cleanup.close()
+    assert find(tmp_path, cleanup).path == trusted, "later states of this attempt are no suspects"
+
+
+def test_without_a_state_that_is_trusted_the_run_begins_again(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = suspected(tmp_path, None)
+    earlier = set_broken_aside(find(tmp_path, cleanup), make_config(tmp_path), made.folder)
+    assert (earlier.is_begun, earlier.path) == (True, None)
+    assert "So the run begins again." in earlier.notes[0]
+    _, state, stepper = resume(earlier, tmp_path)
+    assert earlier.banner_lines(state, stepper, 2) == [
+        ("again", "attempt 2, from the beginning: all states are suspects")
+    ]
+    assert len(list(made.folder.checkpoints.glob("*.suspect"))) == 3
+
+
+def test_suspects_can_be_accepted(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    made = suspected(tmp_path, (0, 3))
+    earlier = find(tmp_path, cleanup, accepted={"suspects"})
+    assert earlier.path == made.folder.checkpoints / "epoch-0001-step-000004.pt"
+    assert set_broken_aside(earlier, make_config(tmp_path), made.folder).notes == ()
+    assert read_suspicion(made.folder) is None

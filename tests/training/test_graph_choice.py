@@ -18,6 +18,7 @@ NONE: list[tuple[dict[str, Any], str]] = [
     ({"num_processes": 2}, "several processes only without NCCL's error handling"),
     ({"compile": "reduce-overhead"}, "train.compile=reduce-overhead makes CUDA graphs of its own"),
     ({"compile": "max-autotune"}, "train.compile=max-autotune makes CUDA graphs of its own"),
+    ({"checks": 1000}, "check.recompute_every=1000 looks at the gradients of single micro-batches"),
     ({"recomputes": True}, "model.gradient_checkpointing=true restores torch's generator"),
 ]
 

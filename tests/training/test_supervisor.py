@@ -16,8 +16,16 @@ import pytest
 from signs_dist.config.settings import ProcessesConfig
 from signs_dist.console.screen import Screen
 from signs_dist.environment.context import read_context
-from signs_dist.errors import LoadingError, PeerLostError, SaveError, StoppedError, TrainingFailedError, UserError
-from signs_dist.monitoring.beats import read_beats
+from signs_dist.errors import (
+    FaultyHardwareError,
+    LoadingError,
+    PeerLostError,
+    SaveError,
+    StoppedError,
+    TrainingFailedError,
+    UserError,
+)
+from signs_dist.monitoring.beats import Identity, read_beats
 from signs_dist.monitoring.failure_card import FailureCard, read_failures, write_failure
 from signs_dist.training import supervisor as module
 from signs_dist.training.supervisor import Supervisor
@@ -293,3 +301,24 @@ def test_a_full_disk_does_not_hide_the_card(
     with pytest.raises(Ended):
         supervisor.run(in_run(supervisor, tmp_path, ZeroDivisionError("a bug")))
     assert "ZeroDivisionError: a bug" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(0, 1), (0, 3), (1, 3)])
+def test_rank_0_shows_the_card_of_the_process_whose_hardware_is_faulty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rank: int, world_size: int
+) -> None:
+    supervisor, reasons = make(rank=rank, world_size=world_size), list[str]()
+    supervisor.when_known = reasons.append
+    faulty = Identity(2, 3, "n7", 1234, "cuda:1", "logs/rank2.log")
+    with pytest.raises(SystemExit if world_size == 1 else Ended) as ended:
+        supervisor.run(in_run(supervisor, tmp_path, FaultyHardwareError("rank 2 is faulty", faulty, ("n7",))))
+    assert ended.value.code == 1
+    assert reasons == ["FaultyHardwareError: rank 2 is faulty"]
+    text = capsys.readouterr().err
+    if rank == 1:
+        assert text == ""
+        return
+    assert text.startswith("──── signs_dist: rank 2 of 3 failed ─")
+    assert " where  n7, cuda:1, in " in text
+    (card,) = read_failures(tmp_path)
+    assert (card.rank, card.host, card.device, card.log, card.told_by) == (2, "n7", "cuda:1", "logs/rank2.log", 0)

@@ -1,0 +1,74 @@
+"""How a run ends whose check has found hardware that gives wrong results: what is written, and what is said."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import NoReturn
+
+from signs_dist.errors import FaultyHardwareError, SaveError, WrongResultError
+from signs_dist.monitoring.beats import Identity
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.other_machine import WRONG_RESULTS, note_other_machine
+from signs_dist.run_folder.suspects import Suspicion, write_suspicion
+from signs_dist.training.process import Process
+from signs_dist.training.saver import Saver
+
+
+def end_wrong(
+    error: WrongResultError, folder: RunFolder, saver: Saver, process: Process, *, steps_per_epoch: int
+) -> NoReturn:
+    """Note which states are suspects, and raise. All processes call this.
+
+    Args:
+        error: what was found.
+        folder: the run folder.
+        saver: saves the run.
+        process: where this process runs.
+        steps_per_epoch: of the run.
+
+    Raises:
+        FaultyHardwareError: always. Its message names the process, and the state from which the run resumes.
+    """
+    with contextlib.suppress(SaveError):
+        saver.wait()
+    what = describe_finding(error)
+    nodes = tuple(dict.fromkeys(each.host for each in error.suspects))
+    if folder.is_writer:
+        clean = (error.clean.epoch, error.clean.step) if error.clean is not None else None
+        write_suspicion(folder, Suspicion(error.step, what, clean))
+        with contextlib.suppress(OSError):
+            note_other_machine(folder, process.context.job, nodes, WRONG_RESULTS)
+    state = describe_state(error, saver.store.newest_until(error.clean), steps_per_epoch)
+    # All processes end together: when one has ended, a launcher ends the others, even while they write.
+    process.strategy.gather_values(None, "write down what was found")
+    first: Identity = error.suspects[0]
+    identity = dataclasses.replace(first, log=str(folder.logs / f"rank{first.rank}.log"))
+    raise FaultyHardwareError(f"{what} Nothing was saved since. {state}", identity, nodes) from error
+
+
+def describe_finding(error: WrongResultError) -> str:
+    """Which process computed what, in a sentence or two."""
+    named = ", ".join(f"rank {each.rank} on {each.host} ({each.device})" for each in error.suspects)
+    place = f"{error.what}, at step {error.step:,}"
+    if error.suspects[0].world_size == 1:
+        return f"{named} computed something twice from the same, with two results: {place}. Its hardware is faulty."
+    if error.is_certain:
+        what = "computed something else than the other processes did from the same"
+        return f"{named} {what}: {place}. Its hardware is faulty."
+    count = {2: "two", 3: "three"}.get(len(error.suspects), str(len(error.suspects)))
+    return (
+        f"one of these {count} computed something else from the same: {named}: {place}. The hardware of one is faulty."
+    )
+
+
+def describe_state(error: WrongResultError, newest: Path | None, steps_per_epoch: int) -> str:
+    """The last check without a difference, and the newest state from before it."""
+    if error.clean is None:
+        return "No check before it was without a difference: the same command begins again."
+    step = error.clean.epoch * steps_per_epoch + error.clean.step + 1
+    found = f"The last check without a difference was at step {step:,}"
+    if newest is None:
+        return f"{found}, and no state from before it is left: the same command begins again."
+    return f"{found}; the newest state from before it is {newest}, from which the same command resumes."
