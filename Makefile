@@ -6,7 +6,7 @@ ARGS ?=
 # Tests wait for each other's processes as much as they compute: a few more at once than there are cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 # Bytecode is kept: without it each worker translates all tests again, and each process that they start the toolkit.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help bench bench-gpu bench-peers dashboards train test test-quick test-gpu chaos check lint types format settings-page clean

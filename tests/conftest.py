@@ -20,21 +20,11 @@ from slurm.cluster_plan import ClusterPlan
 from slurm.dev_cluster import DevCluster
 from tests import warm_processes
 from tests.processes import environment
+from tests.schedule import FilesTogether, in_order
 from tests.shared import shared_folder
 from tests.slurm_cluster import Site, short_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-LONGEST = (
-    "test_slurm_requeue",
-    "test_slurm_submit",
-    "test_wheel",
-    "test_drill",
-    "test_sweep",
-    "test_elastic",
-    "test_resume_runs",
-    "test_many_processes",
-)
-"""Begun first, so that no worker is left alone with them at the end."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,15 +45,21 @@ def _let_torch_log_to_the_root() -> None:
             logger.propagate = True
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> FilesTogether | None:
+    """With `--dist loadfile`, as `make test` has it, tests go to the workers as tests/schedule.py says."""
+    if config.option.dist != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # by number of tests
+    return FilesTogether(config)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first, those of the slowest files before all others; within a file as they stand."""
-
-    def place(item: pytest.Item) -> tuple[int, bool]:
-        name = item.path.stem
-        first = LONGEST.index(name) if name in LONGEST else len(LONGEST)
-        return first, item.get_closest_marker("slow") is None
-
-    items.sort(key=place)
+    """Slow tests first, those that wait between the others: see tests/schedule.py."""
+    items[:] = [
+        items[place]
+        for place in in_order([(item.path.stem, item.get_closest_marker("slow") is not None) for item in items])
+    ]
 
 
 def pytest_collection_finish() -> None:

@@ -1,0 +1,62 @@
+"""In which order the workers of a test run take the tests, and which tests stay together on one worker.
+
+A machine is busy when as many workers compute as it has cores. Tests of SLURM, of hangs and of time limits mostly wait:
+begun together, they would leave the cores idle. So they are spread over the time of all others.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+from xdist.scheduler import LoadScopeScheduling
+
+WAITING: Mapping[str, float] = {
+    "test_slurm_requeue": 18,
+}
+"""Files whose slow tests mostly wait, those with the longest tests first → about how many seconds each test takes."""
+COMPUTING: Mapping[str, float] = {
+    "test_sweep": 25,
+}
+"""Files whose slow tests compute longest → about how many seconds they take together."""
+SLOW_SECONDS, QUICK_SECONDS = 2.0, 0.04
+"""What a slow test takes in any other file, and what a quick one takes."""
+SHARE = 0.75
+"""In which part of the time of all other tests those that wait are begun."""
+
+
+def in_order(tests: Sequence[tuple[str, bool]]) -> list[int]:
+    """The places of tests in the order in which they are begun.
+
+    Slow tests come before all others, and of these the files that take longest. Tests that wait are begun at even
+    distances of time between all others. Tests of a file stay in their order.
+
+    Args:
+        tests: for each test the name of its file without `.py`, and whether it is slow.
+    """
+    waiting = [place for place, (file, is_slow) in enumerate(tests) if is_slow and file in WAITING]
+    waiting.sort(key=lambda place: -WAITING[tests[place][0]])
+    others = [place for place, (file, is_slow) in enumerate(tests) if not (is_slow and file in WAITING)]
+    others.sort(key=lambda place: (not tests[place][1], -COMPUTING.get(tests[place][0], 0)))
+    number_slow = collections.Counter(file for file, is_slow in tests if is_slow)
+    seconds = [
+        (COMPUTING[file] / number_slow[file] if file in COMPUTING else SLOW_SECONDS) if is_slow else QUICK_SECONDS
+        for file, is_slow in (tests[place] for place in others)
+    ]
+    begins = itertools.accumulate(seconds, initial=0.0)
+    distance = SHARE * sum(seconds) / max(1, len(waiting))
+    entries = [
+        *((distance * number, 0, place) for number, place in enumerate(waiting)),
+        *((begin, 1, place) for begin, place in zip(begins, others)),  # noqa: B905  (the last is the end)
+    ]
+    return [place for _, _, place in sorted(entries, key=lambda entry: entry[:2])]
+
+
+class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests of a file go to one worker, which makes their fixtures once; those that wait are handed out one by one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return nodeid if PurePath(path).stem in WAITING else path
