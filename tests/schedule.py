@@ -14,13 +14,38 @@ from pathlib import PurePath
 from xdist.scheduler import LoadScopeScheduling
 
 WAITING: Mapping[str, float] = {
+    "test_slurm_other_machine": 25,
     "test_slurm_requeue": 18,
+    "test_elastic": 7,
+    "test_slurm_submit": 6,
+    "test_many_processes": 5,
+    "test_dev_cluster": 3,
 }
-"""Files whose slow tests mostly wait, those with the longest tests first → about how many seconds each test takes."""
+"""Files whose slow tests mostly wait → about how many seconds each of these tests takes."""
 COMPUTING: Mapping[str, float] = {
-    "test_sweep": 25,
+    "test_resume_runs": 60,
+    "test_wheel": 45,
+    "test_commands": 40,
+    "test_dashboards": 40,
+    "test_docs": 25,
+    "test_sweep": 20,
+    "test_transfer": 20,
+    "test_parity": 18,
+    "test_second_process": 16,
+    "test_drill": 15,
+    "test_export": 15,
+    "test_recipes": 14,
+    "test_torchrun": 14,
+    "test_torchvision_models": 14,
+    "test_quick_start": 13,
+    "test_own_loop": 12,
+    "test_own_project": 12,
+    "test_growth": 9,
+    "test_hangs": 9,
+    "test_autotune": 7,
+    "test_portable_bits": 7,
 }
-"""Files whose slow tests compute longest → about how many seconds they take together."""
+"""Files whose slow tests compute longest → about how many seconds these tests take together."""
 SLOW_SECONDS, QUICK_SECONDS = 2.0, 0.04
 """What a slow test takes in any other file, and what a quick one takes."""
 SHARE = 0.75

@@ -7,7 +7,15 @@ import types
 import pytest
 
 from tests import schedule
+from tests.processes import REPOSITORY
 from tests.schedule import FilesTogether, in_order
+
+LISTED = sorted({*schedule.WAITING, *schedule.COMPUTING})
+
+
+def test_every_listed_file_is_there() -> None:
+    found = [path.stem for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert [name for name in LISTED if name not in found] == []
 
 
 @pytest.fixture(autouse=True)
