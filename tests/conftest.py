@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,20 +47,22 @@ def _let_torch_log_to_the_root() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> FilesTogether | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether | None:
     """With `--dist loadfile`, as `make test` has it, tests go to the workers as tests/schedule.py says."""
     if config.option.dist != "loadfile":
         return None
     config.option.loadscopereorder = False  # by number of tests
-    return FilesTogether(config)
+    return FilesTogether(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first, those that wait between the others: see tests/schedule.py."""
-    items[:] = [
-        items[place]
-        for place in in_order([(item.path.stem, item.get_closest_marker("slow") is not None) for item in items])
-    ]
+
+    def is_slow(item: pytest.Item) -> bool:
+        """Without those of a GPU, which are skipped."""
+        return item.get_closest_marker("slow") is not None and item.get_closest_marker("gpu") is None
+
+    items[:] = [items[place] for place in in_order([(item.path.stem, is_slow(item)) for item in items])]
 
 
 def pytest_collection_finish() -> None:

@@ -46,6 +46,13 @@ COMPUTING: Mapping[str, float] = {
     "test_portable_bits": 7,
 }
 """Files whose slow tests compute longest → about how many seconds these tests take together."""
+QUICK_FIRST = frozenset(
+    {
+        *("test_augment", "test_browser", "test_fake_devices", "test_fit", "test_graphed_step", "test_loader"),
+        *("test_races", "test_run", "test_trained_model", "test_trainer", "test_warm_processes"),
+    }
+)
+"""Files whose quick tests take longest together: begun last, they would keep one worker when all others are done."""
 SLOW_SECONDS, QUICK_SECONDS = 2.0, 0.04
 """What a slow test takes in any other file, and what a quick one takes."""
 SHARE = 0.75
@@ -55,8 +62,8 @@ SHARE = 0.75
 def in_order(tests: Sequence[tuple[str, bool]]) -> list[int]:
     """The places of tests in the order in which they are begun.
 
-    Slow tests come before all others, and of these the files that take longest. Tests that wait are begun at even
-    distances of time between all others. Tests of a file stay in their order.
+    Slow tests come before quick ones, and of each kind the files that take longest. Tests that wait are spread
+    evenly over the time of all others. Tests of a file stay in their order.
 
     Args:
         tests: for each test the name of its file without `.py`, and whether it is slow.
@@ -64,19 +71,29 @@ def in_order(tests: Sequence[tuple[str, bool]]) -> list[int]:
     waiting = [place for place, (file, is_slow) in enumerate(tests) if is_slow and file in WAITING]
     waiting.sort(key=lambda place: -WAITING[tests[place][0]])
     others = [place for place, (file, is_slow) in enumerate(tests) if not (is_slow and file in WAITING)]
-    others.sort(key=lambda place: (not tests[place][1], -COMPUTING.get(tests[place][0], 0)))
+    others.sort(key=lambda place: _rank(*tests[place]))
     number_slow = collections.Counter(file for file, is_slow in tests if is_slow)
     seconds = [
         (COMPUTING[file] / number_slow[file] if file in COMPUTING else SLOW_SECONDS) if is_slow else QUICK_SECONDS
         for file, is_slow in (tests[place] for place in others)
     ]
-    begins = itertools.accumulate(seconds, initial=0.0)
-    distance = SHARE * sum(seconds) / max(1, len(waiting))
+    waits = [WAITING[tests[place][0]] for place in waiting]
+    stretch = SHARE * sum(seconds) / max(sum(waits), 1.0)
     entries = [
-        *((distance * number, 0, place) for number, place in enumerate(waiting)),
-        *((begin, 1, place) for begin, place in zip(begins, others)),  # noqa: B905  (the last is the end)
+        *((stretch * begin, 0, place) for begin, place in zip(_begins(waits), waiting, strict=True)),
+        *((begin, 1, place) for begin, place in zip(_begins(seconds), others, strict=True)),
     ]
     return [place for _, _, place in sorted(entries, key=lambda entry: entry[:2])]
+
+
+def _begins(seconds: Sequence[float]) -> list[float]:
+    """When each of several begins, one after the other."""
+    return [0.0, *itertools.accumulate(seconds)][: len(seconds)]
+
+
+def _rank(file: str, is_slow: bool) -> tuple[bool, float]:
+    """The lower, the sooner a test begins that does not wait."""
+    return not is_slow, -COMPUTING.get(file, 0) if is_slow else -(file in QUICK_FIRST)
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from tests import schedule
 from tests.processes import REPOSITORY
 from tests.schedule import FilesTogether, in_order
 
-LISTED = sorted({*schedule.WAITING, *schedule.COMPUTING})
+LISTED = sorted({*schedule.WAITING, *schedule.COMPUTING, *schedule.QUICK_FIRST})
 
 
 def test_every_listed_file_is_there() -> None:
@@ -22,6 +22,7 @@ def test_every_listed_file_is_there() -> None:
 def _files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "WAITING", {"test_hang": 8.0, "test_queue": 20.0})
     monkeypatch.setattr(schedule, "COMPUTING", {"test_small": 6.0, "test_large": 30.0})
+    monkeypatch.setattr(schedule, "QUICK_FIRST", frozenset({"test_long"}))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ def _files(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("a b", "a b"),
         ("a b!", "b! a"),
+        ("a long b b!", "b! long a b"),
         ("small! other! large! large!", "large! large! small! other!"),
         ("hang! queue! queue!", "queue! queue! hang!"),
         ("large! large! large! large! hang! hang!", "hang! large! large! hang! large! large!"),
