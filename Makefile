@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# Tests wait for each other's processes as much as they compute: a few more at once than there are cores.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
+# Two workers at a time wait, for SLURM or a time limit: see tests/schedule.py. The others are more than there are cores.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(5, os.cpu_count() or 1))')
 # Bytecode is kept: without it each worker translates all tests again, and each process that they start the toolkit.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 # pip translates each package by one process: here all cores do it, once all is there. What is no Python 3 is passed over.
