@@ -3,10 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# Tests wait for each other's processes as much as they compute: a few more at once than there are cores.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
+# Two workers at a time wait, for SLURM or a time limit: see tests/schedule.py. The others are more than there are cores.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(5, os.cpu_count() or 1))')
 # Bytecode is kept: without it each worker translates all tests again, and each process that they start the toolkit.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# pip translates each package by one process: here all cores do it, once all is there. What is no Python 3 is passed over.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 
 .DEFAULT_GOAL := help
 .PHONY: help bench bench-gpu bench-peers dashboards train test test-quick test-gpu chaos prove-tools check lint types format docs settings-page commands-page clean
@@ -23,12 +26,14 @@ help:  ## list what can be made
 
 .venv/installed: pyproject.toml | .venv/ready
 	@echo "installing into .venv (PyTorch is large: this can take minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(INSTALL) --editable .
+	@$(COMPILE)
 	@touch $@
 
 .venv/installed-dev: pyproject.toml .venv/installed
 	@echo "installing the development tools into .venv"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(INSTALL) --editable '.[dev]'
+	@$(COMPILE)
 	@touch $@
 
 # The dashboards want other versions of packages than users of signs_dist alone get, and fifty packages more: they have an

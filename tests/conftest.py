@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,21 +21,11 @@ from slurm.cluster_plan import ClusterPlan
 from slurm.dev_cluster import DevCluster
 from tests import warm_processes
 from tests.processes import environment
+from tests.schedule import FilesTogether, in_order
 from tests.shared import shared_folder
 from tests.slurm_cluster import Site, short_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-LONGEST = (
-    "test_slurm_requeue",
-    "test_slurm_submit",
-    "test_wheel",
-    "test_drill",
-    "test_sweep",
-    "test_elastic",
-    "test_resume_runs",
-    "test_many_processes",
-)
-"""Begun first, so that no worker is left alone with them at the end."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,16 +46,24 @@ def _let_torch_log_to_the_root() -> None:
             logger.propagate = True
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether | None:
+    """With `--dist loadfile`, as `make test` has it, tests go to the workers as tests/schedule.py says."""
+    if config.option.dist != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # by number of tests
+    return FilesTogether(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests first, those of the slowest files before all others; within a file as they stand."""
+    """Slow tests first, those that wait between the others: see tests/schedule.py."""
     _leave_out_longer(config, items)
 
-    def place(item: pytest.Item) -> tuple[int, bool]:
-        name = item.path.stem
-        first = LONGEST.index(name) if name in LONGEST else len(LONGEST)
-        return first, item.get_closest_marker("slow") is None
+    def is_slow(item: pytest.Item) -> bool:
+        """Without those of a GPU, which are skipped."""
+        return item.get_closest_marker("slow") is not None and item.get_closest_marker("gpu") is None
 
-    items.sort(key=place)
+    items[:] = [items[place] for place in in_order([(item.path.stem, is_slow(item)) for item in items])]
 
 
 def _leave_out_longer(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -95,9 +95,13 @@ def run(
         return finish(process, timeout)
 
 
-def program_command(folder: Path, code: str, *arguments: str) -> list[str]:
-    """Python code as a file in a folder. Unlike `python -c` it need not be a new interpreter: see warm_processes."""
-    path = folder / "program.py"
+def program_command(folder: Path, code: str, *arguments: str, starts_others: bool = False) -> list[str]:
+    """Python code as a file in a folder. Unlike `python -c` it need not be a new interpreter: see warm_processes.
+
+    Args:
+        starts_others: whether the processes that it starts itself need not be new interpreters either.
+    """
+    path = folder / ("starts_others.py" if starts_others else "program.py")
     path.write_text(code)
     return [sys.executable, str(path), *arguments]
 

@@ -25,7 +25,7 @@ from tests import warm_processes
 from tests.processes import PATIENCE, REPOSITORY, environment
 
 CONFIG = REPOSITORY / "configs" / "signs.yaml"
-EPOCHS = 6
+EPOCHS = 4
 STEPS_PER_EPOCH = 27
 OPTIMIZER = """
 import os, time
@@ -37,7 +37,7 @@ class Patient(torch.optim.SGD):
 
     def step(self):
         if "SLURM_JOB_ID" in os.environ:
-            time.sleep(0.015)
+            time.sleep(0.03)
         return super().step()
 """
 """In a job, each step takes its time without computing: what happens to a job happens before its end."""

@@ -16,7 +16,7 @@ import pytest
 
 from signs_dist.environment.process_table import find_descendants, is_alive, read_birth
 from tests import warm_processes
-from tests.processes import REPOSITORY, environment, started, wait_until
+from tests.processes import REPOSITORY, environment, program_command, run, started, wait_until
 from tests.warm_processes import Server, ServerEndedError, refusal
 
 STATE = """
@@ -283,6 +283,14 @@ def test_a_process_that_starts_others_has_a_server_of_its_own_which_ends_with_it
     wait_until(lambda: not any(is_alive(pid, birth) for pid, birth in births.items()))
 
 
+def test_a_file_may_have_a_server_for_those_that_it_starts(programs: Path) -> None:
+    (programs / "example.py").write_text("import sys\nprint('torch' in sys.modules)")
+    start = "import subprocess, sys\nsubprocess.run([sys.executable, 'example.py'], check=True)"
+    for starts_others in (True, False):
+        ended = run(program_command(programs, start, starts_others=starts_others), programs)
+        assert (ended.code, ended.out, ended.err) == (0, f"{starts_others}\n", "")
+
+
 HERE = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 TRAIN = [sys.executable, "-m", "signs_dist.train"]
 
@@ -301,6 +309,7 @@ TRAIN = [sys.executable, "-m", "signs_dist.train"]
         (TRAIN, {"PYTHONHASHSEED": "1"}, "PYTHONHASHSEED is read"),
         (TRAIN, {"LC_ALL": "C"}, "LC_ALL is read"),
         (TRAIN, {"LD_PRELOAD": "lib.so"}, "LD_PRELOAD is read"),
+        (TRAIN, {"LOGLEVEL": "INFO"}, "LOGLEVEL is read"),
         (TRAIN, {"PYTHONPATH": ""}, "this checkout is not on its path"),
         (["/usr/bin/python3", "-m", "signs_dist.train"], {}, "it is not python -m MODULE"),
         ([sys.executable, "-X", "importtime", "-m", "signs_dist.train"], {}, "it is not python -m MODULE"),

@@ -44,7 +44,8 @@ BOUND = ["-I", "-S", str(REPOSITORY / "signs_dist" / "searching" / "bound_progra
 """How a sweep starts its runs: the program becomes the command behind it."""
 READ_EARLY = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ATEN_", "DNNL_", "ONEDNN_", "CUDA", "NVIDIA_", "PYTORCH_"),
-    *("TORCH_LOGS", "TORCH_TRACE", "TORCH_DEVICE_BACKEND", "MALLOC_", "GLIBC_", "LD_", "LANG", "LC_", "PYTHON"),
+    *("TORCH_LOGS", "TORCH_TRACE", "TORCH_DEVICE_BACKEND", "LOGLEVEL", "MALLOC_", "GLIBC_", "LD_", "LANG", "LC_"),
+    "PYTHON",
 )
 """What variables begin with that the interpreter, PyTorch and their libraries read while they are loaded."""
 READ_LATE = ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")

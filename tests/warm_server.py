@@ -47,7 +47,12 @@ STARTERS = (
     *(warm_processes.TORCHRUN, "launch.local", "launch.agent", "launch.elastic_agent"),
     *("signs_dist.drill", "signs_dist.parity", "signs_dist.diverge", "signs_dist.sweep"),
 )
-"""Modules that start others. So do benchmarks."""
+"""Modules that start others. So do benchmarks, and files named starts_others.py."""
+IMPORTED_LATE = (
+    *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin", "PIL.PngImagePlugin"),
+    *("numpy.random", "filelock", "torch.utils.serialization.config", "rich._emoji_codes", "encodings.ascii"),
+)
+"""What most trainings import only when they come to it, in this order: 20 ms of processor time in each process."""
 HIGH = 200
 """The least number of the descriptor on which a process reaches its own server: programs name lower ones."""
 PR_SET_PDEATHSIG = 1
@@ -57,7 +62,8 @@ DEAF = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIG
 
 def import_all() -> None:
     """Import what commands use: not the commands themselves, which runpy runs, nor networks, which a manifest lists."""
-    importlib.import_module(warm_processes.TORCHRUN)
+    for name in (warm_processes.TORCHRUN, *IMPORTED_LATE):
+        importlib.import_module(name)
     for package in warm_processes.PACKAGES:
         folder = importlib.import_module(package).__path__
         for found in pkgutil.walk_packages(folder, f"{package}."):
@@ -177,7 +183,8 @@ def starts_others(command: list[str]) -> bool:
     """Whether a command has to have a server of its own."""
     place = warm_processes.program_place(command)
     assert place is not None
-    return command[place] in STARTERS or Path(command[place]).parent.name == "benchmarks"
+    file = Path(command[place])
+    return command[place] in STARTERS or file.parent.name == "benchmarks" or file.name == "starts_others.py"
 
 
 def own_server(request: dict[str, Any]) -> socket.socket | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from signs_dist.config.reading import load_config
 from signs_dist.distributed.compression import Compression
 from signs_dist.errors import UserError
-from tests.processes import run_ranks
+from tests.processes import program_command, run_ranks
 
 BFLOAT16, POWERSGD = Compression("bfloat16"), Compression("powersgd", rank=2, start_step=5)
 
@@ -62,7 +61,7 @@ strategy.close()
 
 @pytest.mark.slow
 def test_what_processes_make_of_compressed_gradients(tmp_path: Path) -> None:
-    ended = run_ranks(2, [sys.executable, "-c", SUMS], tmp_path)
+    ended = run_ranks(2, program_command(tmp_path, SUMS), tmp_path)
     assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
     for one in ended:
         found = json.loads(one.out)

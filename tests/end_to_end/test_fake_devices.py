@@ -19,8 +19,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from signs_dist.config.settings import AugmentConfig, DataConfig, LossConfig, OptimConfig
 from signs_dist.data import augment, batch_pixels
+from signs_dist.data.batch_pixels import Numbers
 from signs_dist.data.batches import Batch
 from signs_dist.data.mixing import BatchMixer
+from signs_dist.data.photo_operations import OPERATIONS, Operation
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.group import Group, Pending
 from signs_dist.distributed.replicas import EvaluationReplicas, Replicas
@@ -49,12 +51,13 @@ ALL_AUGMENTATIONS = AugmentConfig(
     cutout=0.3,
     crop_scale=(0.5, 1.0),
     policy="randaugment",
-    num_ops=14,
     erase=1.0,
     erase_fill="noise",
     mixup=0.2,
     cutmix=1.0,
 )
+NUM_OPS = {4: 9, 8: 6, 12: 6}
+"""Number of images → with how many operations for each image every operation of the policy is drawn."""
 
 each_device = pytest.mark.parametrize("device", [FIRST, SECOND], ids=str)
 
@@ -248,6 +251,22 @@ def imitate_backward(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:
     monkeypatch.setattr(Tensor, "backward", backward)
 
 
+def applied_operations(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the policy's operations, as they are applied."""
+    applied: set[str] = set()
+
+    def noted(name: str, operation: Operation) -> Operation:
+        def apply(images: Tensor, magnitudes: Numbers) -> Tensor:
+            applied.add(name)
+            return operation(images, magnitudes)
+
+        return apply
+
+    noting = {name: noted(name, operation) for name, operation in OPERATIONS.items()}
+    monkeypatch.setattr("signs_dist.data.policies.OPERATIONS", noting)
+    return applied
+
+
 def train_steps(
     strategy: SingleProcess,
     monkeypatch: pytest.MonkeyPatch,
@@ -282,12 +301,15 @@ def train_steps(
         pulse=Pulse(),
     )
     imitate_backward(monkeypatch, model)
-    augmenter = augment.BatchAugmenter(ALL_AUGMENTATIONS, seed=3)
-    mixer = BatchMixer(ALL_AUGMENTATIONS, 3, num_classes=NUM_CLASSES, micro_batch=micro_batches.size)
-    prepare = ImagePreparer.create(DataConfig(), device, channels_last=True, augment=augmenter, mix=mixer)
     own = len(micro_batches.of(strategy.shard)) * micro_batches.size
+    config = ALL_AUGMENTATIONS.model_copy(update={"num_ops": NUM_OPS[own]})
+    augmenter = augment.BatchAugmenter(config, seed=3)
+    mixer = BatchMixer(config, 3, num_classes=NUM_CLASSES, micro_batch=micro_batches.size)
+    prepare = ImagePreparer.create(DataConfig(), device, channels_last=True, augment=augmenter, mix=mixer)
+    applied = applied_operations(monkeypatch)
     steps = train_epoch(state, [host_batch(own)] * 2, prepare, first_step=0, first_run_step=0)
     sums = [report.sums.tensors() for report in steps]
+    assert applied == OPERATIONS.keys() - {"Identity"}
     state.sync.settle()
     require_on(device, state, sums[-1])
     return state

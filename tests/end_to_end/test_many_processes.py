@@ -174,14 +174,14 @@ def test_when_one_breaks_all_end_with_its_card(
 def test_a_rank_that_never_arrives_is_named(colours: Path, tmp_path: Path) -> None:
     arguments = train_command("--run-dir", "run", *settings(colours, "processes.rendezvous_seconds=10"))
     port = free_port()
-    with contextlib.ExitStack() as stack:
-        ranks = [stack.enter_context(started(arguments, tmp_path, rank_environment(rank, 4, port))) for rank in (0, 2)]
-        ends = [finish(process) for process in ranks]
+    variables = [rank_environment(0, 4, port), rank_environment(2, 4, port), rank_environment(1, 2, free_port())]
+    with contextlib.ExitStack() as stack:  # all three wait at the same time
+        processes = [stack.enter_context(started(arguments, tmp_path, each)) for each in variables]
+        *ends, alone = [finish(process) for process in processes]
     assert [end.code for end in ends] == [3, 3]
     assert "ranks 1, 3 of 4 never arrived: rank 0 on " in ends[0].err
     assert f"waited 10 s at 127.0.0.1:{port}" in ends[0].err
     assert not (tmp_path / "run").exists()
-    alone = run(arguments, tmp_path, rank_environment(1, 2, free_port()))
     assert alone.code == 3
     assert "found no rank 0 at 127.0.0.1:" in alone.err
 

@@ -213,7 +213,7 @@ def test_the_time_limit_requeues_and_is_counted(site: Site, one_process: str) ->
     # SLURM looks at limits twice a minute, and wakes with SIGCONT what it signals: the run does not finish before.
     os.kill(ranks_of(site, "run")[0], signal.SIGSTOP)
     site.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=1")
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + PATIENCE
     while not (requeued := [line for line in site.attempts("run") if line["event"] == "requeue"]):
         assert time.monotonic() < deadline
         time.sleep(0.3)

@@ -20,13 +20,13 @@ finish = sd.ExactStep.finish
 def pausing(step):
     finish(step)
     if step.steps_done == int(sys.argv[2]):
-        open(f"paused{{os.environ.get('RANK', 0)}}", "w").write("here")
+        open(f"paused{{os.environ.get('RANK', 0)}}", "w").write(f"{{os.getpid()}}\\n")
         time.sleep(float(sys.argv[3]))
 sd.ExactStep.finish = pausing
 import runpy
 runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
 """
-"""The example, which waits after one of its steps."""
+"""The example, which waits after one of its steps, and tells its process id."""
 
 
 def command(num_processes: int, *arguments: str) -> list[str]:
@@ -61,13 +61,12 @@ def test_other_numbers_of_processes_give_the_same_weights(num_processes: int, ex
 
 
 @pytest.mark.slow
-@pytest.mark.cold  # /proc tells the environment of new interpreters only, and so their ranks
 def test_a_stop_and_a_kill_change_nothing(expected: str, tmp_path: Path) -> None:
     (tmp_path / "pausing.py").write_text(PAUSING)
     # On 3 processes: one of them is asked to stop; all save step 14 and leave.
     with started(command(3, "pausing.py", "checkpoints", "13", "2"), tmp_path) as process:
-        wait_for(tmp_path / "paused2")
-        os.kill(rank_pid(process.pid, "2"), signal.SIGTERM)
+        wait_for(tmp_path / "paused2", "\n")
+        os.kill(int((tmp_path / "paused2").read_text()), signal.SIGTERM)
         assert finish(process).code == 0
     assert newest(tmp_path) == "epoch-0001-step-000014.pt"
     # On 1 process: SIGKILL after step 23, whose last save is that of step 20.
@@ -82,13 +81,3 @@ def test_a_stop_and_a_kill_change_nothing(expected: str, tmp_path: Path) -> None
 
 def newest(folder: Path) -> str:
     return max(path.name for path in (folder / "checkpoints").glob("epoch*.pt"))
-
-
-def rank_pid(launcher: int, rank: str) -> int:
-    """The process of a rank, among those that the launcher started."""
-    for children in Path(f"/proc/{launcher}/task").glob("*/children"):
-        for child in children.read_text().split():
-            variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-            if f"RANK={rank}".encode() in variables:
-                return int(child)
-    raise AssertionError(f"no process has rank {rank}")

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import types
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from launch.torchrun import (
 )
 from signs_dist.environment.process_table import read_birth
 from signs_dist.errors import UserError
-from tests.processes import Ended, finish, run, started, wait_for
+from tests.processes import Ended, finish, program_command, run, started, wait_for
 
 KILLED = WorkerFailure(137, "rank 1 of 2 was killed")
 
@@ -138,7 +137,7 @@ def test_what_a_launch_waits_for_before_its_processes_start() -> None:
     assert describe_start(several, os.getpid()).endswith("), which meets the agents of 3 nodes at node1:29401")
 
 
-def launch_command(code: str, plan: str = "") -> list[str]:
+def launch_command(folder: Path, code: str, plan: str = "") -> list[str]:
     """A launch of two workers that run `code`; `plan` changes the LaunchPlan."""
     start = (
         "import sys\n"
@@ -146,11 +145,11 @@ def launch_command(code: str, plan: str = "") -> list[str]:
         f"plan = dict(num_processes=2, variables={{'OMP_NUM_THREADS': '1'}}, arguments=(), program=('-c', {code!r}))\n"
         f"sys.exit(start(LaunchPlan(**{{**plan, **dict({plan})}})))"
     )
-    return [sys.executable, "-c", start]
+    return program_command(folder, start, starts_others=True)
 
 
 def launch(folder: Path, code: str, plan: str = "", **variables: str) -> Ended:
-    return without_waits(run(launch_command(code, plan), folder, variables, timeout=120))
+    return without_waits(run(launch_command(folder, code, plan), folder, variables, timeout=120))
 
 
 def without_waits(ended: Ended) -> Ended:
@@ -165,7 +164,10 @@ def without_waits(ended: Ended) -> Ended:
     ("code", "expected", "told"),
     [
         ("pass", 0, ""),
-        ("import sys; sys.exit(3)", 3, "rank [01]: exit code 3, without a message on standard error\n"),
+        pytest.param(
+            *("import sys; sys.exit(3)", 3, "rank [01]: exit code 3, without a message on standard error\n"),
+            marks=pytest.mark.cold,
+        ),
         ("import os; os.kill(os.getpid(), 9)", 137, r"rank [01]: Signal 9 \(SIGKILL\) received by PID \d+\n"),
         ("import no_such_module", 1, "(Traceback [^T]*ModuleNotFoundError: No module named 'no_such_module'\n){1,2}"),
         (
@@ -224,7 +226,7 @@ def test_workers_are_started_again_and_know_it(tmp_path: Path, fork: str) -> Non
 @pytest.mark.parametrize(
     ("sent", "own_code", "expected"),
     [
-        (signal.SIGTERM, 75, 75),
+        pytest.param(*(signal.SIGTERM, 75, 75), marks=pytest.mark.cold),
         (signal.SIGUSR2, 75, 75),
         (signal.SIGTERM, 1, 143),
         (signal.SIGINT, 130, 130),
@@ -247,7 +249,7 @@ def test_workers_get_the_signal_that_the_launch_gets(
         "Path(f'ready{rank}').write_text('ready')\n"
         "time.sleep(60)"
     )
-    with started(launch_command(code, "shutdown_seconds=50"), tmp_path) as process:
+    with started(launch_command(tmp_path, code, "shutdown_seconds=50"), tmp_path) as process:
         begun = time.monotonic()
         for rank in range(2):
             wait_for(tmp_path / f"ready{rank}", "ready")
