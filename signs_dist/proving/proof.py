@@ -11,7 +11,7 @@ from pathlib import Path
 from signs_dist.environment.subprocesses import count_processes
 from signs_dist.errors import UserError
 from signs_dist.files import write_json
-from signs_dist.proving.agreement import compare_receipt, find_disagreements
+from signs_dist.proving.agreement import compare_receipt, compare_settings, find_disagreements
 from signs_dist.proving.claim import Claim, compared_parts
 from signs_dist.proving.findings import Findings
 from signs_dist.proving.job import Job
@@ -106,6 +106,7 @@ def _require_data(claim: Claim, wishes: Wishes) -> None:
 def find_faults(claim: Claim) -> list[str]:
     """Where the files of a claim do not agree with each other."""
     faults = find_disagreements(claim.lines, claim.manifest.get("subject"), claim.result)
+    faults += compare_settings(claim.settings, claim.result)
     if claim.receipt is None:
         return [*faults, *([claim.damage.removesuffix(".")] if claim.damage else [])]
     expected = claim.receipt if claim.is_receipt else receipt_of(RunFolder(claim.path), claim.result)
