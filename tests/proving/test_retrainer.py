@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_runs_of_many_kinds_pass(tmp_path: Path, kind: str) -> None:
     assert prove(open_run(run), Wishes(number=1, seed=2), told.append).word == "PASS", (
         told
     )  # from a state that was read
+
+
+def test_a_run_that_went_on_with_another_validation_is_compared_from_there_on(tmp_path: Path) -> None:
+    """The numbers of validations before depend on settings that the run folder no longer has."""
+    run = train_a_run(tmp_path, "evaluate.batch=1")
+    for path in [*(run / "checkpoints").glob("epoch-000[34]*"), run / "result.json"]:
+        path.unlink()
+    shutil.rmtree(tmp_path / "colours")
+    train_a_run(tmp_path, "evaluate.batch=4")
+    told: list[str] = []
+    verdict = prove(open_run(run), Wishes(is_all=True), told.append)
+    assert verdict.text.startswith("PASS: 2 of 4 segments, 6 of 12 steps")
+    assert any(line.startswith("cannot be compared: steps 1 to 6, epochs 1 to 2: the run went on") for line in told)
 
 
 def test_a_checkpoint_is_looked_at_as_the_chain_tells_of_it(tmp_path: Path) -> None:
