@@ -44,7 +44,9 @@ class Retrainer:
     def __init__(self, job: Job, run: RecordedRun, process: Process) -> None:
         self._job, self._run, self._process = job, run, process
         self._states_on_disk = {
-            run.steps_done(cursor): State(cursor, run.steps_done(cursor), path) for cursor, path in run.states
+            run.steps_done(cursor): State(cursor, run.steps_done(cursor), path)
+            for cursor, path in run.states
+            if cursor.step == 0
         }
         self._lines: list[Mapping[str, Any]] = []
         self._states: dict[int, Mapping[str, str]] = {}
