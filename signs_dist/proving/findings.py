@@ -31,6 +31,8 @@ class Kept:
         parts: `parts_sha256` of its content; None if it is damaged.
         state: `state_sha256` of its content; "" if it is damaged.
         damage: what is wrong with it; "" for nothing.
+        resumes_optimizer: whether training goes on with its optimizer state: its own entry `config`, which no digest
+            covers, decides about that.
     """
 
     steps_done: int
@@ -38,6 +40,7 @@ class Kept:
     parts: Mapping[str, str] | None
     state: str
     damage: str = ""
+    resumes_optimizer: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,10 +158,14 @@ def find_in_training(
 
 
 def _compare_kept(states: Mapping[int, StateLine], kept: Sequence[Kept]) -> Iterator[Difference]:
+    last = states[max(states)].subject
     for each in kept:
+        line = states.get(each.steps_done)
+        if line is not None and line.subject == last and not each.resumes_optimizer:
+            yield Difference(each.steps_done, f"{each.name} names another optimizer than the settings of the run")
         if each.damage:
             yield Difference(each.steps_done, each.damage)
-        elif each.steps_done in states and each.state != states[each.steps_done].state:
+        elif line is not None and each.state != line.state:
             yield Difference(each.steps_done, f"{each.name} holds another state than the chain says")
 
 

@@ -127,6 +127,10 @@ def test_a_loss_that_is_not_finite() -> None:
     [
         (Kept(4, "epoch-0001.pt", PARTS, "other"), "epoch-0001.pt holds another state than the chain says"),
         (Kept(4, "epoch-0001.pt", None, "", "it is broken"), "it is broken"),
+        (
+            Kept(4, "epoch-0001.pt", PARTS, "state4", resumes_optimizer=False),
+            "epoch-0001.pt names another optimizer than the settings of the run",
+        ),
     ],
 )
 def test_a_checkpoint_that_is_not_as_the_chain_says(kept: Kept, told: str) -> None:
