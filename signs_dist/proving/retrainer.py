@@ -157,7 +157,8 @@ class Retrainer:
             self._states[step] = {**parts, "state": sha256_of_parts(parts)}
 
     def _note_result(self, again: Again) -> None:
-        self._result = {}
+        splits = again.stepper.prepared.data.splits
+        self._result = {"split_sizes": {name: len(index) for name, index in splits.items()}}
         for split in again.stepper.evaluation_loaders:
             self._result |= score_fields(split, self._evaluate(again, split), in_full=True)
         self._result["weights_sha256"] = weights_sha256(final_weights(again.stepper))

@@ -99,6 +99,14 @@ def test_a_forged_run_whose_files_agree_does_not_pass(run: Path, tmp_path: Path,
     assert forge_and_prove(run, tmp_path, kind, 0, is_careful=True) == "FAIL"
 
 
+def test_a_result_on_fewer_photos_than_it_says(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path)
+    Forger(copy, 0, is_careful=True).sizes()
+    verdict, _ = verdict_on(copy, is_all=True)
+    assert verdict.word == "FAIL"
+    assert "split_sizes: {'train': 36, 'val': 12, 'test': 13}" in verdict.text
+
+
 def test_a_hundred_digests_and_numbers_that_were_changed_are_found_without_training(run: Path, tmp_path: Path) -> None:
     for number in range(25):
         for kind in ("a number", "the chain", "the result", "the receipt"):
