@@ -5,9 +5,12 @@ A run whose files agree may still be forged: whoever changes all of them finds n
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from signs_dist.config.settings import Config
 from signs_dist.results.receipt import claim_of, is_intact
 from signs_dist.run_folder.chain import check_chain
 from signs_dist.run_folder.records import EpochLine, MetricsLine, StateLine, of_kind
@@ -31,6 +34,39 @@ def find_disagreements(lines: Sequence[MetricsLine], subject: Any, result: Mappi
         *_compare_subject(of_kind(lines, StateLine), subject),
         *_compare_result(lines, result),
     ]
+
+
+def compare_settings(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    """Where a result is not that of a run with these settings: another end, or weights of another epoch.
+
+    Args:
+        settings: the sections of the config. Settings that it lacks count as their defaults.
+        result: the contents of result.json, which agrees with metrics.jsonl.
+    """
+    set_ = functools.partial(_setting, settings)
+    told = {name: result.get(name) for name in ("epochs", "best_by", "best_epoch", "epochs_trained")}
+    expected = {"epochs": set_("train.epochs"), "best_by": set_("evaluate.best_by")}
+    faults = [
+        f"{name}: {told[name]} in result.json, {value} in the settings"
+        for name, value in expected.items()
+        if told[name] != value
+    ]
+    ended, best = _whole(told["epochs_trained"]), _whole(told["best_epoch"])
+    patience, every = set_("train.patience"), set_("evaluate.every_epochs")
+    if ended != expected["epochs"] and (patience is None or ended - best < patience or ended % every):
+        faults.append(f"the run ends after epoch {ended}, and its settings let it train {expected['epochs']} epochs")
+    final = result.get("weights")
+    kind = set_("train.final_weights")
+    if final != {"kind": kind, "epoch": best if kind == "best" else ended}:
+        faults.append(f"result.json has the weights {final}, and train.final_weights is {kind}")
+    return faults
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> Any:
+    """A setting by its dotted name; its default where it is missing."""
+    section, key = name.split(".")
+    given = settings.get(section)
+    return given[key] if isinstance(given, Mapping) and key in given else getattr(getattr(Config(), section), key)
 
 
 def compare_receipt(receipt: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
@@ -77,7 +113,11 @@ def _compare_result(lines: Sequence[MetricsLine], result: Mapping[str, Any]) -> 
             f"result.json says {result.get('steps')} steps in {result.get('epochs_trained')} epochs, and the chain "
             f"ends after step {last.step} of epoch {last.epoch}"
         )
-    epochs = {line.epoch: line for line in of_kind(lines, EpochLine)}
+    ends = of_kind(lines, EpochLine)
+    epochs = {line.epoch: line for line in ends}
+    for epoch, number in Counter(line.epoch for line in ends).items():
+        if number > 1:
+            yield f"metrics.jsonl has {number} lines for the end of epoch {epoch}"
     weights = result.get("weights")
     final = epochs.get(_whole(weights.get("epoch"))) if isinstance(weights, dict) else None
     if final is None:

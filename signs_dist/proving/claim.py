@@ -32,7 +32,8 @@ class Claim:
         result: the contents of result.json.
         receipt: the contents of receipt.json; None where there is none.
         damage: what is wrong with receipt.json; "" for nothing.
-        kept: the steps done at its checkpoints.
+        kept: the steps done at its checkpoints of ends of epochs. Those within an epoch hold the sums of its losses so
+            far, which no digest covers: numbers that follow from them are no evidence.
         is_receipt: whether a receipt alone is there.
     """
 
@@ -109,7 +110,7 @@ def open_run(path: Path) -> Claim:
     claim = Claim(path, settings, folder.read_metrics(), read_json(folder.manifest), result, receipt, damage=damage)
     _require_chain(claim, str(path))
     cursors = [Cursor.of_file(file) for file in folder.checkpoints.glob("epoch*.pt")]
-    kept = {cursor.epoch * claim.num_steps + cursor.step for cursor in cursors if cursor is not None}
+    kept = {cursor.epoch * claim.num_steps for cursor in cursors if cursor is not None and cursor.step == 0}
     return dataclasses.replace(claim, kept=frozenset(kept))
 
 

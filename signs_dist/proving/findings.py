@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ class Kept:
         parts: `parts_sha256` of its content; None if it is damaged.
         state: `state_sha256` of its content; "" if it is damaged.
         damage: what is wrong with it; "" for nothing.
+        resumes_optimizer: whether training goes on with its optimizer state: its own entry `config`, which no digest
+            covers, decides about that.
     """
 
     steps_done: int
@@ -37,6 +40,7 @@ class Kept:
     parts: Mapping[str, str] | None
     state: str
     damage: str = ""
+    resumes_optimizer: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +142,9 @@ def find_in_training(
     def is_covered(step: int) -> bool:
         return any(each.first < step <= each.last for each in segments)
 
-    covered = [line for line in lines if is_covered(line.step)]
+    # From a loss that is not finite on nothing was trained again; it may be noticed a step late.
+    end = math.inf if findings.not_finite is None else findings.not_finite - 1
+    covered = [line for line in lines if is_covered(line.step) and line.step < end]
     again = [line for line in findings.lines if is_covered(line["step"])]
     found = [
         *_compare_numbers([line for line in covered if isinstance(line, StepLine)], again),
@@ -152,16 +158,28 @@ def find_in_training(
 
 
 def _compare_kept(states: Mapping[int, StateLine], kept: Sequence[Kept]) -> Iterator[Difference]:
+    last = states[max(states)].subject
     for each in kept:
+        line = states.get(each.steps_done)
+        if line is not None and line.subject == last and not each.resumes_optimizer:
+            yield Difference(each.steps_done, f"{each.name} names another optimizer than the settings of the run")
         if each.damage:
             yield Difference(each.steps_done, each.damage)
-        elif each.steps_done in states and each.state != states[each.steps_done].state:
+        elif line is not None and each.state != line.state:
             yield Difference(each.steps_done, f"{each.name} holds another state than the chain says")
 
 
 def _compare_numbers(lines: Sequence[StepLine], lines_again: Sequence[Mapping[str, Any]]) -> Iterator[Difference]:
-    told = {(line.KEY, line.step): covered_fields(line) for line in lines}
+    told: dict[tuple[Any, int], dict[str, Any]] = {}
     again = {(("kind", line["kind"]), line["step"]): line for line in lines_again}
+    for line in lines:
+        if (line.KEY, line.step) in told:
+            yield Difference(line.step, "metrics.jsonl has two lines for this step")
+        told[line.KEY, line.step] = covered_fields(line)
+    for kind, step in told:
+        if (kind, step) not in again:
+            what = "the end of an epoch" if kind == EpochLine.KEY else "numbers"
+            yield Difference(step, f"metrics.jsonl has a line for {what} where a run writes none")
     for key, fields in again.items():
         if key not in told:
             if key[0] == EpochLine.KEY:
@@ -177,6 +195,11 @@ def _compare_states(lines: Sequence[StateLine], findings: Findings) -> Iterator[
     kept = {each.steps_done: each for each in findings.kept}
     for line in lines:
         again = findings.states.get(line.step)
+        epoch = (line.step - 1) // findings.num_steps + 1
+        if line.epoch != epoch:
+            yield Difference(line.step, f"the line of this state says epoch {line.epoch}, and it is epoch {epoch}")
+        if again is None:
+            yield Difference(line.step, "training again does not reach this state")
         if again is None or again["state"] == line.state:
             continue
         file = kept.get(line.step)

@@ -11,7 +11,7 @@ from pathlib import Path
 from signs_dist.environment.subprocesses import count_processes
 from signs_dist.errors import UserError
 from signs_dist.files import write_json
-from signs_dist.proving.agreement import compare_receipt, find_disagreements
+from signs_dist.proving.agreement import compare_receipt, compare_settings, find_disagreements
 from signs_dist.proving.claim import Claim, compared_parts
 from signs_dist.proving.findings import Findings
 from signs_dist.proving.job import Job
@@ -93,11 +93,17 @@ def prove(claim: Claim, wishes: Wishes, tell: Callable[[str], None]) -> Verdict:
 
 
 def _require_data(claim: Claim, wishes: Wishes) -> None:
-    """Raise `UserError` if a receipt's photos were in a folder, and nobody says where they are here."""
+    """Raise `UserError` if the photos were in a folder that is not here, and nobody says where they are."""
     data = claim.settings.get("data")
-    if not claim.is_receipt or wishes.data is not None or not isinstance(data, dict):
+    if wishes.data is not None or not isinstance(data, dict):
         return
-    if data.get("root") is not None and data.get("reader") is None:
+    told = claim.manifest.get("data")
+    sources = told.get("sources") if isinstance(told, dict) else None
+    gone = [each for each in sources if isinstance(each, str)] if isinstance(sources, list) else []
+    roots = [*gone, *(each for each in [data.get("root")] if isinstance(each, str))]
+    if gone and data.get("reader") is None and not any(Path(each).exists() for each in roots):
+        raise UserError(f"the run has trained on {gone[0]}, which is not there: say where it is now: --data PATH")
+    if claim.is_receipt and data.get("root") is not None and data.get("reader") is None:
         raise UserError(
             f"the run has trained on {data['root']}: say where these photos are on this machine: --data PATH"
         )
@@ -106,6 +112,7 @@ def _require_data(claim: Claim, wishes: Wishes) -> None:
 def find_faults(claim: Claim) -> list[str]:
     """Where the files of a claim do not agree with each other."""
     faults = find_disagreements(claim.lines, claim.manifest.get("subject"), claim.result)
+    faults += compare_settings(claim.settings, claim.result)
     if claim.receipt is None:
         return [*faults, *([claim.damage.removesuffix(".")] if claim.damage else [])]
     expected = claim.receipt if claim.is_receipt else receipt_of(RunFolder(claim.path), claim.result)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from signs_dist.checkpointing.fitting import resumes_optimizer
 from signs_dist.checkpointing.state_digest import parts_sha256, sha256_of_parts
 from signs_dist.checkpointing.store import read_checkpoint
 from signs_dist.checkpointing.tensors import weights_sha256
@@ -44,7 +45,9 @@ class Retrainer:
     def __init__(self, job: Job, run: RecordedRun, process: Process) -> None:
         self._job, self._run, self._process = job, run, process
         self._states_on_disk = {
-            run.steps_done(cursor): State(cursor, run.steps_done(cursor), path) for cursor, path in run.states
+            run.steps_done(cursor): State(cursor, run.steps_done(cursor), path)
+            for cursor, path in run.states
+            if cursor.step == 0
         }
         self._lines: list[Mapping[str, Any]] = []
         self._states: dict[int, Mapping[str, str]] = {}
@@ -61,7 +64,7 @@ class Retrainer:
             UserError: images or network cannot be used.
         """
         strategy, segments = self._process.strategy, joined(self._job.segments)
-        kept = self._look_at_checkpoints() if strategy.is_main else []
+        kept = self._look_at_checkpoints(config) if strategy.is_main else []
         is_whole = strategy.share_value(not any(each.damage for each in kept), "look at the checkpoints")
         again = begin_again(config, self._process, self._run, self._state_at(segments[0].first if is_whole else 0))
         not_finite = None
@@ -80,10 +83,10 @@ class Retrainer:
         findings = self._findings(again, kept, subject, not_finite)
         return dataclasses.replace(findings, seconds=time.perf_counter() - begun)
 
-    def _look_at_checkpoints(self) -> list[Kept]:
+    def _look_at_checkpoints(self, config: Config) -> list[Kept]:
         """The checkpoints at the borders of the segments, read and hashed."""
         borders = sorted({step for segment in self._job.segments for step in (segment.first, segment.last)})
-        return [look_at(self._states_on_disk[step]) for step in borders if step in self._states_on_disk]
+        return [look_at(self._states_on_disk[step], config) for step in borders if step in self._states_on_disk]
 
     def _find_subject(self, again: Again) -> Mapping[str, str]:
         """The digests of settings, images and code here. One process reads the images for all."""
@@ -154,7 +157,8 @@ class Retrainer:
             self._states[step] = {**parts, "state": sha256_of_parts(parts)}
 
     def _note_result(self, again: Again) -> None:
-        self._result = {}
+        splits = again.stepper.prepared.data.splits
+        self._result = {"split_sizes": {name: len(index) for name, index in splits.items()}}
         for split in again.stepper.evaluation_loaders:
             self._result |= score_fields(split, self._evaluate(again, split), in_full=True)
         self._result["weights_sha256"] = weights_sha256(final_weights(again.stepper))
@@ -190,14 +194,16 @@ class Retrainer:
         )
 
 
-def look_at(state: State) -> Kept:
-    """Read and hash a checkpoint."""
+def look_at(state: State, config: Config) -> Kept:
+    """Read and hash a checkpoint of a run with this config."""
     assert state.path is not None
     try:
-        parts = parts_sha256(read_checkpoint(state.path))
+        content = read_checkpoint(state.path)
+        parts = parts_sha256(content)
     except (CheckpointError, UserError) as error:
         return Kept(state.steps_done, state.path.name, None, "", str(error).removesuffix("."))
-    return Kept(state.steps_done, state.path.name, parts, sha256_of_parts(parts))
+    resumes = resumes_optimizer(content["config"], config)
+    return Kept(state.steps_done, state.path.name, parts, sha256_of_parts(parts), resumes_optimizer=resumes)
 
 
 def _digest_of_model(path: Path) -> str | None:

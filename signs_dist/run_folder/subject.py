@@ -1,6 +1,7 @@
 """What a run trains: the config, the contents of the data and the code, as one SHA-256 beside each state.
 
-The settings that count are those that change the weights; the others may differ between equal runs.
+The settings that count are those that change the weights, or the numbers of validations; the others may differ between
+equal runs.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Subject:
 
 
 def config_sha256(settings: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over settings that change the weights, by their dotted names, such as `optim.lr`.
+    """SHA-256 (hex) over settings that change weights or numbers, by their dotted names, such as `optim.lr`.
 
     Args:
         settings: plain values. Those that have their default are left out by the caller, so that a setting that a later

@@ -61,6 +61,7 @@ def some_result(epochs: int = 3, **changes: Any) -> dict[str, Any]:
         "finished": True,
         "exact": True,
         "steps": epochs * NUM_STEPS,
+        "epochs": epochs,
         "epochs_trained": epochs,
         "best_epoch": epochs,
         "best_by": "accuracy",
@@ -76,7 +77,7 @@ def some_result(epochs: int = 3, **changes: Any) -> dict[str, Any]:
 def some_claim(epochs: int = 3, **changes: Any) -> Claim:
     values: dict[str, Any] = {
         "path": Path("runs/a"),
-        "settings": {"exact": True, "checkpoint": {"keep_every_epochs": 1}},
+        "settings": {"exact": True, "train": {"epochs": epochs}, "checkpoint": {"keep_every_epochs": 1}},
         "lines": some_lines(epochs),
         "manifest": {"subject": SUBJECT},
         "result": some_result(epochs),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from signs_dist.proving.agreement import compare_receipt, find_disagreements
+from signs_dist.proving.agreement import compare_receipt, compare_settings, find_disagreements
 from signs_dist.results.receipt import make_receipt, sealed, with_proof
 from signs_dist.run_folder.records import StateLine
 from tests.proving.claims import SUBJECT, chained, epoch_line, some_lines, some_result
@@ -61,6 +61,42 @@ def test_a_chain_of_something_else() -> None:
     assert find_disagreements(lines, SUBJECT, some_result()) == [
         "the chain is of other settings, images or code than manifest.json says"
     ]
+
+
+def test_an_epoch_has_one_end() -> None:
+    lines = chained(epoch_line(1), epoch_line(2, step=7, val_accuracy=0.99), epoch_line(2), epoch_line(3))
+    assert "metrics.jsonl has 2 lines for the end of epoch 2" in find_disagreements(lines, SUBJECT, some_result())
+
+
+def settings(epochs: int = 3, patience: int | None = None, final_weights: str = "last", every: int = 1) -> Any:
+    train = {"epochs": epochs, "patience": patience, "final_weights": final_weights}
+    return {"train": train, "evaluate": {"every_epochs": every}}
+
+
+@pytest.mark.parametrize(
+    ("own", "changes", "told"),
+    [
+        (settings(), {}, ""),
+        (settings(final_weights="best"), {"best_epoch": 2, "weights": {"kind": "best", "epoch": 2}}, ""),
+        (settings(9, patience=2), {"epochs": 9, "best_epoch": 1}, ""),
+        (
+            settings(9, patience=3),
+            {"epochs": 9, "best_epoch": 1},
+            "ends after epoch 3, and its settings let it train 9",
+        ),
+        (settings(9, patience=2, every=2), {"epochs": 9, "best_epoch": 1}, "ends after epoch 3"),
+        (settings(9), {"epochs": 9}, "ends after epoch 3, and its settings let it train 9 epochs"),
+        (settings(9), {}, "epochs: 3 in result.json, 9 in the settings"),
+        ({"train": {}}, {"epochs": 3}, "epochs: 3 in result.json, 20 in the settings"),
+        (settings(), {"best_by": "loss"}, "best_by: loss in result.json, accuracy in the settings"),
+        (settings(), {"weights": {"kind": "last", "epoch": 2}}, "and train.final_weights is last"),
+        (settings(), {"weights": {"kind": "best", "epoch": 3}}, "and train.final_weights is last"),
+    ],
+)
+def test_a_result_is_that_of_the_settings(own: Any, changes: dict[str, Any], told: str) -> None:
+    found = compare_settings(own, {**some_result(), **changes})
+    assert told in " ".join(found)
+    assert bool(told) == bool(found)
 
 
 def test_a_number_that_was_changed_breaks_the_chain() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from signs_dist.proving.findings import Difference, Findings, Kept, find_in_files, find_in_training
 from signs_dist.proving.segments import Segment
-from tests.proving.claims import PARTS, some_claim, some_findings
+from signs_dist.run_folder.records import EpochLine
+from tests.proving.claims import PARTS, some_claim, some_findings, step_line
 
 CLAIM = some_claim()
 WHOLE = [Segment(0, 12)]
@@ -52,6 +54,32 @@ def test_an_epoch_whose_line_was_deleted() -> None:
     assert found == [Difference(8, "metrics.jsonl has no line for the end of this epoch")]
 
 
+def test_lines_that_were_added() -> None:
+    """An end of an epoch within one, with a better validation; numbers at the end of an epoch; a line that is twice."""
+    second = next(line for line in CLAIM.lines if isinstance(line, EpochLine) and line.step == 8)
+    for added, told in [
+        (
+            dataclasses.replace(second, step=7, val_accuracy=0.99),
+            "a line for the end of an epoch where a run writes none",
+        ),
+        (step_line(8), "a line for numbers where a run writes none"),
+        (dataclasses.replace(second, val_accuracy=0.99), "two lines for this step"),
+    ]:
+        lines = [added, *CLAIM.lines]
+        found = find_in_training(WHOLE, lines, CLAIM.result, some_findings(CLAIM), 12)
+        assert Difference(added.step, f"metrics.jsonl has {told}") in found
+
+
+def test_a_state_of_another_epoch_and_one_that_is_not_reached() -> None:
+    lines = [dataclasses.replace(line, epoch=5) if line.step == 12 else line for line in CLAIM.lines]
+    told = "the line of this state says epoch 5, and it is epoch 3"
+    assert Difference(12, told) in find_in_training(WHOLE, lines, CLAIM.result, some_findings(CLAIM), 12)
+    states = {step: state for step, state in some_findings(CLAIM).states.items() if step != 8}
+    assert in_training(some_findings(CLAIM, states=states)) == [
+        Difference(8, "training again does not reach this state")
+    ]
+
+
 def test_a_number_that_only_one_side_has() -> None:
     findings = some_findings(CLAIM)
     lines = [{name: value for name, value in line.items() if name != "val_loss"} for line in findings.lines]
@@ -90,7 +118,7 @@ def test_a_result_that_differs() -> None:
 
 
 def test_a_loss_that_is_not_finite() -> None:
-    findings = some_findings(CLAIM, lines=[], states={}, result=None, not_finite=3)
+    findings = some_findings(CLAIM, lines=[], states={}, result=None, not_finite=3)  # noticed after step 2
     assert in_training(findings) == [Difference(3, "the training loss is not a finite number")]
 
 
@@ -99,6 +127,10 @@ def test_a_loss_that_is_not_finite() -> None:
     [
         (Kept(4, "epoch-0001.pt", PARTS, "other"), "epoch-0001.pt holds another state than the chain says"),
         (Kept(4, "epoch-0001.pt", None, "", "it is broken"), "it is broken"),
+        (
+            Kept(4, "epoch-0001.pt", PARTS, "state4", resumes_optimizer=False),
+            "epoch-0001.pt names another optimizer than the settings of the run",
+        ),
     ],
 )
 def test_a_checkpoint_that_is_not_as_the_chain_says(kept: Kept, told: str) -> None:

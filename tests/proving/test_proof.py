@@ -72,6 +72,14 @@ def test_other_photos_fail_and_the_receipt_does_not_tell_of_them(run: Path, tmp_
     assert (copy / "receipt.json").read_bytes() == before
 
 
+def test_photos_that_are_gone_are_asked_for(tmp_path: Path) -> None:
+    run = train_a_run(tmp_path, "train.epochs=1")
+    shutil.move(tmp_path / "colours", tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"colours, which is not there: say where it is now: --data PATH"):
+        verdict_on(run, is_all=True)
+    assert verdict_on(run, is_all=True, data=str(tmp_path / "elsewhere"))[0].word == "PASS"
+
+
 def test_a_state_that_differs_is_told_and_written_into_the_receipt(run: Path, tmp_path: Path) -> None:
     copy = copy_of(run, tmp_path)
     Forger(copy, 3, is_careful=True).checkpoint("model")
@@ -89,6 +97,14 @@ def test_a_forged_run_does_not_pass(run: Path, tmp_path: Path, kind: str) -> Non
 @pytest.mark.parametrize("kind", ["weights", "a number", "config", "the result"])
 def test_a_forged_run_whose_files_agree_does_not_pass(run: Path, tmp_path: Path, kind: str) -> None:
     assert forge_and_prove(run, tmp_path, kind, 0, is_careful=True) == "FAIL"
+
+
+def test_a_result_on_fewer_photos_than_it_says(run: Path, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path)
+    Forger(copy, 0, is_careful=True).sizes()
+    verdict, _ = verdict_on(copy, is_all=True)
+    assert verdict.word == "FAIL"
+    assert "split_sizes: {'train': 36, 'val': 12, 'test': 13}" in verdict.text
 
 
 def test_a_hundred_digests_and_numbers_that_were_changed_are_found_without_training(run: Path, tmp_path: Path) -> None:

@@ -44,13 +44,16 @@ def plain(folder: Path) -> Subject:
         ("train.micro_batch=8", ["config"]),
         ("train.precision=bfloat16", ["config"]),
         ("ema.decay=0.9", ["config"]),
+        ("evaluate.batch=2", ["config"]),  # the numbers of the validation
         ("train.shard_optimizer=true", []),
         ("checkpoint.keep_every_epochs=1", []),
         ("log.every_steps=1", []),
         ("data.storage=device", []),  # the same weights as packed
     ],
 )
-def test_settings_count_that_change_the_weights(folder: Path, plain: Subject, setting: str, parts: list[str]) -> None:
+def test_settings_count_that_change_weights_or_numbers(
+    folder: Path, plain: Subject, setting: str, parts: list[str]
+) -> None:
     assert plain.differences(subject(folder, setting)) == parts
 
 
