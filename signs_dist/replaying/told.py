@@ -83,8 +83,10 @@ def describe_step(step: Step, files: Mapping[int, str], classes: Sequence[str], 
         classes: the names of the classes.
         clip_norm: `optim.clip_norm`.
     """
-    clipped = f" after clipping to {clip_norm:g}" if clip_norm is not None else ""
-    norm = f", gradient norm {number(step.gradient_norm)}{clipped}" if step.gradient_norm is not None else ""
+    norm = f", gradient norm {number(step.gradient_norm)}" if step.gradient_norm is not None else ""
+    if norm and clip_norm is not None:
+        after = f"{number(step.gradient_norm)} after clipping to {clip_norm:g}"
+        norm = f", gradient norm {number(step.unclipped_norm)}, {after}"
     made = "" if step.gradient_norm is not None else ". The optimizer made no step"
     lines = [
         f"step {step.step:,} (epoch {step.epoch}, step {step.step_of_epoch}): learning rate {step.learning_rate:.6g}"
@@ -261,6 +263,7 @@ def _step_as_json(step: Step, files: Mapping[int, str], classes: Sequence[str]) 
         "loss": finite(step.loss),
         "learning_rate": step.learning_rate,
         "gradient_norm": finite(step.gradient_norm),
+        "gradient_norm_before_clipping": finite(step.unclipped_norm),
         "not_finite_before": step.bad_weights,
         "not_finite_after": step.bad_after,
         "micro_batches": [

@@ -43,8 +43,10 @@ def test_a_parameter_outside_of_all_layers_has_a_row() -> None:
 
 
 def test_a_step_shows_its_numbers_images_and_layers() -> None:
-    text = "\n".join(describe_step(make_step(make_micro_batch()), FILES, CLASSES, 1.0))
-    assert "step 7 (epoch 2, step 3): learning rate 0.1, gradient norm 0.5 after clipping to 1" in text
+    step = make_step(make_micro_batch(), unclipped_norm=2.5)
+    text = "\n".join(describe_step(step, FILES, CLASSES, 1.0))
+    assert "step 7 (epoch 2, step 3): learning rate 0.1, gradient norm 2.5, 0.5 after clipping to 1" in text
+    assert "learning rate 0.1, gradient norm 0.5\n" in "\n".join(describe_step(step, FILES, CLASSES, None))
     assert "0            2       1.5   50.0 %    0.75" in text
     assert "0            2       one    zero       2.5   b/1.jpg" in text
     assert "first  2×5     1.5             0.25            0.125" in text
