@@ -99,8 +99,6 @@ def _check_flags(options: argparse.Namespace) -> None:
         raise UserError(f"--shell works on one process, not on --processes {options.processes}. Omit --processes.")
     if options.shell and options.check:
         raise UserError("--check trains on past the step that --shell shows. Omit one of them.")
-    if options.shell and sys.stdin is None:
-        raise UserError("--shell needs a terminal, or a program on standard input: add < FILE to the command.")
     if options.images is not None and options.images.suffix.lower() not in ("", ".png"):
         raise UserError(
             f"--images {options.images}: the picture is a PNG. Type --images "

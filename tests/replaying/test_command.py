@@ -143,12 +143,6 @@ def test_a_run_with_a_long_name_has_a_default_picture(run_copy: Path, tmp_path: 
         (tmp_path / name).rename(run_copy)
 
 
-def test_shell_without_standard_input_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(UserError, match=r"--shell needs a terminal, or a program on standard input: add < FILE"):
-        replay(["/nowhere", "--step", "5", "--shell"])
-
-
 def test_a_folder_that_holds_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         replay([str(tmp_path), "--step", "5"])
