@@ -22,6 +22,10 @@ from signs_dist.monitoring.diagnosis import find_place
 Function = Callable[..., Any]
 
 
+class MissingModuleError(UserError):
+    """The module that a setting names is neither in the current folder nor installed."""
+
+
 def find_own(setting: str, name: str, *, kind: type | None = None, kind_name: str = "functions or classes") -> Function:
     """The function or class that the setting names.
 
@@ -43,7 +47,7 @@ def find_own(setting: str, name: str, *, kind: type | None = None, kind_name: st
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise UserError(f"{setting}={name}: importing {module_name} failed: {error}.") from error
-        raise UserError(
+        raise MissingModuleError(
             f"{setting}={name}: there is no module {error.name}. Looked in the current folder and in the installed "
             f"packages; the form is package.module:{'Class' if kind is not None else 'make'}."
         ) from error

@@ -8,6 +8,7 @@ python -m signs_dist.replay RUN_DIR --failure                    the step whose 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -98,6 +99,11 @@ def _check_flags(options: argparse.Namespace) -> None:
         raise UserError(f"--shell works on one process, not on --processes {options.processes}. Omit --processes.")
     if options.shell and options.check:
         raise UserError("--check trains on past the step that --shell shows. Omit one of them.")
+    if options.images is not None and options.images.suffix.lower() not in ("", ".png"):
+        raise UserError(
+            f"--images {options.images}: the picture is a PNG. Type --images "
+            f"{shlex.quote(str(options.images.with_suffix('.png')))}."
+        )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from signs_dist.errors import UserError
 
 @contextlib.contextmanager
 def refusing_narrow_inputs(model: nn.Module, name: str, image_size: int) -> Iterator[None]:
-    """Refuse a network whose forward pass, within the block, gives a convolution less pixels than its stride.
+    """Refuse a network whose forward pass, within the block, gives a convolution fewer pixels than its stride.
 
     Args:
         model: that is tried.

@@ -52,7 +52,7 @@ def replay_command(options: argparse.Namespace) -> bool:
     failed = read_failure(run.path) if options.failure else []
     request = make_request(options, run, failed)
     shown_first = failed[0].run_step(run.num_steps) if failed else request.first
-    picture = options.images or Path(f"replay-{run.path.resolve().name}-step-{shown_first}.png")
+    picture = options.images or default_picture(run.path, shown_first)
     _check_outputs({"--images": picture, "--save": options.save, "--json": options.json}, run.path)
     recorded = read_recorded(run.folder)
     for note in (*run.notes, *_notes_on_place(run, request, recorded, has_failed=bool(failed))):
@@ -130,14 +130,28 @@ def _notes_on_place(run: RecordedRun, request: Request, recorded: Recorded, *, h
 
 
 def _check_outputs(outputs: dict[str, Path | None], run_dir: Path) -> None:
-    """Refuse a file that cannot be written, or that lies in the run folder. Raises `UserError`."""
+    """Refuse a file that cannot be written, lies in the run folder or is given twice. Raises `UserError`."""
+    given: dict[Path, str] = {}
     for flag, path in outputs.items():
         if path is not None and path.resolve().is_relative_to(run_dir.resolve()):
             raise UserError(
                 f"{flag} {path} lies in the run folder, into which replay writes nothing. Type a path outside of "
                 f"{run_dir}."
             )
-        require_writable(path)
+        try:
+            require_writable(path)
+        except UserError as error:
+            raise UserError(f"{flag}: {error}") from error
+        if path is None or (path.exists() and not path.is_file()):  # a device or a pipe may be named twice
+            continue
+        if (other := given.setdefault(path.resolve(), flag)) != flag:
+            raise UserError(f"{other} and {flag} both name {path}. Type another file for one of them.")
+
+
+def default_picture(run_dir: Path, step: int) -> Path:
+    """Where the picture goes without `--images`. A long name of a run is cut: a name has at most 255 bytes."""
+    name = run_dir.resolve().name.encode(errors="surrogateescape")[:200].decode(errors="ignore")
+    return Path(f"replay-{name}-step-{step}.png")
 
 
 def _replay(
@@ -197,10 +211,7 @@ def _about(run: RecordedRun, start: State, found: Replayed, num_processes: int) 
 
 
 def _open_shell(looked: Looked, run: RecordedRun) -> int:
-    stream = sys.stdin
-    if stream is None:
-        raise UserError("--shell needs a terminal or a program on standard input, and there is none.")
-    return open_shell(make_scope(looked, run), BANNER, stream)
+    return open_shell(make_scope(looked, run), BANNER, sys.stdin)
 
 
 def _tell(line: str) -> None:

@@ -108,6 +108,7 @@ class Step:
         bad_weights: the parameters and buffers that were not finite before the step.
         bad_after: the same after it.
         gradient_norm: the 2-norm of the step's gradient, as the optimizer used it; None where it made no step.
+        unclipped_norm: the same before `optim.clip_norm`.
         gradients: that gradient by name; None where it is not kept.
         weights_before, weights_after: parameters and buffers by name; None where they are not kept.
     """
@@ -120,6 +121,7 @@ class Step:
     bad_weights: list[str]
     bad_after: list[str]
     gradient_norm: float | None = None
+    unclipped_norm: float | None = None
     gradients: dict[str, Tensor] | None = None
     weights_before: dict[str, Tensor] | None = None
     weights_after: dict[str, Tensor] | None = None

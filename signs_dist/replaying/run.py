@@ -19,7 +19,7 @@ from signs_dist.models.weights import named_weights
 from signs_dist.replaying.evidence import Compared, Recorded, recorded_samples
 from signs_dist.replaying.records import MicroBatch, Step
 from signs_dist.replaying.request import Request, check_micro_batch, checked_steps
-from signs_dist.replaying.watching import StepWatch, find_bad_weights
+from signs_dist.replaying.watching import StepWatch, find_bad_weights, gradients_of, norm_of
 from signs_dist.retraining.again import Again, begin_again
 from signs_dist.retraining.recorded_run import RecordedRun, State
 from signs_dist.training.process import Process
@@ -186,9 +186,7 @@ def _look_into(again: Again, comparing: _Comparing, request: Request, number: in
                 pass
         except NonFiniteLossError:
             is_finite = False
-    gradients = {
-        name: parameter.grad for name, parameter in state.model.named_parameters() if parameter.grad is not None
-    }
+    gradients = gradients_of(state.model)
     step = Step(
         step=number,
         epoch=(number - 1) // num_steps + 1,
@@ -197,7 +195,8 @@ def _look_into(again: Again, comparing: _Comparing, request: Request, number: in
         micro_batches=watch.micro_batches(),
         bad_weights=bad_before,
         bad_after=find_bad_weights(state.model),
-        gradient_norm=_norm(gradients) if is_finite else None,
+        gradient_norm=norm_of(gradients.values()) if is_finite else None,
+        unclipped_norm=watch.unclipped_norm if is_finite else None,
         gradients=_copies(gradients) if keeps and is_finite else None,
         weights_before=before,
         weights_after=_copies(named_weights(state.model)) if keeps else None,
@@ -276,8 +275,3 @@ def _number_and_samples(micro_batch: MicroBatch) -> tuple[int, list[int]]:
 
 def _copies(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-
-
-def _norm(gradients: dict[str, Any]) -> float:
-    norms = [torch.linalg.vector_norm(each.detach(), dtype=torch.float64) for each in gradients.values()]
-    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0

@@ -14,7 +14,7 @@ from signs_dist.replaying.records import Event, MicroBatch, Step
 from signs_dist.replaying.request import FAILURE_FILE, FailedMicroBatch
 
 MOST_SAMPLES = 64
-"""A step with more images shows those with the largest losses."""
+"""A step with more images, or more micro-batches, shows those with the largest losses."""
 NUM_WORST = 16
 HEADINGS: Mapping[str, str] = {
     "same bits": "the bits are those of the run",
@@ -83,8 +83,10 @@ def describe_step(step: Step, files: Mapping[int, str], classes: Sequence[str], 
         classes: the names of the classes.
         clip_norm: `optim.clip_norm`.
     """
-    clipped = f" after clipping to {clip_norm:g}" if clip_norm is not None else ""
-    norm = f", gradient norm {number(step.gradient_norm)}{clipped}" if step.gradient_norm is not None else ""
+    norm = f", gradient norm {number(step.gradient_norm)}" if step.gradient_norm is not None else ""
+    if norm and clip_norm is not None:
+        after = f"{number(step.gradient_norm)} after clipping to {clip_norm:g}"
+        norm = f", gradient norm {number(step.unclipped_norm)}, {after}"
     made = "" if step.gradient_norm is not None else ". The optimizer made no step"
     lines = [
         f"step {step.step:,} (epoch {step.epoch}, step {step.step_of_epoch}): learning rate {step.learning_rate:.6g}"
@@ -96,10 +98,24 @@ def describe_step(step: Step, files: Mapping[int, str], classes: Sequence[str], 
             lines.append(f"not finite {when} the step: {', '.join(names[:5])}{more}")
     lines += [
         "",
-        columns([("micro-batch", "images", "loss", "accuracy", "gradient norm"), *map(_cells, step.micro_batches)]),
+        *_describe_micro_batches(step.micro_batches),
     ]
     lines += ["", *_describe_samples(step, files, classes)]
     return [*lines, "", *_describe_layers(step)]
+
+
+def _describe_micro_batches(micro_batches: Sequence[MicroBatch]) -> list[str]:
+    shown, notes = list(micro_batches), []
+    if (count := len(shown)) > MOST_SAMPLES:
+        worst = sorted(shown, key=lambda each: _from_worst(each.loss))[:NUM_WORST]
+        shown = sorted(worst, key=lambda each: each.number)
+        notes = [f"the {NUM_WORST} micro-batches with the largest losses of {count:,}; all: --json FILE"]
+    return [*notes, columns([("micro-batch", "images", "loss", "accuracy", "gradient norm"), *map(_cells, shown)])]
+
+
+def _from_worst(loss: float) -> float:
+    """A key for sorting: NaN first, then the largest loss."""
+    return -math.inf if math.isnan(loss) else -loss
 
 
 def _cells(micro_batch: MicroBatch) -> tuple[str, ...]:
@@ -114,9 +130,9 @@ def _describe_samples(step: Step, files: Mapping[int, str], classes: Sequence[st
     ]
     count, note = len(rows), ""
     if count > MOST_SAMPLES:
-        rows.sort(key=lambda pair: -math.inf if math.isnan(pair[1]["loss"]) else -pair[1]["loss"])
+        rows.sort(key=lambda pair: _from_worst(pair[1]["loss"]))
         rows = rows[:NUM_WORST]
-        note = f"the {NUM_WORST} images with the largest losses of {count:,}; all: --micro-batch N, or --json FILE"
+        note = f"the {NUM_WORST} images with the largest losses of {count:,}; all: --micro-batch M, or --json FILE"
     cells = [
         (str(place), str(row["sample"]), row["label"], row["predicted"], number(row["loss"]), files[row["sample"]])
         for place, row in rows
@@ -198,6 +214,12 @@ def describe_failure(
             f"{FAILURE_FILE} names {place}: here the loss is not finite in micro-batch {', '.join(map(str, again))} of "
             f"step {step.step:,}"
         )
+    if step.gradient_norm is None:
+        return True, (
+            f"{FAILURE_FILE} names {place}: here the loss of step {step.step:,} is not finite either, but in another "
+            f"micro-batch than {', '.join(map(str, seen))}. Omit --micro-batch, or type --micro-batch "
+            f"{failed[0].micro_batch}"
+        )
     why = []
     if others:
         why.append("the file names other images than this step has now: the settings or the photos have changed since")
@@ -261,6 +283,7 @@ def _step_as_json(step: Step, files: Mapping[int, str], classes: Sequence[str]) 
         "loss": finite(step.loss),
         "learning_rate": step.learning_rate,
         "gradient_norm": finite(step.gradient_norm),
+        "gradient_norm_before_clipping": finite(step.unclipped_norm),
         "not_finite_before": step.bad_weights,
         "not_finite_after": step.bad_after,
         "micro_batches": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -28,11 +29,13 @@ class StepWatch:
 
     Attributes:
         batches: what the loader gave, by the numbers of the micro-batches.
+        unclipped_norm: the 2-norm of the step's gradient before it is clipped; None before the gradients are summed.
     """
 
     def __init__(self, stepper: Stepper, *, only: int | None = None, keeps_gradients: bool = False) -> None:
         self._stepper, self._only, self._keeps_gradients = stepper, only, keeps_gradients
         self.batches: dict[int, Batch] = {}
+        self.unclipped_norm: float | None = None
         self._passes: list[_Pass] = []
         self._scale = float(stepper.state.scaler.get_scale())  # of float16; it may change with the step
         self._cleanup = contextlib.ExitStack()
@@ -42,6 +45,8 @@ class StepWatch:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(setattr, state, "observe", state.observe)
             state.observe = self._note_batch
+            cleanup.callback(setattr, state, "observe_sums", state.observe_sums)
+            state.observe_sums = self._note_norm
             # Of all modules: at a thaw, within the step, the stepper makes another ForwardWithLoss.
             cleanup.callback(register_module_forward_pre_hook(self._before_forward).remove)
             cleanup.callback(register_module_forward_hook(self._after_forward).remove)
@@ -91,6 +96,10 @@ class StepWatch:
 
     def _note_batch(self, numbers: range, batch: Batch, images: Tensor, loss: Tensor) -> None:
         self.batches[numbers.start] = self._passes[-1].batch = batch
+
+    def _note_norm(self) -> None:
+        gradients = gradients_of(self._stepper.state.model)
+        self.unclipped_norm = norm_of(gradients.values()) / self._scale
 
     def _note(self, place: int, name: str, direction: str, tensor: Tensor) -> None:
         current = self._passes[-1]
@@ -158,6 +167,17 @@ def _describe(tensor: Tensor, *, with_squares: bool) -> Tensor:
     largest = values.abs().where(is_finite, 0).amax() if values.numel() else values.new_zeros(())
     squares = torch.linalg.vector_norm(values, dtype=torch.float64).square() if with_squares else values.new_zeros(())
     return torch.stack([largest.double(), (~is_finite).sum().double(), squares.double()])
+
+
+def gradients_of(model: nn.Module) -> dict[str, Tensor]:
+    """The gradients of the parameters that have one, by name."""
+    return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
+
+
+def norm_of(gradients: Iterable[Tensor]) -> float:
+    """The 2-norm of all gradients together, computed in float64."""
+    norms = [torch.linalg.vector_norm(each.detach(), dtype=torch.float64) for each in gradients]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
 
 def find_bad_weights(model: nn.Module) -> list[str]:

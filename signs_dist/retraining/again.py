@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import Copier
 from signs_dist.config.reading import read_config
 from signs_dist.config.settings import CheckConfig, Config
+from signs_dist.data.sets import DEFAULT_ROOT
 from signs_dist.distributed.arithmetic import Fingerprint
 from signs_dist.environment.user_cache import user_cache_folder
+from signs_dist.errors import UserError
 from signs_dist.inference.places import find_writable
 from signs_dist.learning.metrics import RunningSums
+from signs_dist.own_code import MissingModuleError
 from signs_dist.retraining.recorded_run import RecordedRun, State
 from signs_dist.training.arithmetic_changes import read_fingerprint
 from signs_dist.training.arithmetic_probe import name_only, probe_arithmetic
 from signs_dist.training.cached_features import with_features
 from signs_dist.training.loop import Observer
-from signs_dist.training.prepare import prepare, require_same_images
+from signs_dist.training.prepare import Prepared, prepare, require_same_images
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import RunState, make_run_state
 from signs_dist.training.stepper import Stepper
@@ -39,7 +43,7 @@ def config_again(run: RecordedRun, *, data: str | None = None, overrides: Sequen
         overrides: settings that win, as on the command line.
 
     Raises:
-        UserError: a setting is not legal.
+        UserError: a setting is not legal, or the images are no longer where they lay.
     """
     config = read_config(run.folder.config, overrides, is_saved=True).config
     given = {override.partition("=")[0] for override in overrides}
@@ -71,9 +75,24 @@ def _changes_of_data(config: Config, run: RecordedRun, data: str | None) -> dict
     if config.data.reader is not None:
         return changes
     sources = run.data.get("sources")
-    if isinstance(sources, list) and sources and all(isinstance(each, str) and Path(each).exists() for each in sources):
-        changes["root"] = sources[0] if len(sources) == 1 else tuple(sources)
+    if not isinstance(sources, list) or not sources or not all(isinstance(each, str) for each in sources):
+        return changes
+    missing = [each for each in sources if not Path(each).exists()]
+    if not missing:
+        return {**changes, "root": sources[0] if len(sources) == 1 else tuple(sources)}
+    root = config.data.root
+    if not all(Path(each).exists() for each in ([root] if isinstance(root, str) else root or [DEFAULT_ROOT])):
+        raise UserError(
+            f"the images of {run.path} are no longer in {', '.join(missing)}. Type --data PATH, where they lie now."
+        )
     return changes
+
+
+def _told_where_modules_lie(error: MissingModuleError, run: RecordedRun) -> UserError:
+    if run.working_folder is None or run.working_folder == Path.cwd():
+        return error
+    where = shlex.quote(str(run.working_folder))
+    return UserError(f"{error} The run was started in {where}. Type cd {where}, and the command again.")
 
 
 def begin_again(
@@ -92,9 +111,14 @@ def begin_again(
         UserError: images, network or checkpoint cannot be used.
     """
     strategy = process.strategy
-    prepared = strategy.all_succeed(
-        lambda: prepare(config, process, micro_batch=run.micro_batch, division=run.division), "wait for all to prepare"
-    )
+
+    def make_prepared() -> Prepared:
+        try:
+            return prepare(config, process, micro_batch=run.micro_batch, division=run.division)
+        except MissingModuleError as error:
+            raise _told_where_modules_lie(error, run) from error
+
+    prepared = strategy.all_succeed(make_prepared, "wait for all to prepare")
     require_same_images(prepared, strategy)
     prepared = with_features(prepared, process)
 

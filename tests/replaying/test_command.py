@@ -109,6 +109,9 @@ def test_a_checkpoint_that_is_deleted_meanwhile_is_no_fault(
         (["--failure"], "no loss of this run was recorded as not finite"),
         (["--failure", "--until", "5"], "--failure looks at one step"),
         (["--step", "5", "--data", "/nowhere"], "/nowhere"),
+        (["--step", "5", "--images", "a.jpg"], "--images a.jpg: the picture is a PNG. Type --images a.png."),
+        (["--step", "5", "--json", "/proc/x"], "--json: cannot write /proc/x: No such file or directory. Choose a"),
+        (["--step", "5", "--json", "x", "--save", "./x"], "--save and --json both name x. Type another file for one"),
     ],
 )
 def test_wrong_input(exact_run: Path, arguments: list[str], told: str) -> None:
@@ -129,6 +132,15 @@ def test_the_default_picture_is_not_written_into_the_run_folder(
     monkeypatch.chdir(exact_run)
     with pytest.raises(UserError, match=r"--images .* lies in the run folder"):
         replay([".", "--step", "5"])
+
+
+def test_a_run_with_a_long_name_has_a_default_picture(run_copy: Path, tmp_path: Path) -> None:
+    assert command.default_picture(Path("/runs/a"), 5) == Path("replay-a-step-5.png")
+    for name in ("r" * 255, "é" * 127):
+        picture = command.default_picture(run_copy.rename(tmp_path / name), 10**12)
+        picture.write_bytes(b"")
+        assert picture.name.endswith("-step-1000000000000.png")
+        (tmp_path / name).rename(run_copy)
 
 
 def test_a_folder_that_holds_no_run(tmp_path: Path) -> None:

@@ -43,8 +43,10 @@ def test_a_parameter_outside_of_all_layers_has_a_row() -> None:
 
 
 def test_a_step_shows_its_numbers_images_and_layers() -> None:
-    text = "\n".join(describe_step(make_step(make_micro_batch()), FILES, CLASSES, 1.0))
-    assert "step 7 (epoch 2, step 3): learning rate 0.1, gradient norm 0.5 after clipping to 1" in text
+    step = make_step(make_micro_batch(), unclipped_norm=2.5)
+    text = "\n".join(describe_step(step, FILES, CLASSES, 1.0))
+    assert "step 7 (epoch 2, step 3): learning rate 0.1, gradient norm 2.5, 0.5 after clipping to 1" in text
+    assert "learning rate 0.1, gradient norm 0.5\n" in "\n".join(describe_step(step, FILES, CLASSES, None))
     assert "0            2       1.5   50.0 %    0.75" in text
     assert "0            2       one    zero       2.5   b/1.jpg" in text
     assert "first  2×5     1.5             0.25            0.125" in text
@@ -81,6 +83,17 @@ def test_of_many_images_the_worst_are_shown() -> None:
     assert "83.jpg" not in text
 
 
+def test_of_many_micro_batches_the_worst_are_shown() -> None:
+    numbers = range(10_000)
+    losses = [math.nan if number == 77 else float(number % 5000) for number in numbers]
+    many = [make_micro_batch(number, losses=torch.full((2,), losses[number])) for number in numbers]
+    lines = "\n".join(describe_step(make_step(*many), FILES, CLASSES, None)).split("\n")
+    assert f"the {NUM_WORST} micro-batches with the largest losses of 10,000; all: --json FILE" in lines
+    assert any(line.startswith("77           2       nan") for line in lines)
+    assert any(line.startswith("9999         2       4999") for line in lines)
+    assert len(lines) < 50
+
+
 def test_mixed_images_show_their_shares() -> None:
     mixed = make_micro_batch(targets=torch.tensor([[0.25, 0.75, 0], [1.0, 0, 0]]))
     text = "\n".join(describe_step(make_step(mixed), FILES, CLASSES, None))
@@ -114,6 +127,13 @@ def test_a_failure_that_came_again() -> None:
     is_again, told = describe_failure(FAILED, step, EXACT, 6)
     assert is_again
     assert "names epoch 2, step 3, micro-batch 0: here the loss is not finite in micro-batch 0 of step 7" in told
+
+
+def test_a_failure_in_another_micro_batch_than_the_one_that_was_looked_at() -> None:
+    step = make_step(make_micro_batch(3), gradient_norm=None)  # the optimizer made no step: its loss is not finite
+    is_again, told = describe_failure(FAILED, step, EXACT, 6)
+    assert is_again
+    assert "in another micro-batch than 3. Omit --micro-batch, or type --micro-batch 0" in told
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.errors import NonFiniteLossError
 from signs_dist.replaying.first_bad import FirstBad, find_first_bad
 from signs_dist.replaying.records import MicroBatch, Step
-from signs_dist.replaying.watching import StepWatch, find_bad_weights
+from signs_dist.replaying.watching import StepWatch, find_bad_weights, gradients_of, norm_of
 from signs_dist.training.cached_features import with_features
 from signs_dist.training.image_preparer import ImagePreparer
 from signs_dist.training.stepper import Stepper
@@ -54,6 +54,19 @@ def test_the_step_has_the_bits_that_it_has_unwatched(mode: str, extra: str, tmp_
     assert digests[0] == digests[1]
     assert [each.number for each in seen] == [0, 1, 2, 3]
     assert watched.state.observe is None
+
+
+@pytest.mark.parametrize("mode", ["exact=false", "exact=true"])
+def test_the_norm_before_clipping_is_that_of_the_sum_of_the_parts(mode: str, tmp_path: Path) -> None:
+    stepper, _ = make_stepper(tmp_path, *SETTINGS, mode, "optim.clip_norm=0.1")
+    with StepWatch(stepper, keeps_gradients=True) as watch:
+        train_a_step(stepper)
+    seen = [each.gradients for each in watch.micro_batches() if each.gradients is not None]
+    sums = [sum(part[name] for part in seen) for name in seen[0]]
+    assert watch.unclipped_norm == pytest.approx(norm_of(sums), rel=1e-4)  # type: ignore[arg-type]
+    assert watch.unclipped_norm > 0.2
+    assert norm_of(gradients_of(stepper.state.model).values()) == pytest.approx(0.1, rel=1e-3)
+    assert stepper.state.observe_sums is None
 
 
 def test_the_parts_of_the_gradient_add_up_to_it(tmp_path: Path) -> None:

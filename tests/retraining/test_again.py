@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 import signs_dist as sd
 from signs_dist.checkpointing.store import read_checkpoint
 from signs_dist.checkpointing.tensors import weights_sha256
+from signs_dist.errors import UserError
 from signs_dist.learning.metrics import Score, to_host
 from signs_dist.models.weights import named_weights
-from signs_dist.retraining.again import Again, begin_again, config_again
+from signs_dist.retraining.again import Again, _changes_of_data, begin_again, config_again
 from signs_dist.retraining.programs import run_here
 from signs_dist.retraining.recorded_run import RecordedRun, read_recorded_run
 from signs_dist.training.process import Process
@@ -107,6 +109,28 @@ def test_another_seed_gives_other_weights(exact: Path) -> None:
     same, _ = train_again(run, 0, 2)
     other, _ = train_again(run, 0, 2, overrides=["seed=5"])
     assert same != other
+
+
+def test_images_that_are_gone_are_refused_with_the_flag_that_names_their_place(exact: Path) -> None:
+    run = read_recorded_run(exact)
+    gone = dataclasses.replace(
+        run,
+        data={**run.data, "sources": ["/nowhere/signs"]},
+        config=run.config.model_copy(update={"data": run.config.data.model_copy(update={"root": "nowhere"})}),
+    )
+    with pytest.raises(UserError, match=r"no longer in /nowhere/signs. Type --data PATH, where they lie now."):
+        _changes_of_data(gone.config, gone, None)
+    assert _changes_of_data(gone.config, gone, "elsewhere")["root"] == "elsewhere"
+    assert "root" not in _changes_of_data(run.config, gone, None)  # where the config says, they still are
+
+
+def test_own_code_that_is_not_here_is_told_with_the_folder_of_the_run(
+    exact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = dataclasses.replace(read_recorded_run(exact), working_folder=exact.parent)
+    with pytest.raises(UserError, match=r"there is no module no_such_module.* The run was started in .*. Type cd /"):
+        train_again(run, 0, 1, overrides=["model.name=no_such_module:make", "model.args={}"])
 
 
 def test_photos_that_lie_elsewhere_or_differ_are_told(exact: Path, tmp_path: Path) -> None:
