@@ -144,6 +144,17 @@ def describe_outcome(outcome: Outcome, *, has_told_settings: bool) -> list[str]:
     return lines
 
 
+def describe_saved_state(name: str, *, repeats: bool, is_exact: bool) -> str:
+    """Whether the saved state of a side is what training it again gives, and what may be the reason if it is not."""
+    if repeats:
+        return f"{name}: its saved state is what its config, images and code give here"
+    causes = "arithmetic, images or code" if is_exact else "processes, threads, arithmetic, images or code"
+    return (
+        f"{name}: its saved state is not what its config, images and code give here: it had other {causes} when it "
+        f"trained, or something has changed its bits{'' if is_exact else '. Fast mode promises no equal bits'}"
+    )
+
+
 def describe_fast_mode(outcome: Outcome, subjects: tuple[Subject, Subject], command: str) -> list[str]:
     """What fast mode has to do with a difference; nothing in exact mode.
 
