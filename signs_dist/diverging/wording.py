@@ -165,6 +165,11 @@ def describe_fast_mode(outcome: Outcome, subjects: tuple[Subject, Subject], comm
     """
     if all(start.is_exact for start in outcome.starts) or outcome.place is None:
         return []
+    if outcome.before.settings.keys() - {"exact"}:
+        why = "This is fast mode: beside what the settings change, bits may differ by rounding."
+        if subjects[0].run is not None:
+            return [f"{why} To see what the settings change alone, train both with exact=true, and compare those runs."]
+        return [f"{why} In exact mode they differ by the settings alone:", f"  {command}"]
     if subjects[0].num_processes == subjects[1].num_processes and not outcome.before.arithmetic:
         why = "This is fast mode, which promises no equal bits. In exact mode they are:"
     else:
