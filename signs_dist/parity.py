@@ -15,7 +15,7 @@ from typing import Any
 
 from signs_dist.console.command import CommandParser, add_config_arguments, config_arguments, run_command, whole_number
 from signs_dist.environment.subprocesses import count_processes
-from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
+from signs_dist.errors import EXIT_FAILED, EXIT_OK, TrainingFailedError, UserError
 from signs_dist.rehearsal.record_comparison import compare_records, describe_rows
 from signs_dist.rehearsal.recorded_runs import record_run
 from signs_dist.rehearsal.rounding import NUDGE, NUM_CONTROLS, rounding_bounds
@@ -100,7 +100,7 @@ def tell_where(options: argparse.Namespace, overrides: Sequence[str], world_size
     """Train once more on two numbers of processes, side by side, and print where their bits part, as `diverge` does.
 
     Returns:
-        What `diverge --json` writes.
+        What `diverge --json` writes; only `error` if the comparison failed: what parity has found stands without it.
     """
     from signs_dist.diverging.comparison import compare
     from signs_dist.diverging.orders import Subject
@@ -108,8 +108,19 @@ def tell_where(options: argparse.Namespace, overrides: Sequence[str], world_size
 
     left, right = (Subject(number, config=options.config, overrides=tuple(overrides)) for number in world_sizes)
     request = Request((left, right), options.steps, options.device)
-    with tempfile.TemporaryDirectory(prefix="signs_dist-parity-") as folder:
-        return compare(request, Path(folder), tell=lambda line: print(line, flush=True)).as_fields()
+    try:
+        with tempfile.TemporaryDirectory(prefix="signs_dist-parity-") as folder:
+            result = compare(request, Path(folder), tell=lambda line: print(line, flush=True))
+    except (UserError, TrainingFailedError) as error:
+        print(f"where the bits part is not known, since training side by side failed: {error}", flush=True)
+        return {"error": str(error)}
+    if result.is_equal:
+        print(
+            "FAIL all the same: the difference above did not come again side by side. Some operation gives other bits "
+            "from call to call, or the compiler or CUDA graphs do, which are off side by side.",
+            flush=True,
+        )
+    return result.as_fields()
 
 
 def parse_world_sizes(text: str) -> list[int]:

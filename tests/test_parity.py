@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from signs_dist.console.command import run_command
-from signs_dist.errors import UserError
-from signs_dist.parity import build_parser, parse_world_sizes
+from signs_dist.diverging import comparison
+from signs_dist.errors import TrainingFailedError, UserError
+from signs_dist.parity import build_parser, parse_world_sizes, tell_where
 from signs_dist.parity import main as parity
 from tests.processes import rank_environment, run, train_command
 from tests.sets import small_run, write_colour_set
@@ -133,3 +134,24 @@ def test_parity_sees_a_difference_and_exact_mode_refuses_it(colours: Path, tmp_p
     assert ended.code == 2
     assert "the loss gives other bits each time" in ended.err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_parity_has_found_stands_where_training_side_by_side_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TrainingFailedError("side B on 2 processes ended with exit code 1")
+
+    options = build_parser().parse_intermixed_args([])
+    monkeypatch.setattr(comparison, "compare", fail)
+    assert tell_where(options, [], (1, 2)) == {"error": "side B on 2 processes ended with exit code 1"}
+    assert "where the bits part is not known" in capsys.readouterr().out
+
+
+def test_equal_bits_side_by_side_do_not_take_a_failure_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = build_parser().parse_intermixed_args([])
+    monkeypatch.setattr(comparison, "compare", lambda *_, **__: comparison.Result(None, None))
+    assert tell_where(options, [], (1, 2))["equal"]
+    assert capsys.readouterr().out.startswith("FAIL all the same: the difference above did not come again")

@@ -102,13 +102,15 @@ def compare_steps(left: Sequence[Step], right: Sequence[Step]) -> Place | None:
     for one, other in zip(ours, theirs, strict=False):
         if found := _compare_parts(one, other):
             direction, samples = found
-            return Place(*at, direction, one.number, samples=samples)
+            return Place(*at, direction, one.number, samples=samples, errors=errors)
+    if bool(errors[0]) != bool(errors[1]):  # a step that has ended has no more to be compared
+        return Place(*at, "end", errors=errors)
     entries = differing_entries(left[0].entries, right[0].entries)
     for direction, field in WHOLE_STEP:
         odd = _compare_field(left, right, field)
         if odd is not None:
             return Place(*at, direction, odd=odd, entries=entries, errors=errors)
-    return Place(*at, "end", errors=errors) if errors[0] != errors[1] else None
+    return None
 
 
 def refine(place: Place, left: Sequence[Sequence[Detail]], right: Sequence[Sequence[Detail]]) -> Place:
@@ -161,13 +163,25 @@ def _layer_of(tensor: str) -> str:
 
 
 def first_event(left: Sequence[Event], right: Sequence[Event]) -> tuple[str, str] | None:
-    """(name, direction) of the first computation of A whose bits differ in B, or that B does not have; None if none."""
-    theirs = {(name, direction): digest for name, direction, digest in right}
-    for name, direction, digest in left:
-        if theirs.get((name, direction)) != digest:
-            return name, direction
-    ours = {(name, direction) for name, direction, _ in left}
-    return next(((name, direction) for name, direction, _ in right if (name, direction) not in ours), None)
+    """(name, direction) of the first computation whose bits differ, or that one side does not have; None if none.
+
+    A forward pass that differs comes before all that differs in the backward pass, whichever side has it.
+    """
+    found = [*_events_without_equal(left, right), *_events_without_equal(right, left)]
+    if not found:
+        return None
+    _, _, name, direction = min(found, key=lambda event: event[:2])
+    return name, direction
+
+
+def _events_without_equal(own: Sequence[Event], other: Sequence[Event]) -> list[tuple[bool, int, str, str]]:
+    """(whether it is of the backward pass, place, name, direction) of what the other side has not or has otherwise."""
+    theirs = {(name, direction): digest for name, direction, digest in other}
+    return [
+        (direction != "forward", place, name, direction)
+        for place, (name, direction, digest) in enumerate(own)
+        if theirs.get((name, direction)) != digest
+    ]
 
 
 def differing_entries(

@@ -162,11 +162,6 @@ def _describe_no_difference(result: Result, outcome: Outcome) -> Sequence[str]:
         return [f"EQUAL: the same bits in {compared}"]
     assert result.bracket is not None
     lines = [f"trained again here, both have the same bits in {compared}"]
-    for name, repeats in zip(SIDES, result.recorded or (), strict=False):
-        lines.append(
-            f"{name}: its saved state is what its config, images and code give here"
-            if repeats
-            else f"{name}: its saved state is not what its config, images and code give here: it had other "
-            f"arithmetic, images or code when it trained, or something has changed its bits"
-        )
+    for name, start, repeats in zip(SIDES, outcome.starts, result.recorded or (), strict=False):
+        lines.append(wording.describe_saved_state(name, repeats=repeats, is_exact=start.is_exact))
     return [*lines, f"DIFFERENT: the saved states after step {result.bracket.differs}"]

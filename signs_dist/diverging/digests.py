@@ -59,10 +59,16 @@ def of_gradients(model: nn.Module) -> Digests:
 
 
 def of_average(state: TrainingState) -> Digests:
-    """Of each averaged weight; none without an average, or where each process has only a part of it."""
-    if state.average is None or isinstance(state.average, ShardedAverage):
+    """Of each averaged weight; none without an average. All processes call this."""
+    average = state.average
+    if average is None:
         return {}
-    return {"updates": str(state.average.num_updates), **digests_of(state.average.weights().items())}
+    if isinstance(average, ShardedAverage):  # each process has only a part: put together, they are in the model
+        with average.swapped_into(state.model):
+            weights = weights_and_buffers(state.model)
+    else:
+        weights = digests_of(average.weights().items())
+    return {"updates": str(average.num_updates), **weights}
 
 
 def of_optimizer(state: TrainingState) -> Digests:

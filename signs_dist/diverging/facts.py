@@ -137,3 +137,9 @@ class Detail:
         """From `dataclasses.asdict`, through JSON."""
         events: list[Event] = [(name, direction, digest) for name, direction, digest in fields["events"]]
         return cls(**{**fields, "events": events})
+
+
+def describe_protocol() -> str:
+    """What the processes of a side tell, by name. A side with other code must have the same."""
+    kinds = (Start, Part, Step, Detail)
+    return "; ".join(f"{kind.__name__}: {' '.join(each.name for each in dataclasses.fields(kind))}" for kind in kinds)

@@ -16,6 +16,10 @@ POLL_SECONDS = 0.2
 """How often a wait looks whether the other end still runs."""
 LONGEST_SECONDS = 6 * 3600.0
 """How long a wait for a line may take: a step, or the start of a run whose photos are decoded first."""
+HELLO_SECONDS = 10.0
+"""How long the first line of a connection may take."""
+HELLO_BYTES = 4096
+"""How long the first line of a connection may be: until it has come, a stranger may have sent it."""
 BLOCK_BYTES = 2**16
 
 
@@ -52,24 +56,37 @@ class Line:
             with contextlib.suppress(OSError):
                 self._connection.settimeout(POLL_SECONDS)
 
-    def receive(self, limit_seconds: float = LONGEST_SECONDS) -> dict[str, Any]:
-        """Wait for one line. Raises `LineEndedError`, and what `require` raises."""
+    def receive(self, limit_seconds: float = LONGEST_SECONDS, most_bytes: int | None = None) -> dict[str, Any]:
+        """Wait for one line.
+
+        Args:
+            limit_seconds: how long the whole line may take.
+            most_bytes: how long it may be; None: as long as it is.
+
+        Raises:
+            LineEndedError: the other end has closed the connection, or the line takes too long or is too long.
+            ValueError: it is no JSON.
+            Exception: what `require` raises.
+        """
         until = time.monotonic() + limit_seconds
-        parts = [self._rest]
+        parts, num_bytes = [self._rest], len(self._rest)
         while b"\n" not in parts[-1]:
+            if most_bytes is not None and num_bytes > most_bytes:
+                raise LineEndedError(f"a line of more than {most_bytes} bytes")
             parts.append(self._more(until))
+            num_bytes += len(parts[-1])
         line, _, self._rest = b"".join(parts).partition(b"\n")
         value: dict[str, Any] = json.loads(line)
         return value
 
     def _more(self, until: float) -> bytes:
         while True:
+            if time.monotonic() > until:  # also if the other end sends on, without an end of the line
+                raise LineEndedError("no line was sent in time")
             try:
                 data = self._connection.recv(BLOCK_BYTES)
             except TimeoutError:
                 self.require()
-                if time.monotonic() > until:
-                    raise LineEndedError("nothing was sent in time") from None
                 continue
             except OSError as error:
                 raise LineEndedError(str(error)) from error
@@ -114,10 +131,23 @@ class Hub:
                 continue
             line = Line(connection)
             self._open.append(line)
-            with contextlib.suppress(LineEndedError, ValueError):
-                hello = line.receive(limit_seconds=10.0)
-                if isinstance(hello, dict) and secrets.compare_digest(str(hello.get("token")), self.token):
-                    yield hello, line
+            hello = self._hello(line)
+            if hello is None:
+                line.close()
+                self._open.remove(line)
+            else:
+                yield hello, line
+
+    def _hello(self, line: Line) -> dict[str, Any] | None:
+        """The first line of a connection; None if it is not from a process that was given the token."""
+        try:
+            hello: object = line.receive(HELLO_SECONDS, HELLO_BYTES)
+        except (LineEndedError, ValueError, RecursionError):
+            return None
+        if not isinstance(hello, dict):
+            return None
+        token = str(hello.get("token")).encode(errors="replace")
+        return hello if secrets.compare_digest(token, self.token.encode()) else None
 
 
 def report_to(address: tuple[str, int], hello: Mapping[str, Any]) -> Line:

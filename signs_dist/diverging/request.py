@@ -50,10 +50,13 @@ class Request:
         words = ["python", "-m", "signs_dist.diverge"]
         config = left.run / "config.yaml" if left.run is not None else left.config
         words += ["--config", str(config)] if config is not None else []
-        common = [word for word in left.overrides if word in right.overrides]
+        ours, theirs = (
+            [word for word in subject.overrides if not word.startswith("exact=")] for subject in (left, right)
+        )
+        common = [word for word in ours if word in theirs]
         words += [*common, "exact=true"]
-        for flag, subject in (("--left", left), ("--right", right)):
-            own = [word for word in subject.overrides if word not in common]
+        for flag, subject, settings in (("--left", left, ours), ("--right", right, theirs)):
+            own = [word for word in settings if word not in common]
             words += [flag, shlex.join([f"processes={subject.num_processes}", *own])]
         return shlex.join(words)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from signs_dist.diverging import blame
-from signs_dist.diverging.facts import Detail, Start, Step
+from signs_dist.diverging.facts import Detail, Start, Step, describe_protocol
 from signs_dist.diverging.lines import Hub, Line, LineEndedError
 from signs_dist.diverging.orders import SideOrder, Subject, search_path
 from signs_dist.environment.subprocesses import (
@@ -204,11 +204,30 @@ def _wait_for_arrivals(hub: Hub, sides: Sequence[Side]) -> None:
     missing = sum(side.num_processes for side in sides)
     for hello, line in hub.arrivals(require):
         side = by_name[hello["side"]]
+        require_same_protocol(side.name, hello.get("protocol"))
         line.require = side.require
         side.lines[hello["rank"]] = line
         missing -= 1
         if not missing:
             return
+
+
+def require_same_protocol(name: str, protocol: object) -> None:
+    """Raise unless the code of a side tells what this release reads.
+
+    Args:
+        name: of the side.
+        protocol: its `describe_protocol`.
+
+    Raises:
+        UserError: it tells something else: its toolkit is of another release.
+    """
+    if protocol != describe_protocol():
+        flag = "--left-code" if name == blame.SIDES[0] else "--right-code"
+        raise UserError(
+            f"side {name} runs another release of signs_dist, whose diverge tells other facts than this one reads. "
+            f"Give {flag} a folder with your own modules alone, and both sides train with this release."
+        )
 
 
 def _compare(left: Side, right: Side, *, until: int, wants_states: bool) -> Outcome:
@@ -244,7 +263,13 @@ def _compare_next(left: Side, right: Side) -> tuple[blame.Place | None, str]:
     for side in stepping:
         side.steps_done += 1
     if len(told) == 1:
-        return None, next((step.error for step in told[0] if step.error), "")
+        error = next((step.error for step in told[0] if step.error), "")
+        if error:
+            raise TrainingFailedError(
+                f"one side ended in step {behind + 1}, before the first step that both do: {error}. "
+                f"Its run went further: it had other arithmetic, images or code"
+            )
+        return None, ""
     place = blame.compare_steps(*told)
     return place, next((step.error for step in told[0] if step.error), "") if place is None else ""
 

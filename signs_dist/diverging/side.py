@@ -113,12 +113,14 @@ def run_of_config(config: Config) -> RecordedRun:
 def _serve(
     order: SideOrder, config: Config, run: RecordedRun, start: State, notes: list[str], process: Process
 ) -> dict[str, Any]:
+    from signs_dist.diverging.facts import describe_protocol
     from signs_dist.retraining.again import begin_again
 
     again = begin_again(config, process, run, start)
     try:
         rank = process.context.rank
-        line = report_to(order.address, {"token": order.token, "side": order.name, "rank": rank})
+        hello = {"token": order.token, "side": order.name, "rank": rank, "protocol": describe_protocol()}
+        line = report_to(order.address, hello)
         try:
             line.send(dataclasses.asdict(describe_start(again, run.config, rank, notes)))
             Server(again, process, line).serve(order.until)

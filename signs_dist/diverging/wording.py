@@ -144,6 +144,17 @@ def describe_outcome(outcome: Outcome, *, has_told_settings: bool) -> list[str]:
     return lines
 
 
+def describe_saved_state(name: str, *, repeats: bool, is_exact: bool) -> str:
+    """Whether the saved state of a side is what training it again gives, and what may be the reason if it is not."""
+    if repeats:
+        return f"{name}: its saved state is what its config, images and code give here"
+    causes = "arithmetic, images or code" if is_exact else "processes, threads, arithmetic, images or code"
+    return (
+        f"{name}: its saved state is not what its config, images and code give here: it had other {causes} when it "
+        f"trained, or something has changed its bits{'' if is_exact else '. Fast mode promises no equal bits'}"
+    )
+
+
 def describe_fast_mode(outcome: Outcome, subjects: tuple[Subject, Subject], command: str) -> list[str]:
     """What fast mode has to do with a difference; nothing in exact mode.
 
@@ -154,6 +165,11 @@ def describe_fast_mode(outcome: Outcome, subjects: tuple[Subject, Subject], comm
     """
     if all(start.is_exact for start in outcome.starts) or outcome.place is None:
         return []
+    if outcome.before.settings.keys() - {"exact"}:
+        why = "This is fast mode: beside what the settings change, bits may differ by rounding."
+        if subjects[0].run is not None:
+            return [f"{why} To see what the settings change alone, train both with exact=true, and compare those runs."]
+        return [f"{why} In exact mode they differ by the settings alone:", f"  {command}"]
     if subjects[0].num_processes == subjects[1].num_processes and not outcome.before.arithmetic:
         why = "This is fast mode, which promises no equal bits. In exact mode they are:"
     else:

@@ -144,6 +144,7 @@ BY_SETTINGS = [
     Fault("optim.clip_norm=null", "clipping", both="optim.clip_norm=0.01", processes=(1, 3)),
     Fault("ema.decay=0.15", "average", 2),
     Fault("ema.decay=null", "average", 1),
+    Fault("ema.decay=0.15", "average", 2, processes=(1, 2), both="train.shard_optimizer=true"),
     Fault("loss.label_smoothing=0.2", "loss", 1, 0),
     Fault("loss.class_weights=[1,2,1]", "loss", 1, 0, processes=(1, 2)),
     Fault(

@@ -68,6 +68,7 @@ def part_changed(number: int, **changes: Any) -> Step:
         (dataclasses.replace(STEP, buffers="x", average="x"), "buffers", None, ()),
         (dataclasses.replace(STEP, average="x"), "average", None, ()),
         (dataclasses.replace(STEP, error="not finite"), "end", None, ()),
+        (dataclasses.replace(STEP, error="not finite", clipped="", weights="x"), "end", None, ()),
     ],
 )
 def test_the_order_of_blame(other: Step, direction: str, micro_batch: int | None, samples: tuple[int, ...]) -> None:
@@ -159,6 +160,22 @@ def test_a_layer_that_only_one_side_has() -> None:
     assert first_event(DETAIL.events, more) == ("extra", "forward")
     assert first_event(more, DETAIL.events) == ("extra", "forward")
     assert first_event(DETAIL.events, DETAIL.events) is None
+
+
+def test_a_forward_pass_that_only_one_side_computes_comes_before_the_backward_pass() -> None:
+    forward: list[Event] = [("fc", "forward", "1")]
+    ours: list[Event] = [*forward, ("fc", "backward", "2")]
+    theirs: list[Event] = [*forward, ("(network)", "forward", "3"), ("fc", "backward", "x")]
+    assert first_event(ours, theirs) == first_event(theirs, ours) == ("(network)", "forward")
+    place = refine(Place(7, 2, 3, "forward", 0), [detail(events=ours)], [detail(events=theirs, loss="nan")])
+    assert (place.direction, place.layer) == ("forward", "(network)")
+
+
+def test_what_ended_a_step_is_told_beside_its_first_difference() -> None:
+    other = dataclasses.replace(part_changed(0, loss="nan"), error="not finite")
+    place = compare_steps([STEP], [other])
+    assert place is not None
+    assert (place.direction, place.errors) == ("forward", ("", "not finite"))
 
 
 def test_what_differs_before_the_first_step() -> None:

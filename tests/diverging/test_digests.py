@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import torch
 from torch import nn
 
-from signs_dist.diverging.digests import digest_of, entries_of, of_buffers, of_gradients, of_weights, together
+from signs_dist.diverging.digests import (
+    digest_of,
+    entries_of,
+    of_average,
+    of_buffers,
+    of_gradients,
+    of_weights,
+    together,
+)
+from signs_dist.diverging.facts import Digests
+from tests.distributed.sharded_learner import Learner
+from tests.distributed.thread_group import ThreadGroup, in_threads
 
 
 def test_a_digest_is_of_the_bits_and_not_of_the_memory_layout() -> None:
@@ -36,3 +50,18 @@ def test_entries_of_groups_are_plain_and_say_what_is_computed() -> None:
     (entries,) = entries_of(optimizer)
     assert (entries["lr"], entries["betas"]) == (0.1, [0.8, 0.9])
     assert not {"params", "foreach", "fused"} & entries.keys()
+
+
+def test_an_average_in_pieces_has_the_digests_of_a_whole_one() -> None:
+    def digests(group: ThreadGroup | None) -> tuple[Digests, bool]:
+        learner = Learner({"name": "sgd", "lr": 0.1}, group)
+        learner.train(range(2))
+        before = learner.weights()
+        state: Any = SimpleNamespace(average=learner.average, model=learner.model)
+        found = of_average(state)
+        return found, all(torch.equal(before[name], tensor) for name, tensor in learner.weights().items())
+
+    whole, _ = digests(None)
+    assert {"updates", "0.weight", "1.running_mean"} <= whole.keys()
+    assert in_threads(2, digests) == [(whole, True)] * 2
+    assert of_average(SimpleNamespace(average=None)) == {}  # type: ignore[arg-type]

@@ -27,8 +27,8 @@ def test_one_config_on_two_settings() -> None:
 
 def test_the_same_in_exact_mode() -> None:
     left, right = (
-        Subject(1, config=Path("c.yaml"), overrides=("seed=1",)),
-        Subject(2, overrides=("seed=1", "optim.lr=1")),
+        Subject(1, config=Path("c.yaml"), overrides=("seed=1", "exact=false")),
+        Subject(2, overrides=("seed=1", "optim.lr=1", "exact=true")),
     )
     assert Request((left, right), 20, "auto").exact_command == (
         "python -m signs_dist.diverge --config c.yaml seed=1 exact=true --left processes=1 "

@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 
 from signs_dist.distributed.step_sync import ExactSync
-from signs_dist.diverging.facts import Step
+from signs_dist.diverging.facts import Step, describe_protocol
 from signs_dist.diverging.orders import read_words
-from signs_dist.diverging.running import NUM_AGAIN, _compare, compare_images, describe_before
+from signs_dist.diverging.running import (
+    NUM_AGAIN,
+    _compare,
+    compare_images,
+    describe_before,
+    require_same_protocol,
+)
+from signs_dist.errors import TrainingFailedError, UserError
 from signs_dist.learning.weight_average import WeightAverage
 from tests.diverging.faults import BY_SETTINGS, IN_LAYERS, Fault, base_settings, net
 from tests.diverging.offline import Recorded, find_place, record
@@ -149,3 +156,16 @@ def test_both_may_end_alike_and_equal_sides_tell_their_states() -> None:
     left, right = (FakeSide(numbered(4)) for _ in range(2))
     outcome = _compare(left, right, until=4, wants_states=True)  # type: ignore[arg-type]
     assert (outcome.place, outcome.last, outcome.states) == (None, 4, (["digest"], ["digest"]))
+
+
+def test_a_side_that_ends_before_the_other_begins_is_no_equal_run() -> None:
+    left, right = FakeSide(numbered(9, 3, error="not finite")), FakeSide(numbered(9), first=5)
+    with pytest.raises(TrainingFailedError, match="ended in step 3, before the first step that both do: not finite"):
+        _compare(left, right, until=9, wants_states=False)  # type: ignore[arg-type]
+
+
+def test_a_side_of_another_release_is_refused() -> None:
+    require_same_protocol("A", describe_protocol())
+    for protocol in (None, f"{describe_protocol()} more"):
+        with pytest.raises(UserError, match=r"side B runs another release of signs_dist.*Give --right-code a folder"):
+            require_same_protocol("B", protocol)

@@ -18,6 +18,7 @@ from signs_dist.diverging.wording import (
     describe_fast_mode,
     describe_place,
     describe_recorded_arithmetic,
+    describe_saved_state,
     describe_subjects,
 )
 
@@ -130,3 +131,24 @@ def test_fast_mode_is_told_as_what_it_is(is_exact: bool, processes: tuple[int, i
     lines = describe_fast_mode(outcome, subjects, "the command")
     assert [line[: len(told)] for line in lines[:1]] == ([told] if told else [])
     assert lines[1:] == (["  the command"] if told else [])
+
+
+def test_fast_mode_may_be_why_a_saved_state_is_not_repeated() -> None:
+    exact, fast = (describe_saved_state("A", repeats=False, is_exact=each) for each in (True, False))
+    assert "it had other arithmetic, images or code when it trained" in exact
+    assert "it had other processes, threads, arithmetic, images or code when it trained" in fast
+    assert fast.endswith("Fast mode promises no equal bits")
+    assert "fast" not in exact.lower()
+    assert describe_saved_state("B", repeats=True, is_exact=False).startswith("B: its saved state is what its config")
+
+
+@pytest.mark.parametrize("run", [None, Path("runs/a")])
+def test_fast_mode_does_not_explain_what_the_settings_change(run: Path | None) -> None:
+    start = Start(0, "/a", False, "float32", 0, {}, {}, {}, {}, {})
+    before = Before([], {"optim.lr": (0.1, 0.2)}, [], {}, [])
+    outcome = Outcome((start, start), before, [], 1, 1, Place(1, 1, 1, "optimizer"), [])
+    lines = describe_fast_mode(outcome, (Subject(1, run=run), Subject(2, run=run)), "the command")
+    assert lines[0].startswith("This is fast mode: beside what the settings change, bits may differ by rounding.")
+    assert "That is no fault" not in lines[0]
+    assert lines[1:] == (["  the command"] if run is None else [])
+    assert ("train both with exact=true" in lines[0]) == (run is not None)
