@@ -301,7 +301,7 @@ def test_nothing_is_saved_once_a_difference_is_found(tmp_path: Path, monkeypatch
         plain(*arguments, **places)
 
     monkeypatch.setattr(stepper, "_do_step", do_step)
-    with pytest.raises(FaultyHardwareError, match=r"the newest state from before it is .*epoch-0001-step-000002.pt"):
+    with pytest.raises(FaultyHardwareError, match=r"the newest of them is .*epoch-0001-step-000002.pt"):
         made.trainer.train(0.0)
     assert made.saver.store.files()[0][0] == Cursor(1, 1)
 
@@ -335,6 +335,26 @@ def test_the_best_state_of_the_state_that_stays_stays_too(tmp_path: Path) -> Non
         made.saver.wait()
     names = [path.name for _, path in made.saver.store.files()]
     assert names == ["epoch-0002.pt", "epoch-0002-step-000001.pt", "epoch-0001.pt"]
+
+
+def test_the_best_state_stays_also_where_an_earlier_attempt_saved_it(tmp_path: Path) -> None:
+    made = make_trainer(tmp_path, *SAVES, "checkpoint.keep=2")
+    made.saver.begin({"data": made.stepper.prepared.about_data()})
+    assert made.stepper.check is not None
+    for place in (Cursor(1, 0), Cursor(1, 1), Cursor(2, 0)):
+        made.run_state.cursor, made.run_state.best = place, Best(1 + place.epoch // 2, 0.5, 0.5)
+        made.stepper.check.clean = min(place, Cursor(1, 1))
+        made.saver.save(made.run_state, made.stepper)
+        made.saver.wait()
+    again = make_trainer(tmp_path, *SAVES, "checkpoint.keep=1")
+    again.saver.begin({"data": made.stepper.prepared.about_data()}, made.folder.checkpoints / "epoch-0002.pt")
+    assert again.stepper.check is not None
+    again.stepper.check.clean = Cursor(1, 1)
+    again.run_state.cursor, again.run_state.best = Cursor(2, 1), Best(2, 0.5, 0.5)
+    again.saver.save(again.run_state, again.stepper)
+    again.saver.wait()
+    names = [path.name for _, path in again.saver.store.files()]
+    assert names == ["epoch-0003-step-000001.pt", "epoch-0002.pt", "epoch-0002-step-000001.pt", "epoch-0001.pt"]
 
 
 def test_a_loss_that_is_not_finite_does_not_hide_what_a_check_before_it_found(
