@@ -46,12 +46,14 @@ class Found:
             command that is refused renames nothing.
         suspects: newer checkpoints that may hold wrong results; they are renamed as well.
         suspicion: why.
+        is_trusted: whether `path` was saved before a check that found no difference, as the note about suspects says.
     """
 
     path: Path | None
     broken: tuple[tuple[Path, str], ...] = ()
     suspects: tuple[Path, ...] = ()
     suspicion: str = ""
+    is_trusted: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ def find_checkpoint(store: CheckpointStore, *, has_saved: bool, suspicion: Suspi
         except CheckpointError as error:
             broken.append((path, str(error)))
             continue
-        return Found(path, tuple(broken), tuple(suspects), what)
+        return Found(path, tuple(broken), tuple(suspects), what, is_trusted=suspicion is not None)
     if suspects and not broken:
         return Found(None, (), tuple(suspects), what)
     if broken or has_saved:

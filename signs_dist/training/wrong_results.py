@@ -67,8 +67,8 @@ def describe_state(error: WrongResultError, newest: Path | None, steps_per_epoch
     """The last check without a difference, and the newest state from before it."""
     if error.clean is None:
         return "No check before it was without a difference: the same command begins again."
-    step = error.clean.epoch * steps_per_epoch + error.clean.step + 1
-    found = f"The last check without a difference was at step {step:,}"
+    step = error.clean.epoch * steps_per_epoch + error.clean.step
+    found = f"A check without a difference came after the states up to step {step:,}"
     if newest is None:
-        return f"{found}, and no state from before it is left: the same command begins again."
-    return f"{found}; the newest state from before it is {newest}, from which the same command resumes."
+        return f"{found}, and none of them is left: the same command begins again."
+    return f"{found}; the newest of them is {newest}, from which the same command resumes."

@@ -491,6 +491,16 @@ def test_a_run_resumes_from_before_the_last_clean_check(tmp_path: Path, cleanup:
     assert find(tmp_path, cleanup).path == trusted, "later states of this attempt are no suspects"
 
 
+def test_a_state_that_is_trusted_stays_so_until_the_next_check(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    """The checkpoint knows of no check. The next check may find a difference before any other state is saved."""
+    suspected(tmp_path, (0, 3))
+    checks = ("exact=true", "train.micro_batch=2", "check.recompute_every=4")
+    earlier = find(tmp_path, cleanup, *checks, accepted={"exact", "train"})
+    _, _, stepper = resume(earlier, tmp_path, *checks, accepted={"exact", "train"})
+    assert stepper.check is not None
+    assert stepper.check.clean == Cursor(0, 3)
+
+
 def test_without_a_state_that_is_trusted_the_run_begins_again(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     made = suspected(tmp_path, None)
     earlier = set_broken_aside(find(tmp_path, cleanup), make_config(tmp_path), made.folder)

@@ -53,13 +53,13 @@ def test_what_is_said_of_the_process(error: WrongResultError, told: str) -> None
         (
             Cursor(1, 1),
             None,
-            "The last check without a difference was at step 6, and no state from before it is left: the same command "
+            "A check without a difference came after the states up to step 5, and none of them is left: the same command "
             "begins again.",
         ),
         (
             Cursor(1, 1),
             Path("epoch-0001.pt"),
-            "The last check without a difference was at step 6; the newest state from before it is epoch-0001.pt, from "
+            "A check without a difference came after the states up to step 5; the newest of them is epoch-0001.pt, from "
             "which the same command resumes.",
         ),
     ],
