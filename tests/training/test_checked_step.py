@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import weights_sha256
@@ -100,6 +102,22 @@ def test_of_two_processes_either_may_be_wrong(tmp_path: Path, fault: Fault) -> N
         assert outcome.error is not None
         assert not outcome.error.is_certain
         assert ranks_of(outcome.error) == [0, 1]
+
+
+def test_an_infinite_gradient_in_float16_is_settled_with_the_scale_of_its_step(tmp_path: Path) -> None:
+    """It makes the scaler skip the step and scale the next losses less."""
+
+    def scaled(stepper: Stepper, done: int) -> None:
+        if not done:
+            stepper.state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+    def lie(stepper: Stepper, done: int) -> None:
+        scaled(stepper, done)
+        in_gradient_of(checked(1, 3), CHECKED_STEP - 1, math.inf)(stepper, done)
+
+    for outcome in train_ranks(tmp_path, 3, faults={0: scaled, 1: lie, 2: scaled}):
+        assert outcome.error is not None
+        assert (outcome.error.is_certain, ranks_of(outcome.error)) == (True, [1])
 
 
 def test_a_process_that_is_always_wrong_is_named_at_the_first_check(tmp_path: Path) -> None:
