@@ -513,6 +513,19 @@ def test_without_a_state_that_is_trusted_the_run_begins_again(tmp_path: Path, cl
     assert len(list(made.folder.checkpoints.glob("*.suspect"))) == 3
 
 
+def test_a_damaged_note_about_suspects_is_refused_unless_they_are_accepted(
+    tmp_path: Path, cleanup: contextlib.ExitStack
+) -> None:
+    made = suspected(tmp_path, (0, 3))
+    (made.folder.logs / "suspect.json").write_text('{"step": 5, "what": "ra')
+    with contextlib.ExitStack() as own, pytest.raises(UserError, match=r"suspect\.json cannot be read"):
+        find(tmp_path, own)
+    earlier = find(tmp_path, cleanup, accepted={"suspects"})
+    assert earlier.path == made.folder.checkpoints / "epoch-0001-step-000004.pt"
+    set_broken_aside(earlier, make_config(tmp_path), made.folder)
+    assert read_suspicion(made.folder) is None
+
+
 def test_suspects_can_be_accepted(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
     made = suspected(tmp_path, (0, 3))
     earlier = find(tmp_path, cleanup, accepted={"suspects"})
