@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.checkpointing.store import Cursor
-from signs_dist.errors import FaultyHardwareError, WrongResultError
+from signs_dist.errors import FaultyHardwareError, TrainingFailedError, WrongResultError
 from signs_dist.monitoring.beats import Identity
 from signs_dist.run_folder.other_machine import WRONG_RESULTS, read_other_machine, read_why
 from signs_dist.run_folder.suspects import read_suspicion
@@ -80,3 +80,16 @@ def test_it_is_noted_for_the_resume_and_for_the_requeue(tmp_path: Path) -> None:
     assert (suspicion.step, suspicion.clean, suspicion.what) == (1009, (1, 1), describe_finding(found(1)))
     assert read_other_machine(made.folder, "7.1") == ("n1",)
     assert read_why(made.folder, "7.1") == WRONG_RESULTS
+
+
+def test_the_process_is_named_also_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """As on a full disk: the later states are no suspects for the next attempt, so a person has to remove them."""
+    process = make_process(job="7.1")
+    made = make_trainer(tmp_path, process=process)
+
+    def refuse() -> None:
+        raise TrainingFailedError("another run has taken over the folder.")
+
+    made.folder.require_held = refuse
+    with pytest.raises(FaultyHardwareError, match=r"rank 1 on n1 .* But .*suspect\.json could not be written.*by hand"):
+        end_wrong(found(1), made.folder, made.saver, process, steps_per_epoch=4)
