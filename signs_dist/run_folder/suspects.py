@@ -61,8 +61,8 @@ def read_suspicion(folder: RunFolder) -> Suspicion | None:
     found = _from_values(values) if isinstance(values, dict) else None
     if found is None:
         raise UserError(
-            f"{file} cannot be read. It says which checkpoints were saved before faulty hardware was found, and may hold "
-            f"wrong results. Restore the file; or, to resume from the newest checkpoint all the same, type "
+            f"{file} cannot be read. It says which checkpoints were saved before faulty hardware was found, and may "
+            f"hold wrong results. Restore the file; or, to resume from the newest checkpoint all the same, type "
             f"--accept-change {SUSPECTS}"
         )
     return found

@@ -7,13 +7,15 @@ the hardware of one of them computes something else.
 Before the step, this process computes the other's micro-batch with the weights of the step's beginning; nothing of it
 reaches the sums. During the step it adds up the bits of its own gradient that another process recomputes. What all
 processes have a copy of is added up as well. One small exchange brings the sums together. On a GPU they are read after
-the next step has been queued, so that the GPU never waits for the host; and always before a save.
+the next step has been queued, so that the GPU never waits for the host; and always before a save. The hosts then compare
+a digest of the sums, so that all processes come to the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -30,6 +32,7 @@ from signs_dist.distributed.cross_checks import (
     Row,
     Sums,
     choose_thirds,
+    compare_received,
     compare_replicas,
     find_disputes,
     recomputations,
@@ -241,9 +244,12 @@ class CheckedStep:
     def _read(self, check: _Check) -> None:
         if check.is_there is not None:
             check.is_there.synchronize()
-        numbers = check.sums.view(self._shard.count, -1).tolist()
-        rows = [Row.from_numbers(each) for each in numbers]
-        verdict = compare_replicas(rows)
+        rows = [Row.from_numbers(each) for each in check.sums.view(self._shard.count, -1).tolist()]
+        # All processes have to come to the same: one that alone went on to settle a difference would wait for ever.
+        received = [hashlib.sha256(check.sums.numpy().tobytes()).hexdigest()]
+        if self._group is not None:
+            received = self._group.gather_values(received[0], "compare checks")
+        verdict = compare_received(received) or compare_replicas(rows)
         disputes = find_disputes(rows, check.tasks)
         if verdict is None and not disputes:
             self.clean = Cursor(check.place.epoch, check.place.step)

@@ -49,7 +49,7 @@ def end_wrong(
 
 
 def _write(folder: RunFolder, suspicion: Suspicion) -> str:
-    """Write the note about suspects. Returns a sentence if it cannot be written: the next attempt knows of none then."""
+    """Write the note about suspects. Returns a sentence if it cannot be written, else ""."""
     try:
         write_suspicion(folder, suspicion)
     except (CommandError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.cross_checks import recomputations
 from signs_dist.errors import FaultyHardwareError, NonFiniteLossError, UserError
 from signs_dist.training import checked_step as checked_step_module
+from signs_dist.training.checked_step import CheckedStep
 from signs_dist.training.run_state import Best
 from signs_dist.training.stepper import Stepper
 from tests.own_modules import module_writer
@@ -94,6 +96,25 @@ def test_a_flip_in_a_weight_lasts_until_the_next_check(tmp_path: Path) -> None:
         assert outcome.error.step == CHECKED_STEP + 2
         assert outcome.clean == Cursor(0, 3)
         assert ranks_of(outcome.error) == [2]
+
+
+@pytest.mark.parametrize(("world_size", "named"), [(3, [1]), (2, [0, 1])])
+def test_a_process_that_receives_other_sums_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world_size: int, named: list[int]
+) -> None:
+    """It alone would see a difference, and wait for the others, which go on."""
+    read = CheckedStep._read
+
+    def read_wrong(check: CheckedStep, found: Any) -> None:
+        if check._shard.index == 1 and found.place.run_step == CHECKED_STEP - 1:
+            found.sums[5] ^= 1
+        read(check, found)
+
+    monkeypatch.setattr(CheckedStep, "_read", read_wrong)
+    for outcome in train_ranks(tmp_path, world_size):
+        assert outcome.error is not None
+        assert (ranks_of(outcome.error), outcome.error.is_certain) == (named, world_size > 2)
+        assert outcome.error.what == "what it received of the other processes' sums"
 
 
 @pytest.mark.parametrize("fault", [in_pass("gradient", 1, 2), at_step(3, in_weight), at_step(3, in_momentum)])

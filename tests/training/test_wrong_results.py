@@ -53,14 +53,14 @@ def test_what_is_said_of_the_process(error: WrongResultError, told: str) -> None
         (
             Cursor(1, 1),
             None,
-            "A check without a difference came after the states up to step 5, and none of them is left: the same command "
-            "begins again.",
+            "A check without a difference came after the states up to step 5, and none of them is left: the same "
+            "command begins again.",
         ),
         (
             Cursor(1, 1),
             Path("epoch-0001.pt"),
-            "A check without a difference came after the states up to step 5; the newest of them is epoch-0001.pt, from "
-            "which the same command resumes.",
+            "A check without a difference came after the states up to step 5; the newest of them is epoch-0001.pt, "
+            "from which the same command resumes.",
         ),
     ],
 )
