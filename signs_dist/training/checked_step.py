@@ -7,8 +7,8 @@ the hardware of one of them computes something else.
 Before the step, this process computes the other's micro-batch with the weights of the step's beginning; nothing of it
 reaches the sums. During the step it adds up the bits of its own gradient that another process recomputes. What all
 processes have a copy of is added up as well. One small exchange brings the sums together. On a GPU they are read after
-the next step has been queued, so that the GPU never waits for the host; and always before a save. The hosts then compare
-a digest of the sums, so that all processes come to the same.
+the next step has been queued, so that the GPU never waits for the host; and always before a save. The hosts then
+compare a digest of the sums, so that all processes come to the same.
 """
 
 from __future__ import annotations
