@@ -69,9 +69,12 @@ def describe_finding(error: WrongResultError) -> str:
     if error.is_certain:
         what = "computed something else than the other processes did from the same"
         return f"{named} {what}: {place}. Its hardware is faulty."
-    count = {2: "two", 3: "three"}.get(len(error.suspects), str(len(error.suspects)))
+    num_suspects = len(error.suspects)
+    count = {2: "two", 3: "three"}.get(num_suspects, str(num_suspects))
+    one = "one" if num_suspects == 2 else "at least one"
     return (
-        f"one of these {count} computed something else from the same: {named}: {place}. The hardware of one is faulty."
+        f"{one} of these {count} computed something else from the same: {named}: {place}. The hardware of {one} is "
+        f"faulty."
     )
 
 
