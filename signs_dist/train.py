@@ -53,7 +53,7 @@ def build_parser() -> CommandParser:
         default=[],
         metavar="NAME",
         help="resume although this setting has changed, and with it the result (data: the images; arithmetic: what the "
-        "model computes on this machine in exact mode)",
+        "model computes on this machine in exact mode; suspects: checkpoints from before faulty hardware was found)",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N, or cuda:1,3 for --dp over these (default: auto)"

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from signs_dist.checkpointing.store import BROKEN, CheckpointStore, Cursor, read_checkpoint
+from signs_dist.checkpointing.store import BROKEN, SUSPECT, CheckpointStore, Cursor, read_checkpoint
 from signs_dist.config.reading import SUSPECTS, load_saved_config
 from signs_dist.config.section import flatten
 from signs_dist.config.settings import Config
@@ -46,12 +46,14 @@ class Found:
             command that is refused renames nothing.
         suspects: newer checkpoints that may hold wrong results; they are renamed as well.
         suspicion: why.
+        is_trusted: whether `path` was saved before a check that found no difference, as the note about suspects says.
     """
 
     path: Path | None
     broken: tuple[tuple[Path, str], ...] = ()
     suspects: tuple[Path, ...] = ()
     suspicion: str = ""
+    is_trusted: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -92,8 +94,10 @@ def find_checkpoint(store: CheckpointStore, *, has_saved: bool, suspicion: Suspi
         except CheckpointError as error:
             broken.append((path, str(error)))
             continue
-        return Found(path, tuple(broken), tuple(suspects), what)
-    if suspects and not broken:
+        return Found(path, tuple(broken), tuple(suspects), what, is_trusted=suspicion is not None)
+    # An attempt that was killed early may have renamed them.
+    has_renamed = suspicion is not None and any(store.folder.glob(f"*.pt{SUSPECT}"))
+    if (suspects or has_renamed) and not broken:
         return Found(None, (), tuple(suspects), what)
     if broken or has_saved:
         found = " ".join(message for _, message in broken) or f"{store.folder} holds no checkpoint."

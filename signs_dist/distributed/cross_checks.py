@@ -15,6 +15,7 @@ from signs_dist.data.plan import MicroBatches, Shard
 REPLICAS = ("the weights", "the buffers", "the optimizer's state", "the average of the weights")
 """What each process has a copy of, in the order in which it is looked at."""
 IMAGES, GRADIENT = "the images", "the gradient"
+RECEIVED = "what it received of the other processes' sums"
 
 Sums = tuple[int, ...]
 """The bit sums of something; see `bit_sums`."""
@@ -108,6 +109,16 @@ def compare_replicas(rows: Sequence[Row]) -> Verdict | None:
         return None
     names = {name for each in odd.values() for name in each}
     return Verdict(tuple(sorted(odd)), True, _listed([name for name in REPLICAS if name in names]))
+
+
+def compare_received(digests: Sequence[str]) -> Verdict | None:
+    """Compare the digests of all sums, as each process has received them; None if all have received the same."""
+    most, count = collections.Counter(digests).most_common(1)[0]
+    odd = tuple(rank for rank, digest in enumerate(digests) if digest != most)
+    if not odd:
+        return None
+    is_certain = count * 2 > len(digests)
+    return Verdict(odd if is_certain else tuple(range(len(digests))), is_certain, RECEIVED)
 
 
 def find_disputes(rows: Sequence[Row], tasks: Sequence[Recomputation]) -> list[Recomputation]:

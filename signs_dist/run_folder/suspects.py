@@ -10,6 +10,8 @@ import dataclasses
 import json
 from typing import Any
 
+from signs_dist.config.reading import SUSPECTS
+from signs_dist.errors import UserError
 from signs_dist.run_folder.folder import RunFolder
 
 NAME = "suspect.json"
@@ -44,14 +46,32 @@ def write_suspicion(folder: RunFolder, found: Suspicion) -> None:
 
 
 def read_suspicion(folder: RunFolder) -> Suspicion | None:
-    """The note; None without one, or where it cannot be read."""
+    """The note; None without one.
+
+    Raises:
+        UserError: it is damaged: nobody knows then which states are suspects.
+    """
+    file = folder.logs / NAME
     try:
-        values: Any = json.loads((folder.logs / NAME).read_text(encoding="utf-8"))
+        values: Any = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError):
+        values = None
+    found = _from_values(values) if isinstance(values, dict) else None
+    if found is None:
+        raise UserError(
+            f"{file} cannot be read. It says which checkpoints were saved before faulty hardware was found, and may "
+            f"hold wrong results. Restore the file; or, to resume from the newest checkpoint all the same, type "
+            f"--accept-change {SUSPECTS}"
+        )
+    return found
+
+
+def _from_values(values: dict[str, Any]) -> Suspicion | None:
+    if not {"step", "what", "clean"} <= values.keys():
         return None
-    if not isinstance(values, dict):
-        return None
-    step, what, clean = values.get("step"), values.get("what"), values.get("clean")
+    step, what, clean = values["step"], values["what"], values["clean"]
     is_place = isinstance(clean, list) and len(clean) == 2 and all(type(each) is int for each in clean)
     if type(step) is not int or not isinstance(what, str) or not (clean is None or is_place):
         return None

@@ -7,13 +7,15 @@ the hardware of one of them computes something else.
 Before the step, this process computes the other's micro-batch with the weights of the step's beginning; nothing of it
 reaches the sums. During the step it adds up the bits of its own gradient that another process recomputes. What all
 processes have a copy of is added up as well. One small exchange brings the sums together. On a GPU they are read after
-the next step has been queued, so that the GPU never waits for the host; and always before a save.
+the next step has been queued, so that the GPU never waits for the host; and always before a save. The hosts then
+compare a digest of the sums, so that all processes come to the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -30,6 +32,7 @@ from signs_dist.distributed.cross_checks import (
     Row,
     Sums,
     choose_thirds,
+    compare_received,
     compare_replicas,
     find_disputes,
     recomputations,
@@ -70,6 +73,7 @@ class _Check:
         tasks: who recomputed what.
         state: what was trained.
         kept: copies of parameters and buffers at the step's beginning, for a third process; empty without one.
+        scale: by which the loss of the step was scaled, float32 []: in float16 it changes with the steps.
         sums: of all ranks, int64 [ranks · sums], on the host.
         is_there: on a GPU, when `sums` are complete.
     """
@@ -78,6 +82,7 @@ class _Check:
     tasks: Sequence[Recomputation]
     state: loop.TrainingState
     kept: list[Tensor]
+    scale: Tensor
     sums: Tensor
     is_there: torch.cuda.Event | None
 
@@ -161,7 +166,8 @@ class CheckedStep:
         tasks = recomputations(number, state.sync.micro_batches, world_size)
         kept = [each.detach().clone() for each in _tensors_of(state.model)] if world_size > 2 else []
         replicas = self._sum_replicas(state)
-        again = self._recompute(state, place, tasks[rank].number)
+        scale = state.scaler.scale(torch.ones((), device=self._prepare.device))
+        again = self._recompute(state, place, tasks[rank].number, scale)
         own = next(task.number for task in tasks if task.owner == rank)
         with self._watched(state, own) as found:
             not_finite = do_step()
@@ -170,7 +176,7 @@ class CheckedStep:
         if self._group is not None:
             row = self._group.start_gather(row, row.new_empty(world_size * row.numel())).wait()
         host, is_there = _to_host(row)
-        return _Check(place, tasks, state, kept, host, is_there), not_finite
+        return _Check(place, tasks, state, kept, scale, host, is_there), not_finite
 
     @contextlib.contextmanager
     def _watched(self, state: loop.TrainingState, number: int) -> Iterator[tuple[BitSums, BitSums]]:
@@ -196,7 +202,9 @@ class CheckedStep:
         finally:
             state.observe = observe
 
-    def _recompute(self, state: loop.TrainingState, place: _Place, number: int) -> tuple[BitSums, BitSums]:
+    def _recompute(
+        self, state: loop.TrainingState, place: _Place, number: int, scale: Tensor
+    ) -> tuple[BitSums, BitSums]:
         """Compute a micro-batch aside. Returns the sums of its images and of its gradient; weights and buffers stay."""
         sync = state.sync
         assert isinstance(sync, ExactSync)
@@ -209,7 +217,7 @@ class CheckedStep:
             losses, _ = state.forward(images, targets, [key])  # [B]
             loss = losses.sum() / sync.micro_batches.global_batch
             of_images.add(images)
-            state.scaler.scale(loss * sync.loss_factor).backward()
+            (loss * sync.loss_factor * scale).backward()
         _put_back(buffers, before)
         return of_images, of_gradient
 
@@ -236,9 +244,12 @@ class CheckedStep:
     def _read(self, check: _Check) -> None:
         if check.is_there is not None:
             check.is_there.synchronize()
-        numbers = check.sums.view(self._shard.count, -1).tolist()
-        rows = [Row.from_numbers(each) for each in numbers]
-        verdict = compare_replicas(rows)
+        rows = [Row.from_numbers(each) for each in check.sums.view(self._shard.count, -1).tolist()]
+        # All processes have to come to the same: one that alone went on to settle a difference would wait for ever.
+        received = [hashlib.sha256(check.sums.numpy().tobytes()).hexdigest()]
+        if self._group is not None:
+            received = self._group.gather_values(received[0], "compare checks")
+        verdict = compare_received(received) or compare_replicas(rows)
         disputes = find_disputes(rows, check.tasks)
         if verdict is None and not disputes:
             self.clean = Cursor(check.place.epoch, check.place.step)
@@ -269,7 +280,7 @@ class CheckedStep:
             _put_back(_tensors_of(check.state.model), check.kept)
         found: dict[int, tuple[Sums, Sums]] = {}
         for number in own:
-            images, gradient = self._recompute(check.state, check.place, number)
+            images, gradient = self._recompute(check.state, check.place, number, check.scale)
             found[number] = tuple(images.sums.tolist()), tuple(gradient.sums.tolist())
         return found
 

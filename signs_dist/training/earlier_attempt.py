@@ -133,6 +133,7 @@ class EarlierAttempt:
         content: what the checkpoint holds.
         broken: newer checkpoints that are broken or do not fit the run, each with a message.
         suspects: newer checkpoints that may hold wrong results.
+        is_trusted: whether the checkpoint is from before a check that found no difference.
         damages: a message for each record of the run with lines that cannot be read.
         notes: messages for the screen, those of `damages` among them.
         lease: the lease of the run folder; None in processes that do not write.
@@ -146,6 +147,7 @@ class EarlierAttempt:
     content: dict[str, Any] | None = None
     broken: tuple[tuple[Path, str], ...] = ()
     suspects: tuple[Path, ...] = ()
+    is_trusted: bool = False
     damages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lease: Lease | None = None
@@ -244,6 +246,7 @@ def find_earlier_attempt(
         result=seen.result,
         damages=seen.damages,
         suspects=seen.found.suspects,
+        is_trusted=seen.found.is_trusted,
         notes=(*seen.damages, *seen.found.notes),
         lease=lease,
         last_write_seconds=last_write_seconds,
@@ -350,6 +353,9 @@ def resume_from(
     if not resumes_optimizer(content["config"], prepared.config):
         notes.append("changed since: the optimizer, which begins without the state of the optimizer before")
     run_state.restore(content, stepper, earlier.path)
+    if earlier.is_trusted and stepper.check is not None:
+        # The checkpoint does not know of the check after it: if the next check finds a difference, it is no suspect.
+        stepper.check.clean = cursor
     run_state.arithmetic_changes = read_changes(content)
     if other_bits:
         run_state.arithmetic_changes.append({"step": run_state.steps_done + 1, "what": other_bits})

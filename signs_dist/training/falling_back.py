@@ -11,7 +11,6 @@ from signs_dist.checkpointing.store import SUSPECT, CheckpointStore, read_checkp
 from signs_dist.config.settings import Config
 from signs_dist.errors import CheckpointError
 from signs_dist.run_folder.folder import RunFolder
-from signs_dist.run_folder.suspects import clear_suspicion
 from signs_dist.training.earlier_attempt import EarlierAttempt, take_up
 from signs_dist.training.process import Process
 from signs_dist.training.run_state import expected_of
@@ -64,7 +63,6 @@ def set_broken_aside(earlier: EarlierAttempt, config: Config, folder: RunFolder)
         return earlier
     store = _store_of(folder, config)
     renamed = set_aside(store, [path for path, _ in earlier.broken]) + set_aside(store, earlier.suspects, SUSPECT)
-    clear_suspicion(folder)  # last: a command that is killed before it renames the rest
     return dataclasses.replace(earlier, notes=(*earlier.notes, *renamed))
 
 

@@ -26,6 +26,7 @@ from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import describe_invocation
 from signs_dist.run_folder.records import StartLine, of_kind
 from signs_dist.run_folder.subject import Subject
+from signs_dist.run_folder.suspects import clear_suspicion
 from signs_dist.tracking.beside import fed_dashboards
 from signs_dist.training.arithmetic_changes import noted, read_fingerprint
 from signs_dist.training.arithmetic_probe import name_only, tell_of_ranks
@@ -228,6 +229,7 @@ def _begin(run: Run, earlier: EarlierAttempt, subject: Subject | None) -> int:
     if folder.is_writer:
         if earlier.is_begun:
             wind_back(folder, prepared.plan, run.run_state, earlier.saved_at)
+            clear_suspicion(folder)  # not before: an attempt that is killed earlier leaves the note for the next one
         number = begin_attempt(folder, context, run.run_state).attempt
         starts = of_kind(folder.read_attempts(), StartLine)
         sizes = [line.world_size for line in starts]

@@ -172,8 +172,10 @@ class Saver:
         place = Cursor.of_file(path) if path is not None else None
         if place is None:
             return []
+        if place not in self._best_at:  # an earlier attempt saved it, and its best is one of those before it
+            return [cursor for cursor, _ in self.store.files() if cursor <= place]
         self._best_at = {other: best for other, best in self._best_at.items() if other >= place}
-        best = self._best_at.get(place)
+        best = self._best_at[place]
         return [place] if best is None else [place, best]
 
     def wait(self) -> None:

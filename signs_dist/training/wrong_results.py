@@ -7,11 +7,11 @@ import dataclasses
 from pathlib import Path
 from typing import NoReturn
 
-from signs_dist.errors import FaultyHardwareError, SaveError, WrongResultError
+from signs_dist.errors import CommandError, FaultyHardwareError, WrongResultError
 from signs_dist.monitoring.beats import Identity
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.other_machine import WRONG_RESULTS, note_other_machine
-from signs_dist.run_folder.suspects import Suspicion, write_suspicion
+from signs_dist.run_folder.suspects import NAME, Suspicion, write_suspicion
 from signs_dist.training.process import Process
 from signs_dist.training.saver import Saver
 
@@ -31,21 +31,33 @@ def end_wrong(
     Raises:
         FaultyHardwareError: always. Its message names the process, and the state from which the run resumes.
     """
-    with contextlib.suppress(SaveError):
+    with contextlib.suppress(CommandError, OSError):  # neither a full disk nor a lost folder hides what was found
         saver.wait()
-    what = describe_finding(error)
+    what, unwritten = describe_finding(error), ""
     nodes = tuple(dict.fromkeys(each.host for each in error.suspects))
     if folder.is_writer:
         clean = (error.clean.epoch, error.clean.step) if error.clean is not None else None
-        write_suspicion(folder, Suspicion(error.step, what, clean))
-        with contextlib.suppress(OSError):
+        unwritten = _write(folder, Suspicion(error.step, what, clean))
+        with contextlib.suppress(CommandError, OSError):
             note_other_machine(folder, process.context.job, nodes, WRONG_RESULTS)
     state = describe_state(error, saver.store.newest_until(error.clean), steps_per_epoch)
     # All processes end together: when one has ended, a launcher ends the others, even while they write.
     process.strategy.gather_values(None, "write down what was found")
     first: Identity = error.suspects[0]
     identity = dataclasses.replace(first, log=str(folder.logs / f"rank{first.rank}.log"))
-    raise FaultyHardwareError(f"{what} Nothing was saved since. {state}", identity, nodes) from error
+    raise FaultyHardwareError(f"{what} Nothing was saved since. {state}{unwritten}", identity, nodes) from error
+
+
+def _write(folder: RunFolder, suspicion: Suspicion) -> str:
+    """Write the note about suspects. Returns a sentence if it cannot be written, else ""."""
+    try:
+        write_suspicion(folder, suspicion)
+    except (CommandError, OSError) as error:
+        return (
+            f" But {folder.logs / NAME} could not be written, which tells this to the next attempt: {error} Before you "
+            f"repeat the command, remove the later checkpoints by hand."
+        )
+    return ""
 
 
 def describe_finding(error: WrongResultError) -> str:
@@ -57,9 +69,12 @@ def describe_finding(error: WrongResultError) -> str:
     if error.is_certain:
         what = "computed something else than the other processes did from the same"
         return f"{named} {what}: {place}. Its hardware is faulty."
-    count = {2: "two", 3: "three"}.get(len(error.suspects), str(len(error.suspects)))
+    num_suspects = len(error.suspects)
+    count = {2: "two", 3: "three"}.get(num_suspects, str(num_suspects))
+    one = "one" if num_suspects == 2 else "at least one"
     return (
-        f"one of these {count} computed something else from the same: {named}: {place}. The hardware of one is faulty."
+        f"{one} of these {count} computed something else from the same: {named}: {place}. The hardware of {one} is "
+        f"faulty."
     )
 
 
@@ -67,8 +82,8 @@ def describe_state(error: WrongResultError, newest: Path | None, steps_per_epoch
     """The last check without a difference, and the newest state from before it."""
     if error.clean is None:
         return "No check before it was without a difference: the same command begins again."
-    step = error.clean.epoch * steps_per_epoch + error.clean.step + 1
-    found = f"The last check without a difference was at step {step:,}"
+    step = error.clean.epoch * steps_per_epoch + error.clean.step
+    found = f"A check without a difference came after the states up to step {step:,}"
     if newest is None:
-        return f"{found}, and no state from before it is left: the same command begins again."
-    return f"{found}; the newest state from before it is {newest}, from which the same command resumes."
+        return f"{found}, and none of them is left: the same command begins again."
+    return f"{found}; the newest of them is {newest}, from which the same command resumes."

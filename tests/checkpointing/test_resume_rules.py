@@ -20,11 +20,12 @@ from signs_dist.checkpointing.resume_rules import (
     refuse_other_batch,
 )
 from signs_dist.checkpointing.store import Cursor
-from signs_dist.config.reading import accepted_names, dump_config
+from signs_dist.config.reading import ARITHMETIC, SUSPECTS, accepted_names, dump_config
 from signs_dist.config.section import flatten
 from signs_dist.config.settings import Config
 from signs_dist.errors import UserError
 from signs_dist.run_folder.folder import RunFolder
+from signs_dist.train import build_parser
 
 
 def config(**sections: Any) -> Config:
@@ -114,10 +115,16 @@ def test_changes_are_described_as_json() -> None:
         (["seed,train.epochs", " data "], {"seed", "train.epochs", "data"}),
         (["train"], {"train"}),
         (["arithmetic"], {"arithmetic"}),
+        (["suspects"], {"suspects"}),
     ],
 )
 def test_accepted_names(texts: list[str], expected: set[str]) -> None:
     assert accepted_names(texts) == expected
+
+
+@pytest.mark.parametrize("name", ["data", ARITHMETIC, SUSPECTS])
+def test_the_help_says_which_names_are_accepted_beside_settings(name: str) -> None:
+    assert f"{name}:" in " ".join(build_parser().format_help().split())
 
 
 @pytest.mark.parametrize("text", ["sede", "train.epoch", "all"])

@@ -8,11 +8,13 @@ import pytest
 
 from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.cross_checks import (
+    RECEIVED,
     REPLICAS,
     Recomputation,
     Row,
     Verdict,
     choose_thirds,
+    compare_received,
     compare_replicas,
     find_disputes,
     recomputations,
@@ -70,6 +72,20 @@ def test_a_single_process_recomputes_each_of_its_micro_batches_in_turn() -> None
 )
 def test_more_than_half_of_the_copies_are_right(replicas: tuple[str, ...], verdict: Verdict | None) -> None:
     assert compare_replicas(rows(*replicas)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("digests", "verdict"),
+    [
+        ("aaa", None),
+        ("a", None),
+        ("aba", Verdict((1,), True, RECEIVED)),
+        ("ab", Verdict((0, 1), False, RECEIVED)),
+        ("aabb", Verdict((0, 1, 2, 3), False, RECEIVED)),
+    ],
+)
+def test_all_processes_have_received_the_same(digests: str, verdict: Verdict | None) -> None:
+    assert compare_received(digests) == verdict
 
 
 def disputed(world_size: int, **changes: tuple[tuple[int, int], tuple[int, int]]) -> list[Row]:

@@ -63,7 +63,7 @@ def test_a_wrong_weight_is_found_and_the_run_resumes_from_before_the_last_clean_
         "computed something else than the other processes did from the same: the weights and the optimizer's state, at"
         in card
     )
-    assert f"The last check without a difference was at step 6; the newest state from before it is {trusted}" in card
+    assert f"A check without a difference came after the states up to step 5; the newest of them is {trusted}" in card
     assert json.loads((run / "logs" / "suspect.json").read_text())["clean"] == [1, 1]
     assert trusted.is_file(), "the rotation keeps it, although checkpoint.keep=1"
     newest = run / "checkpoints" / "epoch-0002.pt"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from signs_dist.errors import UserError
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.suspects import NAME, Suspicion, clear_suspicion, read_suspicion, write_suspicion
 
@@ -51,9 +52,13 @@ def test_states_after_the_last_clean_check_are_suspects(
         '{"step": "9", "what": "", "clean": null}',
         '{"step": 9, "what": "", "clean": [1]}',
         '{"step": 9}',
+        '{"step": 9, "what": ""}',
+        '{"step": 9, "what": "rank 1 computed some',
     ],
 )
-def test_a_damaged_note_counts_as_none(tmp_path: Path, text: str) -> None:
+def test_a_damaged_note_is_refused(tmp_path: Path, text: str) -> None:
+    """A run that took it for none would resume from a suspect."""
     folder = RunFolder(tmp_path / "run").create()
     (folder.logs / NAME).write_text(text)
-    assert read_suspicion(folder) is None
+    with pytest.raises(UserError, match=r"suspect\.json cannot be read\. .* type --accept-change suspects"):
+        read_suspicion(folder)

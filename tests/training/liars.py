@@ -143,15 +143,18 @@ def in_average(stepper: Stepper) -> None:
     flip_bit(next(iter(stepper.state.average.weights().values())))
 
 
-def in_gradient_of(number: int, run_step: int) -> Fault:
-    """In the pass of a micro-batch of a step, a bit of the gradient of the first parameter."""
+def in_gradient_of(number: int, run_step: int, value: float | None = None) -> Fault:
+    """In the pass of a micro-batch of a step, a bit of the gradient of the first parameter, or all of it: `value`."""
 
     def act(stepper: Stepper) -> None:
         parameter = next(stepper.state.model.parameters())
 
         def hook(gradient: Tensor) -> Tensor:
             changed = gradient.clone(memory_format=torch.contiguous_format)
-            flip_bit(changed)
+            if value is None:
+                flip_bit(changed)
+            else:
+                changed.fill_(value)
             return changed
 
         _around_pass(stepper, number, lambda: parameter.register_hook(hook), "backward")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import weights_sha256
@@ -13,6 +16,7 @@ from signs_dist.data.plan import MicroBatches, Shard
 from signs_dist.distributed.cross_checks import recomputations
 from signs_dist.errors import FaultyHardwareError, NonFiniteLossError, UserError
 from signs_dist.training import checked_step as checked_step_module
+from signs_dist.training.checked_step import CheckedStep
 from signs_dist.training.run_state import Best
 from signs_dist.training.stepper import Stepper
 from tests.own_modules import module_writer
@@ -94,12 +98,47 @@ def test_a_flip_in_a_weight_lasts_until_the_next_check(tmp_path: Path) -> None:
         assert ranks_of(outcome.error) == [2]
 
 
+@pytest.mark.parametrize(("world_size", "named"), [(3, [1]), (2, [0, 1])])
+def test_a_process_that_receives_other_sums_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world_size: int, named: list[int]
+) -> None:
+    """It alone would see a difference, and wait for the others, which go on."""
+    read = CheckedStep._read
+
+    def read_wrong(check: CheckedStep, found: Any) -> None:
+        if check._shard.index == 1 and found.place.run_step == CHECKED_STEP - 1:
+            found.sums[5] ^= 1
+        read(check, found)
+
+    monkeypatch.setattr(CheckedStep, "_read", read_wrong)
+    for outcome in train_ranks(tmp_path, world_size):
+        assert outcome.error is not None
+        assert (ranks_of(outcome.error), outcome.error.is_certain) == (named, world_size > 2)
+        assert outcome.error.what == "what it received of the other processes' sums"
+
+
 @pytest.mark.parametrize("fault", [in_pass("gradient", 1, 2), at_step(3, in_weight), at_step(3, in_momentum)])
 def test_of_two_processes_either_may_be_wrong(tmp_path: Path, fault: Fault) -> None:
     for outcome in train_ranks(tmp_path, 2, faults={1: fault}):
         assert outcome.error is not None
         assert not outcome.error.is_certain
         assert ranks_of(outcome.error) == [0, 1]
+
+
+def test_an_infinite_gradient_in_float16_is_settled_with_the_scale_of_its_step(tmp_path: Path) -> None:
+    """It makes the scaler skip the step and scale the next losses less."""
+
+    def scaled(stepper: Stepper, done: int) -> None:
+        if not done:
+            stepper.state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+    def lie(stepper: Stepper, done: int) -> None:
+        scaled(stepper, done)
+        in_gradient_of(checked(1, 3), CHECKED_STEP - 1, math.inf)(stepper, done)
+
+    for outcome in train_ranks(tmp_path, 3, faults={0: scaled, 1: lie, 2: scaled}):
+        assert outcome.error is not None
+        assert (outcome.error.is_certain, ranks_of(outcome.error)) == (True, [1])
 
 
 def test_a_process_that_is_always_wrong_is_named_at_the_first_check(tmp_path: Path) -> None:
@@ -301,7 +340,7 @@ def test_nothing_is_saved_once_a_difference_is_found(tmp_path: Path, monkeypatch
         plain(*arguments, **places)
 
     monkeypatch.setattr(stepper, "_do_step", do_step)
-    with pytest.raises(FaultyHardwareError, match=r"the newest state from before it is .*epoch-0001-step-000002.pt"):
+    with pytest.raises(FaultyHardwareError, match=r"the newest of them is .*epoch-0001-step-000002.pt"):
         made.trainer.train(0.0)
     assert made.saver.store.files()[0][0] == Cursor(1, 1)
 
@@ -335,6 +374,26 @@ def test_the_best_state_of_the_state_that_stays_stays_too(tmp_path: Path) -> Non
         made.saver.wait()
     names = [path.name for _, path in made.saver.store.files()]
     assert names == ["epoch-0002.pt", "epoch-0002-step-000001.pt", "epoch-0001.pt"]
+
+
+def test_the_best_state_stays_also_where_an_earlier_attempt_saved_it(tmp_path: Path) -> None:
+    made = make_trainer(tmp_path, *SAVES, "checkpoint.keep=2")
+    made.saver.begin({"data": made.stepper.prepared.about_data()})
+    assert made.stepper.check is not None
+    for place in (Cursor(1, 0), Cursor(1, 1), Cursor(2, 0)):
+        made.run_state.cursor, made.run_state.best = place, Best(1 + place.epoch // 2, 0.5, 0.5)
+        made.stepper.check.clean = min(place, Cursor(1, 1))
+        made.saver.save(made.run_state, made.stepper)
+        made.saver.wait()
+    again = make_trainer(tmp_path, *SAVES, "checkpoint.keep=1")
+    again.saver.begin({"data": made.stepper.prepared.about_data()}, made.folder.checkpoints / "epoch-0002.pt")
+    assert again.stepper.check is not None
+    again.stepper.check.clean = Cursor(1, 1)
+    again.run_state.cursor, again.run_state.best = Cursor(2, 1), Best(2, 0.5, 0.5)
+    again.saver.save(again.run_state, again.stepper)
+    again.saver.wait()
+    names = [path.name for _, path in again.saver.store.files()]
+    assert names == ["epoch-0003-step-000001.pt", "epoch-0002.pt", "epoch-0002-step-000001.pt", "epoch-0001.pt"]
 
 
 def test_a_loss_that_is_not_finite_does_not_hide_what_a_check_before_it_found(

@@ -486,9 +486,19 @@ def test_a_run_resumes_from_before_the_last_clean_check(tmp_path: Path, cleanup:
     assert read_suspicion(made.folder) is not None, "a command that is refused changes nothing"
     earlier = set_broken_aside(earlier, make_config(tmp_path), made.folder)
     assert earlier.notes[-1] == "epoch-0001-step-000004.pt was renamed to epoch-0001-step-000004.pt.suspect"
-    assert read_suspicion(made.folder) is None
+    assert read_suspicion(made.folder) is not None, "until the attempt has begun"
     cleanup.close()
-    assert find(tmp_path, cleanup).path == trusted, "later states of this attempt are no suspects"
+    assert find(tmp_path, cleanup).path == trusted
+
+
+def test_a_state_that_is_trusted_stays_so_until_the_next_check(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
+    """The checkpoint knows of no check. The next check may find a difference before any other state is saved."""
+    suspected(tmp_path, (0, 3))
+    checks = ("exact=true", "train.micro_batch=2", "check.recompute_every=4")
+    earlier = find(tmp_path, cleanup, *checks, accepted={"exact", "train"})
+    _, _, stepper = resume(earlier, tmp_path, *checks, accepted={"exact", "train"})
+    assert stepper.check is not None
+    assert stepper.check.clean == Cursor(0, 3)
 
 
 def test_without_a_state_that_is_trusted_the_run_begins_again(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
@@ -501,6 +511,20 @@ def test_without_a_state_that_is_trusted_the_run_begins_again(tmp_path: Path, cl
         ("again", "attempt 2, from the beginning: all states are suspects")
     ]
     assert len(list(made.folder.checkpoints.glob("*.suspect"))) == 3
+    cleanup.close()
+    again = find(tmp_path, cleanup)
+    assert (again.is_begun, again.path) == (True, None), "also where this attempt is killed before it begins"
+
+
+def test_a_damaged_note_about_suspects_is_refused_unless_they_are_accepted(
+    tmp_path: Path, cleanup: contextlib.ExitStack
+) -> None:
+    made = suspected(tmp_path, (0, 3))
+    (made.folder.logs / "suspect.json").write_text('{"step": 5, "what": "ra')
+    with contextlib.ExitStack() as own, pytest.raises(UserError, match=r"suspect\.json cannot be read"):
+        find(tmp_path, own)
+    earlier = find(tmp_path, cleanup, accepted={"suspects"})
+    assert earlier.path == made.folder.checkpoints / "epoch-0001-step-000004.pt"
 
 
 def test_suspects_can_be_accepted(tmp_path: Path, cleanup: contextlib.ExitStack) -> None:
@@ -508,4 +532,3 @@ def test_suspects_can_be_accepted(tmp_path: Path, cleanup: contextlib.ExitStack)
     earlier = find(tmp_path, cleanup, accepted={"suspects"})
     assert earlier.path == made.folder.checkpoints / "epoch-0001-step-000004.pt"
     assert set_broken_aside(earlier, make_config(tmp_path), made.folder).notes == ()
-    assert read_suspicion(made.folder) is None

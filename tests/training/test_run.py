@@ -18,6 +18,8 @@ from signs_dist.console.command import run_command
 from signs_dist.evaluate import main as evaluate
 from signs_dist.learning.metrics import wilson_interval
 from signs_dist.predict import main as predict
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.suspects import Suspicion, write_suspicion
 from signs_dist.train import main as train
 from signs_dist.training.run import how_to_resume
 from tests.sets import write_colour_set
@@ -123,6 +125,19 @@ def test_a_run_leaves_everything_in_its_folder(
     assert f"val accuracy {100 * result['val_accuracy']:.1f} % ({result['val_correct']}/12" in output
     assert "\x1b" not in output
     assert "\r" not in output
+
+
+def test_a_run_begins_again_where_all_its_states_are_suspects(colours: Path, tmp_path: Path) -> None:
+    first = run(colours, tmp_path / "run", "train.epochs=1")
+    folder = RunFolder(tmp_path / "run")
+    folder.result.unlink()
+    write_suspicion(folder, Suspicion(2, "rank 0 on n0 is faulty.", None))
+    again = run(colours, tmp_path / "run", "train.epochs=1")
+    assert again["weights_sha256"] == first["weights_sha256"]
+    assert [line["first_step"] for line in read_lines(folder.attempts) if line["event"] == "start"] == [0, 0]
+    assert (folder.checkpoints / "epoch-0001.pt.suspect").is_file()
+    assert (folder.checkpoints / "epoch-0001.pt").is_file()
+    assert not (folder.logs / "suspect.json").exists()
 
 
 def test_metrics_have_a_line_per_epoch_and_per_n_steps(colours: Path, tmp_path: Path) -> None:
