@@ -12,7 +12,8 @@ import pytest
 
 from signs_dist.console.command import run_command
 from signs_dist.doctor import main as doctor
-from signs_dist.health import beginning, cores, examination, run_folder, versions
+from signs_dist.errors import UserError
+from signs_dist.health import beginning, connections, cores, examination, run_folder, versions
 from tests.processes import PATIENCE, environment, finish, free_port, program_command, rank_environment, run, started
 
 CONFIG = ["model.name=mlp", "model.args={}", "data.image_size=8"]
@@ -96,6 +97,20 @@ def test_data_that_are_not_there(quick: Path, capfd: pytest.CaptureFixture[str])
     said = " ".join(capfd.readouterr().out.split())
     assert "fail data " in said
     assert "to mend: --config FILE and data.root=PHOTOS of the run" in said
+
+
+def test_without_loopback_all_else_is_told(
+    quick: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down() -> str:
+        raise UserError("this machine does not reach itself")
+
+    monkeypatch.setattr(connections, "find_loopback", down)
+    assert run_command(doctor, []) == 1
+    said = " ".join(capfd.readouterr().out.split())
+    assert "fail loopback this process: this machine does not reach itself expected: " in said
+    assert "as root: ip link set lo up" in said
+    assert "ok arithmetic one rank" in said  # which comes later
 
 
 def test_ranks_that_do_not_come_are_named(

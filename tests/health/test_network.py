@@ -10,6 +10,7 @@ from signs_dist.health.finding import places_of
 from signs_dist.health.links import PairTiming
 from signs_dist.health.network import (
     describe_rate,
+    judge_loopback,
     judge_names,
     judge_pairs,
     judge_ports,
@@ -28,6 +29,12 @@ def timings(
     slow: Sequence[tuple[int, int]] = (), latency: float = 50e-6, rate: float = 1e9
 ) -> dict[tuple[int, int], PairTiming]:
     return {pair: PairTiming(0.02, rate / 10) if pair in slow else PairTiming(latency, rate) for pair in PAIRS}
+
+
+def test_a_machine_that_does_not_reach_itself_is_named() -> None:
+    assert judge_loopback({}, PLACES) == []
+    (finding,) = judge_loopback({2: "it is down", 3: "it is down"}, PLACES)
+    assert (finding.status, finding.measured) == ("fail", "rank 2 on n2, rank 3 on n2: it is down")
 
 
 def test_a_host_name_that_does_not_resolve_is_named() -> None:
