@@ -6,7 +6,8 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +15,8 @@ from signs_dist.console.command import run_command
 from signs_dist.doctor import main as doctor
 from signs_dist.errors import UserError
 from signs_dist.health import beginning, connections, cores, examination, run_folder, versions
+from signs_dist.health.finding import Finding, places_of
+from signs_dist.health.visit import Visit
 from tests.processes import PATIENCE, environment, finish, free_port, program_command, rank_environment, run, started
 
 CONFIG = ["model.name=mlp", "model.args={}", "data.image_size=8"]
@@ -90,6 +93,21 @@ def test_a_check_that_hangs_is_told(
     let_go.set()
     assert ended == [1]  # a thread that hangs would keep Python from its end
     assert "fail  run folder     this process: no answer within 0.1 s\n" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("reading", [{"folder": "/runs", "problem": "cannot make a folder: Read-only"}, None])
+def test_nobody_looks_for_what_rank_0_cannot_write(reading: dict[str, Any] | None) -> None:
+    places, told = places_of({0: "n1", 1: "n2"}), []
+
+    def gather(name: str, *_: object) -> tuple[dict[int, Any], list[Finding]]:
+        assert name == "run folder"
+        other = {1: {"folder": "/runs", "free_bytes": 2**40, "write_bytes_per_second": 1e9}}
+        return ({0: reading} if reading else {}) | other, []
+
+    visit = SimpleNamespace(is_main=True, leaders=[0, 1], places=places, token=b"", gather=gather, say=told.extend)
+    examination.check_run_folder(cast("Visit", visit), Path("/runs"))
+    assert [each.status for each in told if each.check == "same view"] == ["skip"]
+    assert told[-1].measured.startswith("rank 0 on n1 cannot write to the run folder, ")
 
 
 def test_data_that_are_not_there(quick: Path, capfd: pytest.CaptureFixture[str]) -> None:
