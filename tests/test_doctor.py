@@ -69,6 +69,7 @@ def test_a_fault_ends_with_1_and_says_what_mends_it(
     bad = {"folder": str(quick), "problem": "cannot make a folder: Read-only file system"}
     monkeypatch.setattr(run_folder, "measure", lambda folder: bad)
     monkeypatch.setattr(versions, "read_versions", lambda: {"torch": "2.2.0", "numpy": "2.1.0"})
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(quick / "error.json"))  # torchrun's report says what is in it
     assert run_command(doctor, ["--quiet"]) == 1
     said = capfd.readouterr().out
     assert "fail  versions       torch 2.2.0 was built for numpy 1\n" in said
@@ -77,6 +78,8 @@ def test_a_fault_ends_with_1_and_says_what_mends_it(
     assert f"mount -o remount,rw {quick}" in " ".join(said.split())
     assert "\nok " not in said
     assert said.splitlines()[-1].startswith("2 fail, ")
+    reported = json.loads((quick / "error.json").read_text())["message"]["message"]
+    assert reported == "the doctor found what is to be mended: versions, run folder"
 
 
 def test_a_check_that_hangs_is_told(
