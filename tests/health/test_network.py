@@ -138,6 +138,13 @@ def test_a_short_latency_is_not_called_slow() -> None:
     assert [each.status for each in found] == ["ok"]
 
 
+@pytest.mark.parametrize("timing", [PairTiming(0.02, 1e9), PairTiming(50e-6, 1e8)])
+def test_latency_or_bandwidth_alone_makes_a_pair_slow(timing: PairTiming) -> None:
+    (finding,) = judge_pairs(timings() | {(0, 1): timing}, SPREAD, None)
+    assert finding.status == "warn"
+    assert finding.measured.startswith("the connection of rank 0 on n1 and rank 1 on n2 is slow: ")
+
+
 def test_speeds() -> None:
     assert parse_infiniband("100 Gb/sec (4X EDR)\n") == 12.5e9
     assert parse_infiniband("down") is None
