@@ -171,10 +171,11 @@ def follow_doctor(run_path: Path, job: str) -> int:
 
     Ctrl-C ends this command and not the job.
     """
-    position, told, asked, state = 0, "", -ASK_SECONDS, None
+    shown: dict[Path, int] = {}
+    told, asked, state = "", -ASK_SECONDS, None
     try:
         while state is None or state.is_alive:
-            position = _print_new(run_path, job, position)
+            _print_new(run_path, job, shown)
             if time.monotonic() - asked > ASK_SECONDS:
                 asked = time.monotonic()
                 state = _ask(job) or state
@@ -186,7 +187,7 @@ def follow_doctor(run_path: Path, job: str) -> int:
     except KeyboardInterrupt:
         print(f"\nthe job continues. To end it: {spell('submit')} cancel {typed(run_path)}", file=sys.stderr)
         raise
-    _print_new(run_path, job, position)
+    _print_new(run_path, job, shown)
     findings = _read_findings(run_path / FINDINGS)
     if findings is not None:
         return EXIT_FAILED if findings.get("status") == "fail" else EXIT_OK
@@ -202,14 +203,19 @@ def _ask(job: str) -> Any:
         return None
 
 
-def _print_new(run_path: Path, job: str, position: int) -> int:
-    """Print what rank 0 has written since `position`; return the new position."""
-    for log in find_rank_logs(run_path, job, 0)[-1:]:
-        text = log.read_bytes()[position:]
+def _print_new(run_path: Path, job: str, shown: dict[Path, int]) -> None:
+    """Print what rank 0 has written since the last call.
+
+    Args:
+        run_path: folder of the job.
+        job: its id.
+        shown: the log of each attempt, since a job may be requeued → how many bytes of it were printed; it is changed.
+    """
+    for log in find_rank_logs(run_path, job, 0):
+        text = log.read_bytes()[shown.get(log, 0) :]
         whole = text[: text.rfind(b"\n") + 1]
         print(whole.decode(errors="replace"), end="", flush=True)
-        position += len(whole)
-    return position
+        shown[log] = shown.get(log, 0) + len(whole)
 
 
 def _read_findings(path: Path) -> dict[str, Any] | None:

@@ -13,7 +13,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from signs_dist.console.command import CommandParser, add_config_arguments, run_command, whole_number
+from signs_dist.console.command import (
+    CommandParser,
+    add_config_arguments,
+    run_command,
+    whole_number,
+    write_torchrun_error,
+)
 from signs_dist.environment.devices import parse_device
 from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 
@@ -61,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     from signs_dist.files import require_writable, write_json
     from signs_dist.health.attempts import has_hanging
     from signs_dist.health.examination import Wish, examine
-    from signs_dist.health.finding import Finding, as_json, show, summarize, worst
+    from signs_dist.health.finding import Finding, as_json, listed, show, summarize, worst
     from signs_dist.train import read_decided_config
 
     config = read_decided_config(options.config, options.overrides).config
@@ -92,7 +98,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{summarize(findings)}; {seconds:.0f} s", file=output, flush=True)
         if options.json is not None:
             write_json(options.json, as_json(findings, context.world_size, seconds))
-        code = EXIT_FAILED if worst(findings) == "fail" else EXIT_OK
+        if worst(findings) == "fail":
+            code = EXIT_FAILED
+            failed = listed(dict.fromkeys(finding.check for finding in findings if finding.status == "fail"))
+            write_torchrun_error(f"the doctor found what is to be mended: {failed}", code)
     if has_hanging():
         from signs_dist.monitoring.signals import end_now
 

@@ -6,13 +6,17 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from signs_dist.console.command import run_command
 from signs_dist.doctor import main as doctor
-from signs_dist.health import beginning, cores, examination, run_folder, versions
+from signs_dist.errors import UserError
+from signs_dist.health import beginning, connections, cores, examination, run_folder, versions
+from signs_dist.health.finding import Finding, places_of
+from signs_dist.health.visit import Visit
 from tests.processes import PATIENCE, environment, finish, free_port, program_command, rank_environment, run, started
 
 CONFIG = ["model.name=mlp", "model.args={}", "data.image_size=8"]
@@ -65,6 +69,7 @@ def test_a_fault_ends_with_1_and_says_what_mends_it(
     bad = {"folder": str(quick), "problem": "cannot make a folder: Read-only file system"}
     monkeypatch.setattr(run_folder, "measure", lambda folder: bad)
     monkeypatch.setattr(versions, "read_versions", lambda: {"torch": "2.2.0", "numpy": "2.1.0"})
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(quick / "error.json"))  # torchrun's report says what is in it
     assert run_command(doctor, ["--quiet"]) == 1
     said = capfd.readouterr().out
     assert "fail  versions       torch 2.2.0 was built for numpy 1\n" in said
@@ -73,6 +78,8 @@ def test_a_fault_ends_with_1_and_says_what_mends_it(
     assert f"mount -o remount,rw {quick}" in " ".join(said.split())
     assert "\nok " not in said
     assert said.splitlines()[-1].startswith("2 fail, ")
+    reported = json.loads((quick / "error.json").read_text())["message"]["message"]
+    assert reported == "the doctor found what is to be mended: versions, run folder"
 
 
 def test_a_check_that_hangs_is_told(
@@ -91,11 +98,40 @@ def test_a_check_that_hangs_is_told(
     assert "fail  run folder     this process: no answer within 0.1 s\n" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("reading", [{"folder": "/runs", "problem": "cannot make a folder: Read-only"}, None])
+def test_nobody_looks_for_what_rank_0_cannot_write(reading: dict[str, Any] | None) -> None:
+    places, told = places_of({0: "n1", 1: "n2"}), []
+
+    def gather(name: str, *_: object) -> tuple[dict[int, Any], list[Finding]]:
+        assert name == "run folder"
+        other = {1: {"folder": "/runs", "free_bytes": 2**40, "write_bytes_per_second": 1e9}}
+        return ({0: reading} if reading else {}) | other, []
+
+    visit = SimpleNamespace(is_main=True, leaders=[0, 1], places=places, token=b"", gather=gather, say=told.extend)
+    examination.check_run_folder(cast("Visit", visit), Path("/runs"))
+    assert [each.status for each in told if each.check == "same view"] == ["skip"]
+    assert told[-1].measured.startswith("rank 0 on n1 cannot write to the run folder, ")
+
+
 def test_data_that_are_not_there(quick: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_command(doctor, ["--quiet", "data.root=nowhere"]) == 1
     said = " ".join(capfd.readouterr().out.split())
     assert "fail data " in said
     assert "to mend: --config FILE and data.root=PHOTOS of the run" in said
+
+
+def test_without_loopback_all_else_is_told(
+    quick: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down() -> str:
+        raise UserError("this machine does not reach itself")
+
+    monkeypatch.setattr(connections, "find_loopback", down)
+    assert run_command(doctor, []) == 1
+    said = " ".join(capfd.readouterr().out.split())
+    assert "fail loopback this process: this machine does not reach itself expected: " in said
+    assert "as root: ip link set lo up" in said
+    assert "ok arithmetic one rank" in said  # which comes later
 
 
 def test_ranks_that_do_not_come_are_named(

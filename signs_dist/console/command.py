@@ -235,7 +235,7 @@ def _is_rank_0() -> bool:
         return True
 
 
-def _write_torchrun_error(line: str, code: int) -> None:
+def write_torchrun_error(line: str, code: int) -> None:
     """Write the line to torchrun's error file, so that torchrun's report shows it and not only an exit code."""
     from signs_dist.environment.launchers import find_error_file
 
@@ -297,7 +297,7 @@ def _run(main: Main, arguments: Sequence[str]) -> int:
     except UserError as error:
         _let_rank_0_print()
         print(final_line(error), file=sys.stderr)
-        _write_torchrun_error(final_line(error), exit_code(error))
+        write_torchrun_error(final_line(error), exit_code(error))
         return exit_code(error)
     except CommandError as error:
         print(final_line(error), file=sys.stderr)

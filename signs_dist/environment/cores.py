@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from signs_dist.environment.slurm_job import read_granted_cores
 from signs_dist.environment.variables import parse_number
 
 
@@ -16,9 +17,7 @@ def read_usable_cores(environment: Mapping[str, str]) -> int:
     Args:
         environment: holds SLURM's variables if this process is in a job's step, such as `os.environ`.
     """
-    in_job_step = "SLURM_PROCID" in environment
-    slurm_cpus = parse_number(environment.get("SLURM_CPUS_ON_NODE")) if in_job_step else None
-    return count_usable_cores(read_affinity(), read_cgroup_limit(), slurm_cpus)
+    return count_usable_cores(read_affinity(), read_cgroup_limit(), read_granted_cores(environment))
 
 
 def count_usable_cores(affinity: int, cgroup_limit: float | None, slurm_cpus: int | None) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from signs_dist.distributed.board import Board
 from signs_dist.environment.context import Context
 from signs_dist.environment.slurm_job import node_name
-from signs_dist.errors import CommandError
+from signs_dist.errors import CommandError, UserError
 from signs_dist.health.finding import Finding, places_of
 from signs_dist.health.stages import Stages
 from signs_dist.health.visit import Tell, Visit
@@ -38,7 +38,7 @@ def begin_visit(context: Context, tell: Tell) -> Visit:
             if context.rank != 0:
                 raise
             visit = Visit(context, Stages(Board(0), 0, 1), places_of({0: own}), {}, b"", None, tell)
-            visit.say([judge_meeting(str(error))])
+            visit.say([judge_meeting(error)])
             return visit
     board = Board(context.rank, None if meeting is None else meeting.store)
     stages = Stages(board, context.rank, context.world_size)
@@ -69,12 +69,14 @@ def name_machines(found: Mapping[int, tuple[str, str]]) -> dict[int, str]:
     return {rank: name if len(boots[name]) == 1 else f"{name} ({boot[:8]})" for rank, (name, boot) in found.items()}
 
 
-def judge_meeting(message: str) -> Finding:
-    """That not all ranks have met, with the message that names those that did not come."""
+def judge_meeting(error: CommandError) -> Finding:
+    """That not all ranks have met: ranks that did not come, or settings of rank 0 with which nobody can come."""
+    if isinstance(error, UserError):  # its message says what to type
+        return Finding("meeting", "fail", str(error))
     return Finding(
         "meeting",
         "fail",
-        message,
+        str(error),
         "all ranks, within a minute",
         "the logs of these ranks tell why; start all of them, and let the nodes reach rank 0's ports",
     )

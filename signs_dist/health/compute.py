@@ -94,7 +94,9 @@ def judge(readings: Mapping[int, Mapping[str, Any]], places: Mapping[int, Place]
             f"{places[rank]} needs {speed.seconds / fast:.1f} times as long as the fastest{_why(speed)}"
             for rank, speed in slow.items()
         ]
-        is_fault = any(speed.seconds > VERY_SLOW * fast and (speed.waited or 0) < LONG_WAIT for speed in slow.values())
+        is_fault = any(
+            speed.seconds > VERY_SLOW * fast and _may_have_waited(speed) < LONG_WAIT for speed in slow.values()
+        )
         mend = _mend(next(iter(slow.values())), places[next(iter(slow))])
         return Finding(CHECK, "fail" if is_fault else "warn", f"{listed(told)}: all others wait for it", expected, mend)
     waited = {rank: speed.waited or 0.0 for rank, speed in speeds.items()}
@@ -130,6 +132,13 @@ def judge(readings: Mapping[int, Mapping[str, Any]], places: Mapping[int, Place]
 def reference(seconds: list[float]) -> float:
     """The time of the faster half: with as many slow as fast ones, the median would lie between them."""
     return statistics.median_low(sorted(seconds)[: (len(seconds) + 1) // 2])
+
+
+def _may_have_waited(speed: Speed) -> float:
+    """The share of the time in which the thread waited for a core; where that is not known, in which it had none."""
+    if speed.waited is not None:
+        return speed.waited
+    return 0.0 if speed.is_on_gpu else 1.0 - speed.computed
 
 
 def _stopped_share(speed: Speed) -> float:

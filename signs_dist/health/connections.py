@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from signs_dist.environment.addresses import GLOO_INTERFACES, find_loopback
+from signs_dist.errors import UserError
 from signs_dist.health import clocks, links, network
 from signs_dist.health.finding import Finding
 from signs_dist.health.visit import Visit
@@ -40,11 +41,13 @@ class Connections:
 
 def check_connections(visit: Visit) -> Connections:
     """Check names, ports, pairs and clocks, in this order. All ranks call this."""
-    loopback = find_loopback()
+    loopback, problem = _own_loopback()
     listener = links.Listener(loopback if len(visit.nodes) == 1 else "", visit.token)
     try:
-        ports, broken = visit.gather("listen", lambda: listener.port, LISTEN_SECONDS)
-        visit.say(broken)
+        readings, broken = visit.gather("listen", lambda: [listener.port, problem], LISTEN_SECONDS)
+        ports = {rank: port for rank, (port, _) in readings.items()}
+        problems = {rank: why for rank, (_, why) in readings.items() if why}
+        visit.say([*broken, *network.judge_loopback(problems, visit.places)])
         neighbours = _Neighbours(visit, ports, loopback, _check_names(visit))
         unreached, is_complete = _check_ports(visit, neighbours)
         slowest = _check_pairs(visit, neighbours, unreached)
@@ -54,6 +57,14 @@ def check_connections(visit: Visit) -> Connections:
     return Connections(slowest, is_complete)
 
 
+def _own_loopback() -> tuple[str, str]:
+    """The address of loopback and "", or "" and why this machine does not reach itself."""
+    try:
+        return find_loopback(), ""
+    except UserError as error:
+        return "", str(error)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Neighbours:
     """Where the other ranks listen, seen from this one.
@@ -61,7 +72,7 @@ class _Neighbours:
     Attributes:
         visit: to all ranks.
         ports: of each rank.
-        loopback: the address of ranks on this machine.
+        loopback: the address of ranks on this machine; "" if it does not reach itself.
         unknown: machines whose name has no address here → why.
     """
 
@@ -71,9 +82,11 @@ class _Neighbours:
     unknown: Mapping[str, str]
 
     def address(self, rank: int) -> str:
-        """Of the machine of a rank. Raises OSError if its name has none."""
+        """Of the machine of a rank. Raises OSError if it has none."""
         node = self.visit.places[rank].node
         if node == self.visit.places[self.visit.rank].node:
+            if not self.loopback:
+                raise OSError("loopback is down")
             return self.loopback
         if node in self.unknown:
             raise OSError(f"{node} has no address")

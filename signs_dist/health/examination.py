@@ -189,6 +189,10 @@ def check_run_folder(visit: Visit, folder: Path) -> None:
     found += run_folder.judge(readings, visit.places) if readings else []
     visit.say(found)
     others = [rank for rank in leaders if rank != 0]
+    if others and readings.get(0, {}).get("problem", "no answer"):  # all ranks know it, and go on together
+        told = f"{visit.places[0]} cannot write to the run folder, and the others look for what it writes"
+        visit.say([Finding("same view", "skip", told)])
+        return
     view = run_folder.SharedView(folder, visit.token.decode())
     times: list[dict[int, float | None]] = []
     for text in ("first", "second") if others else ():

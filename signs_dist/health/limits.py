@@ -14,6 +14,8 @@ from signs_dist.health.finding import Finding, Place, merge
 
 INFINIBAND = Path("/sys/class/infiniband")
 MEMINFO = Path("/proc/meminfo")
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""What the control group of a container grants (cgroup v2): a number of bytes, or max."""
 LOCKED_BYTES = 64 * 2**20
 """What NCCL and the drivers of a fast network lock at least (NCCL, "Troubleshooting", memory lock limit)."""
 PROCESS_BYTES = 2**30
@@ -105,18 +107,27 @@ def read_amounts() -> dict[str, Any]:
         INFINIBAND.is_dir() and any(INFINIBAND.iterdir()),
         soft("processes"),
         soft("memory"),
-        read_free_memory(MEMINFO),
+        read_free_memory(MEMINFO, MEMORY_LIMIT),
     )
     return dataclasses.asdict(amounts)
 
 
-def read_free_memory(meminfo: Path) -> int | None:
-    """MemAvailable of /proc/meminfo (proc_meminfo(5)), in bytes; None where the system does not say."""
+def read_free_memory(meminfo: Path, limit: Path) -> int | None:
+    """MemAvailable (proc_meminfo(5)), in bytes, or the control group's limit if it is less; None if neither is told.
+
+    Args:
+        meminfo: /proc/meminfo.
+        limit: memory.max of the control group.
+    """
+    found = [int(line.split()[1]) * 1024 for line in _lines(meminfo) if line.startswith("MemAvailable:")]
+    return min(found + [int(line) for line in _lines(limit) if line.isdigit()], default=None)
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        lines = meminfo.read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="ascii").splitlines()
     except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+        return []
 
 
 def judge(

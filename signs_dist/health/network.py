@@ -27,6 +27,23 @@ INFINIBAND = Path("/sys/class/infiniband")
 BITS_PER_MEGABIT = 1_000_000
 
 
+def judge_loopback(problems: Mapping[int, str], places: Mapping[int, Place]) -> list[Finding]:
+    """That a machine does not reach itself, over which its processes talk.
+
+    Args:
+        problems: by rank: why it does not reach its own machine.
+        places: of each rank.
+    """
+    found: dict[str, list[Place]] = {}
+    for rank, why in problems.items():
+        found.setdefault(why, []).append(places[rank])
+    mend = "ip link show lo tells its state; as root: ip link set lo up"
+    return [
+        Finding("loopback", "fail", f"{listed(where)}: {why}", "a loopback interface that is up", mend)
+        for why, where in found.items()
+    ]
+
+
 def judge_names(unknown: Mapping[int, Mapping[str, str]], places: Mapping[int, Place]) -> list[Finding]:
     """Whether each machine finds the addresses of all others.
 

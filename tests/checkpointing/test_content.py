@@ -93,7 +93,10 @@ def test_a_wrong_value_is_found(place: str) -> None:
         content = replaced(make_content(3, 2), place, make())
         if (place, wrong) == ("ema", "None"):
             continue  # as it was
-        faults = find_faults(content)
+        try:
+            faults = find_faults(content)
+        except Exception as error:
+            raise AssertionError(f"{wrong}: {error!r}") from error
         if (place, wrong) in HARMLESS:
             assert faults == [], wrong
             changed_settings(content["config"], Config())  # and what reads it next does not stumble

@@ -218,6 +218,8 @@ def refusal_of(overrides: list[str]) -> str:
         load_config(None, overrides)
     except UserError as error:
         return str(error)
+    except Exception as error:
+        raise AssertionError(f"{overrides}: {error!r}") from error
     raise AssertionError(f"{overrides} are accepted")
 
 

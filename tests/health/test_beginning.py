@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from signs_dist.environment.context import read_context
+from signs_dist.errors import PeerLostError, UserError
 from signs_dist.health.beginning import begin_visit, judge_meeting, name_machines
+from signs_dist.health.finding import Finding
 
 
 def test_machines_of_one_name_are_told_apart() -> None:
@@ -24,5 +26,11 @@ def test_alone() -> None:
 
 
 def test_ranks_that_do_not_come() -> None:
-    finding = judge_meeting("rank 1 of 2 never arrived")
+    finding = judge_meeting(PeerLostError("rank 1 of 2 never arrived"))
     assert (finding.check, finding.status, finding.measured) == ("meeting", "fail", "rank 1 of 2 never arrived")
+    assert "the logs of these ranks tell why" in finding.mend
+
+
+def test_a_setting_with_which_nobody_can_come() -> None:
+    finding = judge_meeting(UserError("port 1 is taken by another program. Set MASTER_PORT to another."))
+    assert finding == Finding("meeting", "fail", "port 1 is taken by another program. Set MASTER_PORT to another.")

@@ -44,6 +44,18 @@ def speeds(**changes: dict[str, Any]) -> dict[int, dict[str, Any]]:
             "on n1: end other programs",
         ),
         (
+            {"rank1": {"seconds": 0.09, "waited": None, "computed": 0.15}},  # a system that does not tell the wait
+            "warn",
+            "rank 1 on n1 needs 9.0 times as long as the fastest",
+            "",
+        ),
+        (
+            {"rank1": {"seconds": 0.09, "waited": None, "computed": 0.98}},
+            "fail",
+            "rank 1 on n1 needs 9.0 times as long as the fastest",
+            "on n1: cpupower",
+        ),
+        (
             {"rank3": {"seconds": 0.03, "computed": 0.4, "waited": 0.05}},
             "warn",
             "rank 3 on n2 needs 3.0 times as long as the fastest (for 55 % of the time it was stopped, or asleep)",

@@ -45,6 +45,11 @@ def test_this_machine_without_its_gpus() -> None:
         ({"gpus": gpus()[:1]}, "fail", "nvidia-smi lists 1 GPUs, and this torch is built without CUDA"),
         ({"gpus": gpus()[:1], "built_for": "12.8"}, "fail", "nvidia-smi lists 1 GPUs, and torch sees none"),
         ({"gpus": gpus()[1:], "count": 2, "device": "cuda:0"}, "warn", "others hold 39.1 of 79.6 GiB of GPU 1"),
+        (
+            {"gpus": [gpus()[0] | {"percent": 97}], "count": 1, "device": "cuda:0"},
+            "warn",
+            "others hold 0.6 of 79.6 GiB of GPU 0 (NVIDIA H100) and keep it 97 % busy",
+        ),
         ({"unreached": ["cuda:0 → cuda:1"], "count": 2, "device": "cuda:0"}, "warn", "no peer access between cuda:0 →"),
         ({"problem": "CUDA_VISIBLE_DEVICES=7 names GPUs"}, "fail", "this process: CUDA_VISIBLE_DEVICES=7 names GPUs"),
     ],

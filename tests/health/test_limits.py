@@ -98,8 +98,12 @@ def test_this_machine() -> None:
 
 def test_free_memory(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 10 kB\nMemAvailable:    7 kB\n")
-    assert read_free_memory(tmp_path / "meminfo") == 7 * 1024
-    assert read_free_memory(tmp_path / "nothing") is None
+    nothing, limit = tmp_path / "nothing", tmp_path / "memory.max"
+    assert read_free_memory(tmp_path / "meminfo", nothing) == 7 * 1024
+    assert read_free_memory(nothing, nothing) is None
+    for text, expected in (("4096\n", 4096), ("99999\n", 7 * 1024), ("max\n", 7 * 1024)):
+        limit.write_text(text)
+        assert read_free_memory(tmp_path / "meminfo", limit) == expected, text
 
 
 READ = (

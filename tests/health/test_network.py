@@ -10,6 +10,7 @@ from signs_dist.health.finding import places_of
 from signs_dist.health.links import PairTiming
 from signs_dist.health.network import (
     describe_rate,
+    judge_loopback,
     judge_names,
     judge_pairs,
     judge_ports,
@@ -28,6 +29,12 @@ def timings(
     slow: Sequence[tuple[int, int]] = (), latency: float = 50e-6, rate: float = 1e9
 ) -> dict[tuple[int, int], PairTiming]:
     return {pair: PairTiming(0.02, rate / 10) if pair in slow else PairTiming(latency, rate) for pair in PAIRS}
+
+
+def test_a_machine_that_does_not_reach_itself_is_named() -> None:
+    assert judge_loopback({}, PLACES) == []
+    (finding,) = judge_loopback({2: "it is down", 3: "it is down"}, PLACES)
+    assert (finding.status, finding.measured) == ("fail", "rank 2 on n2, rank 3 on n2: it is down")
 
 
 def test_a_host_name_that_does_not_resolve_is_named() -> None:
@@ -129,6 +136,13 @@ def test_all_are_slower_than_the_link() -> None:
 def test_a_short_latency_is_not_called_slow() -> None:
     found = judge_pairs(timings() | {(0, 1): PairTiming(0.001, 1e9)}, SPREAD, None)
     assert [each.status for each in found] == ["ok"]
+
+
+@pytest.mark.parametrize("timing", [PairTiming(0.02, 1e9), PairTiming(50e-6, 1e8)])
+def test_latency_or_bandwidth_alone_makes_a_pair_slow(timing: PairTiming) -> None:
+    (finding,) = judge_pairs(timings() | {(0, 1): timing}, SPREAD, None)
+    assert finding.status == "warn"
+    assert finding.measured.startswith("the connection of rank 0 on n1 and rank 1 on n2 is slow: ")
 
 
 def test_speeds() -> None:

@@ -76,6 +76,14 @@ def test_a_folder_that_is_a_dead_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_system_whose_locks_do_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", lambda file, operation: None)
+    finding = judge_machine(FolderReading(**measure(tmp_path, 2**20)))
+    assert finding.status == "fail"
+    assert finding.measured.endswith("cannot lock a file: two programs got the same lock")
+    assert finding.mend.startswith("mount it with locks ")
+
+
 CODE = """
 import json, pathlib, sys
 from signs_dist.health.run_folder import measure

@@ -78,6 +78,30 @@ def test_following_a_job_to_its_end(
     assert ("the doctor has not ended: job 7 is failed." in said.err) == (status is None)
 
 
+def test_a_requeued_job_is_followed_from_the_beginning_of_its_new_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    states = [JobState("7", "RUNNING"), JobState("7", "RUNNING"), JobState("7", "COMPLETED", exit_code=0)]
+
+    def ask(job: str) -> JobState:
+        if len(states) == 3:
+            (logs / "job7.0.rank0.txt").write_text("ok    versions\nok    cores\n")
+        if len(states) == 2:
+            (logs / "job7.1.rank0.txt").write_text("ok    names\n")
+        if len(states) == 1:
+            (tmp_path / "doctor.json").write_text(json.dumps({"status": "ok"}))
+        return states.pop(0)
+
+    monkeypatch.setattr(doctor, "ask_state", ask)
+    monkeypatch.setattr(doctor, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(doctor, "POLL_SECONDS", 0.0)
+    assert follow_doctor(tmp_path, "7") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("job 7: ")]
+    assert said == ["ok    versions", "ok    cores", "ok    names"]
+
+
 def test_help_names_the_doctor_and_not_a_training(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["doctor", "--help"])
