@@ -16,6 +16,8 @@ from signs_dist.errors import EXIT_OK
 from signs_dist.extras import require_extra
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
+PATHS = ("FILE", "DIR", "FOLDER", "PATH", "PLACE", "INPUT", "RUN_A")
+"""What the name of a file or a folder has in the help of an argument."""
 
 
 def build_parser() -> CommandParser:
@@ -57,15 +59,24 @@ def whole_parser(files: object) -> argparse.ArgumentParser:
         for action in own._actions:
             if not isinstance(action, argparse._HelpAction):
                 command._add_action(action)
-                if _is_path(action):
-                    action.complete = files
+        _complete_paths(command, files)
     return parser
+
+
+def _complete_paths(parser: argparse.ArgumentParser, files: object) -> None:
+    """Let the arguments of a parser be completed whose value is a file or a folder, and of the parsers below it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                _complete_paths(below, files)
+        elif _is_path(action):
+            action.complete = files  # type: ignore[attr-defined]
 
 
 def _is_path(action: argparse.Action) -> bool:
     """Whether the value of an argument is a file or a folder, by its type and its name in the help."""
     kind = getattr(action.type, "__name__", "")
-    return kind in ("Path", "read_path") or str(action.metavar).endswith(("FILE", "DIR", "FOLDER"))
+    return kind in ("Path", "read_path") or any(word in str(action.metavar) for word in PATHS)
 
 
 if __name__ == "__main__":

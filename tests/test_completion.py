@@ -51,6 +51,11 @@ def test_bash_offers_the_commands(script: Path, tmp_path: Path) -> None:
         (["signs-dist", "submit", "--nod"], ["--nodes"]),
         (["signs-dist", "runs", "list", "--so"], ["--sort"]),
         (["signs-dist", "train", "--config", "mi"], ["mine.yaml"]),
+        (["signs-dist", "predict", "runs/a", "mi"], ["mine.yaml"]),
+        (["signs-dist", "prove", "--data", "mi"], ["mine.yaml"]),
+        (["signs-dist", "diverge", "mi"], ["mine.yaml"]),
+        (["signs-dist", "runs", "watch", "mi"], ["mine.yaml"]),
+        (["signs-dist", "checkpoint", "verify", "mi"], ["mine.yaml"]),
     ],
 )
 def test_bash_offers_flags_and_files(script: Path, tmp_path: Path, words: list[str], expected: list[str]) -> None:

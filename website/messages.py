@@ -13,6 +13,8 @@ from typing import Any
 HEADER = "message"
 """The first cell of the header of a table whose rows explain messages."""
 FILE = "messages.js"
+ERROR_CLASS = "printed-error"
+"""Of a block that ends in an error: its lines wrap (site.css), so that a phone shows the whole message."""
 LEAST_LETTERS = 8
 """An error with fewer letters beside its values would be found in too many other messages."""
 
@@ -58,6 +60,7 @@ def add_anchors(app: Any, doctree: Any) -> None:
         errors = printed_errors(block.astext()) if block.get("language") == "text" else []
         if errors:
             note(block, errors)
+            block["classes"].append(ERROR_CLASS)
     if not hasattr(app.env, "signs_messages"):
         app.env.signs_messages = {}
     app.env.signs_messages[page] = found

@@ -100,6 +100,19 @@ def test_a_table_that_does_not_fit_a_phone_is_a_list(site: Path, browser: Any) -
         assert window.locator("table.stacked").count() == 0
 
 
+def test_a_phone_shows_no_name_of_a_column_that_is_empty(site: Path, browser: Any) -> None:
+    with opened(browser, (site / "docs" / "doctor.html").as_uri(), width=390) as window:
+        row = window.locator("table.stacked tr", has_text="a name without an address")
+        assert "warn:" in row.locator("td").last.evaluate("cell => getComputedStyle(cell, '::before').content")
+        assert not row.locator("td").last.is_visible()
+
+
+def test_a_phone_shows_the_whole_of_an_error(site: Path, browser: Any) -> None:
+    with opened(browser, (site / "docs" / "tutorial" / "1-tensors.html").as_uri(), width=390) as window:
+        block = window.locator("pre", has_text="Inference tensors cannot be saved")
+        assert block.evaluate("block => block.scrollWidth <= block.clientWidth")
+
+
 def test_drawings_follow_the_button_for_dark(site: Path, browser: Any) -> None:
     with opened(browser, (site / "docs" / "inside.html").as_uri()) as window:
         drawing = window.locator(".drawing").first
