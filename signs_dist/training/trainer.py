@@ -18,7 +18,7 @@ from torch import Tensor
 from signs_dist.checkpointing import tensors
 from signs_dist.data.batches import Batch
 from signs_dist.environment.core_wait import CoreWatch, is_passive, list_remedies
-from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError, WrongResultError
+from signs_dist.errors import NonFiniteLossError, StoppedError, TrainingFailedError, UserError, WrongResultError
 from signs_dist.learning.metrics import RunningSums, Score
 from signs_dist.learning.own_parts import build_metrics
 from signs_dist.learning.probabilities import KeptProbabilities
@@ -243,7 +243,11 @@ class Trainer:
 
     def _add(self, line: StepLine) -> None:
         """Add a line to metrics.jsonl, and to the chain of an exact run."""
-        self._folder.add(line)
+        try:
+            self._folder.add(line)
+        except UserError:
+            self._saver.wait()  # a save in progress may have filled the disk: its error says how much it needs
+            raise
         self._saver.cover(line)
 
     def _make_line(self, sums: RunningSums, num_here: int, wait_seconds: float, seconds: float) -> StepLine:

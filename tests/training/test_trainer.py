@@ -8,6 +8,7 @@ import gc
 import json
 import math
 import signal
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from signs_dist.checkpointing.store import Cursor, read_checkpoint
 from signs_dist.checkpointing.tensors import weights_sha256
 from signs_dist.console.screen import Screen
 from signs_dist.environment.core_wait import CoreWatch
-from signs_dist.errors import EXIT_INTERRUPTED, EXIT_STOPPED, SaveError, StoppedError, TrainingFailedError
+from signs_dist.errors import EXIT_INTERRUPTED, EXIT_STOPPED, SaveError, StoppedError, TrainingFailedError, UserError
 from signs_dist.learning.metrics import Score
 from signs_dist.run_folder.records import EpochLine, SaveLine, StepLine, of_kind
 from signs_dist.run_folder.sample_log import find_repeated, read_samples
@@ -343,6 +344,32 @@ def test_a_failed_save_ends_the_run_at_the_next_step(tmp_path: Path, monkeypatch
     with pytest.raises(SaveError, match="no space left"):
         train(made)
     assert made.run_state.steps_done == 2
+
+
+@pytest.mark.parametrize("save_fails", [True, False])
+def test_a_line_without_room_beside_a_save_is_told_by_the_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_fails: bool
+) -> None:
+    made = make_trainer(tmp_path, "checkpoint.every_steps=1", "log.every_steps=1")
+    add, is_full = made.folder.add, threading.Event()
+
+    def write(*arguments: Any) -> int:
+        assert is_full.wait(30)  # the file takes the room, and the line finds none
+        if save_fails:
+            raise SaveError("no space left: a checkpoint needs 5 bytes")
+        return 5
+
+    def add_line(line: Any) -> None:
+        if isinstance(line, StepLine) and line.step == 2:
+            is_full.set()
+            raise UserError("no space left for the line")
+        add(line)
+
+    monkeypatch.setattr(made.saver.store, "write", write)
+    monkeypatch.setattr(made.folder, "add", add_line)
+    kind, told = (SaveError, "a checkpoint needs 5 bytes") if save_fails else (UserError, "for the line")
+    with pytest.raises(kind, match=told):
+        train(made)
 
 
 def test_a_loss_that_is_not_finite_names_the_images(tmp_path: Path) -> None:
