@@ -43,6 +43,7 @@ ENDS: dict[str, str] = {
     "signs_dist/training/checked_step.py:_check": "torch's own limit, processes.timeout_seconds",
     "signs_dist/training/saver.py:save": "Saver.wait, which tells it",
     "signs_dist/training/saver.py:wait": "Saver.wait, which tells it",
+    "signs_dist/training/trainer.py:_add": "Saver.wait, which tells it",
     "signs_dist/training/trainer.py:_end_non_finite": "Saver.wait, which tells it",
     "signs_dist/training/trainer.py:_end_stopped": "Saver.wait, which tells it",
     "signs_dist/training/trainer.py:train": "Saver.wait, which tells it",
