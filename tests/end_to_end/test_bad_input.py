@@ -160,12 +160,12 @@ def test_an_unreadable_photo_is_named(ordinary_user: Path, capsys: pytest.Captur
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of 64 KiB."""
+    """A folder on a file system of 512 KiB: the manifest of a run within pytest names each module of the tests."""
     folder = tmp_path / "full"
     folder.mkdir()
     mounted = os.geteuid() == 0 and shutil.which("mount") is not None
     if mounted:
-        command = ["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", str(folder)]
+        command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
         mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     if not mounted:
         pytest.skip("a small file system can be mounted by root only")
@@ -175,7 +175,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_under_the_cache(refused: Refused, photos: Path, full_disk: Path) -> None:
-    (full_disk / "filler").write_bytes(b"x" * 190_000)
+    (full_disk / "filler").write_bytes(b"x" * 510_000)
     message = refused(photos, f"data.cache={full_disk}", "data.image_size=64")
     assert "no space left" in message
     assert str(full_disk) in message

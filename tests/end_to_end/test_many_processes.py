@@ -17,6 +17,9 @@ import pytest
 import torch
 
 from signs_dist.environment.process_table import find_descendants
+from signs_dist.run_folder.chain import in_order
+from signs_dist.run_folder.folder import RunFolder
+from signs_dist.run_folder.records import MEASURED, to_fields
 from tests.processes import (
     finish,
     free_port,
@@ -116,15 +119,12 @@ def test_exact_mode_gives_one_result_on_1_to_4_processes(colours: Path, tmp_path
         assert len({str(found[name]) for found in results}) == 1, name
     metrics = [
         [
-            {
-                name: value
-                for name, value in json.loads(line).items()
-                if name not in ("images_per_second", "data_wait_share", "stall_seconds", "last_write_seconds")
-            }
-            for line in (tmp_path / f"w{world_size}" / "metrics.jsonl").read_text().splitlines()
+            {name: value for name, value in to_fields(line).items() if name not in MEASURED}
+            for line in in_order(RunFolder(tmp_path / f"w{world_size}").read_metrics())
         ]
         for world_size in (1, 2, 3, 4)
     ]
+    assert [line["kind"] for line in metrics[0]] == ["epoch", "state", "save"] * 3  # a state's line may come late
     assert metrics[0] == metrics[1] == metrics[2] == metrics[3]
 
 
