@@ -1,7 +1,7 @@
 """Measure what a replay costs beside the training of the steps since the newest kept state.
 
     python benchmarks/replay_cost.py
-    python benchmarks/replay_cost.py --root photos --steps 40
+    python benchmarks/replay_cost.py --root photos --steps 20
 
 It trains an exact run, and replays its last step twice: from the state just before it, and from a state `--steps` steps
 before it. The first is the start of a replay: importing PyTorch, opening the images, loading the state, looking into
@@ -26,7 +26,7 @@ MOST_SECONDS = 10.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="a folder of photos (default: drawn hands)")
-    parser.add_argument("--steps", type=int, default=40, help="steps between the two states (default: 40)")
+    parser.add_argument("--steps", type=int, default=20, help="steps between the two states (default: 20)")
     parser.add_argument("--processes", type=int, default=1, help="of the replay; the run takes one (default: 1)")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of the run")
     options = parser.parse_args()
@@ -35,12 +35,18 @@ def main() -> None:
         run = folder / "run"
         steps = options.steps + 1
         settings = [
-            *(f"data.root={options.root}" if options.root else "data.name=synthetic", f"data.cache={folder}/cache"),
+            *([f"data.root={options.root}"] if options.root else []),
+            f"data.cache={folder}/cache",
             *("exact=true", "train.epochs=2", f"train.epoch_steps={steps}", "train.global_batch=32"),
             *(f"checkpoint.every_steps={2 * steps - 1}", "train.micro_batch=8", *options.overrides),
         ]
         command = [sys.executable, "-m", "signs_dist.train", "--quiet", "--run-dir", str(run), *settings]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        done = json.loads((run / "result.json").read_text())["steps"]
+        if done != 2 * steps:
+            raise SystemExit(
+                f"an epoch of these photos has {done // 2} steps of 32: give at most --steps {done // 2 - 1}"
+            )
         near = replay(run, folder, 2 * steps, options.processes)
         for path in (run / "checkpoints").glob("epoch-0002*"):
             path.unlink()  # what is left is the state after the first epoch
