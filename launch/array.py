@@ -23,6 +23,7 @@ from .follow import follow_array
 from .handover import (
     check_request,
     check_script,
+    end_dry_run,
     handed_over,
     make_folder,
     make_job,
@@ -97,9 +98,7 @@ def _submit(
         script = check_script(submission, findings)
         tell("model", check.check_training(requests[missing[0]]))
         if options.dry_run:
-            print(f"\n{script}\n\n" if script else "", end="")
-            print("dry run: everything is in order, nothing was submitted")
-            return EXIT_OK
+            return end_dry_run(script)
         write_trials(folder, trials)
         with handed_over(made, scheduler):
             ids = scheduler.submit(submission)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
+import functools
 import shutil
 import sys
 import time
@@ -18,14 +18,15 @@ from signs_dist.errors import EXIT_FAILED, EXIT_OK, UserError
 
 from .claim import end_claim
 from .flags import read_flags
-from .handover import check_script, handed_over, make_folder, taken_back, tell
+from .follow import POLL_SECONDS, StateWatch
+from .handover import check_script, end_dry_run, handed_over, make_folder, make_new_run_folder, taken_back, tell
 from .job import Job
 from .jobs import note_job
 from .local import read_sides
 from .program import typed
 from .rank_logs import find_rank_logs
 from .request import Request
-from .schedulers import SCHEDULERS, ask_state
+from .schedulers import SCHEDULERS
 from .schedulers.base import Submission
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 MODULE = "signs_dist.doctor"
 FINDINGS = "doctor.json"
 """The findings, in the folder of the job."""
-POLL_SECONDS = 0.5
-ASK_SECONDS = 2.0
-"""How often the scheduler is asked: it serves the whole site."""
 
 
 def submit_doctor(parser: CommandParser, arguments: Sequence[str]) -> int:
@@ -66,7 +64,7 @@ def submit_doctor(parser: CommandParser, arguments: Sequence[str]) -> int:
     request = _read_request(options, given, rest)
     scheduler = SCHEDULERS[request.cluster.kind]
     with taken_back(request.run_path) as made:
-        request = _with_new_folder(request, made)
+        request = make_new_run_folder(request, made)
         run_path = request.run_path
         findings = scheduler.check(request)
         for what, lines in findings.lines.items():
@@ -76,9 +74,7 @@ def submit_doctor(parser: CommandParser, arguments: Sequence[str]) -> int:
         submission = Submission(request.cluster, (job_of_tasks,), folder, run_path.name)
         script = check_script(submission, findings)
         if options.dry_run:
-            print(f"\n{script}\n" if script else "", end="")
-            print("dry run: everything is in order, nothing was submitted")
-            return EXIT_OK
+            return end_dry_run(script)
         if scheduler.is_this_process:
             made.clear()
             end_claim(folder)
@@ -124,14 +120,6 @@ def _read_request(options: argparse.Namespace, given: argparse.Namespace, rest: 
     )
 
 
-def _with_new_folder(request: Request, made: list[Path]) -> Request:
-    from signs_dist.run_folder.folder import make_new_folder
-
-    path = make_new_folder(request.run_path)
-    made.append(path)
-    return dataclasses.replace(request, run_path=path, shown_path=str(path))
-
-
 def make_doctor_job(request: Request, given: argparse.Namespace, folder: Path, snapshot: Snapshot) -> Job:
     """What the tasks do: signs_dist.doctor, with the config as it is now.
 
@@ -172,17 +160,10 @@ def follow_doctor(run_path: Path, job: str) -> int:
     Ctrl-C ends this command and not the job.
     """
     shown: dict[Path, int] = {}
-    told, asked, state = "", -ASK_SECONDS, None
+    watch = StateWatch(job, functools.partial(print, flush=True))
     try:
-        while state is None or state.is_alive:
+        while (state := watch.look()).is_alive:
             _print_new(run_path, job, shown)
-            if time.monotonic() - asked > ASK_SECONDS:
-                asked = time.monotonic()
-                state = _ask(job) or state
-                news = "" if state is None else state.describe()
-                if news not in (told, ""):
-                    told = news
-                    print(f"job {job}: {news}", flush=True)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         print(f"\nthe job continues. To end it: {spell('submit')} cancel {typed(run_path)}", file=sys.stderr)
@@ -193,14 +174,6 @@ def follow_doctor(run_path: Path, job: str) -> int:
         return EXIT_FAILED if findings.get("status") == "fail" else EXIT_OK
     print(f"the doctor has not ended: job {job} is {state.describe()}. See the logs in {run_path}", file=sys.stderr)
     return state.exit_code or EXIT_FAILED
-
-
-def _ask(job: str) -> Any:
-    try:
-        return ask_state(job)
-    except UserError as error:  # a controller that is restarting answers soon
-        print(error, file=sys.stderr)
-        return None
 
 
 def _print_new(run_path: Path, job: str, shown: dict[Path, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from signs_dist.console.screen import Screen
@@ -34,11 +34,16 @@ SILENT_SECONDS = 30.0
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ?")
 
 
-class _StateWatch:
-    """The state of a job, asked for every ASK_SECONDS; each change is shown on the screen."""
+class StateWatch:
+    """The state of a job, asked for every ASK_SECONDS; each change is told.
 
-    def __init__(self, job: str, screen: Screen) -> None:
-        self._job, self._screen = job, screen
+    Args:
+        job: its id.
+        tell: gets a line for each change.
+    """
+
+    def __init__(self, job: str, tell: Callable[[str], None]) -> None:
+        self._job, self._tell = job, tell
         self._state = JobState(job, WAITING[0])
         self._asked, self._told = -ASK_SECONDS, ""
 
@@ -53,7 +58,7 @@ class _StateWatch:
                 news = str(error)
             if news != self._told:
                 self._told = news
-                self._screen.say(f"job {self._job}: {news}")
+                self._tell(f"job {self._job}: {news}")
         return self._state
 
 
@@ -65,7 +70,7 @@ def follow(run_path: Path, job: str) -> int:
     folder, log = RunFolder(run_path), run_path / "logs" / "rank0.log"
     position = log.stat().st_size if log.exists() else 0
     screen = Screen(is_terminal=is_watched(), file=lasting(sys.stdout))  # its exit code is wanted, whoever reads it
-    watch = _StateWatch(job, screen)
+    watch = StateWatch(job, screen.say)
     try:
         with screen.following() as show:
             while True:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from signs_dist.environment.installation import spell
-from signs_dist.errors import UserError
+from signs_dist.errors import EXIT_OK, UserError
 
 from . import check
 from .claim import SUBMISSION, claim_folder
@@ -84,6 +84,13 @@ def check_script(submission: Submission, findings: Findings) -> str:
     return script
 
 
+def end_dry_run(script: str) -> int:
+    """Show the batch script, if there is one, and say that nothing was submitted. Returns the exit code."""
+    print(f"\n{script}\n" if script else "", end="")
+    print("dry run: everything is in order, nothing was submitted")
+    return EXIT_OK
+
+
 @contextlib.contextmanager
 def taken_back(*run_paths: Path) -> Iterator[list[Path]]:
     """Yield a list for the submission's own folders: the folders that are in it at the end are removed.
@@ -116,7 +123,8 @@ def make_new_run_folder(request: Request, made: list[Path]) -> Request:
 
     path = make_new_folder(request.run_path)
     made.append(path)
-    return dataclasses.replace(request, run_path=path, shown_path=str(path.relative_to(Path.cwd())))
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return dataclasses.replace(request, run_path=path, shown_path=str(shown))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from .follow import follow
 from .handover import (
     check_request,
     check_script,
+    end_dry_run,
     handed_over,
     make_folder,
     make_job,
@@ -54,9 +55,7 @@ def submit_run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         script = check_script(submission, findings)
         tell("model", check.check_training(request))  # takes longest, so it comes after what SLURM may refuse
         if options.dry_run:
-            print(f"\n{script}\n" if script else "", end="")
-            print("dry run: everything is in order, nothing was submitted")
-            return EXIT_OK
+            return end_dry_run(script)
         if scheduler.is_this_process:
             made.clear()
             end_claim(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import doctor
+from launch import doctor, follow
 from launch.cluster import ClusterConfig
 from launch.doctor import follow_doctor, make_doctor_job
 from launch.request import Request
@@ -68,8 +68,8 @@ def test_following_a_job_to_its_end(
                 (tmp_path / "doctor.json").write_text(json.dumps({"status": status}))
         return state
 
-    monkeypatch.setattr(doctor, "ask_state", ask)
-    monkeypatch.setattr(doctor, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "ask_state", ask)
+    monkeypatch.setattr(follow, "ASK_SECONDS", 0.0)
     monkeypatch.setattr(doctor, "POLL_SECONDS", 0.0)
     assert follow_doctor(tmp_path, "7") == code
     said = capsys.readouterr()
@@ -94,8 +94,8 @@ def test_a_requeued_job_is_followed_from_the_beginning_of_its_new_log(
             (tmp_path / "doctor.json").write_text(json.dumps({"status": "ok"}))
         return states.pop(0)
 
-    monkeypatch.setattr(doctor, "ask_state", ask)
-    monkeypatch.setattr(doctor, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "ask_state", ask)
+    monkeypatch.setattr(follow, "ASK_SECONDS", 0.0)
     monkeypatch.setattr(doctor, "POLL_SECONDS", 0.0)
     assert follow_doctor(tmp_path, "7") == 0
     said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("job 7: ")]
