@@ -6,12 +6,15 @@ import contextlib
 import dataclasses
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+import pytest
 
 from signs_dist.environment.process_table import kill_tree
 
@@ -185,3 +188,29 @@ def _links(pid: int) -> list[str]:
             with contextlib.suppress(OSError):  # it is closed meanwhile, as the one that lists the others
                 links.append(str(path.readlink()))
     return links
+
+
+def unshared(flag: str, *command: str) -> list[str]:
+    """A command in a namespace of its own (unshare(1)); skips the test where that is not allowed."""
+    program = shutil.which("unshare")
+    if program is None:
+        pytest.skip("there is no unshare")
+    tried = subprocess.run([program, flag, "true"], capture_output=True, check=False, timeout=60)
+    if tried.returncode:
+        pytest.skip(f"unshare {flag} is not allowed here")
+    return [program, flag, *command]
+
+
+def printed_in_own_mounts(setup: str, code: str, *arguments: str) -> str:
+    """What Python prints in a mount namespace of its own; skips the test where that is not allowed.
+
+    Args:
+        setup: shell that mounts something first; `$2` is the first of `arguments`.
+        code: Python.
+        arguments: for both.
+    """
+    shell = f'{setup} && exec "$0" -c "$@"'
+    command = unshared("--mount", "sh", "-c", shell, sys.executable, code, *arguments)
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout

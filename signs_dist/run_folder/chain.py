@@ -1,7 +1,7 @@
 """The chain of an exact run: each state's line covers the line before it, and the numbers between the two.
 
 Equal runs have equal chains, on any number of processes. A changed number breaks the chain where it is, and a deleted
-line of a state breaks it at the next. A chain that was made anew from there on is whole again: it says that a run
+line of a state breaks it at the next. A chain that was made again from there on is whole: it says that a run
 folder agrees with itself. That the training gives these states is shown by training again, as `prove` does.
 """
 

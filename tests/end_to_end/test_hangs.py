@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,23 +11,12 @@ from pathlib import Path
 import pytest
 
 from signs_dist.environment.process_table import find_descendants
-from tests.processes import finish, listening_addresses, run, started
+from tests.processes import finish, listening_addresses, run, started, unshared
 
 SMALL = (
     *("data.image_size=32", "data.synthetic.train=64", "data.synthetic.val=16", "data.synthetic.test=16"),
     *("train.epochs=2", "train.global_batch=16"),
 )
-
-
-def unshared(flag: str, *command: str) -> list[str]:
-    """A command in a namespace of its own (unshare(1)); skips the test where that is not allowed."""
-    program = shutil.which("unshare")
-    if program is None:
-        pytest.skip("there is no unshare")
-    tried = subprocess.run([program, flag, "true"], capture_output=True, check=False, timeout=60)
-    if tried.returncode:
-        pytest.skip(f"unshare {flag} is not allowed here")
-    return [program, flag, *command]
 
 
 @pytest.mark.slow

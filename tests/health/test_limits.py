@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +22,7 @@ from signs_dist.health.limits import (
     read_amounts,
     read_free_memory,
 )
-from tests.processes import environment
+from tests.processes import printed_in_own_mounts
 
 MIB = 2**20
 NEED = Need(num_workers=4, prefetch=2, batch_bytes=10 * MIB, num_ranks=2, world_size=4)
@@ -112,27 +108,9 @@ READ = (
 """Without torch, whose import takes seconds."""
 
 
-def in_own_mounts(setup: str, code: str) -> str:
-    """What Python prints in a mount namespace of its own, after some shell; skips where that is not allowed."""
-    if shutil.which("unshare") is None or os.getuid() != 0:
-        pytest.skip("only root may make a mount namespace")
-    ended = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", f'{setup} && exec "$0" -c "$1"', sys.executable, code],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if "not permitted" in ended.stderr:
-        pytest.skip(f"this machine allows no mount namespace: {ended.stderr.strip()}")
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
-
-
 def test_a_full_shared_memory_is_found() -> None:
     setup = "mount -t tmpfs -o size=1m tmpfs /dev/shm && head -c 1000k /dev/zero > /dev/shm/full"
-    seen = json.loads(in_own_mounts(setup, READ))
+    seen = json.loads(printed_in_own_mounts(setup, READ))
     finding = judge_shared_memory(has(shared_bytes=seen["shared_bytes"]), NEED)
     assert (finding.status, finding.measured) == ("fail", "0 MiB free")
     assert "docker run --shm-size" in finding.mend

@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from signs_dist.health.run_folder import (
     judge_view,
     measure,
 )
-from tests.processes import environment
+from tests.processes import printed_in_own_mounts
 
 GOOD = FolderReading("/runs", "", 200 * 2**20, 0.01, 100 * 2**30, "ext4", 0.0)
 
@@ -99,20 +96,7 @@ print(json.dumps(measure(pathlib.Path(sys.argv[1]), 2**20)))
     ],
 )
 def test_a_real_folder_that_cannot_be_written(tmp_path: Path, mount: str, told: str) -> None:
-    if shutil.which("unshare") is None or os.getuid() != 0:
-        pytest.skip("only root may make a mount namespace")
-    ended = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$0" -c "$1" "$2"', sys.executable, CODE, str(tmp_path)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if "not permitted" in ended.stderr:
-        pytest.skip(f"this machine allows no mount namespace: {ended.stderr.strip()}")
-    assert ended.returncode == 0, ended.stderr
-    reading = FolderReading(**json.loads(ended.stdout))
+    reading = FolderReading(**json.loads(printed_in_own_mounts(mount, CODE, str(tmp_path))))
     assert (reading.folder, reading.problem) == (str(tmp_path), told)
     assert judge_machine(reading).status == "fail"
 
