@@ -63,7 +63,7 @@ class TrainingFailedError(CommandError, RuntimeError):
 
 
 class FaultyHardwareError(TrainingFailedError):
-    """A process of an exact run computed something else than the others did from the same.
+    """A process of an exact run got another result than the others from the same input.
 
     Args:
         message: which process, what it computed, and from which state the run resumes.
@@ -180,7 +180,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 class WrongResultError(RuntimeError):
-    """A check has found that a process computed something else than the others did from the same.
+    """A check has found that a process got another result than the others from the same input.
 
     Attributes:
         what: differs, such as `the weights`.

@@ -34,6 +34,7 @@ from signs_dist.models.weights import read_plain, weights_in
 from signs_dist.run_folder.digest import digest_path, find_damage
 from signs_dist.run_folder.folder import RunFolder
 from signs_dist.run_folder.manifest import changed_files, imported_files
+from signs_dist.run_folder.suspects import read_suspicion
 from signs_dist.training.image_preparer import ImagePreparer
 from signs_dist.training.loop import predict_logits
 
@@ -201,7 +202,7 @@ def read_trained_model(run_dir: Path, *, weights: str, device: str | torch.devic
         network=network.eval(),
         prepare=ImagePreparer.create(config.data, place, channels_last=config.train.channels_last),
         precision=precision,
-        notes=_code_notes(manifest),
+        notes=(*_code_notes(manifest), *_suspect_notes(folder, source)),
     )
 
 
@@ -210,6 +211,22 @@ def _code_notes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     changed = changed_files(manifest.get("code", {}), {"files": imported_files(sys.modules)})
     what = "which defines" if len(changed) == 1 else "which define"
     return (f"changed since the training: {', '.join(changed)}, {what} what the network computes",) if changed else ()
+
+
+def _suspect_notes(folder: RunFolder, source: Path) -> tuple[str, ...]:
+    """What to say about a checkpoint of a run that has ended because of faulty hardware, until it has resumed."""
+    if folder.checkpoints not in source.parents:
+        return ()
+    try:
+        found = read_suspicion(folder)
+    except UserError as error:
+        return (f"{source} may hold wrong results: {error}",)
+    if found is None:
+        return ()
+    return (
+        f"{source} may hold wrong results: {found.what} Repeat the command of the training first: it resumes from a "
+        f"state before that.",
+    )
 
 
 def read_trained_weights(source: Path) -> dict[str, Tensor]:

@@ -123,8 +123,8 @@ class CheckedStep:
         """As `loop.train_step`.
 
         Raises:
-            WrongResultError: two processes computed something else from the same, in this step or a step before it. All
-                processes raise it, also where the loss is not finite.
+            WrongResultError: two processes got different results from the same input, in this step or a step before it.
+                All processes raise it, also where the loss is not finite.
             NonFiniteLossError: as `loop.train_step`.
         """
         late, self._pending = self._pending, None

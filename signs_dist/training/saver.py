@@ -151,7 +151,8 @@ class Saver:
         )
         best = Cursor(run_state.best.epoch, 0) if run_state.best is not None else None
         self.store.protected = self._find_trusted(stepper)
-        self._best_at[run_state.cursor] = best
+        if stepper.check is not None:
+            self._best_at[run_state.cursor] = best
         flush = functools.partial(self._folder.flush, self._folder.metrics)
         after = functools.partial(_end_save, self._chain, shipment)
         self._writer.submit(run_state.cursor, content, best, flush, after)

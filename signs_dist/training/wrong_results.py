@@ -65,15 +65,16 @@ def describe_finding(error: WrongResultError) -> str:
     named = ", ".join(f"rank {each.rank} on {each.host} ({each.device})" for each in error.suspects)
     place = f"{error.what}, at step {error.step:,}"
     if error.suspects[0].world_size == 1:
-        return f"{named} computed something twice from the same, with two results: {place}. Its hardware is faulty."
+        what = "computed something twice from the same input, with two results"
+        return f"{named} {what}: {place}. Its hardware is faulty."
     if error.is_certain:
-        what = "computed something else than the other processes did from the same"
+        what = "got another result than the other processes from the same input"
         return f"{named} {what}: {place}. Its hardware is faulty."
     num_suspects = len(error.suspects)
     count = {2: "two", 3: "three"}.get(num_suspects, str(num_suspects))
     one = "one" if num_suspects == 2 else "at least one"
     return (
-        f"{one} of these {count} computed something else from the same: {named}: {place}. The hardware of {one} is "
+        f"{one} of these {count} got another result from the same input: {named}: {place}. The hardware of {one} is "
         f"faulty."
     )
 

@@ -60,7 +60,7 @@ def test_a_wrong_weight_is_found_and_the_run_resumes_from_before_the_last_clean_
     assert "signs_dist: rank 1 of 3 failed" in card
     assert f"rank 1 on {socket.gethostname()} (cpu" in card
     assert (
-        "computed something else than the other processes did from the same: the weights and the optimizer's state, at"
+        "got another result than the other processes from the same input: the weights and the optimizer's state, at"
         in card
     )
     assert f"A check without a difference came after the states up to step 5; the newest of them is {trusted}" in card
@@ -90,7 +90,7 @@ def test_a_wrong_gradient_is_found_before_any_check_was_clean(photos: Path, tmp_
     run = tmp_path / "run"
     card = card_of(train(photos, run, 3, lie="2,3,gradient"))
     assert "signs_dist: rank 2 of 3 failed" in card
-    assert "computed something else than the other processes did from the same: the gradient of micro-batch 3" in card
+    assert "got another result than the other processes from the same input: the gradient of micro-batch 3" in card
     assert "No check before it was without a difference: the same command begins again." in card
     ends = [json.loads(line) for line in (run / "attempts.jsonl").read_text().splitlines()]
     assert "rank 2" in ends[-1]["reason"]

@@ -20,7 +20,7 @@ from signs_dist.checkpointing.tensors import plain_weights, weights_sha256
 from signs_dist.data.batches import Batch
 from signs_dist.errors import UserError
 from signs_dist.evaluate import main as evaluate
-from signs_dist.inference.trained_model import TrainedModel, find_weights, load_model, use_threads
+from signs_dist.inference.trained_model import TrainedModel, find_weights, load_model, read_trained_model, use_threads
 from signs_dist.run_folder.digest import digest_path, file_sha256
 from signs_dist.run_folder.folder import RunFolder
 from tests.inference.runs import make_run
@@ -123,6 +123,30 @@ def test_each_file_of_weights_has_a_name(run: Path, weights: str) -> None:
     assert model.source == expected
     content = torch.load(expected, weights_only=True)
     assert digest(model) == weights_sha256(content if weights == "final" else content["model"])
+
+
+@pytest.mark.parametrize(
+    ("note", "told"),
+    [
+        (
+            '{"step": 9, "what": "rank 1 on n1 is faulty.", "clean": [0, 2]}',
+            "rank 1 on n1 is faulty. Repeat the command",
+        ),
+        ("{", "suspect.json cannot be read"),
+        (None, None),
+    ],
+)
+def test_a_checkpoint_of_a_run_that_faulty_hardware_ended_is_told(
+    copy: Path, note: str | None, told: str | None
+) -> None:
+    if note is not None:
+        (copy / "logs").mkdir(exist_ok=True)
+        (copy / "logs" / "suspect.json").write_text(note)
+    for weights in ("best", "last"):
+        notes = read_trained_model(copy, weights=weights, device="cpu").notes
+        assert ["may hold wrong results" in each for each in notes] == [True] * (told is not None)
+        assert told is None or told in notes[0]
+    assert read_trained_model(copy, weights="final", device="cpu").notes == ()
 
 
 def test_weights_of_a_file(run: Path) -> None:

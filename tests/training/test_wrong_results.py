@@ -27,22 +27,22 @@ def found(*ranks: int, is_certain: bool = True, clean: Cursor | None = CLEAN, wo
     [
         (
             found(1),
-            "rank 1 on n1 (cuda:0) computed something else than the other processes did from the same: the weights, at "
+            "rank 1 on n1 (cuda:0) got another result than the other processes from the same input: the weights, at "
             "step 1,009. Its hardware is faulty.",
         ),
         (
             found(0, 1, is_certain=False, world_size=2),
-            "one of these two computed something else from the same: rank 0 on n0 (cuda:0), rank 1 on n1 (cuda:0): the "
-            "weights, at step 1,009. The hardware of one is faulty.",
+            "one of these two got another result from the same input: rank 0 on n0 (cuda:0), rank 1 on n1 (cuda:0): "
+            "the weights, at step 1,009. The hardware of one is faulty.",
         ),
         (
             found(0, 1, 2, is_certain=False),
-            "at least one of these three computed something else from the same: rank 0 on n0 (cuda:0), rank 1 on n1 "
+            "at least one of these three got another result from the same input: rank 0 on n0 (cuda:0), rank 1 on n1 "
             "(cuda:0), rank 2 on n2 (cuda:0): the weights, at step 1,009. The hardware of at least one is faulty.",
         ),
         (
             found(0, world_size=1),
-            "rank 0 on n0 (cuda:0) computed something twice from the same, with two results: the weights, at step "
+            "rank 0 on n0 (cuda:0) computed something twice from the same input, with two results: the weights, at step "
             "1,009. Its hardware is faulty.",
         ),
     ],
