@@ -42,8 +42,8 @@ def found(*ranks: int, is_certain: bool = True, clean: Cursor | None = CLEAN, wo
         ),
         (
             found(0, world_size=1),
-            "rank 0 on n0 (cuda:0) computed something twice from the same input, with two results: the weights, at step "
-            "1,009. Its hardware is faulty.",
+            "rank 0 on n0 (cuda:0) computed something twice from the same input, with two results: the weights, at "
+            "step 1,009. Its hardware is faulty.",
         ),
     ],
 )
