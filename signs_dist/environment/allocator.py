@@ -13,6 +13,7 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 # From glibc's malloc.h. Values are of type int.
 _M_TRIM_THRESHOLD = -1
@@ -73,11 +74,46 @@ class _SymbolPlace(ctypes.Structure):
     )
 
 
+class _LoadedObject(ctypes.Structure):
+    """The beginning of `dl_phdr_info` of dl_iterate_phdr(3)."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("file", ctypes.c_char_p))
+
+
 def malloc_library() -> str:
     """The file that this process's `malloc` comes from; "" where that cannot be told."""
-    place = _SymbolPlace()
     with contextlib.suppress(OSError, AttributeError):
         names = ctypes.CDLL(None)
-        if names.dladdr(ctypes.cast(names.malloc, ctypes.c_void_p), ctypes.byref(place)):
-            return os.fsdecode(place.file or b"")
+        file = _file_of_malloc(names, names)
+        if ".so" in Path(file).name:
+            return file
+        # In a program at a fixed address, as Debian's Python, the address is that of the program's jump to malloc. The
+        # libraries are in the order in which they are searched: what LD_PRELOAD names comes first.
+        for library in _loaded_libraries(names):
+            file = _file_of_malloc(names, ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_LAZY))
+            if ".so" in Path(file).name:
+                return file
     return ""
+
+
+def _file_of_malloc(names: ctypes.CDLL, library: ctypes.CDLL) -> str:
+    """The file of the malloc that a library, or a library that it needs, has; "" without one."""
+    place = _SymbolPlace()
+    if names.dladdr(ctypes.cast(library.malloc, ctypes.c_void_p), ctypes.byref(place)):
+        return os.fsdecode(place.file or b"")
+    return ""
+
+
+def _loaded_libraries(names: ctypes.CDLL) -> list[str]:
+    """The files of the loaded libraries, in the order of dl_iterate_phdr(3); the program itself has no name there."""
+    found: list[str] = []
+
+    def note(loaded: Any, size: int, data: object) -> int:
+        name = os.fsdecode(loaded.contents.file or b"")
+        if "/" in name:  # not the kernel's own, linux-vdso.so.1
+            found.append(name)
+        return 0
+
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_LoadedObject), ctypes.c_size_t, ctypes.c_void_p)
+    names.dl_iterate_phdr(kind(note), None)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from signs_dist.environment.allocator import malloc_library, should_keep
+from tests.processes import REPOSITORY
 
 GLIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 NUM_ROUNDS = 20
@@ -70,3 +72,36 @@ def test_a_process_that_keeps_freed_memory_touches_each_page_once() -> None:
     pages = NUM_BLOCKS * BLOCK_BYTES // 4096
     assert faults["system"] - faults["auto"] > (NUM_ROUNDS - 5) * pages
     assert peaks["auto"] < peaks["system"] + 100 * 1024  # KiB: the heap grows by 64 MiB, of which pages are used once
+
+
+ALLOCATOR = """
+extern void *__libc_malloc(unsigned long);
+void *malloc(unsigned long size) { return __libc_malloc(size); }
+"""
+PYTHONS = [
+    sys.executable,
+    pytest.param(
+        "/usr/bin/python3",
+        marks=pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="the system has no Python of its own"),
+    ),
+]
+"""Debian's own is a program at a fixed address, which has a malloc of its own by name only."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library is not glibc")
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("is_preloaded", [False, True])
+def test_malloc_is_that_of_the_c_library_or_of_what_is_preloaded(
+    tmp_path: Path, python: str, is_preloaded: bool
+) -> None:
+    variables = {"PYTHONPATH": str(REPOSITORY)}
+    if is_preloaded:
+        if shutil.which("gcc") is None:
+            pytest.skip("there is no gcc")
+        (tmp_path / "own.c").write_text(ALLOCATOR)
+        library = tmp_path / "libown_malloc.so"
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "own.c"], check=True)
+        variables["LD_PRELOAD"] = str(library)
+    code = "from signs_dist.environment.allocator import malloc_library; print(malloc_library())"
+    printed = subprocess.run([python, "-c", code], env=variables, capture_output=True, text=True, check=True).stdout
+    assert Path(printed.strip()).name.startswith("libown_malloc.so" if is_preloaded else "libc")
