@@ -30,9 +30,10 @@ def handlers() -> Iterator[None]:
 def sleeping() -> Iterator[subprocess.Popen[bytes]]:
     """A process that counts the signals it gets as lines on standard output; SIGTERM ends it."""
     code = (
-        "import signal, time\n"
-        "signal.signal(signal.SIGUSR2, lambda number, frame: print(number, flush=True))\n"
-        "print('ready', flush=True)\n"
+        # Without a buffer: a handler that runs within print() must not print.
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGUSR2, lambda number, frame: os.write(1, b'%d\\n' % number))\n"
+        "os.write(1, b'ready\\n')\n"
         "time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:

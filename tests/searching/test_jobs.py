@@ -30,7 +30,7 @@ def test_a_job_has_its_place_and_a_session_of_its_own(tmp_path: Path) -> None:
 def test_a_job_is_stopped_once_and_killed_with_all_below_it(tmp_path: Path) -> None:
     program = (
         "import os, signal, subprocess, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'asked\\n'))\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
         "print(child.pid, flush=True)\n"
         "while True: time.sleep(0.01)\n"
